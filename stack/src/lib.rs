@@ -1,0 +1,15 @@
+//! The protocol, pure: a TCP whose flows are plain values.
+//!
+//! Nothing here reads a clock, opens a socket, draws a random number, logs or depends on the order of
+//! a hash table: time and frames are arguments, frames and facts are results. A flow's *contract*
+//! (what a client can hold us to) changes only when a [`fact::Fact`] is applied; the owner and its
+//! peer apply the same facts with the same code and so hold the same contract.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod limits;
+pub mod pool;
+pub mod seq;
+pub mod tcp;
+pub mod time;

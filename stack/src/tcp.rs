@@ -1,0 +1,3 @@
+//! The TCP state machine, split by concern.
+
+pub mod state;

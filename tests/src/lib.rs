@@ -1,0 +1,1 @@
+//! The in-memory kit and the tests above unit level.
