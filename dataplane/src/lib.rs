@@ -1,1 +1,2 @@
-//! placeholder
+//! Frames in, frames out: the only crate with unsafe code, threads, a clock and system calls.
+pub mod port;

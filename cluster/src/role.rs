@@ -1,0 +1,97 @@
+//! What passes between a node's agent (who decides on roles) and its cores (who carry them out).
+//!
+//! The agent sends [`Command`]s to every core and receives [`Report`]s from each. A lease does not
+//! travel here: it is published in an atomic that the core reads before every kick.
+
+use crate::id::{Epoch, GroupId, Member};
+use stack::time::Duration;
+
+/// An order of the agent to a core. Orders for one group arrive in the order in which they were given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Own the group from an empty state (first owner, or `fresh`), without a peer.
+    Serve {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register under which this node owns.
+        epoch: Epoch,
+    },
+    /// Take the group over from its copies: apply each log's contiguous prefix, open the gate, kick.
+    Promote {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register under which this node owns.
+        epoch: Epoch,
+        /// How far TSval jumps: twice the lease and a second.
+        clock_jump: Duration,
+    },
+    /// As owner, mirror to `peer` from now on and fill it.
+    Mirror {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register that names the peer.
+        epoch: Epoch,
+        /// Who holds the copies.
+        peer: Member,
+    },
+    /// As owner, the register now names the filled peer in sync (a new epoch, same peer).
+    Protected {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register that says so.
+        epoch: Epoch,
+    },
+    /// As owner, there is no peer any more: everything recorded counts as committed.
+    Alone {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register that says so.
+        epoch: Epoch,
+    },
+    /// Forget every flow of the group and hold copies for `owner` from now on.
+    Follow {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register that names this node as peer.
+        epoch: Epoch,
+        /// Who owns it.
+        owner: Member,
+    },
+    /// As peer, the register now names this node in sync (a new epoch, same copies).
+    FollowInSync {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register that says so.
+        epoch: Epoch,
+    },
+    /// Neither own nor follow the group: forget its flows, answer for nothing.
+    Stop {
+        /// The group.
+        group: GroupId,
+    },
+}
+
+/// What a core tells the agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// Every flow of the group on this core is held by `peer` (answer to [`Command::Mirror`]).
+    Filled {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the `Mirror` command.
+        epoch: Epoch,
+        /// Who holds the copies.
+        peer: Member,
+    },
+    /// The takeover of this core's flows is done (answer to [`Command::Promote`]).
+    Promoted {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the `Promote` command.
+        epoch: Epoch,
+        /// Flows assumed.
+        flows: u32,
+        /// Time spent applying the tail of the log and rebuilding local state.
+        apply: Duration,
+    },
+}
