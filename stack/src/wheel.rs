@@ -1,0 +1,278 @@
+//! A hierarchical timer wheel: one timer for each flow, whose cost does not depend on their number.
+//!
+//! Four levels of 256 slots; a tick is 2^16 ns (65.5 us), so the levels span 16.8 ms, 4.3 s, 18 minutes
+//! and 3.3 days. A timer lies in an intrusive list of its slot; when a level's slot comes due, its timers
+//! move down. Timers fire never early and at most one tick late. A timer farther out than the wheel
+//! goes round until it is due.
+//!
+//! Source: Varghese and Lauck, "Hashed and hierarchical timing wheels" (SOSP 1987).
+//! Bounds: arm and disarm constant; [`Wheel::advance`] visits only occupied slots.
+
+use crate::pool::NONE;
+use crate::time::Instant;
+use alloc::vec::Vec;
+
+const LEVELS: usize = 4;
+const SLOTS: usize = 256;
+const TICK_SHIFT: u32 = 16;
+/// The expired list, behind the slots of all levels.
+const EXPIRED: u16 = (LEVELS * SLOTS) as u16;
+const UNARMED: u16 = u16::MAX;
+
+#[derive(Clone, Copy)]
+struct Link {
+    next: u32,
+    previous: u32,
+    deadline: u64,
+    slot: u16,
+}
+
+/// Timers addressed by the index of their owner.
+pub struct Wheel {
+    links: Vec<Link>,
+    heads: Vec<u32>,
+    /// One bit for each slot that has timers.
+    occupied: [[u64; SLOTS / 64]; LEVELS],
+    /// The tick up to which time has passed.
+    tick: u64,
+    armed: u32,
+}
+
+impl Wheel {
+    /// Takes memory for `capacity` timers; time begins at zero.
+    pub fn new(capacity: usize) -> Wheel {
+        let link = Link { next: NONE, previous: NONE, deadline: 0, slot: UNARMED };
+        Wheel {
+            links: alloc::vec![link; capacity],
+            heads: alloc::vec![NONE; LEVELS * SLOTS + 1],
+            occupied: [[0; SLOTS / 64]; LEVELS],
+            tick: 0,
+            armed: 0,
+        }
+    }
+
+    /// Sets the timer of `index` to fire at `deadline`, in place of what it was set to.
+    #[inline]
+    pub fn arm(&mut self, index: u32, deadline: Instant) {
+        // Rounded up: a timer never fires early.
+        let tick = (deadline.0 >> TICK_SHIFT) + 1;
+        let link = &self.links[index as usize];
+        if link.slot != UNARMED {
+            if link.deadline == tick {
+                return;
+            }
+            self.disarm(index);
+        }
+        self.links[index as usize].deadline = tick;
+        self.place(index);
+        self.armed += 1;
+    }
+
+    /// Whether the timer of `index` is set to fire no later than `deadline`.
+    #[inline]
+    pub fn is_armed_by(&self, index: u32, deadline: Instant) -> bool {
+        let link = &self.links[index as usize];
+        link.slot != UNARMED && link.deadline <= (deadline.0 >> TICK_SHIFT) + 1
+    }
+
+    /// Stops the timer of `index`, if it is set.
+    #[inline]
+    pub fn disarm(&mut self, index: u32) {
+        if self.links[index as usize].slot != UNARMED {
+            self.unlink(index);
+            self.armed -= 1;
+        }
+    }
+
+    /// Timers set.
+    pub fn armed(&self) -> usize {
+        self.armed as usize
+    }
+
+    /// The next owner whose timer has come due at `now`; its timer is no longer set.
+    pub fn poll_expired(&mut self, now: Instant) -> Option<u32> {
+        self.advance(now.0 >> TICK_SHIFT);
+        let index = self.heads[EXPIRED as usize];
+        if index == NONE {
+            return None;
+        }
+        self.disarm(index);
+        Some(index)
+    }
+
+    /// When [`Wheel::poll_expired`] should be called next; a timer of a higher level may make this
+    /// earlier than the timer is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.armed == 0 {
+            return None;
+        }
+        if self.heads[EXPIRED as usize] != NONE {
+            return Some(Instant(self.tick << TICK_SHIFT));
+        }
+        (0..LEVELS).filter_map(|level| self.next_due(level)).min().map(|t| Instant(t << TICK_SHIFT))
+    }
+
+    /// The tick at which the next occupied slot of `level` comes due.
+    #[inline]
+    fn next_due(&self, level: usize) -> Option<u64> {
+        let words = &self.occupied[level];
+        let shift = 8 * level as u32;
+        let current = self.tick >> shift;
+        let first = (current as usize + 1) & 0xff;
+        // The slots from `first` on, round to the current one: five words, the first one twice.
+        for step in 0..=words.len() {
+            let at = (first / 64 + step) % words.len();
+            let mask = match step {
+                0 => u64::MAX << (first % 64),
+                4 => !(u64::MAX << (first % 64)),
+                _ => u64::MAX,
+            };
+            let found = words[at] & mask;
+            if found != 0 {
+                let slot = at * 64 + found.trailing_zeros() as usize;
+                let ahead = (slot.wrapping_sub(first) & 0xff) as u64 + 1;
+                return Some((current + ahead) << shift);
+            }
+        }
+        None
+    }
+
+    fn advance(&mut self, to: u64) {
+        while self.tick < to {
+            let due = (0..LEVELS).filter_map(|level| self.next_due(level)).min();
+            let Some(due) = due.filter(|&due| due <= to) else {
+                self.tick = to;
+                return;
+            };
+            self.tick = due;
+            for level in (1..LEVELS).rev() {
+                if due & ((1 << (8 * level as u32)) - 1) == 0 {
+                    self.cascade(level, (due >> (8 * level as u32)) as usize & 0xff);
+                }
+            }
+            self.expire(due as usize & 0xff);
+        }
+    }
+
+    fn cascade(&mut self, level: usize, slot: usize) {
+        while self.heads[level * SLOTS + slot] != NONE {
+            let index = self.heads[level * SLOTS + slot];
+            self.unlink(index);
+            self.place(index);
+        }
+    }
+
+    fn expire(&mut self, slot: usize) {
+        while self.heads[slot] != NONE {
+            let index = self.heads[slot];
+            self.unlink(index);
+            self.link(index, EXPIRED);
+        }
+    }
+
+    /// Puts a timer into the slot that its deadline asks for.
+    fn place(&mut self, index: u32) {
+        let deadline = self.links[index as usize].deadline;
+        if deadline <= self.tick {
+            self.link(index, EXPIRED);
+            return;
+        }
+        let ahead = deadline - self.tick;
+        let level = (0..LEVELS).find(|&level| ahead < 1 << (8 * (level as u32 + 1)));
+        let (level, deadline) = match level {
+            Some(level) => (level, deadline),
+            None => (LEVELS - 1, self.tick + (1 << (8 * LEVELS as u32)) - (1 << 24)),
+        };
+        let slot = (deadline >> (8 * level as u32)) as usize & 0xff;
+        self.link(index, (level * SLOTS + slot) as u16);
+    }
+
+    fn link(&mut self, index: u32, slot: u16) {
+        let head = self.heads[slot as usize];
+        if head != NONE {
+            self.links[head as usize].previous = index;
+        }
+        let link = &mut self.links[index as usize];
+        (link.next, link.previous, link.slot) = (head, NONE, slot);
+        self.heads[slot as usize] = index;
+        if slot != EXPIRED {
+            let (level, slot) = (slot as usize / SLOTS, slot as usize % SLOTS);
+            self.occupied[level][slot / 64] |= 1 << (slot % 64);
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Link { next, previous, slot, .. } = self.links[index as usize];
+        match previous {
+            NONE => self.heads[slot as usize] = next,
+            _ => self.links[previous as usize].next = next,
+        }
+        if next != NONE {
+            self.links[next as usize].previous = previous;
+        }
+        if slot != EXPIRED && self.heads[slot as usize] == NONE {
+            let (level, slot) = (slot as usize / SLOTS, slot as usize % SLOTS);
+            self.occupied[level][slot / 64] &= !(1 << (slot % 64));
+        }
+        self.links[index as usize].slot = UNARMED;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+    use alloc::collections::BTreeMap;
+
+    #[test]
+    fn fires_in_time_and_never_early() {
+        let mut wheel = Wheel::new(512);
+        let mut expected: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut state = 7u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut now = Instant::ZERO;
+        for round in 0..200_000u64 {
+            let index = (random() % 512) as u32;
+            match random() % 4 {
+                0 => {
+                    wheel.disarm(index);
+                    expected.remove(&index);
+                }
+                _ => {
+                    let span = 1u64 << (random() % 42);
+                    let deadline = now + Duration(random() % span);
+                    wheel.arm(index, deadline);
+                    expected.insert(index, deadline.0);
+                }
+            }
+            if round % 3 == 0 {
+                now += Duration(random() % (1 << (random() % 34)));
+            }
+            while let Some(index) = wheel.poll_expired(now) {
+                let deadline = expected.remove(&index).expect("armed");
+                assert!(deadline <= now.0, "fired early");
+            }
+            let tick = 1u64 << TICK_SHIFT;
+            assert!(expected.values().all(|&d| d + tick >= now.0), "fired late");
+            assert_eq!(wheel.armed(), expected.len());
+            if let (Some(wake), Some(first)) = (wheel.poll_timeout(), expected.values().min()) {
+                assert!(wake.0 <= first + tick && wake.0 + tick > now.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_timer_beyond_the_wheel_goes_round() {
+        let mut wheel = Wheel::new(1);
+        wheel.arm(0, Instant(1 << 51));
+        assert_eq!(wheel.poll_expired(Instant(1 << 40)), None);
+        assert_eq!(wheel.poll_expired(Instant(1 << 50)), None);
+        assert_eq!(wheel.poll_expired(Instant((1 << 51) + (1 << TICK_SHIFT))), Some(0));
+        assert_eq!(wheel.poll_timeout(), None);
+    }
+}
