@@ -8,8 +8,19 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod app;
+pub mod bytes;
+pub mod codec;
+pub mod content;
+pub mod drop;
+pub mod generate;
+pub mod key;
 pub mod limits;
+pub mod output;
 pub mod pool;
 pub mod seq;
+pub mod sha256;
 pub mod tcp;
 pub mod time;
+pub mod wheel;
+pub mod wire;
