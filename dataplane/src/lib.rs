@@ -1,2 +1,3 @@
 //! Frames in, frames out: the only crate with unsafe code, threads, a clock and system calls.
+pub mod config;
 pub mod port;

@@ -1,0 +1,333 @@
+//! Compares the sections of a configuration with each other, and the files of several nodes.
+//!
+//! Every rule looks only at values that were read without an error, so that one mistake is one
+//! message. Rules that a node cannot live without are errors; what merely leaves a service less safe
+//! than the operator may think is a warning.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use cluster::id::NodeId;
+use stack::time::Duration;
+
+use super::diagnostic::{Diagnostic, Kind};
+use super::reader::Reader;
+use super::types::*;
+use super::value::duration_text;
+
+/// Port ranges of one address over all services: what an entry of the steering map holds.
+const RANGES_PER_ADDRESS_MAX: usize = 8;
+
+/// Every rule over more than one value.
+pub fn check(reader: &mut Reader, config: &Config) {
+    nodes(reader, config);
+    this_node(reader, config);
+    arbiter(reader, config);
+    interfaces(reader, config);
+    services(reader, config);
+    overlaps(reader, config);
+}
+
+/// `[cluster.timers]` in itself, at `path`.
+pub fn timers(reader: &mut Reader, path: &str, timers: &Timers) {
+    let mut longer = |key: &str, value: Duration, than: Duration, why: &str| {
+        if value < than {
+            let (value, than) = (duration_text(value), duration_text(than));
+            let message = format!("`{key}` is {value}; it must be at least {than}: {why}");
+            reader.reject(&format!("{path}.{key}"), Kind::Inconsistent, message);
+        }
+    };
+    let times = |duration: Duration, n: u64, of: u64| Duration(duration.0 / of * n);
+    let why = "three heartbeats, so that one or two may be lost";
+    longer("lease", timers.lease, times(timers.heartbeat, 3, 1), why);
+    // Clocks that differ by a percent, which is more than any two have.
+    let why = "the lease and two percent of it, or two nodes could speak at once";
+    longer("promise", timers.promise, times(timers.lease, 102, 100), why);
+    let why = "the promise, within which a peer that lives would have taken over";
+    longer("peer_silent", timers.peer_silent, timers.promise, why);
+    let why = "the lease under a peer";
+    longer("lease_alone", timers.lease_alone, timers.lease, why);
+}
+
+fn nodes(reader: &mut Reader, config: &Config) {
+    let nodes = &config.cluster.nodes;
+    let path = |i: usize, key: &str| format!("cluster.nodes[{i}].{key}");
+    if nodes.is_empty() && reader.written("cluster.nodes") && reader.good("cluster.nodes") {
+        reader.reject("cluster.nodes", Kind::OutOfRange, "the cluster has no node");
+    }
+    for (i, node) in nodes.iter().enumerate() {
+        let same_id = nodes[..i].iter().position(|other| other.id == node.id);
+        if let Some(first) = same_id.filter(|_| reader.good(&path(i, "id"))) {
+            let message = format!("node {} is listed twice", node.id);
+            twice(reader, message, &path(i, "id"), &path(first, "id"));
+        }
+        let same_address = nodes[..i].iter().position(|other| other.address == node.address);
+        if let Some(first) = same_address.filter(|_| reader.good(&path(i, "address"))) {
+            let message = format!("{} is the address of two nodes", node.address);
+            twice(reader, message, &path(i, "address"), &path(first, "address"));
+        }
+        if reader.good(&path(i, "address")) && !is_host(node.address) {
+            let message = format!("{} cannot be the address of a node", node.address);
+            reader.reject(&path(i, "address"), Kind::BadValue, message);
+        }
+    }
+}
+
+fn twice(reader: &mut Reader, message: String, second: &str, first: &str) {
+    let error = Diagnostic::error(Kind::Duplicate, reader.place(second), message);
+    reader.push(error.related(reader.place(first), "first here"));
+}
+
+/// Whether one machine can have the address.
+fn is_host(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.is_broadcast())
+}
+
+fn this_node(reader: &mut Reader, config: &Config) {
+    let cluster = &config.cluster;
+    if cluster.agent_port == cluster.data_port {
+        let message = format!("`data_port` is {}, as is `agent_port`", cluster.data_port);
+        let help = "the agent's port is the kernel's, the data port is not: choose another";
+        let path = if reader.written("cluster.data_port") { "data_port" } else { "agent_port" };
+        let path = format!("cluster.{path}");
+        reader.reject_with_help(&path, Kind::Inconsistent, message, help);
+    }
+    if !reader.good("node.id") || !reader.good("cluster.nodes") || cluster.nodes.is_empty() {
+        return;
+    }
+    let found = cluster.nodes.iter().position(|node| node.id == config.node.id);
+    let Some(i) = found else {
+        let message = format!("node {} is not in `[[cluster.nodes]]`", config.node.id);
+        let help = format!("listed: {}; add this node or correct `id`", listed(config));
+        return reader.reject_with_help("node.id", Kind::Inconsistent, message, &help);
+    };
+    let path = format!("cluster.nodes[{i}].address");
+    let (own, entry) = (cluster.address, cluster.nodes[i].address);
+    if own != entry && reader.good("cluster.address") && reader.good(&path) {
+        let message = format!("this node's address is {own} here and {entry} in its list entry");
+        let place = reader.place("cluster.address");
+        let error = Diagnostic::error(Kind::Inconsistent, place, message);
+        reader.push(error.related(reader.place(&path), format!("node {}", config.node.id)));
+    }
+}
+
+/// "1, 2".
+fn listed(config: &Config) -> String {
+    let ids: Vec<String> = config.cluster.nodes.iter().map(|node| node.id.to_string()).collect();
+    ids.join(", ")
+}
+
+fn arbiter(reader: &mut Reader, config: &Config) {
+    let nodes = &config.cluster.nodes;
+    match config.cluster.arbiter {
+        Arbiter::Witness { witness } => {
+            let same = nodes.iter().find(|node| IpAddr::V4(node.address) == witness.ip());
+            let Some(node) = same.filter(|_| reader.good("cluster.witness")) else { return };
+            let message = format!("the witness runs on node {}", node.id);
+            let place = reader.place("cluster.witness");
+            let help = "when that machine dies the witness dies with it, and nobody may take over; \
+                        run it on a third machine";
+            reader.push(Diagnostic::warning(Kind::Risky, place, message).help(help));
+        }
+        Arbiter::None { survivor: Survivor::Node(id) } => {
+            if nodes.iter().all(|node| node.id != id) && reader.good("cluster.survivor") {
+                let message = format!("the survivor, node {id}, is not in `[[cluster.nodes]]`");
+                let help = format!("listed: {}", listed(config));
+                reader.reject_with_help("cluster.survivor", Kind::Inconsistent, message, &help);
+            }
+        }
+        Arbiter::None { survivor: Survivor::Both } => {
+            if nodes.len() > 1 && reader.good("cluster.survivor") {
+                let place = reader.place("cluster.survivor");
+                let message = "split-brain possible: nodes that lose each other both serve";
+                let help = "name one survivor, or use `arbiter = \"witness\"`";
+                reader.push(Diagnostic::warning(Kind::Risky, place, message).help(help));
+            }
+        }
+    }
+}
+
+fn interfaces(reader: &mut Reader, config: &Config) {
+    let (client, cluster) = (&config.interfaces.client, &config.interfaces.cluster);
+    let good = reader.good("interfaces.client.name") && reader.good("interfaces.cluster.name");
+    if good && !client.name.is_empty() && client.name == cluster.name {
+        let message = format!("{:?} is both the client and the cluster interface", client.name);
+        let place = reader.place("interfaces.cluster.name");
+        let error = Diagnostic::error(Kind::Inconsistent, place, message);
+        let error = error.related(reader.place("interfaces.client.name"), "the client interface");
+        reader.push(error.help("clients' traffic must not delay the leases: use two interfaces"));
+    }
+    let (cores, queues) = (config.cores.pin.len(), client.queues.len());
+    if cores > queues && reader.good("cores.pin") && reader.good("interfaces.client.queues") {
+        let message = format!("{cores} cores for {queues} client queue(s): some would have none");
+        let help = "list as many `queues` of the client interface as there are cores";
+        reader.reject_with_help("cores.pin", Kind::Inconsistent, message, help);
+    }
+}
+
+fn services(reader: &mut Reader, config: &Config) {
+    if config.services.is_empty() && reader.good("services") {
+        let message = "no `[[services]]`: this node serves nothing";
+        reader.push(Diagnostic::warning(Kind::Risky, None, message));
+    }
+    for (i, service) in config.services.iter().enumerate() {
+        let path = |key: &str| format!("services[{i}].{key}");
+        let named = |other: &Service| other.name == service.name;
+        let first = config.services[..i].iter().position(named);
+        if let Some(first) = first.filter(|_| reader.good(&path("name"))) {
+            let message = format!("two services have the name {:?}", service.name);
+            twice(reader, message, &path("name"), &format!("services[{first}].name"));
+        }
+        order(reader, config, i, service);
+        let mac_wanted = service.arp == ArpPolicy::VirtualMac;
+        if mac_wanted != service.mac.is_some() && reader.good(&path("arp")) {
+            let message = "`mac` has a meaning only with `arp = \"virtual-mac\"`";
+            reader.reject(&path("mac"), Kind::Inconsistent, message);
+        }
+        for (a, address) in service.addresses.iter().enumerate() {
+            virtual_address(reader, config, &path(&format!("addresses[{a}]")), *address);
+        }
+    }
+}
+
+/// Home and peers are nodes of the cluster, each once.
+fn order(reader: &mut Reader, config: &Config, i: usize, service: &Service) {
+    let path = |key: &str| format!("services[{i}].{key}");
+    let known = |id: NodeId| config.cluster.nodes.iter().any(|node| node.id == id);
+    let nodes_known = reader.good("cluster.nodes") && !config.cluster.nodes.is_empty();
+    let mut unknown = |key: &str, id: NodeId| {
+        if nodes_known && !known(id) && reader.good(&path(key)) {
+            let message = format!("node {id} is not in `[[cluster.nodes]]`");
+            let help = format!("listed: {}", listed(config));
+            reader.reject_with_help(&path(key), Kind::Inconsistent, message, &help);
+        }
+    };
+    unknown("home", service.home);
+    let places: Vec<String> = (0..service.peers.len()).map(|p| format!("peers[{p}]")).collect();
+    for (place, id) in places.iter().zip(&service.peers) {
+        unknown(place, *id);
+    }
+    for (p, id) in service.peers.iter().enumerate() {
+        if !reader.good(&path(&places[p])) {
+            continue;
+        }
+        if *id == service.home && reader.good(&path("home")) {
+            let message = format!("node {id} cannot be the peer of its own service: it is `home`");
+            reader.reject(&path(&places[p]), Kind::Inconsistent, message);
+        } else if service.peers[..p].contains(id) {
+            let message = format!("node {id} is listed twice in `peers`");
+            reader.reject(&path(&places[p]), Kind::Duplicate, message);
+        }
+    }
+    if service.peers.is_empty() && reader.good(&path("peers")) {
+        let place = reader.place(&path("peers"));
+        let message =
+            format!("no other node can assume service {:?}: it is unprotected", service.name);
+        let help = "name the nodes that hold its copies, `peers = [2]` for example";
+        reader.push(Diagnostic::warning(Kind::Risky, place, message).help(help));
+    }
+}
+
+fn virtual_address(reader: &mut Reader, config: &Config, path: &str, address: IpAddr) {
+    let IpAddr::V4(v4) = address else { return };
+    if !reader.good(path) {
+        return;
+    }
+    if !is_host(v4) {
+        let message = format!("{address} cannot be a service's address");
+        return reader.reject(path, Kind::BadValue, message);
+    }
+    let own = config.cluster.nodes.iter().position(|node| node.address == v4);
+    if let Some(node) = own {
+        let message =
+            format!("{address} is the cluster address of node {}", config.cluster.nodes[node].id);
+        let related = reader.place(&format!("cluster.nodes[{node}].address"));
+        let error = Diagnostic::error(Kind::Inconsistent, reader.place(path), message);
+        let help = "a service's address moves between nodes and must not be configured on any";
+        reader.push(error.related(related, "here").help(help));
+    }
+}
+
+/// No two services have the same address and port, and no address has too many ranges.
+fn overlaps(reader: &mut Reader, config: &Config) {
+    for (i, service) in config.services.iter().enumerate() {
+        for (a, address) in service.addresses.iter().enumerate() {
+            let sharing = |other: &(usize, &Service)| {
+                let good = reader.good(&format!("services[{i}].addresses[{a}]"));
+                good && other.1.protocol == service.protocol && other.1.addresses.contains(address)
+            };
+            let earlier = config.services[..i].iter().enumerate();
+            let sharing: Vec<_> = earlier.filter(sharing).collect();
+            let mut ranges = service.ports.len();
+            for (o, other) in sharing {
+                ranges += other.ports.len();
+                overlap(reader, *address, (i, service), (o, other));
+            }
+            if ranges > RANGES_PER_ADDRESS_MAX {
+                let message = format!(
+                    "{address} has {ranges} port ranges over all services; \
+                     {RANGES_PER_ADDRESS_MAX} at most"
+                );
+                let help = "join neighbouring ports to ranges, or use another address";
+                let path = format!("services[{i}].addresses[{a}]");
+                reader.reject_with_help(&path, Kind::OutOfRange, message, help);
+            }
+        }
+    }
+}
+
+fn overlap(
+    reader: &mut Reader,
+    address: IpAddr,
+    (i, service): (usize, &Service),
+    (o, other): (usize, &Service),
+) {
+    let pairs = service.ports.iter().flat_map(|a| other.ports.iter().map(move |b| (a, b)));
+    let Some((ports, others)) = pairs.into_iter().find(|(a, b)| a.overlaps(**b)) else { return };
+    let message = format!(
+        "services {:?} and {:?} both claim {address} port {}",
+        other.name,
+        service.name,
+        ports.first.max(others.first)
+    );
+    let place = reader.place(&format!("services[{i}].ports"));
+    let related = reader.place(&format!("services[{o}].ports"));
+    let error = Diagnostic::error(Kind::Overlap, place, message);
+    let remark = format!("ports of {:?}", other.name);
+    reader.push(error.related(related, remark).help("change the ports or the address of one"));
+}
+
+/// Where the configurations of two nodes of one cluster must be the same and are not: one sentence
+/// each. The first of each pair is `a`'s.
+pub fn agree(a: &Config, b: &Config) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut differ = |what: &str, same: bool| {
+        if !same {
+            let (a, b) = (a.node.id, b.node.id);
+            differences.push(format!("nodes {a} and {b} disagree on {what}"));
+        }
+    };
+    let (x, y) = (&a.cluster, &b.cluster);
+    differ("the cluster's name", x.name == y.name);
+    differ(
+        "the ports of agent or data",
+        (x.agent_port, x.data_port) == (y.agent_port, y.data_port),
+    );
+    differ("the secret", x.secret == y.secret);
+    differ("the arbiter", x.arbiter == y.arbiter);
+    differ("the timers", x.timers == y.timers);
+    differ("the list of nodes", x.nodes == y.nodes);
+    differ("the flows held (limits.flows)", a.limits.flows == b.limits.flows);
+    let names =
+        |config: &Config| config.services.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
+    differ("which services there are, in which order", names(a) == names(b));
+    for (x, y) in a.services.iter().zip(&b.services).filter(|(x, y)| x.name == y.name) {
+        differ(&format!("service {:?}", x.name), x == y);
+    }
+    if a.node.id == b.node.id {
+        differences.push(format!("two files are for node {}", a.node.id));
+    }
+    differences
+}

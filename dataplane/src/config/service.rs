@@ -1,0 +1,255 @@
+//! Reads `[[services]]`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use cluster::id::NodeId;
+use stack::time::Duration;
+
+use super::diagnostic::Kind;
+use super::reader::{Reader, Table};
+use super::types::*;
+use super::value::{self, PortRange, duration_text};
+
+/// Every service of the file.
+pub fn services(reader: &mut Reader, root: &mut Table<'_>, directory: &Path) -> Vec<Service> {
+    let tables = root.tables(reader, "services").unwrap_or_default();
+    if tables.len() > Config::SERVICES_MAX {
+        let message = format!("{} services; {} at most", tables.len(), Config::SERVICES_MAX);
+        reader.reject("services", Kind::OutOfRange, message);
+    }
+    tables.into_iter().map(|table| service(reader, table, directory)).collect()
+}
+
+/// A duration between two others.
+pub fn span(
+    reader: &mut Reader,
+    table: &mut Table<'_>,
+    key: &'static str,
+    low: &str,
+    high: &str,
+) -> Option<Duration> {
+    let duration =
+        table.parsed(reader, key, "a duration, \"20ms\" for example", value::duration)?;
+    let limit = |text| value::duration(text).expect("a duration of this file");
+    if !(limit(low)..=limit(high)).contains(&duration) {
+        let is = duration_text(duration);
+        let message = format!("`{key}` is {is}; it must be in {low}..={high}");
+        reader.reject(&table.path(key), Kind::OutOfRange, message);
+        return None;
+    }
+    Some(duration)
+}
+
+fn service(reader: &mut Reader, mut table: Table<'_>, directory: &Path) -> Service {
+    let service = service_values(reader, &mut table, directory);
+    refuse_what_is_not_built(reader, &table, &service);
+    table.finish(reader);
+    service
+}
+
+fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) -> Service {
+    let name = table.parsed(reader, "name", "a string", service_name);
+    let name = table.required(reader, "name", name, "name = \"web\"").unwrap_or_default();
+    let home = table.integer(reader, "home", 1..=u64::from(NodeId::MAX));
+    let home = table.required(reader, "home", home, "home = 1").unwrap_or(0);
+    let peers = peers(reader, table);
+    let words = [("serve", OnPeerLoss::Serve), ("stop", OnPeerLoss::Stop)];
+    let on_peer_loss = table.choice(reader, "on_peer_loss", &words).unwrap_or_default();
+    let words = [
+        ("all", Failback::All),
+        ("new-connections", Failback::NewConnections),
+        ("manual", Failback::Manual),
+    ];
+    let failback = table.choice(reader, "failback", &words).unwrap_or_default();
+    let addresses = addresses(reader, table);
+    let ports = ports(reader, table);
+    let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocol = table.choice(reader, "protocol", &words).unwrap_or_default();
+    let words = [
+        ("gratuitous", ArpPolicy::Gratuitous),
+        ("virtual-mac", ArpPolicy::VirtualMac),
+        ("none", ArpPolicy::None),
+    ];
+    let arp = table.choice(reader, "arp", &words).unwrap_or_default();
+    let mac = table.parsed(reader, "mac", "a MAC address", value::mac);
+    let receive_buffer = table.integer(reader, "receive_buffer", 4096..=16 << 20);
+    let idle_timeout = span(reader, table, "idle_timeout", "1s", "24h");
+    let application = application(reader, table, directory);
+    Service {
+        name,
+        home: NodeId(home as u8),
+        peers,
+        on_peer_loss,
+        failback,
+        addresses,
+        ports,
+        protocol,
+        arp,
+        mac,
+        receive_buffer: receive_buffer.unwrap_or(262_144) as u32,
+        idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(60)),
+        application,
+    }
+}
+
+fn service_name(text: &str) -> Result<String, String> {
+    match text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
+        Some(c) => Err(format!("a service's name has a-z, 0-9 and `-`, not {c:?}")),
+        None => value::name(text, 32),
+    }
+}
+
+fn peers(reader: &mut Reader, table: &mut Table<'_>) -> Vec<NodeId> {
+    let path = table.path("peers");
+    let wanted = "an array of node ids";
+    let elements =
+        table.value(reader, "peers").and_then(|value| reader.array(&path, value, wanted));
+    let elements = table.required(reader, "peers", elements, "peers = [2]").unwrap_or_default();
+    // Zero where an id is wrong, so that the others keep their positions.
+    let id = |(path, value): (String, _)| reader.integer(&path, value, 1..=64).unwrap_or(0);
+    elements.into_iter().map(id).map(|id| NodeId(id as u8)).collect()
+}
+
+fn addresses(reader: &mut Reader, table: &mut Table<'_>) -> Vec<IpAddr> {
+    let path = table.path("addresses");
+    let elements = table
+        .value(reader, "addresses")
+        .and_then(|value| reader.array(&path, value, "an array of addresses"));
+    let example = "addresses = [\"10.88.0.100\"]";
+    let elements = table.required(reader, "addresses", elements, example);
+    if elements.as_ref().is_some_and(|elements| elements.is_empty()) {
+        reader.reject(&path, Kind::OutOfRange, "`addresses` must name at least one");
+    }
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for (path, value) in elements.unwrap_or_default() {
+        let address = reader.parsed(&path, value, "an address", |text| {
+            text.parse::<IpAddr>().map_err(|_| format!("{text:?} is no IP address"))
+        });
+        if address.is_some_and(|address| addresses.contains(&address)) {
+            reader.reject(&path, Kind::Duplicate, "this address is listed twice");
+        }
+        // A placeholder where an address is wrong, so that the others keep their positions.
+        addresses.push(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    }
+    addresses
+}
+
+/// `80`, `"80"`, `"8000-8010"` or an array of these.
+fn ports(reader: &mut Reader, table: &mut Table<'_>) -> Vec<PortRange> {
+    let path = table.path("ports");
+    let value = table.value(reader, "ports");
+    let example = "ports = \"80\"` or `ports = [80, \"8000-8010\"]";
+    let Some(value) = table.required(reader, "ports", value, example) else { return Vec::new() };
+    let elements = match value.is_array() {
+        true => reader.array(&path, value, "ports").unwrap_or_default(),
+        false => vec![(path.clone(), value)],
+    };
+    if elements.is_empty() {
+        reader.reject(&path, Kind::OutOfRange, "`ports` must name at least one");
+    }
+    let mut ports: Vec<PortRange> = Vec::new();
+    for (path, value) in elements {
+        let range = match value.is_integer() {
+            true => reader
+                .integer(&path, value, 1..=65535)
+                .map(|port| PortRange { first: port as u16, last: port as u16 }),
+            false => reader.parsed(&path, value, "a port or a range of ports", value::port_range),
+        };
+        let Some(range) = range else { continue };
+        if let Some(other) = ports.iter().find(|other| other.overlaps(range)) {
+            let message = format!("ports {range} and {other} of one service overlap");
+            reader.reject(&path, Kind::Duplicate, message);
+        }
+        ports.push(range);
+    }
+    ports.sort();
+    ports
+}
+
+fn application(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) -> Application {
+    #[derive(Clone, Copy)]
+    enum Type {
+        Http,
+        Echo,
+        Discard,
+        Generate,
+        Proxy,
+    }
+    let words = [
+        ("http", Type::Http),
+        ("echo", Type::Echo),
+        ("discard", Type::Discard),
+        ("generate", Type::Generate),
+        ("proxy", Type::Proxy),
+    ];
+    let example = "[services.application]` with `type = \"http\"";
+    let mut table = table.required_table(reader, "application", example);
+    let kind = table.choice(reader, "type", &words);
+    let kind = table.required(reader, "type", kind, "type = \"http\"");
+    let application = match kind {
+        Some(Type::Http) => http(reader, &mut table, directory),
+        Some(Type::Generate) => {
+            // A TOML integer is signed.
+            let seed = table.integer(reader, "seed", 0..=i64::MAX as u64).unwrap_or(0);
+            let length = table.integer(reader, "length", 1..=i64::MAX as u64);
+            let length = table.required(reader, "length", length, "length = 1000000");
+            let close = table.boolean(reader, "close").unwrap_or(true);
+            Application::Generate { seed, length: length.unwrap_or(1), close }
+        }
+        Some(Type::Echo) => Application::Echo,
+        Some(Type::Discard) => Application::Discard,
+        Some(Type::Proxy) => {
+            let message = "the proxy is not built yet; built are http, echo, discard and generate";
+            reader.reject(&table.path("type"), Kind::NotYet, message);
+            return Application::Discard;
+        }
+        // What else is written cannot be judged without the type.
+        None => return Application::Discard,
+    };
+    table.finish(reader);
+    application
+}
+
+fn http(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) -> Application {
+    let root = table.parsed(reader, "root", "a path", |text| {
+        let path = directory.join(text);
+        match std::fs::metadata(&path) {
+            Ok(data) if data.is_dir() => Ok(path),
+            Ok(_) => Err(format!("{text:?} is not a directory")),
+            Err(error) => Err(format!("{text:?} cannot be read: {error}")),
+        }
+    });
+    let generate = table.boolean(reader, "generate").unwrap_or(true);
+    Application::Http { root, generate }
+}
+
+/// What the format can say and this version cannot do: refused, never ignored.
+fn refuse_what_is_not_built(reader: &mut Reader, table: &Table<'_>, service: &Service) {
+    let mut refuse = |key: &str, what: &str, instead: &str| {
+        let message = format!("{what} is not built yet");
+        reader.reject_with_help(&table.path(key), Kind::NotYet, message, instead);
+    };
+    match service.failback {
+        Failback::All => refuse("failback", "automatic failback", "use `failback = \"manual\"`"),
+        Failback::NewConnections => {
+            refuse("failback", "failback of new connections", "use `failback = \"manual\"`");
+        }
+        Failback::Manual => {}
+    }
+    if service.protocol == Protocol::Udp {
+        refuse("protocol", "UDP", "use `protocol = \"tcp\"`");
+    }
+    match service.arp {
+        ArpPolicy::VirtualMac => {
+            refuse("arp", "a virtual MAC address", "use `arp = \"gratuitous\"`");
+        }
+        ArpPolicy::None => refuse("arp", "routed delivery", "use `arp = \"gratuitous\"`"),
+        ArpPolicy::Gratuitous => {}
+    }
+    for (i, address) in service.addresses.iter().enumerate() {
+        if address.is_ipv6() {
+            refuse(&format!("addresses[{i}]"), "IPv6", "use an IPv4 address");
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! What a configuration says, read and checked: plain values.
+//!
+//! A [`Config`] exists only if its file had no error, so whoever holds one need not ask again
+//! whether a home node exists or two services overlap. It is serialised in the same form in which it
+//! is written, so `check --effective` prints a file that means the same with every default spelt out.
+//!
+//! Units: times are [`Duration`] and written "20ms"; sizes are bytes; limits say what they count.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use cluster::id::NodeId;
+use serde::{Serialize, Serializer};
+use stack::time::Duration;
+
+use super::value::{self, Mac, PortRange};
+
+/// One node's configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Config {
+    /// `[node]`: who this is.
+    pub node: NodeConfig,
+    /// `[cluster]`: with whom, and by which rules.
+    pub cluster: ClusterConfig,
+    /// `[interfaces]`: where frames come from and go to.
+    pub interfaces: Interfaces,
+    /// `[cores]`: where the poll loops run.
+    pub cores: Cores,
+    /// `[control]`: how an operator reaches this node.
+    pub control: Control,
+    /// `[limits]`: what is taken at start.
+    pub limits: Limits,
+    /// `[[services]]`: what is served, in the order of the file. A service's position is part of its
+    /// group's name, so every node lists the same services in the same order.
+    pub services: Vec<Service>,
+}
+
+/// `[node]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct NodeConfig {
+    /// `id`: 1..=64, unique in the cluster.
+    #[serde(serialize_with = "node_id")]
+    pub id: NodeId,
+}
+
+/// `[cluster]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ClusterConfig {
+    /// `name`: nodes of another name are not listened to.
+    pub name: String,
+    /// `address`: this node on the cluster interface.
+    pub address: Ipv4Addr,
+    /// `agent_port`: UDP port of heartbeats and leases, through the kernel. Default 7946.
+    pub agent_port: u16,
+    /// `data_port`: UDP port of mirrored records, through AF_XDP. Default 7947.
+    pub data_port: u16,
+    /// `secret_file`: holds 64 hex digits; relative to the configuration file.
+    pub secret_file: PathBuf,
+    /// What `secret_file` holds. Never printed.
+    #[serde(skip)]
+    pub secret: Secret,
+    /// `arbiter`, and `witness` or `survivor` with it.
+    #[serde(flatten)]
+    pub arbiter: Arbiter,
+    /// `timers`: a set by name, or a table with single values changed.
+    pub timers: Timers,
+    /// `[[cluster.nodes]]`: every node, this one included.
+    pub nodes: Vec<ClusterNode>,
+}
+
+/// One of `[[cluster.nodes]]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ClusterNode {
+    /// `id`: 1..=64.
+    #[serde(serialize_with = "node_id")]
+    pub id: NodeId,
+    /// `address`: on the cluster interface.
+    pub address: Ipv4Addr,
+}
+
+/// Who keeps the registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "arbiter", rename_all = "kebab-case")]
+pub enum Arbiter {
+    /// `arbiter = "witness"`: `understudy witness` at this UDP address.
+    Witness {
+        /// `witness`: its address and port.
+        witness: SocketAddr,
+    },
+    /// `arbiter = "none"`: nobody; the operator has named who goes on alone.
+    None {
+        /// `survivor`: a node id, or "both", which risks two owners at once.
+        survivor: Survivor,
+    },
+}
+
+/// Who goes on alone when the nodes lose each other and there is no arbiter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Survivor {
+    /// This node; the others stop.
+    Node(NodeId),
+    /// Every node: split-brain possible.
+    Both,
+}
+
+/// The cluster's secret: 32 bytes that every node shares.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Secret(pub [u8; 32]);
+
+/// The named sets of timers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimerSet {
+    /// Pinned cores that nobody else uses. The default.
+    #[default]
+    Isolated,
+    /// Several nodes on two shared cores.
+    Bed,
+    /// A busy build machine.
+    Ci,
+}
+
+/// `[cluster.timers]`: how fast silence is noticed. `set` gives the values that are not written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Timers {
+    /// `set`: "isolated", "bed" or "ci".
+    pub set: TimerSet,
+    /// `heartbeat`: time between two heartbeats.
+    #[serde(serialize_with = "duration")]
+    pub heartbeat: Duration,
+    /// `lease`: how long an owner may transmit after it sent a renewal that was granted.
+    #[serde(serialize_with = "duration")]
+    pub lease: Duration,
+    /// `promise`: how long the lessor waits after a renewal arrived; longer than the lease.
+    #[serde(serialize_with = "duration")]
+    pub promise: Duration,
+    /// `stuck_core`: a poll core without progress for this long stops the renewals.
+    #[serde(serialize_with = "duration")]
+    pub stuck_core: Duration,
+    /// `peer_silent`: an owner asks to be alone when its peer has been silent for this long.
+    #[serde(serialize_with = "duration")]
+    pub peer_silent: Duration,
+    /// `lease_alone`: lease of an owner without a peer, granted by the arbiter.
+    #[serde(serialize_with = "duration")]
+    pub lease_alone: Duration,
+    /// `adaptive`: stretch the values to three times the largest gap seen in ten minutes.
+    pub adaptive: bool,
+}
+
+/// `[interfaces]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Interfaces {
+    /// `client`: towards clients and servers.
+    pub client: Interface,
+    /// `cluster`: towards the other nodes and the witness.
+    pub cluster: Interface,
+}
+
+/// One network interface.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Interface {
+    /// `name`: as `ip link` shows it.
+    pub name: String,
+    /// `queues`: the receive queues that are polled. Default `[0]`.
+    pub queues: Vec<u16>,
+    /// `mode`: where the XDP program runs. Default "auto".
+    pub mode: XdpMode,
+    /// `copy`: whether frames are copied between NIC and process. Default "auto".
+    pub copy: CopyMode,
+}
+
+/// Where the XDP program runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpMode {
+    /// In the driver if it can, else in the kernel's generic path.
+    #[default]
+    Auto,
+    /// In the driver or not at all.
+    Native,
+    /// In the kernel's generic path.
+    Generic,
+}
+
+/// Whether frames are copied between NIC and process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CopyMode {
+    /// Zero copy if the driver can, else copy.
+    #[default]
+    Auto,
+    /// Zero copy or not at all.
+    ZeroCopy,
+    /// Always copy.
+    Copy,
+}
+
+/// `[cores]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Cores {
+    /// `pin`: the processors on which poll loops run, one loop each. Default `[0]`.
+    pub pin: Vec<u16>,
+    /// `idle`: what a loop does when there is nothing to do. Default "adaptive".
+    pub idle: Idle,
+}
+
+/// What a poll loop does when there is nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Idle {
+    /// Polls on: lowest latency, one whole processor.
+    Busy,
+    /// Polls a while, then sleeps until a frame or a timer comes.
+    #[default]
+    Adaptive,
+}
+
+/// `[control]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Control {
+    /// `socket`: the Unix socket of `understudy status`. Default `/run/understudy/ID.sock`.
+    pub socket: PathBuf,
+}
+
+/// `[limits]`: memory is taken at start by these numbers. All but the last are for each core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Limits {
+    /// `flows`: connections held, owned and copied together. Default 65536.
+    pub flows: u32,
+    /// `chunks`: pieces of 2048 bytes for payload that cannot be had again. Default 16384.
+    pub chunks: u32,
+    /// `pieces`: parts of output, queued or unacknowledged. Default 131072.
+    pub pieces: u32,
+    /// `uploads`: request bodies being hashed at once. Default 16384.
+    pub uploads: u32,
+    /// `segments`: segments sent and not yet acknowledged. Default 262144.
+    pub segments: u32,
+    /// `frames`: frames of 4096 bytes of each port. Default 4096, a power of two.
+    pub frames: u32,
+    /// `log_bytes`: records that the peer has not acknowledged. Default 16 MiB.
+    pub log_bytes: u64,
+    /// `content_bytes`: files pinned in memory, for the whole node. Default 256 MiB.
+    pub content_bytes: u64,
+}
+
+/// One of `[[services]]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Service {
+    /// `name`: lower-case letters, digits and `-`; unique.
+    pub name: String,
+    /// `home`: the node that should own the service when all is well.
+    #[serde(serialize_with = "node_id")]
+    pub home: NodeId,
+    /// `peers`: who holds the copies and takes over, in this order.
+    #[serde(serialize_with = "node_ids")]
+    pub peers: Vec<NodeId>,
+    /// `on_peer_loss`: what an owner without a peer does. Default "serve".
+    pub on_peer_loss: OnPeerLoss,
+    /// `failback`: what happens when the home node is back. Default "manual".
+    pub failback: Failback,
+    /// `addresses`: the virtual addresses.
+    pub addresses: Vec<IpAddr>,
+    /// `ports`: single ports and ranges, sorted, none overlapping.
+    pub ports: Vec<PortRange>,
+    /// `protocol`. Default "tcp".
+    pub protocol: Protocol,
+    /// `arp`: how the addresses move between nodes. Default "gratuitous".
+    pub arp: ArpPolicy,
+    /// `mac`: the service's own MAC address; only with `arp = "virtual-mac"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// `receive_buffer`: bytes offered to a client at most. Default 262144.
+    pub receive_buffer: u32,
+    /// `idle_timeout`: a connection that is silent for this long is ended. Default "60s".
+    #[serde(serialize_with = "duration")]
+    pub idle_timeout: Duration,
+    /// `[services.application]`: what runs on the connections.
+    pub application: Application,
+}
+
+/// What an owner without a peer does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnPeerLoss {
+    /// Serves on, unprotected, and says so.
+    #[default]
+    Serve,
+    /// Stops.
+    Stop,
+}
+
+/// What happens when the home node is back and filled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failback {
+    /// Every connection moves back.
+    All,
+    /// New connections go home; the others stay where they are.
+    NewConnections,
+    /// Nothing, until the operator says so.
+    #[default]
+    Manual,
+}
+
+/// The transport of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// How a service's addresses move between nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArpPolicy {
+    /// The address moves to the new owner's MAC, announced by gratuitous ARP.
+    #[default]
+    Gratuitous,
+    /// The address keeps one MAC that belongs to the service.
+    VirtualMac,
+    /// A router brings the traffic; nobody answers for the address.
+    None,
+}
+
+/// What runs on a service's connections.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Application {
+    /// `type = "http"`: static files, generated objects, uploads answered with their hash.
+    Http {
+        /// `root`: directory of the files, loaded at start; relative to the configuration file.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        root: Option<PathBuf>,
+        /// `generate`: serve `/generate/LENGTH?seed=N`. Default true.
+        generate: bool,
+    },
+    /// `type = "echo"`: every byte comes back.
+    Echo,
+    /// `type = "discard"`: every byte is acknowledged and forgotten.
+    Discard,
+    /// `type = "generate"`: sends bytes as soon as a client connects.
+    Generate {
+        /// `seed`: chooses the bytes. Default 0.
+        seed: u64,
+        /// `length`: how many bytes.
+        length: u64,
+        /// `close`: close after the last one. Default true.
+        close: bool,
+    },
+}
+
+impl Config {
+    /// Most services that one configuration may hold; a group's name has eight bits for it.
+    pub const SERVICES_MAX: usize = 255;
+
+    /// The other nodes of the cluster.
+    pub fn others(&self) -> impl Iterator<Item = &ClusterNode> {
+        self.cluster.nodes.iter().filter(|node| node.id != self.node.id)
+    }
+
+    /// The configuration with every default spelt out, as a TOML file. Paths are as they resolved.
+    pub fn effective(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| format!("# cannot be written: {error}\n"))
+    }
+}
+
+impl Limits {
+    /// Bytes of memory taken at start by what has a fixed size: an estimate that leaves out the
+    /// tables' own administration.
+    pub fn memory_bytes(&self, cores: usize, ports: usize) -> u64 {
+        let flow = 1024;
+        let per_core = u64::from(self.flows) * flow
+            + u64::from(self.chunks) * 2048
+            + u64::from(self.pieces) * 48
+            + u64::from(self.uploads) * 112
+            + u64::from(self.segments) * 32
+            + self.log_bytes;
+        per_core * cores as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes
+    }
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        ClusterConfig {
+            name: String::new(),
+            address: Ipv4Addr::UNSPECIFIED,
+            agent_port: 7946,
+            data_port: 7947,
+            secret_file: PathBuf::new(),
+            secret: Secret::default(),
+            arbiter: Arbiter::None { survivor: Survivor::Both },
+            timers: Timers::of(TimerSet::default()),
+            nodes: Vec::new(),
+        }
+    }
+}
+
+impl Timers {
+    /// A named set. (Values: `ARCHITECTURE.md`, the chapter on leases.)
+    pub const fn of(set: TimerSet) -> Timers {
+        let [heartbeat, lease, promise, stuck_core, peer_silent] = match set {
+            TimerSet::Isolated => [2, 20, 25, 50, 100],
+            TimerSet::Bed => [2, 25, 30, 150, 150],
+            TimerSet::Ci => [5, 100, 120, 400, 400],
+        };
+        Timers {
+            set,
+            heartbeat: Duration::from_millis(heartbeat),
+            lease: Duration::from_millis(lease),
+            promise: Duration::from_millis(promise),
+            stuck_core: Duration::from_millis(stuck_core),
+            peer_silent: Duration::from_millis(peer_silent),
+            lease_alone: Duration::from_secs(2),
+            adaptive: true,
+        }
+    }
+}
+
+impl Default for Cores {
+    fn default() -> Self {
+        Cores { pin: vec![0], idle: Idle::default() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            flows: 65536,
+            chunks: 16384,
+            pieces: 131072,
+            uploads: 16384,
+            segments: 262144,
+            frames: 4096,
+            log_bytes: 16 << 20,
+            content_bytes: 256 << 20,
+        }
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(not shown)")
+    }
+}
+
+impl Serialize for Survivor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Survivor::Node(id) => serializer.serialize_u8(id.0),
+            Survivor::Both => serializer.serialize_str("both"),
+        }
+    }
+}
+
+fn node_id<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u8(id.0)
+}
+
+fn node_ids<S: Serializer>(ids: &[NodeId], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ids.iter().map(|id| id.0))
+}
+
+fn duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value::duration_text(*duration))
+}
