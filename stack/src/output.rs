@@ -1,9 +1,9 @@
 //! What an application wants to send, by stream offset, without materialising what can be had again.
 //!
 //! An [`Output`] is a chain of pieces: bytes that exist nowhere else (echoed data, response heads) in
-//! pooled chunks, and references to pinned objects and generated streams. The TCP reads it at any offset, straight
-//! into a frame, for the first transmission and for every retransmission; what the other side has
-//! acknowledged is trimmed. Offsets count from the first byte behind the SYN.
+//! pooled chunks, and references to pinned objects and generated streams. The TCP reads it at any
+//! offset, straight into a frame, for the first transmission and for every retransmission; what the
+//! other side has acknowledged is trimmed. Offsets count from the first byte behind the SYN.
 //!
 //! ```text
 //!            start                       end
@@ -15,82 +15,24 @@
 //!
 //! Bounds: the pools of [`Memory`]; the applications keep to `OUTPUT_PIECES_MAX`. Units: bytes.
 
+mod memory;
+mod piece;
+
+pub use memory::{Memory, OutOfMemory};
+pub use piece::Piece;
+
 use alloc::vec::Vec;
 
-use crate::bytes::{self, ByteQueue, Chunks, Place};
+use crate::bytes::{ByteQueue, Place};
 use crate::codec::{ImportError, Put, Reader};
 use crate::content::{Content, ObjectId};
-use crate::generate;
-use crate::limits::{
-    CHUNK_BYTES, GENERATED_BYTES_MAX, HTTP_OUTPUT_CHUNKS_MAX, OUTPUT_PIECES_MAX, STREAM_BYTES_MAX,
-};
-use crate::pool::{NONE, Pool};
-use crate::sha256::Sha256;
+use crate::limits::STREAM_BYTES_MAX;
+use crate::pool::NONE;
 
-/// A pool of this core is exhausted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct OutOfMemory;
-
-/// The pools that all flows of a core share, taken at start.
-pub struct Memory {
-    /// Bytes that exist nowhere else: unread input, echoed data, response heads.
-    pub chunks: Chunks,
-    /// Pieces of outputs.
-    pub pieces: Pool<Piece>,
-    /// Hashes of uploads: one for every flow, so that no upload waits for another flow's.
-    pub hashes: Pool<Sha256>,
-}
-
-impl Memory {
-    /// Takes memory for `flows` flows, `pieces` pieces and `chunks` chunks of `CHUNK_BYTES` bytes.
-    pub fn new(flows: usize, pieces: usize, chunks: usize) -> Memory {
-        Memory { chunks: Chunks::new(chunks), pieces: Pool::new(pieces), hashes: Pool::new(flows) }
-    }
-
-    /// Whether any application can take `input_bytes` of input (or, with 0, an end, a tick, the
-    /// backlog) without failing. The owner asks before it records a fact; a refusal is as if the
-    /// network had lost the segment.
-    pub fn has_room_for(&self, input_bytes: usize) -> bool {
-        let chunks = input_bytes.div_ceil(CHUNK_BYTES) + 1 + HTTP_OUTPUT_CHUNKS_MAX;
-        self.chunks.available() >= chunks && self.pieces.available() >= OUTPUT_PIECES_MAX
-    }
-
-    /// Whether no flow holds anything: what must be true when all flows are gone.
-    pub fn is_unused(&self) -> bool {
-        self.chunks.used() + self.pieces.used() + self.hashes.used() == 0
-    }
-}
-
-/// One stretch of an output.
-#[derive(Clone, Default, Debug)]
-pub struct Piece {
-    /// Stream offset of the first byte still held.
-    at: u64,
-    /// Bytes still held; never 0 in a chain.
-    len: u64,
-    next: u32,
-    source: Source,
-}
-
-/// Where the bytes of a piece come from.
-#[derive(Clone, Debug)]
-enum Source {
-    /// They are here.
-    Bytes(ByteQueue),
-    /// From `start` of a pinned object.
-    Object { id: ObjectId, start: u64 },
-    /// From `start` of the generated stream of a seed.
-    Generated { seed: u64, start: u64 },
-}
-
-impl Default for Source {
-    fn default() -> Source {
-        Source::Bytes(ByteQueue::new())
-    }
-}
+use piece::Source;
 
 /// Where the last read ended, so that the next one need not walk from the head. Local state of one
-/// reader of one output; any cursor is safe with its output, a default one is merely slow.
+/// reader of one output, until that is cleared or imported anew; a default one is merely slow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cursor {
     piece: u32,
@@ -224,15 +166,7 @@ impl Output {
             let piece = &mut memory.pieces[self.head];
             let cut = self.start.saturating_sub(piece.at);
             if cut < piece.len {
-                piece.at += cut;
-                piece.len -= cut;
-                match &mut piece.source {
-                    Source::Bytes(queue) => {
-                        queue.consume(&mut memory.chunks, cut as usize);
-                        self.stored -= cut;
-                    }
-                    Source::Object { start, .. } | Source::Generated { start, .. } => *start += cut,
-                }
+                self.stored -= piece.cut(&mut memory.chunks, cut);
                 return;
             }
             self.drop_head(memory);
@@ -355,62 +289,6 @@ impl Output {
     }
 }
 
-impl Piece {
-    /// Fills `buf`, which is not empty and lies within the piece, from stream offset `at` on.
-    fn read(
-        &self,
-        memory: &Memory,
-        content: &Content,
-        cursor: &Cursor,
-        at: u64,
-        buf: &mut [u8],
-    ) -> Place {
-        let skip = at - self.at;
-        match &self.source {
-            Source::Bytes(queue) => {
-                let place = if cursor.place.chunk == NONE {
-                    queue.place(&memory.chunks, skip as usize)
-                } else {
-                    bytes::advance(&memory.chunks, cursor.place, (at - cursor.last) as usize)
-                };
-                bytes::copy_from(&memory.chunks, place, buf)
-            }
-            Source::Object { id, start } => {
-                let object = content.get(*id).expect("a piece names pinned content");
-                let from = (start + skip) as usize;
-                buf.copy_from_slice(&object.bytes[from..from + buf.len()]);
-                NOWHERE
-            }
-            Source::Generated { seed, start } => {
-                generate::fill(*seed, start + skip, buf);
-                NOWHERE
-            }
-        }
-    }
-
-    fn export(&self, memory: &Memory, out: &mut Vec<u8>) {
-        let Piece { at: _, len, next: _, source } = self;
-        match source {
-            Source::Bytes(queue) => {
-                out.put_u8(0);
-                queue.export(&memory.chunks, out);
-            }
-            Source::Object { id, start } => {
-                out.put_u8(1);
-                out.put_u32(id.0);
-                out.put_u64(*start);
-                out.put_u64(*len);
-            }
-            Source::Generated { seed, start } => {
-                out.put_u8(2);
-                out.put_u64(*seed);
-                out.put_u64(*start);
-                out.put_u64(*len);
-            }
-        }
-    }
-}
-
 /// Replication: what is held goes to the peer whole, and comes back in pieces of that node's pools.
 impl Output {
     /// Writes everything that is held behind `out`.
@@ -457,7 +335,7 @@ impl Output {
         self.end = self.start.min(end);
         for _ in 0..pieces {
             let before = self.end;
-            import_piece(self, memory, content, reader)?;
+            piece::import(self, memory, content, reader)?;
             if self.end == before || self.end > end {
                 return Err(ImportError::Invalid);
             }
@@ -466,35 +344,172 @@ impl Output {
     }
 }
 
-fn import_piece(
-    output: &mut Output,
-    memory: &mut Memory,
-    content: &Content,
-    reader: &mut Reader,
-) -> Result<(), ImportError> {
-    let exhausted = |_: OutOfMemory| ImportError::OutOfMemory;
-    match reader.u8()? {
-        0 => {
-            let len = reader.u32()?;
-            let bytes = reader.bytes(len as usize)?;
-            output.push_bytes(memory, bytes).map_err(exhausted)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::CHUNK_BYTES;
+    use crate::{content, generate};
+    use alloc::vec;
+
+    fn content() -> Content {
+        let bytes = (0..5000u32).map(|i| (i / 7) as u8).collect();
+        let source =
+            content::Source { path: "/o".into(), content_type: "text/plain".into(), bytes };
+        Content::new(vec![source]).unwrap()
+    }
+
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 11) % n
         }
-        1 => {
-            let (id, start, len) = (ObjectId(reader.u32()?), reader.u64()?, reader.u64()?);
-            let object = content.get(id).ok_or(ImportError::Invalid)?;
-            let fits = start.checked_add(len).is_some_and(|end| end <= object.bytes.len() as u64);
-            if !fits {
-                return Err(ImportError::Invalid);
+    }
+
+    /// Pushes something random to both.
+    fn push(random: &mut Random, output: &mut Output, memory: &mut Memory, model: &mut Vec<u8>) {
+        let len = random.below(4000);
+        let start = random.below(1000);
+        let mut bytes = vec![0; len as usize];
+        match random.below(4) {
+            0 => {
+                generate::fill(3, start, &mut bytes);
+                output.push_generated(memory, 3, start, len).unwrap();
             }
-            output.push_object(memory, id, start, len).map_err(exhausted)
-        }
-        2 => {
-            let (seed, start, len) = (reader.u64()?, reader.u64()?, reader.u64()?);
-            if start.checked_add(len).is_none_or(|end| end > GENERATED_BYTES_MAX) {
-                return Err(ImportError::Invalid);
+            1 => {
+                let content = content();
+                bytes
+                    .copy_from_slice(&content.objects()[0].bytes[start as usize..][..len as usize]);
+                output.push_object(memory, ObjectId(0), start, len).unwrap();
             }
-            output.push_generated(memory, seed, start, len).map_err(exhausted)
+            _ => {
+                generate::fill(random.below(99), 0, &mut bytes);
+                output.push_bytes(memory, &bytes).unwrap();
+            }
         }
-        _ => Err(ImportError::Invalid),
+        model.extend(bytes);
+    }
+
+    fn moved(output: &mut Output, memory: &mut Memory, content: &Content) {
+        let mut out = Vec::new();
+        output.export(memory, &mut out);
+        output.clear(memory);
+        assert!(memory.is_unused());
+        let mut reader = Reader::new(&out);
+        *output = Output::import(memory, content, &mut reader).unwrap();
+        assert_eq!(reader.remaining(), 0);
+    }
+
+    #[test]
+    fn an_output_reads_like_the_whole_stream_at_any_offset() {
+        let content = content();
+        let mut random = Random(0x5eed);
+        for _ in 0..40 {
+            let mut memory = Memory::new(0, 64, 256);
+            let mut output = Output::new();
+            let mut model = Vec::new();
+            let mut cursor = Cursor::default();
+            let mut next = 0;
+            for _ in 0..200 {
+                if output.pieces() < 60 && output.held() < 200_000 {
+                    push(&mut random, &mut output, &mut memory, &mut model);
+                }
+                match random.below(8) {
+                    // Beyond the end, as after a takeover.
+                    0 => output.trim(&mut memory, model.len() as u64 + random.below(5000)),
+                    1..4 => {
+                        let upto = output.start() + random.below(output.held() + 1);
+                        output.trim(&mut memory, upto);
+                    }
+                    4 => {
+                        moved(&mut output, &mut memory, &content);
+                        cursor = Cursor::default();
+                    }
+                    _ => {}
+                }
+                assert_eq!(output.end(), model.len() as u64);
+                if random.below(3) == 0 || next < output.start() || next > output.end() {
+                    next = output.start() + random.below(output.held() + 1);
+                }
+                let mut buf = vec![0; random.below(3000) as usize];
+                let n = output.read_at(&memory, &content, &mut cursor, next, &mut buf);
+                let there = output.end().saturating_sub(next).min(buf.len() as u64);
+                assert_eq!(n as u64, there);
+                assert_eq!(buf[..n], model[next.min(output.end()) as usize..][..n]);
+                next += n as u64;
+            }
+            output.clear(&mut memory);
+            assert!(memory.is_unused());
+        }
+    }
+
+    #[test]
+    fn below_the_start_and_behind_the_end_there_is_nothing() {
+        let content = content();
+        let mut memory = Memory::new(0, 4, 4);
+        let mut output = Output::new();
+        let mut cursor = Cursor::default();
+        output.push_bytes(&mut memory, b"abcdef").unwrap();
+        output.trim(&mut memory, 2);
+        let mut buf = [0; 9];
+        assert_eq!(output.read_at(&memory, &content, &mut cursor, 1, &mut buf), 0);
+        assert_eq!(output.read_at(&memory, &content, &mut cursor, 6, &mut buf), 0);
+        assert_eq!(output.read_at(&memory, &content, &mut cursor, 2, &mut buf), 4);
+        assert_eq!((output.start(), output.held(), output.stored()), (2, 4, 4));
+        output.trim(&mut memory, 10);
+        assert!(memory.is_unused());
+        output.push_bytes(&mut memory, b"ghijkl").unwrap();
+        assert_eq!((output.end(), output.held(), output.stored()), (12, 2, 2));
+        assert_eq!(output.read_at(&memory, &content, &mut cursor, 10, &mut buf), 2);
+        assert_eq!(&buf[..2], b"kl");
+    }
+
+    #[test]
+    fn exhausted_pools_refuse_and_change_nothing() {
+        let mut memory = Memory::new(0, 1, 1);
+        assert!(!memory.has_room_for(0));
+        let mut output = Output::new();
+        assert_eq!(output.push_bytes(&mut memory, &[0; CHUNK_BYTES + 1]), Err(OutOfMemory));
+        assert!(memory.is_unused() && output == Output::new());
+        output.push_bytes(&mut memory, b"x").unwrap();
+        assert_eq!(output.push_generated(&mut memory, 0, 0, 1), Err(OutOfMemory));
+        assert_eq!(output.push_bytes(&mut memory, &[0; CHUNK_BYTES]), Err(OutOfMemory));
+        assert_eq!((output.end(), output.pieces(), output.stored()), (1, 1, 1));
+    }
+
+    #[test]
+    fn hostile_exports_are_refused_and_leave_nothing_behind() {
+        let content = content();
+        let mut random = Random(77);
+        let mut memory = Memory::new(0, 64, 64);
+        let mut output = Output::new();
+        output.push_bytes(&mut memory, b"abc").unwrap();
+        output.push_object(&mut memory, ObjectId(0), 4000, 1000).unwrap();
+        output.push_generated(&mut memory, 1, 2, 3).unwrap();
+        let mut good = Vec::new();
+        output.export(&memory, &mut good);
+        output.clear(&mut memory);
+        for round in 0..20_000 {
+            let mut bad = good.clone();
+            for _ in 0..1 + random.below(3) {
+                let at = random.below(bad.len() as u64) as usize;
+                bad[at] = random.below(256) as u8;
+            }
+            if round % 2 == 0 {
+                bad.truncate(random.below(good.len() as u64) as usize);
+            }
+            let imported = Output::import(&mut memory, &content, &mut Reader::new(&bad));
+            if let Ok(mut output) = imported {
+                let start = output.start();
+                let mut buf = [0; 4096];
+                output.read_at(&memory, &content, &mut Cursor::default(), start, &mut buf);
+                output.trim(&mut memory, start + 1);
+                output.clear(&mut memory);
+            }
+            assert!(memory.is_unused());
+        }
     }
 }

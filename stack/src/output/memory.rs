@@ -1,0 +1,43 @@
+//! The pools that all flows of a core share, and the question whether they suffice.
+//!
+//! Bounds: all memory is taken at construction.
+
+use super::Piece;
+use crate::bytes::Chunks;
+use crate::limits::{CHUNK_BYTES, HTTP_OUTPUT_CHUNKS_MAX, OUTPUT_PIECES_MAX};
+use crate::pool::Pool;
+use crate::sha256::Sha256;
+
+/// A pool of this core is exhausted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
+
+/// The pools that all flows of a core share, taken at start.
+pub struct Memory {
+    /// Bytes that exist nowhere else: unread input, echoed data, response heads.
+    pub chunks: Chunks,
+    /// Pieces of outputs.
+    pub pieces: Pool<Piece>,
+    /// Hashes of uploads: one for every flow, so that no upload waits for another flow's.
+    pub hashes: Pool<Sha256>,
+}
+
+impl Memory {
+    /// Takes memory for `flows` flows, `pieces` pieces and `chunks` chunks of `CHUNK_BYTES` bytes.
+    pub fn new(flows: usize, pieces: usize, chunks: usize) -> Memory {
+        Memory { chunks: Chunks::new(chunks), pieces: Pool::new(pieces), hashes: Pool::new(flows) }
+    }
+
+    /// Whether any application can take `input_bytes` of input (or, with 0, an end, a tick, the
+    /// backlog) without failing. The owner asks before it records a fact; a refusal is as if the
+    /// network had lost the segment.
+    pub fn has_room_for(&self, input_bytes: usize) -> bool {
+        let chunks = input_bytes.div_ceil(CHUNK_BYTES) + 1 + HTTP_OUTPUT_CHUNKS_MAX;
+        self.chunks.available() >= chunks && self.pieces.available() >= OUTPUT_PIECES_MAX
+    }
+
+    /// Whether no flow holds anything: what must be true when all flows are gone.
+    pub fn is_unused(&self) -> bool {
+        self.chunks.used() + self.pieces.used() + self.hashes.used() == 0
+    }
+}
