@@ -74,7 +74,7 @@ pub fn parse(file: &str, text: String, directory: &Path) -> Loaded {
     }
     // What is missing after a syntax error is an echo of it.
     let config = read::config(&mut reader, tree.get_ref(), directory);
-    let mut diagnostics = reader.diagnostics;
+    let mut diagnostics = reader.into_diagnostics();
     if !errors.is_empty() {
         diagnostics.retain(|diagnostic| diagnostic.kind == Kind::Syntax);
     }

@@ -1,3 +1,4 @@
 //! Frames in, frames out: the only crate with unsafe code, threads, a clock and system calls.
 pub mod config;
+pub mod control;
 pub mod port;

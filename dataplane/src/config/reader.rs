@@ -16,8 +16,9 @@ use super::diagnostic::{Diagnostic, Kind};
 /// Where each value lies in the file, and what was wrong so far.
 #[derive(Default)]
 pub struct Reader {
-    /// Every problem so far.
-    pub diagnostics: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
+    /// Keys that are missing, by path: not worth a word if a misspelling of them is found.
+    missing: BTreeMap<String, Diagnostic>,
     places: BTreeMap<String, Range<usize>>,
     bad: BTreeSet<String>,
 }
@@ -35,6 +36,11 @@ pub struct Table<'a> {
 pub struct Value<'a>(&'a Spanned<DeValue<'a>>);
 
 impl Reader {
+    /// Every problem.
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.diagnostics.into_iter().chain(self.missing.into_values()).collect()
+    }
+
     /// The place of the value at `path`, or of the nearest table around it.
     pub fn place(&self, path: &str) -> Option<Range<usize>> {
         let mut path = path;
@@ -76,7 +82,7 @@ impl Reader {
     }
 
     fn wrong_type(&mut self, path: &str, value: Value<'_>, wanted: &str) {
-        let message = format!("`{}` must be {wanted}, not {}", key_of(path), value.describe());
+        let message = format!("{} must be {wanted}, not {}", subject(path), value.describe());
         self.reject(path, Kind::WrongType, message);
     }
 
@@ -96,7 +102,7 @@ impl Reader {
             Ok(value) => return Some(value),
             Err(message) => message,
         };
-        self.reject(path, Kind::BadValue, format!("`{}`: {message}", key_of(path)));
+        self.reject(path, Kind::BadValue, format!("{}: {message}", subject(path)));
         None
     }
 
@@ -117,8 +123,8 @@ impl Reader {
             Some(number) if range.contains(&number) => Some(number),
             _ => {
                 let number = number.map_or(digits.into(), |number| number.to_string());
-                let (key, low, high) = (key_of(path), range.start(), range.end());
-                let message = format!("`{key}` is {number}; it must be in {low}..={high}");
+                let (key, low, high) = (subject(path), range.start(), range.end());
+                let message = format!("{key} is {number}; it must be in {low}..={high}");
                 self.reject(path, Kind::OutOfRange, message);
                 None
             }
@@ -200,10 +206,11 @@ impl<'a> Table<'a> {
                 let place = Some(self.place.clone()).filter(|place| !place.is_empty());
                 let message = match self.path.is_empty() {
                     true => format!("`{key}` is missing"),
-                    false => format!("`{key}` is missing in `{}`", self.path),
+                    false => format!("`{key}` is missing in `{}`", header(&self.path)),
                 };
                 let help = format!("write `{example}`");
-                reader.push(Diagnostic::error(Kind::MissingKey, place, message).help(help));
+                let error = Diagnostic::error(Kind::MissingKey, place, message).help(help);
+                reader.missing.insert(path.clone(), error);
             }
             reader.bad.insert(path);
         }
@@ -304,10 +311,15 @@ impl<'a> Table<'a> {
             let whole = match (self.path.is_empty(), value.get_ref()) {
                 (true, DeValue::Table(_)) => format!("unknown table `[{}]`", key.get_ref()),
                 (true, _) => format!("unknown key `{}`", key.get_ref()),
-                (false, _) => format!("unknown key `{}` in `{}`", key.get_ref(), self.path),
+                (false, _) => {
+                    format!("unknown key `{}` in `{}`", key.get_ref(), header(&self.path))
+                }
             };
             let help = match nearest(key.get_ref(), known.clone()) {
-                Some(near) => format!("did you mean `{near}`?"),
+                Some(near) => {
+                    reader.missing.remove(&self.path(near));
+                    format!("did you mean `{near}`?")
+                }
                 None => format!("known here: {}", list(known, "`", "and")),
             };
             reader.push(Diagnostic::error(Kind::UnknownKey, Some(key.span()), whole).help(help));
@@ -344,10 +356,22 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The last key of a path, without index.
-fn key_of(path: &str) -> &str {
+/// The last key of a path, as the subject of a sentence.
+fn subject(path: &str) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
-    key.split('[').next().unwrap_or(key)
+    match key.split_once('[') {
+        Some((key, _)) => format!("one of `{key}`"),
+        None => format!("`{key}`"),
+    }
+}
+
+/// The header under which the table at `path` is written.
+fn header(path: &str) -> String {
+    let keys: Vec<&str> = path.split('.').map(|key| key.split('[').next().unwrap_or(key)).collect();
+    match path.ends_with(']') {
+        true => format!("[[{}]]", keys.join(".")),
+        false => format!("[{}]", keys.join(".")),
+    }
 }
 
 /// The candidate that was probably meant.

@@ -1,0 +1,323 @@
+//! What a node says about itself: the answer to `status`, as JSON and as values.
+//!
+//! Filled by the control thread from what the cores and the agent publish; read by
+//! `understudy status`, by the tests and by whoever speaks JSON. Fields are only ever added: a reader
+//! of an older version skips what it does not know, a newer one defaults what is not there.
+//!
+//! Units: the suffix of each name; `_us` microseconds, `_ns` nanoseconds. Counters are cumulative
+//! since the start of the process.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A node, now.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// This node's id.
+    pub node: u8,
+    /// This life of it, 16 hex digits.
+    pub incarnation: String,
+    /// The version of the program.
+    pub version: String,
+    /// Time since the process started.
+    pub uptime_us: u64,
+    /// The nodes and the arbiter.
+    pub cluster: ClusterStatus,
+    /// One for each group, in the order of the configuration.
+    pub groups: Vec<GroupStatus>,
+    /// One for each poll core.
+    pub cores: Vec<CoreStatus>,
+    /// One for each port.
+    pub ports: Vec<PortStatus>,
+    /// Timers by name.
+    pub timers: Vec<TimerStatus>,
+    /// The largest gap between two runs of the heartbeat thread in the last ten minutes.
+    pub largest_gap_us: u64,
+}
+
+/// The cluster as this node sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterStatus {
+    /// The cluster's name.
+    pub name: String,
+    /// "witness", or "none".
+    pub arbiter: String,
+    /// Time since the arbiter last answered; `None` if it never did or there is none.
+    pub arbiter_answer_age_us: Option<u64>,
+    /// Without an arbiter and with "both" as survivor, two nodes may serve at once.
+    pub split_brain_possible: bool,
+    /// Every other node.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// Another node.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// Its id.
+    pub node: u8,
+    /// Its life, 16 hex digits; empty if it was never heard.
+    pub incarnation: String,
+    /// Its cluster address.
+    pub address: String,
+    /// Time since its last heartbeat; `None` if it was never heard.
+    pub heartbeat_age_us: Option<u64>,
+}
+
+/// A group: a service in one generation.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupStatus {
+    /// The service's name.
+    pub service: String,
+    /// The generation of the service.
+    pub generation: u8,
+    /// What this node is for the group.
+    pub role: Role,
+    /// The epoch of the register as this node knows it.
+    pub epoch: u64,
+    /// The node that owns the group; `None` if nobody does.
+    pub owner: Option<u8>,
+    /// The node that holds the copies; `None` if nobody does.
+    pub peer: Option<u8>,
+    /// Whether the register says that the peer holds everything.
+    pub in_sync: bool,
+    /// In one word, or a few: what a failure now would cost.
+    pub protection: Protection,
+    /// How long this node may still transmit for the group; zero if it may not.
+    pub lease_remaining_us: u64,
+    /// Connections now.
+    pub flows: u64,
+    /// Connections now whose copy is complete.
+    pub flows_copied: u64,
+    /// How far the peer is behind.
+    pub lag: Lag,
+    /// The last takeover by this node.
+    pub last_takeover: Option<Takeover>,
+    /// Addresses of the service.
+    pub addresses: Vec<String>,
+    /// Ports of the service.
+    pub ports: Vec<String>,
+    /// Counters of the group by name.
+    pub counters: BTreeMap<String, u64>,
+    /// The last decisions about ownership, oldest first.
+    pub decisions: Vec<String>,
+}
+
+/// What a node is for a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Serves it.
+    Owner,
+    /// Holds its copies.
+    Peer,
+    /// Neither.
+    #[default]
+    None,
+}
+
+/// What a failure of the owner now would cost. In JSON it is what it prints as.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum Protection {
+    /// Nothing: the register says that the peer holds every connection.
+    Protected,
+    /// The connections not yet copied.
+    Filling {
+        /// Connections copied.
+        copied: u64,
+        /// Connections in all.
+        total: u64,
+    },
+    /// Every connection: there is no peer.
+    UnprotectedNoPeer,
+    /// Every connection: there is a peer and no arbiter that could let it take over.
+    UnprotectedNoArbiter,
+    /// Every connection: nobody serves the group.
+    NotServed,
+    /// This node does not know.
+    #[default]
+    Unknown,
+}
+
+impl From<Protection> for String {
+    fn from(protection: Protection) -> String {
+        protection.to_string()
+    }
+}
+
+impl From<String> for Protection {
+    /// What an older reader does not know is unknown.
+    fn from(text: String) -> Protection {
+        let filling = text.strip_prefix("filling ").and_then(|text| text.split_once(" of "));
+        if let Some((Ok(copied), Ok(total))) = filling.map(|(a, b)| (a.parse(), b.parse())) {
+            return Protection::Filling { copied, total };
+        }
+        let plain = [
+            Protection::Protected,
+            Protection::UnprotectedNoPeer,
+            Protection::UnprotectedNoArbiter,
+            Protection::NotServed,
+        ];
+        plain.into_iter().find(|plain| plain.to_string() == text).unwrap_or_default()
+    }
+}
+
+/// How far the peer is behind the owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lag {
+    /// Records not yet committed.
+    pub ops: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Age of the oldest.
+    pub age_us: u64,
+}
+
+/// A takeover, phase by phase.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Takeover {
+    /// The epoch that it began.
+    pub epoch: u64,
+    /// Connections assumed.
+    pub flows: u64,
+    /// How long ago it ended.
+    pub age_us: u64,
+    /// From the owner's last sign of life until this node asked for the register.
+    pub detect_us: u64,
+    /// Until the register was granted.
+    pub grant_us: u64,
+    /// Until every flow was applied and rebuilt.
+    pub apply_us: u64,
+    /// Until the addresses were announced.
+    pub announce_us: u64,
+    /// Until the first segment with payload or acknowledgement left.
+    pub first_byte_us: u64,
+}
+
+/// A poll core.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CoreStatus {
+    /// The processor.
+    pub core: u16,
+    /// Rounds of the poll loop.
+    pub progress: u64,
+    /// Time since the last round.
+    pub progress_age_us: u64,
+    /// Segments received.
+    pub segments_in: u64,
+    /// Segments sent.
+    pub segments_out: u64,
+    /// Connections held, owned and copied.
+    pub flows: u64,
+    /// Frames dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// A port: one queue of one interface.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortStatus {
+    /// The interface.
+    pub interface: String,
+    /// The queue.
+    pub queue: u16,
+    /// How frames come and go: "native, copy" for example.
+    pub mode: String,
+    /// Counters by name, as [`crate::port::PortCounters`] names them.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A timer.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimerStatus {
+    /// As in the configuration.
+    pub name: String,
+    /// What the configuration says.
+    pub configured_us: u64,
+    /// What is used: stretched if this node has been seen to pause.
+    pub effective_us: u64,
+}
+
+impl Takeover {
+    /// From the owner's last sign of life to the first byte of the new one.
+    pub fn total_us(&self) -> u64 {
+        let Takeover { detect_us, grant_us, apply_us, announce_us, first_byte_us, .. } = *self;
+        [grant_us, apply_us, announce_us, first_byte_us]
+            .into_iter()
+            .fold(detect_us, u64::saturating_add)
+    }
+}
+
+impl PortStatus {
+    /// The status of a port.
+    pub fn new(interface: &str, queue: u16, mode: &str, port: &crate::port::PortCounters) -> Self {
+        let counters = [
+            ("rx_frames", port.rx_frames),
+            ("rx_bytes", port.rx_bytes),
+            ("tx_frames", port.tx_frames),
+            ("tx_bytes", port.tx_bytes),
+            ("tx_discarded", port.tx_discarded),
+            ("tx_no_room", port.tx_no_room),
+            ("kicks", port.kicks),
+            ("rx_kernel_dropped", port.rx_kernel_dropped),
+        ];
+        let counters = counters.map(|(name, value)| (name.to_string(), value)).into();
+        PortStatus { interface: interface.into(), queue, mode: mode.into(), counters }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Owner => "owner",
+            Role::Peer => "peer",
+            Role::None => "none",
+        })
+    }
+}
+
+impl std::fmt::Display for Protection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Protection::Protected => f.write_str("protected"),
+            Protection::Filling { copied, total } => write!(f, "filling {copied} of {total}"),
+            Protection::UnprotectedNoPeer => f.write_str("unprotected: no peer"),
+            Protection::UnprotectedNoArbiter => f.write_str("unprotected: no arbiter"),
+            Protection::NotServed => f.write_str("not served"),
+            Protection::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protection_is_one_string_in_json() {
+        let filling = Protection::Filling { copied: 3, total: 10 };
+        for protection in [Protection::Protected, Protection::UnprotectedNoPeer, filling] {
+            let text = serde_json::to_string(&protection).expect("a string");
+            assert_eq!(text, format!("\"{protection}\""));
+            assert_eq!(serde_json::from_str::<Protection>(&text).expect("the same"), protection);
+        }
+        for text in ["", "filling", "filling 1 of", "filling x of y", "excellent"] {
+            assert_eq!(Protection::from(text.to_string()), Protection::Unknown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reader_tolerates_older_and_newer_nodes() {
+        let status: Status = serde_json::from_str(r#"{"node":3,"mood":"good"}"#).expect("a status");
+        assert_eq!(status, Status { node: 3, ..Status::default() });
+    }
+}
