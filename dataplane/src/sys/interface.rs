@@ -1,0 +1,76 @@
+//! What the kernel knows of a network interface, asked in the calling thread's network namespace.
+//!
+//! By ioctl on a socket, not from `/sys`: that shows the namespace in which it was mounted.
+
+use super::{c_string, check};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+
+/// The index of an interface.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let name = c_string(name)?;
+    // SAFETY: `name` is a C string that lives across the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// The hardware address of an interface.
+pub fn interface_mac(name: &str) -> io::Result<[u8; 6]> {
+    let request = ask(name, libc::SIOCGIFHWADDR)?;
+    // SAFETY: this request was answered with a hardware address; every bit pattern of one is valid.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    if address.sa_family != libc::ARPHRD_ETHER && address.sa_family != libc::ARPHRD_LOOPBACK {
+        return Err(io::Error::from_raw_os_error(libc::EPFNOSUPPORT));
+    }
+    Ok(std::array::from_fn(|i| address.sa_data[i] as u8))
+}
+
+/// The MTU of an interface in bytes, without the Ethernet header.
+pub fn interface_mtu(name: &str) -> io::Result<u32> {
+    let request = ask(name, libc::SIOCGIFMTU)?;
+    // SAFETY: this request was answered with a number.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    Ok(mtu as u32)
+}
+
+/// One `ioctl` about the interface.
+fn ask(name: &str, question: libc::c_ulong) -> io::Result<libc::ifreq> {
+    // SAFETY: `ifreq` is plain data; all zeros is an empty name.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let name = c_string(name)?;
+    let name = name.as_bytes_with_nul();
+    if name.len() > request.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    let socket = UnixDatagram::unbound()?;
+    // SAFETY: the socket is open, `request` is valid and large enough for the answer.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), question as _, &mut request) })?;
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_loopback_interface() {
+        assert!(interface_index("lo").unwrap() > 0);
+        assert_eq!(interface_mac("lo").unwrap(), [0; 6]);
+        assert!(interface_mtu("lo").unwrap() >= 1280);
+    }
+
+    #[test]
+    fn unknown_and_impossible_names_are_errors() {
+        for name in ["no-such", "a-name-longer-than-sixteen", "nul\0inside", ""] {
+            assert!(interface_index(name).is_err());
+            assert!(interface_mac(name).is_err());
+            assert!(interface_mtu(name).is_err());
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Two AF_XDP ports on the two ends of a veth pair, each in a network namespace of its own.
+//!
+//! Shows that bursts arrive byte for byte, that no frame is lost from a port's memory, that what is
+//! not kicked is never seen by anyone, and that the kernel's own traffic does not notice. Needs
+//! root; without it the tests are skipped and say so.
+
+use dataplane::port::xdp::{OpenError, XdpConfig, XdpPort, ZeroCopy};
+use dataplane::port::{BURST, Port, RxFrame};
+use dataplane::sys;
+use dataplane::xdp_program::{AttachMode, Verdict, XdpProgram};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const OWNED: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+const PORT: u16 = 80;
+const FRAMES: u32 = 512;
+/// How long a frame may take through a veth pair on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Two namespaces and the pair between them; gone when dropped, also by a panic.
+struct Wire {
+    names: [String; 2],
+}
+
+impl Wire {
+    /// `None`, with a reason on standard error, without root.
+    fn new() -> Option<Wire> {
+        // SAFETY: takes nothing, returns a number.
+        if unsafe { libc::geteuid() } != 0 {
+            // Not by `eprintln!`, which the test harness hides while tests pass.
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF"
+            );
+            return None;
+        }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let wire = Wire { names: [format!("port-{id}-a"), format!("port-{id}-b")] };
+        for name in &wire.names {
+            run(&["ip", "netns", "add", name]);
+        }
+        let [a, b] = &wire.names;
+        run(&["ip", "link", "add", "eth0", "netns", a, "type", "veth", "peer", "eth0", "netns", b]);
+        for (name, address) in [(a, "10.99.0.1/24"), (b, "10.99.0.2/24")] {
+            run(&["ip", "-n", name, "addr", "add", address, "dev", "eth0"]);
+            // The kernel would leave the checksums of its own frames to a NIC that is not there.
+            run(&["ip", "netns", "exec", name, "ethtool", "-K", "eth0", "tx", "off"]);
+            wire.set_link(name, "up");
+        }
+        Some(wire)
+    }
+
+    fn set_link(&self, name: &str, state: &str) {
+        run(&["ip", "-n", name, "link", "set", "eth0", state]);
+    }
+
+    /// Runs `f` on a thread in one of the namespaces.
+    fn within<T: Send>(&self, end: usize, f: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.names[end]);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                sys::enter_network_namespace(Path::new(&path)).unwrap();
+                f()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn end(&self, end: usize, mode: AttachMode) -> End {
+        self.within(end, || {
+            let mut program = XdpProgram::attach("eth0", mode).unwrap();
+            let port = XdpPort::open(&config()).unwrap();
+            program.set_service(OWNED.into(), &[PORT..=PORT]).unwrap();
+            program.bind_queue(0, port.fd()).unwrap();
+            End { port, program, burst: Vec::with_capacity(BURST) }
+        })
+    }
+
+    fn ends(&self, mode: AttachMode) -> [End; 2] {
+        [self.end(0, mode), self.end(1, mode)]
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
+        }
+    }
+}
+
+fn run(command: &[&str]) -> String {
+    let output = Command::new(command[0]).args(&command[1..]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn config() -> XdpConfig {
+    XdpConfig { interface: "eth0".into(), queue: 0, frames: FRAMES, zero_copy: ZeroCopy::Auto }
+}
+
+/// A port with its program, and its current burst.
+struct End {
+    port: XdpPort,
+    program: XdpProgram,
+    burst: Vec<RxFrame>,
+}
+
+impl End {
+    fn stage(&mut self, frame: &[u8]) {
+        let staged = self.port.stage(|memory| {
+            memory[..frame.len()].copy_from_slice(frame);
+            frame.len()
+        });
+        assert_eq!(staged, Some(frame.len()));
+    }
+
+    /// Receives exactly these frames, in order, then nothing that is already there.
+    fn expect(&mut self, frames: &[Vec<u8>]) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut got = 0;
+        while got < frames.len() {
+            assert!(Instant::now() < deadline, "{got} of {} frames came", frames.len());
+            if self.port.receive(&mut self.burst) == 0 {
+                sys::wait_readable(&[self.port.fd()], 100_000_000).unwrap();
+            }
+            for received in &self.burst {
+                assert_eq!(self.port.frame(received), &frames[got][..], "frame {got}");
+                got += 1;
+            }
+            self.port.recycle(&mut self.burst);
+        }
+        assert_eq!(self.port.receive(&mut self.burst), 0);
+    }
+
+    /// Waits until the kernel has given back everything sent, then checks that no frame is missing.
+    fn settle(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        self.port.check();
+        while self.port.tx_in_flight() > 0 {
+            assert!(Instant::now() < deadline, "{} frames stuck", self.port.tx_in_flight());
+            std::thread::yield_now();
+            self.port.check();
+        }
+    }
+}
+
+/// A TCP segment to the owned address, `len` bytes in all, filled from `seed`.
+fn segment(len: usize, seed: u32) -> Vec<u8> {
+    let mut frame: Vec<u8> =
+        (0..len as u32).map(|i| (i.wrapping_mul(31).wrapping_add(seed * 17) >> 2) as u8).collect();
+    frame[0..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    frame[14] = 0x45;
+    frame[20..22].copy_from_slice(&[0x40, 0]);
+    frame[23] = 6;
+    frame[30..34].copy_from_slice(&OWNED.octets());
+    frame[36..38].copy_from_slice(&PORT.to_be_bytes());
+    frame
+}
+
+/// A burst of segments of many lengths, the shortest and the longest among them.
+fn segments(count: usize, seed: u32) -> Vec<Vec<u8>> {
+    let len = |i: usize| if i == 0 { 1514 } else { 54 + (i * 97 + seed as usize * 13) % 1461 };
+    (0..count).map(|i| segment(len(i), seed + i as u32)).collect()
+}
+
+fn exchange(mode: AttachMode) {
+    let Some(wire) = Wire::new() else { return };
+    let mut ends = wire.ends(mode);
+    assert_eq!(ends[0].program.is_native(), mode != AttachMode::Generic);
+    assert!(!ends[0].port.is_zero_copy());
+    // Enough rounds for every ring to go round and every frame to be used again.
+    for round in 0..40 {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let burst = segments(1 + (round * 7 + from) % BURST, (round * 1000 + from) as u32);
+            for frame in &burst {
+                ends[from].stage(frame);
+            }
+            assert_eq!(ends[from].port.staged(), burst.len());
+            ends[from].port.kick().unwrap();
+            assert_eq!(ends[from].port.staged(), 0);
+            ends[to].expect(&burst);
+        }
+    }
+    ends.iter_mut().for_each(End::settle);
+    let [a, b] = [ends[0].port.counters(), ends[1].port.counters()];
+    assert_eq!((a.tx_frames, a.tx_bytes), (b.rx_frames, b.rx_bytes));
+    assert_eq!((b.tx_frames, b.tx_bytes), (a.rx_frames, a.rx_bytes));
+    assert_eq!((a.rx_kernel_dropped, b.rx_kernel_dropped), (0, 0));
+    let counters = ends[1].program.counters().unwrap();
+    assert_eq!(counters.get(Verdict::Tcp), b.rx_frames);
+}
+
+#[test]
+fn bursts_arrive_byte_for_byte_through_the_driver() {
+    exchange(AttachMode::Auto);
+}
+
+#[test]
+fn bursts_arrive_byte_for_byte_through_the_generic_path() {
+    exchange(AttachMode::Generic);
+}
+
+#[test]
+fn what_is_discarded_is_never_seen() {
+    let Some(wire) = Wire::new() else { return };
+    let [mut a, mut b] = wire.ends(AttachMode::Auto);
+    for round in 0..50 {
+        for frame in segments(BURST, round) {
+            a.stage(&frame);
+        }
+        assert_eq!(a.port.stage(|_| 100), None, "the burst is full");
+        a.port.discard();
+        assert_eq!(a.port.staged(), 0);
+        let marker = segments(1, 77 + round);
+        a.stage(&marker[0]);
+        assert_eq!(a.port.stage(|_| 0), Some(0), "nothing to say takes no frame");
+        a.port.kick().unwrap();
+        b.expect(&marker);
+    }
+    a.port.kick().unwrap();
+    a.settle();
+    let counters = a.port.counters();
+    assert_eq!(counters.tx_discarded, 50 * BURST as u64);
+    assert_eq!((counters.tx_frames, counters.tx_no_room, counters.kicks), (50, 50, 50));
+}
+
+#[test]
+fn a_burst_refused_by_a_dead_link_stays_ours() {
+    let Some(wire) = Wire::new() else { return };
+    let [mut a, mut b] = wire.ends(AttachMode::Auto);
+    let (lost, kept) = (segments(9, 1), segments(5, 2));
+    wire.set_link(&wire.names[0], "down");
+    for (burst, keep) in [(&lost, false), (&kept, true)] {
+        burst.iter().for_each(|frame| a.stage(frame));
+        for _ in 0..3 {
+            assert_eq!(a.port.kick().unwrap_err().kind(), ErrorKind::NetworkDown);
+        }
+        assert_eq!(a.port.staged(), burst.len());
+        a.port.check();
+        if !keep {
+            a.port.discard();
+        }
+    }
+    wire.set_link(&wire.names[0], "up");
+    // An idle wait makes the kernel look at the ring: it finds nothing.
+    sys::wait_readable(&[a.port.fd()], 1_000_000).unwrap();
+    assert_eq!(b.port.receive(&mut b.burst), 0);
+    // The link may take a moment until frames pass.
+    let deadline = Instant::now() + PATIENCE;
+    while a.port.kick().is_err() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    b.expect(&kept);
+    a.settle();
+    assert_eq!(a.port.counters().tx_frames, kept.len() as u64);
+}
+
+#[test]
+fn a_reader_that_sleeps_loses_frames_but_neither_count_nor_memory() {
+    let Some(wire) = Wire::new() else { return };
+    let [mut a, mut b] = wire.ends(AttachMode::Auto);
+    let room = FRAMES as usize / 2;
+    let sent: Vec<Vec<u8>> = (0..room as u32 + 100).map(|n| segment(60, n)).collect();
+    for burst in sent.chunks(BURST) {
+        a.settle();
+        burst.iter().for_each(|frame| a.stage(frame));
+        a.port.kick().unwrap();
+    }
+    a.settle();
+    let deadline = Instant::now() + PATIENCE;
+    while b.port.counters().rx_kernel_dropped < 100 {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    b.expect(&sent[..room]);
+    assert_eq!(b.port.counters().rx_kernel_dropped, 100);
+    a.stage(&sent[0]);
+    a.port.kick().unwrap();
+    b.expect(&sent[..1]);
+    b.settle();
+}
+
+#[test]
+fn the_kernels_own_traffic_does_not_notice() {
+    let Some(wire) = Wire::new() else { return };
+    let mut ends = wire.ends(AttachMode::Auto);
+    let listener = wire.within(0, || TcpListener::bind("10.99.0.1:80").unwrap());
+    let sent: Vec<u8> = (0..200_000u32).map(|n| (n >> 3) as u8).collect();
+    let echo = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = vec![0; 200_000];
+        stream.read_exact(&mut bytes).unwrap();
+        stream.write_all(&bytes).unwrap();
+    });
+    let returned = wire.within(1, || {
+        let mut stream = TcpStream::connect("10.99.0.1:80").unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&sent).unwrap();
+        let mut bytes = vec![0; sent.len()];
+        stream.read_exact(&mut bytes).unwrap();
+        bytes
+    });
+    echo.join().unwrap();
+    assert!(returned == sent);
+    for end in &mut ends {
+        assert_eq!(end.port.receive(&mut end.burst), 0);
+        let counters = end.program.counters().unwrap();
+        assert!(counters.get(Verdict::PassOther) > 100);
+        assert_eq!(counters.total(), counters.get(Verdict::PassOther));
+    }
+}
+
+#[test]
+fn a_queue_has_one_port_and_can_be_opened_again() {
+    let Some(wire) = Wire::new() else { return };
+    let [mut a, mut b] = wire.ends(AttachMode::Auto);
+    let second = wire.within(0, || XdpPort::open(&config()).err().unwrap());
+    assert!(matches!(second, OpenError::Busy(_)), "{second}");
+    for round in 0..3 {
+        let End { port, mut program, burst } = b;
+        drop(port);
+        let port = wire.within(1, || XdpPort::open(&config()).unwrap());
+        program.bind_queue(0, port.fd()).unwrap();
+        b = End { port, program, burst };
+        let frames = segments(3, round);
+        frames.iter().for_each(|frame| a.stage(frame));
+        a.port.kick().unwrap();
+        b.expect(&frames);
+    }
+    let shown = || run(&["ip", "-n", &wire.names[1], "-d", "link", "show", "eth0"]);
+    assert!(shown().contains("prog/xdp"));
+    drop(b);
+    assert!(!shown().contains("prog/xdp"));
+}
+
+#[test]
+fn impossible_ports_are_explained() {
+    let Some(wire) = Wire::new() else { return };
+    let open =
+        |config: XdpConfig| wire.within(0, || XdpPort::open(&config).err().unwrap().to_string());
+    for frames in [0, 128, 300, 1 << 19] {
+        assert!(open(XdpConfig { frames, ..config() }).contains("power of two"));
+    }
+    assert!(open(XdpConfig { interface: "no-such".into(), ..config() }).contains("no-such"));
+    assert!(open(XdpConfig { queue: 99, ..config() }).contains("cannot bind"));
+    let require = XdpConfig { zero_copy: ZeroCopy::Require, ..config() };
+    assert!(open(require).contains("cannot bind"));
+    run(&["ip", "-n", &wire.names[0], "link", "set", "eth0", "mtu", "9000"]);
+    assert!(open(config()).contains("MTU of eth0 is 9000"));
+}
