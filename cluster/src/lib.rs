@@ -3,5 +3,11 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod agent;
+pub mod detector;
 pub mod id;
+pub mod lease;
+pub mod message;
+pub mod register;
 pub mod role;
+pub mod witness;

@@ -1,0 +1,159 @@
+//! A newer register is learned: roles, leases and the orders to the cores follow from it.
+//!
+//! This is the only place that changes a role. It does not matter who brought the register: the
+//! arbiter's answer, the owner's heartbeat or a third node's.
+
+use super::{Agent, Reason, Takeover};
+use crate::lease::Lessor;
+use crate::message::Role;
+use crate::register::{Change, Register};
+use crate::role::Command;
+use stack::time::{Duration, Instant};
+
+impl Agent {
+    /// Takes `next` over if it is newer than what is known here.
+    pub(super) fn learn(&mut self, now: Instant, at: usize, next: Register) {
+        self.groups[at].known = true;
+        if next.epoch > self.groups[at].register.epoch {
+            self.adopt(now, at, next);
+        }
+    }
+
+    pub(super) fn adopt(&mut self, now: Instant, at: usize, next: Register) {
+        let me = self.config.me;
+        let former_lessor = self.lessor(at);
+        let entry = &mut self.groups[at];
+        let former = core::mem::replace(&mut entry.register, next);
+        // A request that expected a lower epoch can never be carried out any more, or was.
+        let asked = entry.ask.take();
+        entry.known = true;
+        entry.since = now;
+        entry.filled = 0;
+        entry.granted_at = now;
+        entry.ask_at = now;
+        entry.renew_at = now;
+        entry.advertise_at = now;
+        entry.release_at = None;
+        let role = if next.owner == me {
+            Role::Owner
+        } else if next.peer != Some(me) {
+            Role::Idle
+        } else if !next.in_sync {
+            Role::Filling
+        } else if entry.role == Role::Filling && former.owner == next.owner {
+            Role::Peer
+        } else {
+            // In sync by the register, but the copies are not here: neither lessor nor heir.
+            Role::Idle
+        };
+        let was = core::mem::replace(&mut entry.role, role);
+        entry.note(now, Reason::Became(role));
+        match role {
+            Role::Owner if was == Role::Owner => self.stay_owner(now, at, former_lessor),
+            Role::Owner => {
+                let inherits = was == Role::Peer && former.epoch.next() == next.epoch;
+                if let (true, Some(ask)) = (inherits, asked)
+                    && ask.change == Change::TakeOver
+                {
+                    self.note_takeover(now, at, ask.first);
+                }
+                self.become_owner(at, inherits);
+            }
+            _ => self.follow(now, at, was),
+        }
+        // The others learn it now, not a period later.
+        self.heartbeat_at = self.heartbeat_at.min(now);
+    }
+
+    fn become_owner(&mut self, at: usize, inherits: bool) {
+        let clock_jump = Duration(2 * self.timers().lease.0 + 1_000_000_000);
+        let entry = &mut self.groups[at];
+        entry.lease.drop_now();
+        let (group, register) = (entry.config.group, entry.register);
+        let epoch = register.epoch;
+        if inherits {
+            self.commands.push_back(Command::Promote { group, epoch, clock_jump });
+        } else {
+            entry.takeover = None;
+            self.commands.push_back(Command::Serve { group, epoch });
+        }
+        self.tell_owner_its_peer(at);
+    }
+
+    /// The same owner under a new epoch. Its lease lasts if its lessor does; from the arbiter to the
+    /// peer it lasts until the peer's first grant; from the peer to the arbiter it was given up when
+    /// the change was asked for.
+    fn stay_owner(&mut self, now: Instant, at: usize, former_lessor: Lessor) {
+        let lessor = self.lessor(at);
+        let lease = self.timers().lease;
+        let entry = &mut self.groups[at];
+        match (former_lessor, lessor) {
+            (former, next) if former == next => {}
+            (Lessor::Arbiter, Lessor::Node(_)) => {}
+            // The peer's promise starts when it hears of this epoch: after now.
+            (Lessor::Own, Lessor::Node(_)) => entry.lease.cap(now + lease),
+            _ => entry.lease.drop_now(),
+        }
+        if entry.register.peer.is_none() {
+            let (group, epoch) = (entry.config.group, entry.register.epoch);
+            self.commands.push_back(Command::Alone { group, epoch });
+        }
+        self.tell_owner_its_peer(at);
+    }
+
+    fn tell_owner_its_peer(&mut self, at: usize) {
+        let (group, register) = (self.groups[at].config.group, self.groups[at].register);
+        let epoch = register.epoch;
+        match register.peer {
+            None => {}
+            Some(peer) if !register.in_sync => {
+                self.commands.push_back(Command::Mirror { group, epoch, peer });
+            }
+            Some(_) => self.commands.push_back(Command::Protected { group, epoch }),
+        }
+    }
+
+    fn follow(&mut self, now: Instant, at: usize, was: Role) {
+        let timers = self.timers();
+        let entry = &mut self.groups[at];
+        entry.lease.drop_now();
+        let (group, register) = (entry.config.group, entry.register);
+        let (epoch, owner) = (register.epoch, register.owner);
+        match entry.role {
+            Role::Filling => self.commands.push_back(Command::Follow { group, epoch, owner }),
+            Role::Peer => {
+                // The owner has one promise's time to ask for its first renewal.
+                entry.promise = entry.promise.max(now + timers.promise(timers.lease));
+                entry.renewed_at = now;
+                self.commands.push_back(Command::FollowInSync { group, epoch });
+            }
+            _ if was != Role::Idle => self.commands.push_back(Command::Stop { group }),
+            _ => {}
+        }
+    }
+
+    fn note_takeover(&mut self, now: Instant, at: usize, asked: Instant) {
+        let entry = &mut self.groups[at];
+        entry.takeover = Some(Takeover {
+            epoch: entry.register.epoch,
+            silent_since: entry.renewed_at,
+            asked,
+            granted: now,
+            flows: 0,
+            apply: Duration::ZERO,
+        });
+    }
+
+    /// Another life of this node is registered: this one says nothing any more.
+    pub(super) fn end_life(&mut self, now: Instant) {
+        self.superseded = true;
+        for entry in &mut self.groups {
+            entry.lease.drop_now();
+            entry.ask = None;
+            if core::mem::replace(&mut entry.role, Role::Idle) != Role::Idle {
+                self.commands.push_back(Command::Stop { group: entry.config.group });
+            }
+            entry.note(now, Reason::Superseded);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What to ask for: judged anew after every event, from the register, promises and silence alone.
+
+use super::{Agent, Arbiter, Reason, Survivor};
+use crate::id::Member;
+use crate::lease::Lessor;
+use crate::message::{Message, Role};
+use crate::register::Change;
+use stack::time::{Duration, Instant};
+
+impl Agent {
+    pub(super) fn decide_all(&mut self, now: Instant) {
+        self.say_hello(now);
+        for at in 0..self.groups.len() {
+            self.renew_own(now, at);
+            self.keep_in_touch(now, at);
+            let entry = &self.groups[at];
+            if entry.ask.is_none() && now >= entry.ask_at && self.core_ok && !self.superseded {
+                match entry.role {
+                    Role::Owner => self.decide_as_owner(now, at),
+                    Role::Peer => self.decide_as_peer(now, at),
+                    Role::Idle | Role::Filling => self.decide_as_bystander(now, at),
+                }
+            }
+            if self.groups[at].role == Role::Owner && now >= self.groups[at].advertise_at {
+                self.advertise(now, at);
+            }
+        }
+    }
+
+    /// The survivor of a cluster without arbiter is its own lessor, as long as its cores live.
+    fn renew_own(&mut self, now: Instant, at: usize) {
+        if self.wants_lease(at) && self.lessor(at) == Lessor::Own {
+            let length = self.config.timers.alone_lease;
+            self.groups[at].lease.renew(now, Lessor::Own, now, length);
+        }
+    }
+
+    fn decide_as_owner(&mut self, now: Instant, at: usize) {
+        let timers = self.timers();
+        let entry = &self.groups[at];
+        let register = entry.register;
+        let Some(peer) = register.peer else {
+            if entry.lease.until() > now
+                && let Some(peer) = self.candidate(now, at)
+            {
+                self.ask(now, at, Change::AddPeer(peer), Reason::AskedPeer(peer));
+            }
+            return;
+        };
+        if self.detector.is_superseded(peer) {
+            return self.ask(now, at, Change::Alone, Reason::AskedAloneNewLife(peer.node));
+        }
+        // In sync, only its grants count; filling, its life does.
+        let word = if register.in_sync {
+            entry.granted_at
+        } else {
+            self.detector.heard_at(peer).max(entry.since)
+        };
+        let silent = now.since(word);
+        if silent > timers.peer_silent && now >= self.accuse_at {
+            self.ask(now, at, Change::Alone, Reason::AskedAlone(silent));
+        } else if !register.in_sync && entry.filled >= self.config.cores {
+            self.ask(now, at, Change::InSync(peer), Reason::AskedInSync(peer));
+        }
+    }
+
+    /// The first designated node that lives and whose cores work.
+    fn candidate(&self, now: Instant, at: usize) -> Option<Member> {
+        let config = &self.groups[at].config;
+        let me = self.config.me.node;
+        let limit = Duration(10 * self.config.timers.heartbeat.0);
+        let allowed = |node| match self.config.arbiter {
+            // Without an arbiter one of the two must be the survivor, or nobody could go on.
+            Arbiter::None { survivor: Survivor::Node(survivor) } => {
+                survivor == me || survivor == node
+            }
+            _ => true,
+        };
+        core::iter::once(&config.home)
+            .chain(&config.peers)
+            .filter(|node| **node != me && allowed(**node))
+            .filter_map(|node| self.detector.node(*node))
+            .find(|heard| heard.core_ok && now.since(heard.at) <= limit)
+            .map(|heard| heard.member)
+    }
+
+    fn decide_as_peer(&mut self, now: Instant, at: usize) {
+        let entry = &self.groups[at];
+        if now >= entry.promise && now >= self.accuse_at {
+            let silent = now.since(entry.renewed_at);
+            self.ask(now, at, Change::TakeOver, Reason::AskedTakeOver(silent));
+        }
+    }
+
+    /// Nobody's turn but this node's: after patience that grows with the place in the order.
+    fn decide_as_bystander(&mut self, now: Instant, at: usize) {
+        let entry = &self.groups[at];
+        let without_arbiter = self.config.arbiter != Arbiter::Witness;
+        let longest = self.config.timers.longest_promise();
+        let Some(rank) = entry.rank(self.config.me.node) else { return };
+        if now < self.accuse_at || (!entry.known && !without_arbiter) {
+            return;
+        }
+        let patience = |turns: u64| Duration(longest.0 * turns);
+        let register = entry.register;
+        if !register.is_written() {
+            // Without an arbiter, whoever owns the group must first have had time to say so.
+            let turns = rank + u64::from(without_arbiter);
+            if now >= self.started + patience(turns) {
+                self.ask(now, at, Change::Create, Reason::AskedFirst);
+            }
+            return;
+        }
+        let ready = if register.owner.node == self.config.me.node {
+            self.started + longest
+        } else {
+            self.detector.heard_at(register.owner).max(entry.since) + patience(1 + rank)
+        };
+        let heir = register.in_sync_peer();
+        let heir_lives = heir.is_some_and(|peer| self.detector.is_alive(now, peer, longest));
+        if now >= ready && now >= self.started + longest && !heir_lives {
+            self.ask(now, at, Change::Fresh, Reason::AskedFresh);
+        }
+    }
+
+    /// Tells every other node what this owner declares about the group.
+    pub(super) fn advertise(&mut self, now: Instant, at: usize) {
+        let entry = &mut self.groups[at];
+        entry.advertise_at = now + super::ADVERTISE_PERIOD;
+        let message = self.advertisement(at);
+        for index in 0..self.detector.nodes().len() {
+            let to = self.detector.nodes()[index].member;
+            self.send(to, &message);
+        }
+    }
+
+    /// What this owner declares about the group.
+    pub(super) fn advertisement(&self, at: usize) -> Message {
+        let entry = &self.groups[at];
+        let mut advertisement = entry.config.advertisement.clone();
+        advertisement.group = entry.config.group;
+        advertisement.owner = self.config.me;
+        advertisement.epoch = entry.register.epoch;
+        advertisement.order = entry.config.peers.clone();
+        advertisement.on_peer_loss = entry.config.on_peer_loss;
+        Message::Advertise(advertisement)
+    }
+}

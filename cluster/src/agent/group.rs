@@ -1,0 +1,180 @@
+//! What an agent knows and has been told about one group.
+
+use super::{GroupConfig, REASONS_MAX};
+use crate::agent::ask::Ask;
+use crate::id::{Epoch, Member, NodeId};
+use crate::lease::Lease;
+use crate::message::Role;
+use crate::message::advertise::Advertise;
+use crate::register::{Change, Refusal, Register};
+use alloc::collections::VecDeque;
+use stack::time::{Duration, Instant};
+
+/// One group on this node.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub config: GroupConfig,
+    /// The newest register that was read or told.
+    pub register: Register,
+    /// Whether anybody who must know has said what the register is.
+    pub known: bool,
+    /// What the cores were told to be.
+    pub role: Role,
+    /// When the register became what it is, here.
+    pub since: Instant,
+    /// As owner: the right to transmit.
+    pub lease: Lease,
+    /// As owner with a peer in sync: its last grant.
+    pub granted_at: Instant,
+    /// As lessor: until when this node has sworn not to ask.
+    pub promise: Instant,
+    /// As lessor: when the owner last asked for a renewal.
+    pub renewed_at: Instant,
+    /// The change that was asked for and whose outcome is not known.
+    pub ask: Option<Ask>,
+    /// Asks for nothing before then.
+    pub ask_at: Instant,
+    /// Cores that reported the peer filled, in this epoch.
+    pub filled: u32,
+    /// When to read the register next.
+    pub read_at: Instant,
+    /// When to renew at the arbiter next.
+    pub renew_at: Instant,
+    /// The arbiter has to be told that its lease is no longer used; when next.
+    pub release_at: Option<Instant>,
+    /// When to advertise next, as owner.
+    pub advertise_at: Instant,
+    /// The newest advertisement heard.
+    pub advertised: Option<Advertise>,
+    pub takeover: Option<Takeover>,
+    pub reasons: VecDeque<Decision>,
+}
+
+/// The last takeover by this node, phase by phase. Times on this node's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Takeover {
+    /// The epoch that it made.
+    pub epoch: Epoch,
+    /// The owner's last renewal.
+    pub silent_since: Instant,
+    /// When the promise had run out and the change was asked for.
+    pub asked: Instant,
+    /// When the register said so.
+    pub granted: Instant,
+    /// Flows assumed, of all cores.
+    pub flows: u32,
+    /// The slowest core's time for applying the tail and rebuilding.
+    pub apply: Duration,
+}
+
+/// One decision about ownership, for a later "why".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// When, on this node's clock; the last time if it was repeated.
+    pub at: Instant,
+    /// How often in a row.
+    pub times: u32,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// What and why.
+    pub reason: Reason,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// A newer register was learned: this node is now that.
+    Became(Role),
+    /// Asked because the group was never written and it is this node's turn.
+    AskedFirst,
+    /// Asked because a designated peer is alive.
+    AskedPeer(Member),
+    /// Asked because every core reported the peer filled.
+    AskedInSync(Member),
+    /// Asked to be alone because the peer granted nothing for that long.
+    AskedAlone(Duration),
+    /// Asked to be alone because the peer's node has a new life.
+    AskedAloneNewLife(NodeId),
+    /// Asked to take over because the owner's renewals stayed away for that long.
+    AskedTakeOver(Duration),
+    /// Asked for a fresh start because nobody who held the flows seems to live.
+    AskedFresh,
+    /// The arbiter refused what was asked.
+    Refused(Refusal),
+    /// Did not go on alone: there is no arbiter, and the configuration names another survivor.
+    NotSurvivor,
+    /// Another life of this node is registered: this one is over.
+    Superseded,
+}
+
+impl Reason {
+    /// The same decision, whatever silence led to it.
+    fn is_like(&self, other: &Reason) -> bool {
+        match (self, other) {
+            (Reason::AskedAlone(_), Reason::AskedAlone(_)) => true,
+            (Reason::AskedTakeOver(_), Reason::AskedTakeOver(_)) => true,
+            _ => self == other,
+        }
+    }
+}
+
+impl Group {
+    pub fn new(now: Instant, config: GroupConfig) -> Group {
+        Group {
+            config,
+            register: Register::NEVER,
+            known: false,
+            role: Role::Idle,
+            since: now,
+            lease: Lease::default(),
+            granted_at: now,
+            promise: Instant::ZERO,
+            renewed_at: Instant::ZERO,
+            ask: None,
+            ask_at: now,
+            filled: 0,
+            read_at: now,
+            renew_at: now,
+            release_at: None,
+            advertise_at: now,
+            advertised: None,
+            takeover: None,
+            reasons: VecDeque::new(),
+        }
+    }
+
+    /// Whether a change is under way that forbids to renew, to grant and to transmit until its
+    /// outcome is known: one that takes the voice from its lessor or from its owner.
+    pub fn is_mute(&self) -> bool {
+        match &self.ask {
+            None => false,
+            Some(ask) => match ask.change {
+                Change::TakeOver | Change::Swap | Change::Fresh | Change::Create => true,
+                Change::Alone => self.register.in_sync,
+                Change::AddPeer(_) | Change::InSync(_) => false,
+            },
+        }
+    }
+
+    /// The node's place in the order: home first. `None` if it is not designated.
+    pub fn rank(&self, node: NodeId) -> Option<u64> {
+        let mut order = core::iter::once(&self.config.home).chain(&self.config.peers);
+        order.position(|designated| *designated == node).map(|rank| rank as u64)
+    }
+
+    pub fn note(&mut self, at: Instant, reason: Reason) {
+        let epoch = self.register.epoch;
+        // An ask and its refusal take turns: such a pair is counted, not listed again and again.
+        let mut latest = self.reasons.iter_mut().rev().take(2);
+        if let Some(same) = latest.find(|last| last.epoch == epoch && last.reason.is_like(&reason))
+        {
+            same.at = at;
+            same.times += 1;
+            return;
+        }
+        if self.reasons.len() == REASONS_MAX {
+            self.reasons.pop_front();
+        }
+        self.reasons.push_back(Decision { at, times: 1, epoch, reason });
+    }
+}

@@ -1,0 +1,192 @@
+//! What arrives: heartbeats, grants, answers of the witness, advertisements.
+
+use super::{Agent, Arbiter, Survivor, WITNESS_LIVES_MAX};
+use crate::id::{GroupId, Member};
+use crate::lease::Lessor;
+use crate::message::{
+    Answer, Drop, Entry, Grant, Heartbeat, Message, RenewGrant, Role, Verdict, WITNESS, decode,
+};
+use crate::register::{Refusal, Register};
+use alloc::vec::Vec;
+use stack::time::{Duration, Instant};
+
+impl Agent {
+    pub(super) fn receive(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Drop> {
+        let (header, message) = decode(bytes)?;
+        if header.cluster != self.config.cluster {
+            return Err(Drop::OtherCluster);
+        }
+        if !header.is_for(self.config.me) {
+            return Err(Drop::NotForMe);
+        }
+        let from = header.from;
+        if from.node == WITNESS {
+            let Message::Answer(answer) = message else { return Err(Drop::Unexpected) };
+            return self.handle_answer(now, from, answer);
+        }
+        if !self.detector.handle_heard(now, from) {
+            return Err(Drop::UnknownSender);
+        }
+        match message {
+            Message::Heartbeat(heartbeat) => {
+                let exact = header.to == self.config.me;
+                self.handle_heartbeat(now, from, exact, &heartbeat);
+            }
+            Message::RenewGrant(grant) => self.handle_grant(now, from, &grant),
+            Message::Advertise(advertisement) => {
+                if let Some(at) = self.find(advertisement.group)
+                    && advertisement.epoch >= self.groups[at].register.epoch
+                {
+                    self.groups[at].advertised = Some(advertisement);
+                }
+            }
+            Message::Solicit { group } => {
+                if let Some(at) = self.find(group)
+                    && self.groups[at].role == Role::Owner
+                {
+                    let message = self.advertisement(at);
+                    self.send(from, &message);
+                }
+            }
+            Message::Surrender { .. } => {}
+            _ => return Err(Drop::Unexpected),
+        }
+        Ok(())
+    }
+
+    fn find(&self, group: GroupId) -> Option<usize> {
+        self.groups.iter().position(|entry| entry.config.group == group)
+    }
+
+    fn handle_heartbeat(&mut self, now: Instant, from: Member, exact: bool, beat: &Heartbeat) {
+        self.detector.handle_heartbeat(from, beat.sent, beat.core_ok, beat.mac);
+        let mut grants = Vec::new();
+        for entry in &beat.entries {
+            let Some(at) = self.find(entry.group) else { continue };
+            if entry.register.is_written() {
+                self.yield_to(now, at, entry.register);
+                self.learn(now, at, entry.register);
+            }
+            if let Some(lease) = entry.renew
+                && exact
+                && self.may_grant(at, from, entry, lease)
+            {
+                let promise = now + self.config.timers.promise(lease);
+                let group = &mut self.groups[at];
+                group.promise = group.promise.max(promise);
+                group.renewed_at = now;
+                let epoch = group.register.epoch;
+                grants.push(Grant { group: entry.group, epoch, lease });
+            }
+        }
+        if !grants.is_empty() {
+            self.counters.granted += grants.len() as u64;
+            self.send(from, &Message::RenewGrant(RenewGrant { sent: beat.sent, grants }));
+        }
+    }
+
+    /// Whether this node is the lessor of `from` for this group, and free to promise.
+    fn may_grant(&self, at: usize, from: Member, asked: &Entry, lease: Duration) -> bool {
+        let entry = &self.groups[at];
+        let register = entry.register;
+        entry.register == asked.register
+            && register.owner == from
+            && self.lessor(at) == Lessor::Node(self.config.me)
+            && (entry.role == Role::Peer || !register.in_sync)
+            && !entry.is_mute()
+            && self.core_ok
+            && !self.superseded
+            && lease <= self.config.timers.longest_lease()
+    }
+
+    /// Two owners of one epoch are possible only where the configuration lets both survive: when they
+    /// hear each other again, the lower node id stays.
+    fn yield_to(&mut self, now: Instant, at: usize, theirs: Register) {
+        let ours = self.groups[at].register;
+        let split = self.config.arbiter == Arbiter::None { survivor: Survivor::Both };
+        if split
+            && theirs.epoch == ours.epoch
+            && theirs.owner != ours.owner
+            && theirs.owner.node < ours.owner.node
+        {
+            self.adopt(now, at, theirs);
+        }
+    }
+
+    fn handle_grant(&mut self, now: Instant, from: Member, grant: &RenewGrant) {
+        for granted in &grant.grants {
+            let Some(at) = self.find(granted.group) else { continue };
+            let valid = self.groups[at].register.epoch == granted.epoch && self.wants_lease(at);
+            if !valid || self.lessor(at) != Lessor::Node(from) {
+                continue;
+            }
+            let entry = &mut self.groups[at];
+            let lessor = Lessor::Node(from);
+            let by_arbiter = entry.lease.from() == Lessor::Arbiter;
+            let first = entry.lease.renew(now, lessor, grant.sent, granted.lease);
+            if entry.lease.from() == lessor {
+                entry.granted_at = entry.granted_at.max(grant.sent.min(now));
+            }
+            if first && by_arbiter {
+                entry.release_at = Some(now);
+            }
+        }
+    }
+
+    fn handle_answer(&mut self, now: Instant, from: Member, answer: Answer) -> Result<(), Drop> {
+        if self.config.arbiter != Arbiter::Witness {
+            return Err(Drop::Unexpected);
+        }
+        if self.witness_past.contains(&from.incarnation) || from.incarnation.0 == 0 {
+            return Err(Drop::UnknownSender);
+        }
+        if let Some(former) = self.witness.replace(from)
+            && former != from
+        {
+            if self.witness_past.len() == WITNESS_LIVES_MAX {
+                self.witness_past.pop_front();
+            }
+            self.witness_past.push_back(former.incarnation);
+            self.registered = false;
+        }
+        match answer.verdict {
+            Verdict::Refused(Refusal::Superseded) => self.end_life(now),
+            Verdict::Refused(Refusal::NotRegistered) => self.registered = false,
+            Verdict::Noted if answer.register.is_none() => self.registered = true,
+            _ => {}
+        }
+        if let Some(at) = self.find(answer.group)
+            && !self.superseded
+        {
+            self.handle_outcome(now, at, &answer);
+        }
+        Ok(())
+    }
+
+    fn handle_outcome(&mut self, now: Instant, at: usize, answer: &Answer) {
+        if let Some(register) = answer.register {
+            self.learn(now, at, register);
+        }
+        let entry = &mut self.groups[at];
+        let current = answer.register == Some(entry.register);
+        if let Some(ask) = &entry.ask
+            && ask.request == answer.request
+            && let Verdict::Refused(why) = answer.verdict
+            && why != Refusal::NotRegistered
+        {
+            self.close_refused(now, at, why, answer.wait);
+        }
+        if let Some((sent, lease)) = answer.leased
+            && current
+            && self.wants_lease(at)
+            && self.lessor(at) == Lessor::Arbiter
+        {
+            self.groups[at].lease.renew(now, Lessor::Arbiter, sent, lease);
+        }
+        let entry = &mut self.groups[at];
+        let released = entry.register.in_sync && answer.request == 0;
+        if released && answer.verdict == Verdict::Done && current {
+            entry.release_at = None;
+        }
+    }
+}

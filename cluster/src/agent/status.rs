@@ -1,0 +1,119 @@
+//! What an agent shows of itself: plain values for `status` and `why`.
+
+use super::{Agent, Arbiter, Decision, Survivor, Takeover};
+use crate::id::{GroupId, Incarnation, Member};
+use crate::lease::{Lessor, Timers};
+use crate::message::Role;
+use crate::message::advertise::Advertise;
+use crate::register::{Change, Register};
+use alloc::vec::Vec;
+use stack::time::{Duration, Instant};
+
+/// The agent as a whole.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// This node, in its present life.
+    pub me: Member,
+    /// Whether another life of this node ended this one.
+    pub superseded: bool,
+    /// Whether its cores make progress.
+    pub core_ok: bool,
+    /// The configured time constants.
+    pub configured: Timers,
+    /// The ones in force.
+    pub effective: Timers,
+    /// The largest gap of this node in ten minutes.
+    pub largest_gap: Duration,
+    /// The life of the witness that answered last; `None` if none did or there is none.
+    pub witness: Option<Incarnation>,
+    /// Whether the configuration lets two nodes own one group at the same time.
+    pub split_brain_possible: bool,
+    /// The other nodes.
+    pub nodes: Vec<NodeStatus>,
+    /// The groups.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// Another node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeStatus {
+    /// Its life heard last; incarnation zero if none.
+    pub member: Member,
+    /// Time since it was heard; `None` if never.
+    pub age: Option<Duration>,
+    /// Whether its cores make progress, as it said last.
+    pub core_ok: bool,
+    /// Its hardware address on the cluster's data link.
+    pub mac: [u8; 6],
+}
+
+/// One group.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// What this node is for it.
+    pub role: Role,
+    /// The newest register that is known here.
+    pub register: Register,
+    /// Whether that was confirmed by anybody.
+    pub known: bool,
+    /// Whether the register says that the peer is in sync.
+    pub protected: bool,
+    /// Who gives the owner its lease.
+    pub lessor: Lessor,
+    /// Until when this node may transmit; zero is never.
+    pub lease: Instant,
+    /// Until when this node, as lessor, asks for nothing.
+    pub promise: Instant,
+    /// The change whose outcome is not known.
+    pub asking: Option<Change>,
+    /// The last takeover by this life.
+    pub takeover: Option<Takeover>,
+    /// The newest advertisement heard.
+    pub advertised: Option<Advertise>,
+    /// The last decisions, oldest first.
+    pub reasons: Vec<Decision>,
+}
+
+impl Agent {
+    /// Everything that there is to show.
+    pub fn status(&self, now: Instant) -> Status {
+        let node = |heard: &crate::detector::Heard| NodeStatus {
+            member: heard.member,
+            age: (heard.member.incarnation.0 != 0).then(|| now.since(heard.at)),
+            core_ok: heard.core_ok,
+            mac: heard.mac,
+        };
+        Status {
+            me: self.config.me,
+            superseded: self.superseded,
+            core_ok: self.core_ok,
+            configured: self.config.timers,
+            effective: self.timers(),
+            largest_gap: self.gaps.largest(),
+            witness: self.witness.map(|witness| witness.incarnation),
+            split_brain_possible: self.config.arbiter == Arbiter::None { survivor: Survivor::Both },
+            nodes: self.detector.nodes().iter().map(node).collect(),
+            groups: (0..self.groups.len()).map(|at| self.group_status(at)).collect(),
+        }
+    }
+
+    fn group_status(&self, at: usize) -> GroupStatus {
+        let entry = &self.groups[at];
+        GroupStatus {
+            group: entry.config.group,
+            role: entry.role,
+            register: entry.register,
+            known: entry.known,
+            protected: entry.register.in_sync,
+            lessor: self.lessor(at),
+            lease: self.lease(entry.config.group),
+            promise: entry.promise,
+            asking: entry.ask.as_ref().map(|ask| ask.change),
+            takeover: entry.takeover,
+            advertised: entry.advertised.clone(),
+            reasons: entry.reasons.iter().copied().collect(),
+        }
+    }
+}

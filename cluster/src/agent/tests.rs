@@ -1,0 +1,137 @@
+//! One agent alone, fed by hand.
+
+use super::*;
+use crate::id::Epoch;
+use crate::register::Register;
+use alloc::vec;
+
+const GROUP: GroupId = GroupId::new(0, 0);
+const ME: Member = Member { node: NodeId(1), incarnation: Incarnation(11) };
+const OTHER: Member = Member { node: NodeId(2), incarnation: Incarnation(21) };
+
+fn ms(n: u64) -> Instant {
+    Instant(n * 1_000_000)
+}
+
+fn config(arbiter: Arbiter) -> Config {
+    Config {
+        me: ME,
+        cluster: 5,
+        mac: [2, 0, 0, 0, 0, 1],
+        cores: 1,
+        nodes: vec![NodeId(1), NodeId(2)],
+        groups: vec![GroupConfig {
+            group: GROUP,
+            home: NodeId(1),
+            peers: vec![NodeId(2)],
+            on_peer_loss: OnPeerLoss::Serve,
+            advertisement: Advertise::default(),
+        }],
+        timers: Timers::bed(),
+        arbiter,
+    }
+}
+
+fn heartbeat(to: Member, sent: Instant, register: Register, renew: Option<Duration>) -> Vec<u8> {
+    let entry = Entry { group: GROUP, role: Role::Owner, register, renew };
+    let beat = Heartbeat {
+        sequence: 1,
+        sent,
+        echo: Instant::ZERO,
+        core_ok: true,
+        mac: [0; 6],
+        entries: vec![entry],
+    };
+    encode(Header { cluster: 5, from: OTHER, to }, &Message::Heartbeat(beat))
+}
+
+fn commands(agent: &mut Agent) -> Vec<Command> {
+    core::iter::from_fn(|| agent.poll_command()).collect()
+}
+
+#[test]
+fn the_survivor_alone_serves_after_the_longest_promise() {
+    let mut agent =
+        Agent::new(ms(0), config(Arbiter::None { survivor: Survivor::Node(NodeId(1)) }));
+    agent.handle_progress(ms(0), true);
+    let mut now = ms(0);
+    while commands(&mut agent).is_empty() {
+        now = agent.poll_timeout();
+        agent.handle_timeout(now);
+        assert!(now < ms(5_000));
+    }
+    assert!(now >= ms(0) + Timers::bed().longest_promise());
+    agent.handle_timeout(agent.poll_timeout());
+    assert!(agent.lease(GROUP) > now);
+    assert!(!agent.status(now).split_brain_possible);
+}
+
+#[test]
+fn a_stuck_core_lets_the_lease_run_out() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::None { survivor: Survivor::Both }));
+    agent.handle_progress(ms(0), true);
+    let run = |agent: &mut Agent, until| {
+        while agent.poll_timeout() < until {
+            agent.handle_timeout(agent.poll_timeout());
+        }
+    };
+    run(&mut agent, ms(3_000));
+    agent.handle_progress(ms(3_000), false);
+    let lease = agent.lease(GROUP);
+    assert!(lease > ms(3_000));
+    run(&mut agent, ms(6_000));
+    assert_eq!(agent.lease(GROUP), lease);
+    assert!(agent.status(ms(6_000)).split_brain_possible);
+}
+
+#[test]
+fn a_higher_epoch_ends_the_lease_at_once() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::None { survivor: Survivor::Both }));
+    agent.handle_progress(ms(0), true);
+    while agent.lease(GROUP) == Instant::ZERO {
+        agent.handle_timeout(agent.poll_timeout());
+    }
+    commands(&mut agent);
+    let now = agent.poll_timeout();
+    let register = Register { epoch: Epoch(9), owner: OTHER, peer: None, in_sync: false };
+    agent.handle_message(now, &heartbeat(ME, now, register, None));
+    assert_eq!(agent.lease(GROUP), Instant::ZERO);
+    assert_eq!(commands(&mut agent), vec![Command::Stop { group: GROUP }]);
+}
+
+#[test]
+fn a_peer_grants_only_in_sync_and_only_to_this_life() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(0), true);
+    let lease = Some(Duration::from_millis(25));
+    let filling = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let in_sync = Register { epoch: Epoch(3), in_sync: true, ..filling };
+    agent.handle_message(ms(1), &heartbeat(ME, ms(0), filling, lease));
+    assert_eq!(agent.counters().granted, 0);
+    let former = Member { incarnation: Incarnation(10), ..ME };
+    agent.handle_message(ms(2), &heartbeat(former, ms(1), in_sync, lease));
+    assert_eq!(agent.counters().dropped[Drop::NotForMe as usize], 1);
+    agent.handle_message(ms(3), &heartbeat(ME, ms(2), in_sync, lease));
+    assert_eq!(agent.counters().granted, 1);
+    assert_eq!(
+        commands(&mut agent),
+        vec![
+            Command::Follow { group: GROUP, epoch: Epoch(2), owner: OTHER },
+            Command::FollowInSync { group: GROUP, epoch: Epoch(3) },
+        ]
+    );
+    agent.handle_progress(ms(4), false);
+    agent.handle_message(ms(5), &heartbeat(ME, ms(4), in_sync, lease));
+    assert_eq!(agent.counters().granted, 1);
+}
+
+#[test]
+fn a_peer_that_never_followed_is_not_in_sync_whatever_the_register_says() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(0), true);
+    let register = Register { epoch: Epoch(3), owner: OTHER, peer: Some(ME), in_sync: true };
+    let lease = Some(Duration::from_millis(25));
+    agent.handle_message(ms(1), &heartbeat(ME, ms(0), register, lease));
+    assert_eq!(agent.counters().granted, 0);
+    assert!(commands(&mut agent).is_empty());
+}

@@ -1,0 +1,218 @@
+//! Who was heard when, and how late this node itself was.
+//!
+//! The detector never decides anything: silence is a fact, taking over is a matter of promises and
+//! registers. It keeps, per node, the life that was heard last and the lives before it (a late
+//! datagram of a former life must not bring it back), and a bounded history of this node's own gaps:
+//! a node that was itself late does not accuse, it first waits one more round of heartbeats.
+//!
+//! Bounds: [`PAST_LIVES`] former lives per node, [`GAP_SECONDS`] per-second maxima.
+
+use crate::id::{Incarnation, Member, NodeId};
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use stack::time::{Duration, Instant};
+
+/// Former lives of a node that are remembered.
+pub const PAST_LIVES: usize = 8;
+/// Seconds of own gaps that are remembered: ten minutes.
+pub const GAP_SECONDS: usize = 600;
+
+/// What is known about another node.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// The node.
+    pub node: NodeId,
+    /// Its present life; incarnation zero if it was never heard.
+    pub member: Member,
+    /// When it was heard last.
+    pub at: Instant,
+    /// Send time of its newest heartbeat, on its own clock (echoed back to it).
+    pub sent: Instant,
+    /// Whether its cores make progress.
+    pub core_ok: bool,
+    /// Its hardware address on the cluster's data link.
+    pub mac: [u8; 6],
+    past: VecDeque<Incarnation>,
+}
+
+/// Silence and life of the other nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Detector {
+    nodes: Vec<Heard>,
+}
+
+impl Detector {
+    /// Watches `nodes`.
+    pub fn new(nodes: impl Iterator<Item = NodeId>) -> Detector {
+        let heard = |node| Heard {
+            node,
+            member: Member { node, incarnation: Incarnation(0) },
+            at: Instant::ZERO,
+            sent: Instant::ZERO,
+            core_ok: false,
+            mac: [0; 6],
+            past: VecDeque::new(),
+        };
+        Detector { nodes: nodes.map(heard).collect() }
+    }
+
+    /// Every watched node.
+    pub fn nodes(&self) -> &[Heard] {
+        &self.nodes
+    }
+
+    /// What is known about `node`.
+    pub fn node(&self, node: NodeId) -> Option<&Heard> {
+        self.nodes.iter().find(|heard| heard.node == node)
+    }
+
+    /// A datagram of `from` arrived. Returns false if it comes from a former life, or from a node that
+    /// is not watched: it must be dropped.
+    pub fn handle_heard(&mut self, now: Instant, from: Member) -> bool {
+        let Some(heard) = self.nodes.iter_mut().find(|heard| heard.node == from.node) else {
+            return false;
+        };
+        if heard.past.contains(&from.incarnation) || from.incarnation.0 == 0 {
+            return false;
+        }
+        if heard.member != from {
+            if heard.member.incarnation.0 != 0 {
+                if heard.past.len() == PAST_LIVES {
+                    heard.past.pop_front();
+                }
+                heard.past.push_back(heard.member.incarnation);
+            }
+            heard.member = from;
+            heard.sent = Instant::ZERO;
+            heard.core_ok = false;
+        }
+        heard.at = heard.at.max(now);
+        true
+    }
+
+    /// A heartbeat of the present life of `from` said this.
+    pub fn handle_heartbeat(&mut self, from: Member, sent: Instant, core_ok: bool, mac: [u8; 6]) {
+        let Some(heard) = self.nodes.iter_mut().find(|heard| heard.member == from) else {
+            return;
+        };
+        // A heartbeat that was overtaken says nothing new.
+        if sent >= heard.sent {
+            heard.sent = sent;
+            heard.core_ok = core_ok;
+            heard.mac = mac;
+        }
+    }
+
+    /// Whether exactly this life was heard within `limit`.
+    pub fn is_alive(&self, now: Instant, member: Member, limit: Duration) -> bool {
+        self.node(member.node)
+            .is_some_and(|heard| heard.member == member && now.since(heard.at) <= limit)
+    }
+
+    /// Whether a later life of this member's node was heard: this one is dead.
+    pub fn is_superseded(&self, member: Member) -> bool {
+        self.node(member.node).is_some_and(|heard| heard.past.contains(&member.incarnation))
+    }
+
+    /// When this life was heard last; zero if another life was heard since, or none.
+    pub fn heard_at(&self, member: Member) -> Instant {
+        match self.node(member.node) {
+            Some(heard) if heard.member == member => heard.at,
+            _ => Instant::ZERO,
+        }
+    }
+}
+
+/// How late this node itself was: maxima per second over ten minutes.
+#[derive(Clone, Debug)]
+pub struct Gaps {
+    maxima: Vec<Duration>,
+    second: u64,
+    largest: Duration,
+}
+
+impl Gaps {
+    /// No gap yet.
+    pub fn new(now: Instant) -> Gaps {
+        Gaps {
+            maxima: vec![Duration::ZERO; GAP_SECONDS],
+            second: now.millis() / 1_000,
+            largest: Duration::ZERO,
+        }
+    }
+
+    /// This node came `late` to something it had planned.
+    pub fn record(&mut self, now: Instant, late: Duration) {
+        let second = now.millis() / 1_000;
+        if second > self.second {
+            // At most GAP_SECONDS turns: older seconds are all forgotten.
+            let turns = (second - self.second).min(GAP_SECONDS as u64);
+            for past in 0..turns {
+                self.maxima[((second - past) % GAP_SECONDS as u64) as usize] = Duration::ZERO;
+            }
+            self.second = second;
+            self.largest = self.maxima.iter().copied().max().unwrap_or_default();
+        }
+        let slot = &mut self.maxima[(self.second % GAP_SECONDS as u64) as usize];
+        *slot = (*slot).max(late);
+        self.largest = self.largest.max(late);
+    }
+
+    /// The largest gap of the last ten minutes.
+    pub fn largest(&self) -> Duration {
+        self.largest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(incarnation: u64) -> Member {
+        Member { node: NodeId(2), incarnation: Incarnation(incarnation) }
+    }
+
+    #[test]
+    fn a_former_life_does_not_come_back() {
+        let mut detector = Detector::new([NodeId(2)].into_iter());
+        assert!(!detector.is_superseded(member(1)));
+        assert!(detector.handle_heard(Instant(1), member(1)));
+        assert!(detector.handle_heard(Instant(2), member(2)));
+        assert!(!detector.handle_heard(Instant(3), member(1)));
+        assert!(detector.is_superseded(member(1)));
+        assert!(detector.is_alive(Instant(5), member(2), Duration(3)));
+        assert!(!detector.is_alive(Instant(6), member(2), Duration(3)));
+        assert!(!detector.is_alive(Instant(3), member(1), Duration(3)));
+    }
+
+    #[test]
+    fn an_unknown_node_is_refused() {
+        let mut detector = Detector::new([NodeId(3)].into_iter());
+        assert!(!detector.handle_heard(Instant(1), member(1)));
+    }
+
+    #[test]
+    fn an_overtaken_heartbeat_changes_nothing() {
+        let mut detector = Detector::new([NodeId(2)].into_iter());
+        detector.handle_heard(Instant(1), member(1));
+        detector.handle_heartbeat(member(1), Instant(9), true, [1; 6]);
+        detector.handle_heartbeat(member(1), Instant(8), false, [2; 6]);
+        assert!(detector.node(NodeId(2)).is_some_and(|heard| heard.core_ok));
+    }
+
+    #[test]
+    fn gaps_are_forgotten_after_ten_minutes() {
+        let second = |n: u64| Instant(n * 1_000_000_000);
+        let mut gaps = Gaps::new(second(0));
+        gaps.record(second(1), Duration(50));
+        gaps.record(second(2), Duration(20));
+        assert_eq!(gaps.largest(), Duration(50));
+        gaps.record(second(600), Duration(0));
+        assert_eq!(gaps.largest(), Duration(50));
+        gaps.record(second(601), Duration(0));
+        assert_eq!(gaps.largest(), Duration(20));
+        gaps.record(second(5_000_000), Duration(1));
+        assert_eq!(gaps.largest(), Duration(1));
+    }
+}

@@ -1,0 +1,289 @@
+//! What agents say to each other and to the witness.
+//!
+//! One datagram is one message: a header (magic, version, cluster, sender, destination, kind) and a
+//! body of fixed little-endian fields. [`encode`] and [`decode`] are the only way in and out, so
+//! sealing a whole datagram has one place: the end of `encode` and the start of `decode`. Every
+//! message may be lost, doubled, delayed or reordered; PROTOCOL.md says why each is safe then.
+//!
+//! Bounds: [`DATAGRAM_MAX`] octets, [`ENTRIES_MAX`] groups in one heartbeat; a longer list is refused.
+//! Units: times are nanoseconds of the sender's clock and mean something to that clock only.
+
+pub mod advertise;
+mod body;
+pub mod codec;
+
+use crate::id::{Epoch, GroupId, Incarnation, Member, NodeId};
+use crate::register::{Change, Refusal, Register};
+use advertise::Advertise;
+use alloc::vec::Vec;
+use codec::{Reader, Writer};
+use stack::time::{Duration, Instant};
+
+pub(crate) use body::{read_register, write_register};
+
+/// First octets of every datagram.
+pub const MAGIC: [u8; 4] = *b"USTA";
+/// Version of the format.
+pub const VERSION: u8 = 1;
+/// The node id under which the witness speaks; no machine has it.
+pub const WITNESS: NodeId = NodeId(255);
+/// Longest datagram, in octets: fits any Ethernet without fragments.
+pub const DATAGRAM_MAX: usize = 1_400;
+/// Groups in one heartbeat or one grant; a node with more sends several.
+pub const ENTRIES_MAX: usize = 24;
+
+/// Who speaks to whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Which cluster; a datagram of another is dropped.
+    pub cluster: u64,
+    /// The sender's present life.
+    pub from: Member,
+    /// The receiver's life; incarnation zero means whichever life there is.
+    pub to: Member,
+}
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// Agent to every other agent, every heartbeat period.
+    Heartbeat(Heartbeat),
+    /// Lessor to owner: the renewals that it promised to honour.
+    RenewGrant(RenewGrant),
+    /// The ownership advertisement of one group.
+    Advertise(Advertise),
+    /// Asks for the advertisement of one group.
+    Solicit {
+        /// The group.
+        group: GroupId,
+    },
+    /// All poll threads of this life are dead (sent on its behalf by its guardian).
+    Surrender {
+        /// The life that has ended.
+        member: Member,
+        /// The group that it owned.
+        group: GroupId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// Agent to witness: this is my present life.
+    Hello,
+    /// Agent to witness: what does the register say?
+    Read {
+        /// The group.
+        group: GroupId,
+        /// The newest register that the sender knows (shows the witness whether its store is old).
+        copy: Register,
+    },
+    /// Agent to witness: change the register, if its epoch is still the expected one.
+    Change(ChangeRequest),
+    /// Agent to witness: renew my lease, I own the group alone.
+    Renew {
+        /// The group.
+        group: GroupId,
+        /// The epoch under which the sender owns it.
+        epoch: Epoch,
+        /// Send time on the sender's clock.
+        sent: Instant,
+        /// Length of the lease that the sender counts from there.
+        lease: Duration,
+    },
+    /// Owner to witness: the peer is my lessor now, I use no lease of yours any more.
+    Release {
+        /// The group.
+        group: GroupId,
+        /// The epoch in which the peer is in sync.
+        epoch: Epoch,
+    },
+    /// Witness to agent.
+    Answer(Answer),
+}
+
+/// A sign of life that carries everything an owner and its peer must agree on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// Counts this sender's heartbeats to this receiver's node.
+    pub sequence: u64,
+    /// Send time on the sender's clock.
+    pub sent: Instant,
+    /// Newest send time that the sender has seen from the receiver.
+    pub echo: Instant,
+    /// Whether the sender's cores make progress.
+    pub core_ok: bool,
+    /// The sender's hardware address on the cluster's data link.
+    pub mac: [u8; 6],
+    /// What the sender knows, group by group.
+    pub entries: Vec<Entry>,
+}
+
+/// One group in a heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The group.
+    pub group: GroupId,
+    /// What the sender is for it.
+    pub role: Role,
+    /// The newest register that the sender has read or been told.
+    pub register: Register,
+    /// The lease that the sender asks of the receiver, counted from `sent`.
+    pub renew: Option<Duration>,
+}
+
+/// What a node is for a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Role {
+    /// Nothing.
+    #[default]
+    Idle = 0,
+    /// It serves the group, as long as it holds a lease.
+    Owner = 1,
+    /// It is being given the copies.
+    Filling = 2,
+    /// It holds the copies and is the lessor.
+    Peer = 3,
+}
+
+/// Renewals granted; each lease runs from the echoed send time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RenewGrant {
+    /// The send time of the heartbeat that asked.
+    pub sent: Instant,
+    /// The groups granted.
+    pub grants: Vec<Grant>,
+}
+
+/// One group in a grant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// The group.
+    pub group: GroupId,
+    /// The epoch for which it is granted.
+    pub epoch: Epoch,
+    /// The length that was asked for.
+    pub lease: Duration,
+}
+
+/// A compare-and-swap on a register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChangeRequest {
+    /// The group.
+    pub group: GroupId,
+    /// The epoch that the register must have.
+    pub expected: Epoch,
+    /// Counts this life's requests, so that a repeated one is answered alike and done once.
+    pub request: u64,
+    /// The step.
+    pub change: Change,
+    /// Send time of this very datagram on the sender's clock.
+    pub sent: Instant,
+    /// The lease that the sender counts from there if the step makes it owner alone.
+    pub lease: Duration,
+}
+
+/// What the witness answers to everything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The group; meaningless in the answer to a hello.
+    pub group: GroupId,
+    /// The request that is answered; zero if it had none.
+    pub request: u64,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The register as it stands in the store; absent if the witness does not know it.
+    pub register: Option<Register>,
+    /// Set if the arbiter's promise runs: the lease counts from this echoed send time.
+    pub leased: Option<(Instant, Duration)>,
+    /// With [`Refusal::NotYet`], how long to wait.
+    pub wait: Duration,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Read, or registered.
+    Noted,
+    /// The change is durable, or the lease renewed.
+    Done,
+    /// Not done, and this request never will be (except [`Refusal::NotRegistered`]).
+    Refused(Refusal),
+    /// The store is empty, unreadable or older than what the asker knows.
+    Unknown,
+}
+
+/// Why a datagram was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drop {
+    /// It ends in the middle of a field.
+    Truncated,
+    /// It is no datagram of this protocol.
+    BadMagic,
+    /// It speaks another version of the format.
+    BadVersion,
+    /// It belongs to another cluster.
+    OtherCluster,
+    /// Its kind is not known.
+    UnknownKind,
+    /// A field has no meaning.
+    BadField,
+    /// Something follows the message.
+    TrailingBytes,
+    /// It is meant for another node or another life of this one.
+    NotForMe,
+    /// Its sender is not in the configuration, or is a former life of a node.
+    UnknownSender,
+    /// A kind that this receiver does not take.
+    Unexpected,
+}
+
+impl Drop {
+    /// How many reasons there are.
+    pub const COUNT: usize = 10;
+}
+
+impl Header {
+    /// Whether it is meant for `me`.
+    pub fn is_for(&self, me: Member) -> bool {
+        let to = self.to;
+        to.node == me.node && (to.incarnation.0 == 0 || to.incarnation == me.incarnation)
+    }
+}
+
+/// Whichever life of `node` there is.
+pub fn any_life(node: NodeId) -> Member {
+    Member { node, incarnation: Incarnation(0) }
+}
+
+/// The datagram that carries `message`.
+pub fn encode(header: Header, message: &Message) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.bytes(&MAGIC);
+    writer.u8(VERSION);
+    writer.u64(header.cluster);
+    writer.member(header.from);
+    writer.member(header.to);
+    message.write(&mut writer);
+    // A datagram is sealed here.
+    writer.0
+}
+
+/// The message in a datagram.
+///
+/// Errors: the reason to drop it. Never panics, whatever the bytes are.
+pub fn decode(bytes: &[u8]) -> Result<(Header, Message), Drop> {
+    // A datagram is opened here, before anything but its header is looked at.
+    let mut reader = Reader::new(bytes);
+    if reader.array()? != MAGIC {
+        return Err(Drop::BadMagic);
+    }
+    if reader.u8()? != VERSION {
+        return Err(Drop::BadVersion);
+    }
+    let header = Header { cluster: reader.u64()?, from: reader.member()?, to: reader.member()? };
+    let message = Message::read(&mut reader)?;
+    reader.finish()?;
+    Ok((header, message))
+}
+
+#[cfg(test)]
+mod tests;

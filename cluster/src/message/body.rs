@@ -1,0 +1,274 @@
+//! The bodies of the messages, field by field, in the order in which they lie on the wire.
+
+use super::advertise::Advertise;
+use super::codec::{Reader, Writer};
+use super::{
+    Answer, ChangeRequest, Drop, ENTRIES_MAX, Entry, Grant, Heartbeat, Message, RenewGrant, Role,
+    Verdict,
+};
+use crate::register::{Change, Refusal, Register};
+
+/// No register lives long enough to reach this; counting on from it cannot overflow.
+const EPOCH_MAX: u64 = 1 << 62;
+
+const HEARTBEAT: u8 = 1;
+const RENEW_GRANT: u8 = 2;
+const ADVERTISE: u8 = 3;
+const SOLICIT: u8 = 4;
+const SURRENDER: u8 = 5;
+const HELLO: u8 = 16;
+const READ: u8 = 17;
+const CHANGE: u8 = 18;
+const RENEW: u8 = 19;
+const RELEASE: u8 = 20;
+const ANSWER: u8 = 32;
+
+impl Message {
+    pub(super) fn write(&self, w: &mut Writer) {
+        match self {
+            Message::Heartbeat(heartbeat) => {
+                w.u8(HEARTBEAT);
+                heartbeat.write(w);
+            }
+            Message::RenewGrant(grant) => {
+                w.u8(RENEW_GRANT);
+                w.u64(grant.sent.0);
+                w.list(&grant.grants, |w, grant| {
+                    w.u16(grant.group.0);
+                    w.u64(grant.epoch.0);
+                    w.u64(grant.lease.0);
+                });
+            }
+            Message::Advertise(advertise) => {
+                w.u8(ADVERTISE);
+                advertise.write(w);
+            }
+            Message::Solicit { group } => {
+                w.u8(SOLICIT);
+                w.u16(group.0);
+            }
+            Message::Surrender { member, group, epoch } => {
+                w.u8(SURRENDER);
+                w.member(*member);
+                w.u16(group.0);
+                w.u64(epoch.0);
+            }
+            _ => self.write_arbitration(w),
+        }
+    }
+
+    fn write_arbitration(&self, w: &mut Writer) {
+        match self {
+            Message::Read { group, copy } => {
+                w.u8(READ);
+                w.u16(group.0);
+                write_register(w, copy);
+            }
+            Message::Change(request) => {
+                w.u8(CHANGE);
+                request.write(w);
+            }
+            Message::Renew { group, epoch, sent, lease } => {
+                w.u8(RENEW);
+                w.u16(group.0);
+                w.u64(epoch.0);
+                w.u64(sent.0);
+                w.u64(lease.0);
+            }
+            Message::Release { group, epoch } => {
+                w.u8(RELEASE);
+                w.u16(group.0);
+                w.u64(epoch.0);
+            }
+            Message::Answer(answer) => {
+                w.u8(ANSWER);
+                answer.write(w);
+            }
+            _ => w.u8(HELLO),
+        }
+    }
+
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Message, Drop> {
+        Ok(match r.u8()? {
+            HEARTBEAT => Message::Heartbeat(Heartbeat::read(r)?),
+            RENEW_GRANT => Message::RenewGrant(RenewGrant {
+                sent: r.instant()?,
+                grants: r.list(ENTRIES_MAX, |r| {
+                    Ok(Grant { group: r.group()?, epoch: r.epoch()?, lease: r.duration()? })
+                })?,
+            }),
+            ADVERTISE => Message::Advertise(Advertise::read(r)?),
+            SOLICIT => Message::Solicit { group: r.group()? },
+            SURRENDER => {
+                Message::Surrender { member: r.member()?, group: r.group()?, epoch: r.epoch()? }
+            }
+            HELLO => Message::Hello,
+            READ => Message::Read { group: r.group()?, copy: read_register(r)? },
+            CHANGE => Message::Change(ChangeRequest::read(r)?),
+            RENEW => Message::Renew {
+                group: r.group()?,
+                epoch: r.epoch()?,
+                sent: r.instant()?,
+                lease: r.duration()?,
+            },
+            RELEASE => Message::Release { group: r.group()?, epoch: r.epoch()? },
+            ANSWER => Message::Answer(Answer::read(r)?),
+            _ => return Err(Drop::UnknownKind),
+        })
+    }
+}
+
+impl Heartbeat {
+    fn write(&self, w: &mut Writer) {
+        w.u64(self.sequence);
+        w.u64(self.sent.0);
+        w.u64(self.echo.0);
+        w.u8(u8::from(self.core_ok));
+        w.bytes(&self.mac);
+        w.list(&self.entries, |w, entry| {
+            w.u16(entry.group.0);
+            w.u8(entry.role as u8);
+            write_register(w, &entry.register);
+            w.u8(u8::from(entry.renew.is_some()));
+            if let Some(lease) = entry.renew {
+                w.u64(lease.0);
+            }
+        });
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Heartbeat, Drop> {
+        Ok(Heartbeat {
+            sequence: r.u64()?,
+            sent: r.instant()?,
+            echo: r.instant()?,
+            core_ok: r.bool()?,
+            mac: r.array()?,
+            entries: r.list(ENTRIES_MAX, |r| {
+                Ok(Entry {
+                    group: r.group()?,
+                    role: read_role(r)?,
+                    register: read_register(r)?,
+                    renew: if r.bool()? { Some(r.duration()?) } else { None },
+                })
+            })?,
+        })
+    }
+}
+
+impl ChangeRequest {
+    fn write(&self, w: &mut Writer) {
+        w.u16(self.group.0);
+        w.u64(self.expected.0);
+        w.u64(self.request);
+        w.u64(self.sent.0);
+        w.u64(self.lease.0);
+        match self.change {
+            Change::Create => w.u8(1),
+            Change::Alone => w.u8(2),
+            Change::TakeOver => w.u8(3),
+            Change::Swap => w.u8(6),
+            Change::Fresh => w.u8(7),
+            Change::AddPeer(peer) => {
+                w.u8(4);
+                w.member(peer);
+            }
+            Change::InSync(peer) => {
+                w.u8(5);
+                w.member(peer);
+            }
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<ChangeRequest, Drop> {
+        let (group, expected, request) = (r.group()?, r.epoch()?, r.u64()?);
+        let (sent, lease) = (r.instant()?, r.duration()?);
+        let change = match r.u8()? {
+            1 => Change::Create,
+            2 => Change::Alone,
+            3 => Change::TakeOver,
+            4 => Change::AddPeer(r.member()?),
+            5 => Change::InSync(r.member()?),
+            6 => Change::Swap,
+            7 => Change::Fresh,
+            _ => return Err(Drop::BadField),
+        };
+        Ok(ChangeRequest { group, expected, request, change, sent, lease })
+    }
+}
+
+impl Answer {
+    fn write(&self, w: &mut Writer) {
+        w.u16(self.group.0);
+        w.u64(self.request);
+        match self.verdict {
+            Verdict::Noted => w.u16(0),
+            Verdict::Done => w.u16(1),
+            Verdict::Unknown => w.u16(2),
+            Verdict::Refused(refusal) => w.u16(0x100 | refusal as u16),
+        }
+        w.u8(u8::from(self.register.is_some()));
+        if let Some(register) = &self.register {
+            write_register(w, register);
+        }
+        w.u8(u8::from(self.leased.is_some()));
+        if let Some((sent, lease)) = self.leased {
+            w.u64(sent.0);
+            w.u64(lease.0);
+        }
+        w.u64(self.wait.0);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Answer, Drop> {
+        let (group, request) = (r.group()?, r.u64()?);
+        let verdict = match r.u16()? {
+            0 => Verdict::Noted,
+            1 => Verdict::Done,
+            2 => Verdict::Unknown,
+            code if code >> 8 == 1 => {
+                Verdict::Refused(Refusal::from_code(code as u8).ok_or(Drop::BadField)?)
+            }
+            _ => return Err(Drop::BadField),
+        };
+        let register = if r.bool()? { Some(read_register(r)?) } else { None };
+        let leased = if r.bool()? { Some((r.instant()?, r.duration()?)) } else { None };
+        Ok(Answer { group, request, verdict, register, leased, wait: r.duration()? })
+    }
+}
+
+/// A register: epoch, owner, and a flag (0 no peer, 1 filling, 2 in sync) before the peer.
+pub fn write_register(w: &mut Writer, register: &Register) {
+    w.u64(register.epoch.0);
+    w.member(register.owner);
+    match register.peer {
+        None => w.u8(0),
+        Some(peer) => {
+            w.u8(1 + u8::from(register.in_sync));
+            w.member(peer);
+        }
+    }
+}
+
+/// Reads what [`write_register`] wrote.
+pub fn read_register(r: &mut Reader<'_>) -> Result<Register, Drop> {
+    let (epoch, owner) = (r.epoch()?, r.member()?);
+    if epoch.0 > EPOCH_MAX {
+        return Err(Drop::BadField);
+    }
+    let (peer, in_sync) = match r.u8()? {
+        0 => (None, false),
+        1 => (Some(r.member()?), false),
+        2 => (Some(r.member()?), true),
+        _ => return Err(Drop::BadField),
+    };
+    Ok(Register { epoch, owner, peer, in_sync })
+}
+
+fn read_role(r: &mut Reader<'_>) -> Result<Role, Drop> {
+    Ok(match r.u8()? {
+        0 => Role::Idle,
+        1 => Role::Owner,
+        2 => Role::Filling,
+        3 => Role::Peer,
+        _ => return Err(Drop::BadField),
+    })
+}

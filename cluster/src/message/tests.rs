@@ -1,0 +1,180 @@
+//! Round trips, and bytes that nobody sent.
+
+use super::advertise::{Advertise, ArpPolicy, Failback, OnPeerLoss};
+use super::*;
+use alloc::string::ToString;
+use alloc::vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+fn member(node: u8) -> Member {
+    Member { node: NodeId(node), incarnation: Incarnation(u64::from(node) << 40 | 7) }
+}
+
+fn registers() -> Vec<Register> {
+    let at = |peer, in_sync| Register { epoch: Epoch(9), owner: member(1), peer, in_sync };
+    vec![Register::NEVER, at(None, false), at(Some(member(2)), false), at(Some(member(2)), true)]
+}
+
+fn advertise() -> Advertise {
+    Advertise {
+        group: GroupId::new(1, 2),
+        owner: member(1),
+        epoch: Epoch(3),
+        order: vec![NodeId(2), NodeId(3)],
+        failback: Failback::NewConnections,
+        on_peer_loss: OnPeerLoss::Stop,
+        addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+        ports: (80, 443),
+        protocol: 6,
+        application: "http".to_string(),
+        arp: ArpPolicy::VirtualMac,
+        macs: vec![[2, 0, 0, 0, 0, 1]],
+        flows_max: 65_536,
+        digest: [7; 32],
+    }
+}
+
+fn samples() -> Vec<Message> {
+    let group = GroupId::new(3, 1);
+    let mut samples = vec![
+        Message::Hello,
+        Message::Advertise(advertise()),
+        Message::Solicit { group },
+        Message::Surrender { member: member(2), group, epoch: Epoch(4) },
+        Message::Renew { group, epoch: Epoch(1), sent: Instant(5), lease: Duration(6) },
+        Message::Release { group, epoch: Epoch(1) },
+        Message::RenewGrant(RenewGrant {
+            sent: Instant(77),
+            grants: vec![Grant { group, epoch: Epoch(2), lease: Duration(3) }; ENTRIES_MAX],
+        }),
+    ];
+    for register in registers() {
+        samples.push(Message::Read { group, copy: register });
+        for role in [Role::Idle, Role::Owner, Role::Filling, Role::Peer] {
+            let entry = Entry { group, role, register, renew: Some(Duration(8)) };
+            samples.push(Message::Heartbeat(Heartbeat {
+                sequence: 1,
+                sent: Instant(2),
+                echo: Instant(3),
+                core_ok: true,
+                mac: [1, 2, 3, 4, 5, 6],
+                entries: vec![entry, Entry { renew: None, ..entry }],
+            }));
+        }
+        let verdicts = Refusal::ALL.into_iter().map(Verdict::Refused);
+        for verdict in verdicts.chain([Verdict::Noted, Verdict::Done, Verdict::Unknown]) {
+            let leased = Some((Instant(1), Duration(2)));
+            let answer = Answer {
+                group,
+                request: 5,
+                verdict,
+                register: Some(register),
+                leased,
+                wait: Duration(9),
+            };
+            samples.push(Message::Answer(answer));
+            samples.push(Message::Answer(Answer { register: None, leased: None, ..answer }));
+        }
+    }
+    let peer = member(2);
+    for change in [
+        Change::Create,
+        Change::Alone,
+        Change::TakeOver,
+        Change::AddPeer(peer),
+        Change::InSync(peer),
+        Change::Swap,
+        Change::Fresh,
+    ] {
+        samples.push(Message::Change(ChangeRequest {
+            group,
+            expected: Epoch(6),
+            request: 7,
+            change,
+            sent: Instant(8),
+            lease: Duration(9),
+        }));
+    }
+    samples
+}
+
+fn header() -> Header {
+    Header { cluster: 0x1234_5678_9abc_def0, from: member(1), to: any_life(NodeId(2)) }
+}
+
+/// A small generator of numbers, for repeatable noise.
+fn noise(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[test]
+fn every_message_round_trips() {
+    for message in samples() {
+        let bytes = encode(header(), &message);
+        assert!(bytes.len() <= DATAGRAM_MAX);
+        assert_eq!(decode(&bytes), Ok((header(), message)));
+    }
+}
+
+#[test]
+fn the_largest_heartbeat_fits_a_datagram() {
+    let entry = Entry {
+        group: GroupId(1),
+        role: Role::Owner,
+        register: registers()[3],
+        renew: Some(Duration(1)),
+    };
+    let heartbeat = Heartbeat {
+        sequence: 1,
+        sent: Instant(2),
+        echo: Instant(3),
+        core_ok: true,
+        mac: [0; 6],
+        entries: vec![entry; ENTRIES_MAX],
+    };
+    assert!(encode(header(), &Message::Heartbeat(heartbeat)).len() <= DATAGRAM_MAX);
+}
+
+#[test]
+fn every_cut_and_every_addition_is_refused() {
+    for message in samples() {
+        let mut bytes = encode(header(), &message);
+        for length in 0..bytes.len() {
+            assert!(decode(&bytes[..length]).is_err());
+        }
+        bytes.push(0);
+        assert_eq!(decode(&bytes), Err(Drop::TrailingBytes));
+    }
+}
+
+#[test]
+fn noise_is_refused_or_reads_as_something_that_writes_back() {
+    let mut seed = 0x9e37_79b9_7f4a_7c15;
+    let samples = samples();
+    for _ in 0..200_000 {
+        let pick = noise(&mut seed) as usize % samples.len();
+        let mut bytes = encode(header(), &samples[pick]);
+        for _ in 0..1 + noise(&mut seed) % 4 {
+            let at = noise(&mut seed) as usize % bytes.len();
+            bytes[at] = noise(&mut seed) as u8;
+        }
+        if let Ok((header, message)) = decode(&bytes) {
+            assert_eq!(decode(&encode(header, &message)), Ok((header, message)));
+        }
+        let random: Vec<u8> = (0..noise(&mut seed) % 64).map(|_| noise(&mut seed) as u8).collect();
+        assert!(decode(&random).is_err());
+    }
+}
+
+#[test]
+fn a_header_is_for_this_life_or_any() {
+    let me = member(2);
+    assert!(header().is_for(me));
+    assert!(Header { to: me, ..header() }.is_for(me));
+    assert!(!Header { to: member(3), ..header() }.is_for(me));
+    let former = Member { incarnation: Incarnation(1), ..me };
+    assert!(!Header { to: former, ..header() }.is_for(me));
+}
