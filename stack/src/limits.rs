@@ -1,5 +1,7 @@
 //! Every bound of the stack that is not a run-time setting, with unit and reason.
 
+use crate::time::Duration;
+
 /// Bytes of an HTTP request head at most: what nginx and HAProxy accept by default, rounded.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8192;
 
@@ -56,3 +58,50 @@ pub const CONTENT_OBJECTS_MAX: usize = 1 << 20;
 const _: () = assert!(HTTP_RESPONSE_PIECES_MAX < OUTPUT_PIECES_MAX);
 const _: () = assert!(HTTP_RESPONSE_BYTES_MAX <= CHUNK_BYTES);
 const _: () = assert!(HTTP_TARGET_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+
+/// How far beyond `snd_nxt` an acknowledgement is believed after a takeover (DESIGN 5): more than any
+/// window that TCP can offer, less than half of the sequence space.
+pub const ACK_AHEAD_MAX: u32 = 1 << 30;
+
+/// For how long after a takeover (DESIGN 5): the dead owner's last segments are gone long before.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// Delay of an acknowledgement (RFC 9293 MUST-58 allows 500 ms; Linux waits 40): well below any client's
+/// retransmission timer.
+pub const ACK_DELAY: Duration = Duration::from_millis(25);
+
+/// For how long the newest full segment of an upload stays unacknowledged (DESIGN 9).
+pub const HOLD_BACK: Duration = Duration::from_millis(2);
+
+/// How long `snd_una` may go unrecorded (DESIGN 5).
+pub const UNA_FLUSH: Duration = Duration::from_millis(10);
+
+/// By how many bytes the recorded `snd_una` may lag (DESIGN 5).
+pub const UNA_FLUSH_BYTES: u32 = 256 << 10;
+
+/// TIME-WAIT: twice a maximum segment lifetime of 30 s, as Linux has it.
+pub const TIME_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a client that we have closed may take to close its side (as Linux's `tcp_fin_timeout`).
+pub const FIN_WAIT_2: Duration = Duration::from_secs(60);
+
+/// First interval between probes of a closed window; doubled after each (RFC 9293 SHLD-29, SHLD-30).
+pub const PERSIST_FIRST: Duration = Duration::from_millis(200);
+
+/// Longest interval between probes of a closed window.
+pub const PERSIST_MAX: Duration = Duration::from_secs(60);
+
+/// Small answers (ARP, ICMP echo, RST, cookies) that may wait for a frame: a burst's worth.
+pub const REPLIES_MAX: usize = 64;
+
+/// Bytes of an ICMP echo that are returned at most.
+pub const ECHO_BYTES_MAX: usize = 1472;
+
+/// Connections in SYN-RECEIVED at most; beyond that, SYNs are answered with cookies.
+pub const BACKLOG_FLOWS_MAX: u32 = 4096;
+
+/// When an address is announced after it was taken over, and how often (RFC 5227 2.3 asks for two).
+pub const ANNOUNCE_AFTER_MS: [u64; 7] = [0, 5, 25, 100, 400, 1000, 3000];
+
+/// Between two probes of promoted flows that were silent: 2 000 a second are no burden to anybody.
+pub const PROBE_INTERVAL: Duration = Duration::from_micros(500);

@@ -1,137 +1,149 @@
 //! The sending side's local state: what is in flight, what is lost, what may be sent now.
+//!
+//! None of it is part of the contract: it is never mirrored, and after a takeover it starts anew from
+//! a hint. `Sender` never decides which bytes there are. The flow reports what it sends and what is
+//! acknowledged, asks what must be sent again and how much new data may go, and reads payload by
+//! sequence number when it does.
+//!
+//! ```text
+//!           3 duplicates, RACK            snd_una reaches recover
+//!   Open ----------------------> Recovery -----------------------> Open
+//!    |  ^                           |
+//!    |  +--- snd_una reaches        | time-out
+//!    +-----> recover ---- Loss <----+
+//!   time-out
+//! ```
+//!
+//! Without SACK, loss is found by three duplicate acknowledgements and then one segment per partial
+//! acknowledgement; each duplicate counts as a segment that has left the network, which is limited
+//! transmit and window inflation in one.
+//!
+//! Path: step 8 (what may be sent) and on every acknowledgement.
+//! Spec: RFC 5681, 6298, 6582, 3042, 6675 (pipe), 8985, 9937, 9438, 9406; 9293 3.8.3 (R2). Left out: detection
+//! of spurious time-outs (5682, 3522), ECN, pacing, persist timer (the flow's, with `rto()`).
+//! Bounds: `FLIGHT_ITEMS_MAX` pieces in flight; 192 bytes besides the pool's items.
+//! Units: bytes of sequence space.
+
+mod ack;
+mod event;
+mod timer;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use crate::seq::Seq;
-use crate::tcp::in_flight::InFlightPool;
+pub use crate::tcp::congestion::Algorithm;
+use crate::tcp::congestion::Congestion;
+use crate::tcp::in_flight::{InFlight, InFlightPool, Place, Segment, Tick};
+use crate::tcp::probe::Probe;
+use crate::tcp::prr::Prr;
+use crate::tcp::rack::Rack;
+use crate::tcp::rtt::Rtt;
 use crate::time::{Duration, Instant};
+pub use event::{Ack, AckOutcome, Hint, Resend, SendRefused, SenderConfig, TimeoutOutcome};
 
-/// Which congestion control a flow uses.
+/// What is going on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Algorithm {
-    /// RFC 9438.
+enum Phase {
+    /// Nothing is known to be lost.
     #[default]
-    Cubic,
-    /// RFC 5681.
-    Reno,
+    Open,
+    /// Fast recovery until `recover` is acknowledged.
+    Recovery {
+        /// A partial acknowledgement has come; without SACK only.
+        partial_seen: bool,
+    },
+    /// Recovery after a retransmission time-out, until `recover` is acknowledged.
+    Loss,
 }
 
-/// Settings that all senders of a service share.
-#[derive(Clone, Copy, Debug)]
-pub struct SenderConfig {
-    /// Congestion control.
-    pub algorithm: Algorithm,
-    /// Least variance term of the retransmission time-out.
-    pub rto_min: Duration,
-    /// Upper bound of the retransmission time-out, back-off included.
-    pub rto_max: Duration,
-    /// Consecutive retransmission time-outs after which a flow gives up (R2 of RFC 9293 3.8.3).
-    pub timeouts_max: u8,
-    /// Time without progress since the first time-out after which a flow gives up, whichever is first.
-    pub give_up_after: Duration,
-}
-
-impl Default for SenderConfig {
-    fn default() -> SenderConfig {
-        SenderConfig {
-            algorithm: Algorithm::Cubic,
-            rto_min: Duration::from_millis(200),
-            rto_max: Duration::from_secs(60),
-            timeouts_max: 15,
-            give_up_after: Duration::from_secs(180),
-        }
-    }
-}
-
-/// What a former owner's sender had learnt about the path.
+/// What `soon_at` is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Hint {
-    /// Smoothed round-trip time in microseconds; 0 if unknown.
-    pub srtt_us: u32,
-    /// Congestion window in bytes; 0 if unknown.
-    pub cwnd: u32,
-}
-
-/// One acceptable acknowledgement.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ack<'a> {
-    /// SEG.ACK. May be beyond `snd_nxt` after a takeover.
-    pub ack: Seq,
-    /// SACK blocks in the order of the option, a DSACK block included.
-    pub sack: &'a [(Seq, Seq)],
-    /// Now minus the time of the echoed timestamp (TSecr); at most 1 ms too long.
-    pub rtt: Option<Duration>,
-    /// SEG.LEN of the segment that carried it, SYN and FIN counted.
-    pub segment_len: u32,
-    /// The segment changed `snd_wnd`.
-    pub window_update: bool,
-    /// `snd_wnd` is now zero.
-    pub window_zero: bool,
-}
-
-/// What an acknowledgement did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AckOutcome {
-    /// Bytes of sequence space by which `snd_una` moved.
-    pub newly_acked: u32,
-    /// Bytes newly covered by SACK blocks.
-    pub newly_sacked: u32,
-    /// Bytes newly found lost.
-    pub newly_lost: u32,
-    /// Fast recovery began.
-    pub entered_recovery: bool,
-    /// Fast or time-out recovery ended.
-    pub exited_recovery: bool,
-    /// The client reported that something arrived twice (RFC 2883).
-    pub duplicate_reported: bool,
-}
-
-/// A segment that must be sent again now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Resend {
-    /// Names it in [`Sender::handle_resent`].
-    pub index: u32,
-    /// First sequence number.
-    pub seq: Seq,
-    /// Length in sequence space; the FIN, if any, is its last number.
-    pub len: u32,
-    /// The last sequence number is the FIN.
-    pub fin: bool,
-}
-
-/// Why new data cannot be tracked, so must not be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SendRefused {
-    /// The core's pool has no item left.
-    PoolExhausted,
-    /// This flow has as many segments in flight as one flow may.
-    FlightFull,
-}
-
-/// What a time-out means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TimeoutOutcome {
-    /// Nothing was due.
+enum Soon {
+    #[default]
     Nothing,
-    /// The reordering window has passed: there is something to send again.
     Reorder,
-    /// A tail loss probe is due: new data if there is any, else what `poll_resend` gives.
     Probe,
-    /// The retransmission time-out: there is something to send again.
-    Retransmit,
-    /// The client has not acknowledged for too long (R2): the flow ends.
-    GiveUp,
 }
 
 /// Loss recovery and congestion control of one flow.
-#[derive(Clone, Debug, Default)]
-pub struct Sender {}
+///
+/// Polling order after every input: `poll_resend` with `handle_resent` until it is `None`, then new data
+/// while `window_left` allows with `handle_sent`, then `poll_timeout`.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    flight: InFlight,
+    rtt: Rtt,
+    rack: Rack,
+    probe: Probe,
+    prr: Prr,
+    congestion: Congestion,
+    /// Retransmission time-out; MAX: not running.
+    rto_at: Instant,
+    /// The earlier timer, see `soon`; never later than `rto_at`.
+    soon_at: Tick,
+    /// Recovery ends when this is acknowledged; without SACK none begins before.
+    recover: Seq,
+    /// Most bytes in the network since the round began whose end is `limited_end`.
+    flight_max: u32,
+    limited_end: Seq,
+    last_sent: Tick,
+    resent_segments: u32,
+    mss: u16,
+    /// Duplicate acknowledgements that count as segments delivered; without SACK only.
+    dup_acks: u16,
+    /// When the first of the consecutive time-outs was, in seconds modulo 2^16.
+    first_timeout_secs: u16,
+    give_up_secs: u16,
+    timeouts_max: u8,
+    phase: Phase,
+    soon: Soon,
+    sack: bool,
+}
 
-#[allow(unused_variables, clippy::needless_pass_by_ref_mut, missing_docs)]
+const _: () = assert!(core::mem::size_of::<Sender>() <= SENDER_BYTES_MAX);
+
+/// Bytes of one sender: three cache lines.
+const SENDER_BYTES_MAX: usize = 192;
+
+impl Default for Sender {
+    fn default() -> Sender {
+        Sender::new(Instant::ZERO, &SenderConfig::default(), Seq(0), 536, false)
+    }
+}
+
 impl Sender {
     /// A sender whose first sequence number will be `snd_una`, with nothing in flight. A flow that opens
-    /// actively gives `iss` and reports its SYN by `handle_sent` with length 1.
+    /// actively gives `iss`, reports its SYN by `handle_sent` with length 1, and calls `handle_handshake`.
     pub fn new(now: Instant, config: &SenderConfig, snd_una: Seq, mss: u16, sack: bool) -> Sender {
-        todo!()
+        let mss = mss.max(1);
+        Sender {
+            flight: InFlight::new(snd_una),
+            rtt: Rtt::new(config.rto_min, config.rto_max),
+            rack: Rack::new(snd_una),
+            probe: Probe::default(),
+            prr: Prr::default(),
+            congestion: Congestion::new(config.algorithm, mss, snd_una),
+            rto_at: Instant::MAX,
+            soon_at: Tick::default(),
+            recover: snd_una - 1,
+            flight_max: 0,
+            limited_end: snd_una,
+            last_sent: Tick::of(now),
+            resent_segments: 0,
+            mss,
+            dup_acks: 0,
+            first_timeout_secs: 0,
+            give_up_secs: (config.give_up_after.millis() / 1_000).min(u16::MAX as u64) as u16,
+            timeouts_max: config.timeouts_max,
+            phase: Phase::Open,
+            soon: Soon::Nothing,
+            sack,
+        }
     }
+
     /// After a takeover: nothing in flight, slow start from the hint, time-out not backed off.
     pub fn resume(
         now: Instant,
@@ -141,62 +153,130 @@ impl Sender {
         sack: bool,
         hint: Hint,
     ) -> Sender {
-        todo!()
+        let mut sender = Sender::new(now, config, snd_una, mss, sack);
+        sender.rtt.seed(hint.srtt_us);
+        sender.congestion.resume(hint.cwnd);
+        sender
     }
+
+    /// Congestion window.
     pub fn cwnd(&self) -> u32 {
-        todo!()
+        self.congestion.cwnd
     }
+
+    /// Slow start threshold; `u32::MAX` before the first loss.
     pub fn ssthresh(&self) -> u32 {
-        todo!()
+        self.congestion.ssthresh
     }
+
+    /// Smoothed round-trip time, once there is a sample.
     pub fn srtt(&self) -> Option<Duration> {
-        todo!()
+        self.rtt.srtt_us().map(micros)
     }
+
+    /// Its mean deviation.
     pub fn rttvar(&self) -> Duration {
-        todo!()
+        micros(self.rtt.rttvar_us())
     }
+
+    /// Smallest round trip of the last minutes.
     pub fn min_rtt(&self) -> Option<Duration> {
-        todo!()
+        self.rtt.min_us().map(micros)
     }
-    /// Back-off included.
+
+    /// Retransmission time-out, back-off included; also paces the flow's window probes.
     pub fn rto(&self) -> Duration {
-        todo!()
+        micros(self.rtt.rto_us())
     }
+
     /// Bytes believed to be in the network.
     pub fn pipe(&self) -> u32 {
-        todo!()
+        self.flight.pipe().saturating_sub(self.dup_acks as u32 * self.mss as u32)
     }
+
+    /// First unacknowledged sequence number.
+    pub fn snd_una(&self) -> Seq {
+        self.flight.una
+    }
+
+    /// One past the highest sequence number sent.
+    pub fn snd_nxt(&self) -> Seq {
+        self.flight.nxt
+    }
+
+    /// Whether something lost is being repaired.
     pub fn in_recovery(&self) -> bool {
-        todo!()
+        self.phase != Phase::Open
     }
-    /// Nothing is unacknowledged.
+
+    /// Whether nothing is unacknowledged.
     pub fn is_idle(&self) -> bool {
-        todo!()
+        self.flight.is_empty()
     }
+
     /// Consecutive retransmission time-outs without progress.
     pub fn timeouts(&self) -> u8 {
-        todo!()
+        self.rtt.timeouts()
     }
+
     /// Segments sent again so far.
     pub fn resent_segments(&self) -> u32 {
-        todo!()
+        self.resent_segments
     }
+
+    /// What a successor should know.
     pub fn hint(&self) -> Hint {
-        todo!()
+        let cwnd = if self.in_recovery() { self.ssthresh() } else { self.cwnd() };
+        Hint { srtt_us: self.rtt.srtt_us().unwrap_or(0), cwnd }
     }
+
     /// Bytes of *new* data that congestion control allows now.
     pub fn window_left(&self, now: Instant) -> u32 {
-        todo!()
+        if self.flight.is_full() {
+            return 0;
+        }
+        let left = self.window(now).saturating_sub(self.pipe());
+        if self.probe.is_due() {
+            // RFC 8985 7.3: the probe may exceed the window by a segment.
+            return left.max(self.mss as u32);
+        }
+        if self.flight.lost_first().is_some() { 0 } else { left }
     }
-    /// The handshake is complete: its round trip, and whether a SYN had to be sent again.
-    pub fn handle_handshake(&mut self, sack: bool, rtt: Option<Duration>, syn_resent: bool) {
-        todo!()
+
+    /// The handshake is complete: what was negotiated, its round trip if Karn's rule allows to use it,
+    /// and whether a SYN had to be sent again.
+    pub fn handle_handshake(
+        &mut self,
+        now: Instant,
+        mss: u16,
+        sack: bool,
+        rtt: Option<Duration>,
+        syn_resent: bool,
+    ) {
+        assert!(self.flight.is_empty());
+        self.mss = mss.max(1);
+        self.sack = sack;
+        self.phase = Phase::Open;
+        self.rtt.handle_progress();
+        self.recover = self.flight.una - 1;
+        self.rack = Rack::new(self.flight.una);
+        self.congestion = self.congestion.renew(self.mss, self.flight.nxt, syn_resent);
+        if let Some(rtt) = rtt {
+            let us = rtt.micros().min(u32::MAX as u64) as u32;
+            self.rtt.sample(us);
+            self.rtt.sample_min(now, us);
+        } else if syn_resent {
+            self.rtt.handle_syn_loss();
+        }
     }
+
     /// The path's MSS changed; what is in flight is cut when it is sent again.
     pub fn handle_mss(&mut self, mss: u16) {
-        todo!()
+        self.mss = mss.max(1);
     }
-    /// New data goes out now; on an error it must not. `len` counts the FIN.
+
+    /// New data goes out now; on an error it must not. `len` counts the FIN. `seq` continues what is in
+    /// flight; with nothing in flight it may be anywhere.
     pub fn handle_sent(
         &mut self,
         now: Instant,
@@ -205,33 +285,108 @@ impl Sender {
         len: u32,
         fin: bool,
     ) -> Result<(), SendRefused> {
-        todo!()
+        if self.flight.is_full() {
+            return Err(SendRefused::FlightFull);
+        }
+        let (was_idle, window) = (self.flight.is_empty(), self.window(now));
+        let tick = Tick::of(now);
+        self.flight.push(pool, tick, seq, len, fin).map_err(|_| SendRefused::PoolExhausted)?;
+        if was_idle {
+            self.congestion.handle_idle(tick, window);
+        }
+        self.last_sent = tick;
+        if self.in_fast_recovery() {
+            self.prr.handle_sent(len);
+        }
+        let pipe = self.pipe();
+        if self.flight.una.after_eq(self.limited_end) || pipe > self.flight_max {
+            self.flight_max = pipe;
+            self.limited_end = self.flight.nxt;
+        }
+        self.probe.handle_sent(self.flight.nxt, false);
+        self.start_timers(now);
+        Ok(())
     }
-    /// What `poll_resend` gave went out.
+
+    /// What `poll_resend` gave just now goes out.
     pub fn handle_resent(&mut self, now: Instant, pool: &mut InFlightPool, resend: Resend) {
-        todo!()
+        let Resend { index, seq, .. } = resend;
+        assert!(
+            pool.is_used(index) && pool[index].seq == seq && pool[index].place != Place::Sacked
+        );
+        let tick = Tick::of(now);
+        self.flight.mark_resent(pool, index, tick);
+        self.last_sent = tick;
+        self.resent_segments = self.resent_segments.saturating_add(1);
+        if self.in_fast_recovery() {
+            self.prr.handle_sent(resend.len);
+        }
+        self.probe.handle_sent(self.flight.nxt, true);
+        self.start_timers(now);
     }
-    pub fn handle_ack(
-        &mut self,
-        now: Instant,
-        pool: &mut InFlightPool,
-        ack: &Ack<'_>,
-    ) -> AckOutcome {
-        todo!()
-    }
-    pub fn handle_timeout(&mut self, now: Instant, pool: &mut InFlightPool) -> TimeoutOutcome {
-        todo!()
-    }
-    /// `new_data`: the caller has new data that the client's window allows (a due probe prefers it).
+
+    /// The next segment that must be sent again now. `new_data`: the caller has new data that the
+    /// client's window allows (a probe that is due prefers it).
     pub fn poll_resend(&mut self, pool: &mut InFlightPool, new_data: bool) -> Option<Resend> {
-        todo!()
+        if self.probe.is_due() {
+            if new_data && !self.flight.is_full() {
+                return None;
+            }
+            return self.probe_segment(pool);
+        }
+        let index = self.flight.lost_first()?;
+        let (segment, pipe, mss) = (pool[index], self.pipe(), self.mss as u32);
+        let whole = segment.len <= mss + segment.fin as u32;
+        let len = if whole { segment.len } else { mss };
+        if pipe > 0 && pipe.saturating_add(len) > self.congestion.cwnd {
+            return None;
+        }
+        if !whole {
+            // With no item for the rest, the whole counts as sent, and the rest is found lost again.
+            self.flight.split(pool, index, len);
+        }
+        Some(Resend { index, seq: segment.seq, len, fin: whole && segment.fin })
     }
+
+    /// The last segment, or what of it fits.
+    fn probe_segment(&mut self, pool: &mut InFlightPool) -> Option<Resend> {
+        let index = self.flight.last()?;
+        let Segment { seq, len, fin, .. } = pool[index];
+        let fits = self.mss as u32 + fin as u32;
+        if len <= fits {
+            return Some(Resend { index, seq, len, fin });
+        }
+        let Some(index) = self.flight.split(pool, index, len - fits) else {
+            return Some(Resend { index, seq, len: self.mss as u32, fin: false });
+        };
+        Some(Resend { index, seq: pool[index].seq, len: fits, fin })
+    }
+
     /// When `handle_timeout` is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        (self.rto_at != Instant::MAX).then(|| self.soon_at())
     }
-    /// Gives every pool item back.
+
+    /// Gives every pool item back and stops the timers.
     pub fn release(&mut self, pool: &mut InFlightPool) {
-        todo!()
+        self.flight.release(pool);
+        self.stop_timers();
     }
+
+    fn in_fast_recovery(&self) -> bool {
+        matches!(self.phase, Phase::Recovery { .. })
+    }
+
+    /// The window, idle time considered.
+    fn window(&self, now: Instant) -> u32 {
+        if !self.flight.is_empty() {
+            return self.congestion.cwnd;
+        }
+        let idle_us = Tick::of(now).since(self.last_sent);
+        self.congestion.idle_window(self.mss, idle_us, self.rtt.rto_us())
+    }
+}
+
+fn micros(us: u32) -> Duration {
+    Duration::from_micros(us as u64)
 }

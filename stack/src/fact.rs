@@ -1,0 +1,255 @@
+//! Facts: validated, trimmed statements about a flow's contract.
+//!
+//! The owner judges a segment once and turns what is left of it into facts; whoever applies a flow's
+//! facts in order holds the same contract and produces the same application bytes. What a fact says
+//! is never judged again, so a fact carries no checksum, window or flag of the segment it came from.
+//!
+//! Bounds: a fact is at most [`FACT_HEADER_BYTES_MAX`] bytes and its payload.
+
+use crate::codec::{ImportError, Put, Reader};
+use crate::key::FlowKey;
+use crate::seq::Seq;
+use crate::tcp::contract::Options;
+use crate::wire::{Address, Mac};
+
+/// Bytes of a fact at most, payload apart.
+pub const FACT_HEADER_BYTES_MAX: usize = 80;
+
+/// One fact about a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fact<'a> {
+    /// A SYN was accepted: the flow begins.
+    Open(Open),
+    /// The client has acknowledged.
+    Acked(Acked),
+    /// In-order payload: these bytes begin at `rcv_nxt`.
+    Data(&'a [u8]),
+    /// The client's FIN is next in order.
+    Fin,
+    /// The client's valid RST.
+    Reset,
+    /// Time passed, and that changes the contract.
+    Tick(Tick),
+}
+
+/// What a flow begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Open {
+    /// Both ends.
+    pub key: FlowKey,
+    /// Position of the service in the configuration.
+    pub service: u8,
+    /// Next hop towards the client, as learnt from its frame.
+    pub next_hop: Mac,
+    /// Client's initial sequence number.
+    pub irs: Seq,
+    /// Ours.
+    pub iss: Seq,
+    /// Negotiated options.
+    pub options: Options,
+    /// TSval of the SYN, or 0.
+    pub ts_recent: u32,
+    /// Client's window, scaled.
+    pub snd_wnd: u32,
+}
+
+/// How far the client has acknowledged, with what lags along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acked {
+    /// SND.UNA
+    pub snd_una: Seq,
+    /// SND.WND, scaled.
+    pub snd_wnd: u32,
+    /// TS.Recent, or 0.
+    pub ts_recent: u32,
+}
+
+/// Which time has passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Tick {
+    /// The flow was idle for as long as the service allows: the application decides.
+    Idle = 0,
+    /// The flow is given up: the client is told by RST.
+    Abort = 1,
+    /// TIME-WAIT is over, or a new connection took its place.
+    TimeWaitOver = 2,
+}
+
+impl Fact<'_> {
+    /// Bytes of payload in the fact.
+    #[inline]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Fact::Data(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether output that follows from the fact waits until the peer holds it (DESIGN 5: what cannot be
+    /// derived again from bytes that their sender still holds).
+    #[inline]
+    pub fn holds_output(&self) -> bool {
+        matches!(self, Fact::Open(_) | Fact::Tick(_))
+    }
+
+    /// Writes the fact behind `out`.
+    pub fn encode(&self, out: &mut impl Put) {
+        match self {
+            Fact::Open(open) => {
+                out.put_u8(0);
+                open.encode(out);
+            }
+            Fact::Acked(Acked { snd_una, snd_wnd, ts_recent }) => {
+                out.put_u8(1);
+                out.put_u32(snd_una.0);
+                out.put_u32(*snd_wnd);
+                out.put_u32(*ts_recent);
+            }
+            Fact::Data(bytes) => {
+                out.put_u8(2);
+                out.put_bytes(bytes);
+            }
+            Fact::Fin => out.put_u8(3),
+            Fact::Reset => out.put_u8(4),
+            Fact::Tick(tick) => {
+                out.put_u8(5);
+                out.put_u8(*tick as u8);
+            }
+        }
+    }
+}
+
+impl<'a> Fact<'a> {
+    /// Reads a fact that fills `bytes` exactly.
+    pub fn decode(bytes: &'a [u8]) -> Result<Fact<'a>, ImportError> {
+        let mut reader = Reader::new(bytes);
+        let fact = match reader.u8()? {
+            0 => Fact::Open(Open::decode(&mut reader)?),
+            1 => Fact::Acked(Acked {
+                snd_una: Seq(reader.u32()?),
+                snd_wnd: reader.u32()?,
+                ts_recent: reader.u32()?,
+            }),
+            2 => Fact::Data(reader.bytes(reader.remaining())?),
+            3 => Fact::Fin,
+            4 => Fact::Reset,
+            5 => Fact::Tick(match reader.u8()? {
+                0 => Tick::Idle,
+                1 => Tick::Abort,
+                2 => Tick::TimeWaitOver,
+                _ => return Err(ImportError::Invalid),
+            }),
+            _ => return Err(ImportError::Invalid),
+        };
+        if reader.remaining() == 0 { Ok(fact) } else { Err(ImportError::Invalid) }
+    }
+}
+
+impl Open {
+    fn encode(&self, out: &mut impl Put) {
+        let Open { key, service, next_hop, irs, iss, options, ts_recent, snd_wnd } = self;
+        encode_key(key, out);
+        out.put_u8(*service);
+        out.put_bytes(next_hop);
+        out.put_u32(irs.0);
+        out.put_u32(iss.0);
+        options.encode(out);
+        out.put_u32(*ts_recent);
+        out.put_u32(*snd_wnd);
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Open, ImportError> {
+        Ok(Open {
+            key: decode_key(reader)?,
+            service: reader.u8()?,
+            next_hop: reader.array()?,
+            irs: Seq(reader.u32()?),
+            iss: Seq(reader.u32()?),
+            options: Options::decode(reader)?,
+            ts_recent: reader.u32()?,
+            snd_wnd: reader.u32()?,
+        })
+    }
+}
+
+/// Writes a flow's key; IPv4 addresses take four bytes each.
+pub(crate) fn encode_key(key: &FlowKey, out: &mut impl Put) {
+    match (key.remote.as_v4(), key.local.as_v4()) {
+        (Some(remote), Some(local)) => {
+            out.put_u8(4);
+            out.put_bytes(&remote);
+            out.put_bytes(&local);
+        }
+        _ => {
+            out.put_u8(6);
+            out.put_bytes(&key.remote.0);
+            out.put_bytes(&key.local.0);
+        }
+    }
+    out.put_u16(key.remote_port);
+    out.put_u16(key.local_port);
+}
+
+/// Reads a flow's key.
+pub(crate) fn decode_key(reader: &mut Reader) -> Result<FlowKey, ImportError> {
+    let (remote, local) = match reader.u8()? {
+        4 => (Address::v4(reader.array()?), Address::v4(reader.array()?)),
+        6 => (Address(reader.array()?), Address(reader.array()?)),
+        _ => return Err(ImportError::Invalid),
+    };
+    Ok(FlowKey { remote, local, remote_port: reader.u16()?, local_port: reader.u16()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn every_fact_comes_back() {
+        let options = Options {
+            mss: 1460,
+            snd_scale: 7,
+            rcv_scale: 3,
+            scaling: true,
+            sack: false,
+            timestamps: true,
+        };
+        for remote in [Address::v4([1, 2, 3, 4]), Address([7; 16])] {
+            let key = FlowKey { remote, local: remote, remote_port: 1, local_port: 2 };
+            let open = Open {
+                key,
+                service: 3,
+                next_hop: [1; 6],
+                irs: Seq(5),
+                iss: Seq(6),
+                options,
+                ts_recent: 7,
+                snd_wnd: 8,
+            };
+            let facts = [
+                Fact::Open(open),
+                Fact::Acked(Acked { snd_una: Seq(9), snd_wnd: 10, ts_recent: 11 }),
+                Fact::Data(b"payload"),
+                Fact::Fin,
+                Fact::Reset,
+                Fact::Tick(Tick::Idle),
+                Fact::Tick(Tick::TimeWaitOver),
+            ];
+            for fact in facts {
+                let mut bytes = Vec::new();
+                fact.encode(&mut bytes);
+                assert!(bytes.len() <= FACT_HEADER_BYTES_MAX + fact.payload_bytes());
+                assert_eq!(Fact::decode(&bytes), Ok(fact));
+                if !matches!(fact, Fact::Data(_)) {
+                    for cut in 0..bytes.len() {
+                        assert!(Fact::decode(&bytes[..cut]).is_err());
+                    }
+                    bytes.push(0);
+                    assert!(Fact::decode(&bytes).is_err());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! A flow: one client connection with all that hangs on it.
+//!
+//! A flow is a plain value. Its *contract* ([`Contract`], application, output, backlog) changes only in
+//! [`Flow::apply`], which owner and peer share; its *local* part ([`Local`], [`Sender`]) is how this node
+//! serves it now, and is rebuilt when a peer is promoted.
+//!
+//! ```text
+//! segment -> judge (tcp/input) -> fact -> apply -> record      owner
+//!                                 fact -> apply                peer
+//! ```
+
+use crate::app::{App, Context, Tick as AppTick, Verdict};
+use crate::bytes::ByteQueue;
+use crate::fact::{Acked, Fact, Open, Tick};
+use crate::key::FlowKey;
+use crate::limits::{GRACE, TIME_WAIT};
+use crate::output::{Cursor, Memory, OutOfMemory, Output};
+use crate::pool::{NONE, Pool};
+use crate::recorder::{FlowName, Progress, Recorder};
+use crate::seq::Seq;
+use crate::service::Service;
+use crate::tcp::contract::{Contract, Options};
+use crate::tcp::in_flight::InFlightPool;
+use crate::tcp::reassembly::Reassembly;
+use crate::tcp::sender::{Hint, Sender};
+use crate::tcp::state::{Event, State};
+use crate::time::Instant;
+use crate::wire::Mac;
+use alloc::vec::Vec;
+
+/// Bytes of backlog that an application sees in one slice: a whole request head and what follows.
+const SCRATCH_BYTES: usize = 2 * crate::limits::HTTP_HEAD_BYTES_MAX;
+
+/// The name of a flow, given by the node where it was born: the node id above 40 bits of a counter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct FlowId(pub u64);
+
+impl FlowId {
+    /// The `counter`th flow of a node.
+    pub const fn new(node: u8, counter: u64) -> FlowId {
+        FlowId((node as u64) << 40 | counter & ((1 << 40) - 1))
+    }
+}
+
+/// Where a flow stands towards the peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Standing {
+    /// The peer knows nothing of it; nothing of it is recorded.
+    #[default]
+    Absent,
+    /// The peer holds a copy, or will once what is in the log has reached it.
+    Copied,
+}
+
+/// The pools and settings that all flows of a core share.
+pub struct Env {
+    /// Payload and pieces of applications.
+    pub memory: Memory,
+    /// Segments in flight.
+    pub in_flight: InFlightPool,
+    /// Out-of-order payload.
+    pub reassembly: Pool<Reassembly>,
+    /// Services, in the order of the configuration.
+    pub services: Vec<Service>,
+    /// Where a backlog is laid out in one slice.
+    pub scratch: Vec<u8>,
+}
+
+impl Env {
+    /// Memory for laying out a backlog.
+    pub fn new_scratch() -> Vec<u8> {
+        alloc::vec![0; SCRATCH_BYTES]
+    }
+}
+
+/// What this node knows of a flow and would have to learn anew after a takeover.
+#[derive(Clone, Debug, Default)]
+pub struct Local {
+    /// Oldest unacknowledged sequence number.
+    pub snd_una: Seq,
+    /// Next sequence number to send.
+    pub snd_nxt: Seq,
+    /// Client's window, scaled.
+    pub snd_wnd: u32,
+    /// The largest window that the client ever offered.
+    pub snd_wnd_max: u32,
+    /// SEG.SEQ of the segment that last changed `snd_wnd`.
+    pub snd_wl1: Seq,
+    /// SEG.ACK of that segment.
+    pub snd_wl2: Seq,
+    /// The last SEG.ACK that we sent.
+    pub rcv_acked: Seq,
+    /// The right edge that we last advertised.
+    pub adv_edge: Seq,
+    /// What the peer holds: SEG.ACK never goes beyond.
+    pub committed: Progress,
+    /// The last op of this flow that the peer holds.
+    pub committed_op: u64,
+    /// The last op of this flow.
+    pub last_op: u64,
+    /// Output waits until this op is committed.
+    pub hold_op: u64,
+    /// TS.Recent.
+    pub ts_recent: u32,
+    /// When a segment of the client was last used.
+    pub heard_at: Instant,
+    /// Added to the group's millisecond clock, this is TSval.
+    pub ts_offset: u32,
+    /// TSval of our first segment; an echo older than that is a former owner's.
+    pub ts_first: u32,
+    /// When a delayed ACK goes out; MAX if none waits.
+    pub ack_at: Instant,
+    /// The newest full segment without PSH begins here and stays unacknowledged until `hold_back_until`.
+    pub hold_back: Seq,
+    /// See `hold_back`; MAX if there is none.
+    pub hold_back_until: Instant,
+    /// When `snd_una` is recorded although no record is due; MAX if it is.
+    pub una_flush_at: Instant,
+    /// When the client's zero window is probed; MAX if it is not.
+    pub persist_at: Instant,
+    /// Until when a SEG.ACK beyond `snd_nxt` is believed to be due to a former owner; ZERO if never.
+    pub grace_until: Instant,
+    /// When TIME-WAIT ends; MAX outside it.
+    pub time_wait_until: Instant,
+    /// Where the output was last read.
+    pub cursor: Cursor,
+    /// Largest payload seen from the client.
+    pub rcv_mss: u16,
+    /// Times that the zero window was probed without an answer.
+    pub persist_count: u8,
+    /// What is owed to the client.
+    pub owed: Owed,
+    /// Counted as half open by the stack.
+    pub is_half_open: bool,
+}
+
+/// Segments that are due whatever the windows say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Owed {
+    /// SYN-ACK.
+    pub syn_ack: bool,
+    /// RST, as the last thing the flow says.
+    pub rst: bool,
+    /// An ACK even if it acknowledges nothing new (duplicate, challenge).
+    pub ack: bool,
+    /// An ACK as soon as it acknowledges something new.
+    pub ack_new: bool,
+    /// A probe below `snd_una`, answered by every TCP with its present state.
+    pub probe: bool,
+    /// The one segment with which a promoted flow wakes its client.
+    pub kick: bool,
+    /// The client has not answered the kick yet: nothing but retransmissions of it may go out.
+    pub kick_unanswered: bool,
+}
+
+/// One client connection with all that hangs on it.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Both ends.
+    pub key: FlowKey,
+    /// Its name.
+    pub id: FlowId,
+    /// Next hop towards the client.
+    pub next_hop: Mac,
+    /// Position of the service in the configuration.
+    pub service: u8,
+    /// Index of the group in the stack.
+    pub group: u8,
+    /// Where it stands towards the peer.
+    pub standing: Standing,
+    /// The contract of the TCP connection.
+    pub contract: Contract,
+    /// The application.
+    pub app: App,
+    /// What the application has produced.
+    pub output: Output,
+    /// What the application has not consumed.
+    pub backlog: ByteQueue,
+    /// Index of the out-of-order payload, or `NONE`.
+    pub reassembly: u32,
+    /// How this node serves the flow.
+    pub local: Local,
+    /// Loss recovery and congestion control.
+    pub sender: Sender,
+}
+
+impl Default for Flow {
+    fn default() -> Flow {
+        Flow {
+            key: FlowKey::default(),
+            id: FlowId::default(),
+            next_hop: Mac::default(),
+            service: 0,
+            group: 0,
+            standing: Standing::Absent,
+            contract: Contract::default(),
+            app: App::default(),
+            output: Output::default(),
+            backlog: ByteQueue::new(),
+            reassembly: NONE,
+            local: Local::default(),
+            sender: Sender::default(),
+        }
+    }
+}
+
+impl Flow {
+    /// The contract of a new flow; its local part is empty until [`Flow::serve_new`].
+    pub fn open(open: &Open, id: FlowId, group: u8, service: &Service) -> Flow {
+        Flow {
+            key: open.key,
+            id,
+            next_hop: open.next_hop,
+            service: open.service,
+            group,
+            contract: Contract::open(open, service.receive_buffer),
+            app: App::new(&service.app),
+            ..Flow::default()
+        }
+    }
+
+    /// Begins to serve a new flow.
+    pub fn serve_new(&mut self, now: Instant, ts_now: u32, ts_offset: u32, service: &Service) {
+        let contract = &self.contract;
+        let Options { mss, sack, .. } = contract.options;
+        self.sender = Sender::new(now, &service.sender, contract.iss, mss, sack);
+        let committed = Progress { rcv_nxt: contract.rcv_nxt, rcv_edge: contract.rcv_nxt };
+        self.local = Local {
+            snd_una: contract.iss,
+            snd_nxt: contract.iss,
+            committed,
+            ..self.local_at_rest(now, ts_now, ts_offset)
+        };
+        self.local.owed.syn_ack = true;
+    }
+
+    /// Begins to serve a copied flow whose owner is gone: slow start from `hint`, one segment to wake the
+    /// client, and trust in what the client acknowledges.
+    pub fn resume(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        ts_offset: u32,
+        service: &Service,
+        hint: Hint,
+    ) {
+        let contract = &self.contract;
+        let Options { mss, sack, .. } = contract.options;
+        self.sender = Sender::resume(now, &service.sender, contract.snd_una, mss, sack, hint);
+        self.local = Local {
+            snd_una: contract.snd_una,
+            snd_nxt: contract.snd_una,
+            grace_until: now + GRACE,
+            committed: self.progress(),
+            ..self.local_at_rest(now, ts_now, ts_offset)
+        };
+        self.standing = Standing::Absent;
+    }
+
+    /// A promoted flow wakes its client with one segment (DESIGN 9): the oldest unacknowledged data, a
+    /// SYN-ACK, or an acknowledgement, whatever its state has to say. FIN-WAIT-2 and TIME-WAIT say nothing.
+    pub fn owe_kick(&mut self) {
+        if !matches!(self.contract.state, State::FinWait2 | State::TimeWait | State::Closed) {
+            self.local.owed.kick = true;
+            self.local.owed.kick_unanswered = self.contract.state.is_synchronized();
+        }
+    }
+
+    /// A promoted flow that was silent asks its client how it stands.
+    pub fn owe_probe(&mut self) {
+        self.local.owed.probe = self.contract.state.is_synchronized();
+    }
+
+    /// Local state of a flow of which nothing was sent or received by this node.
+    fn local_at_rest(&self, now: Instant, ts_now: u32, ts_offset: u32) -> Local {
+        let contract = &self.contract;
+        Local {
+            snd_wnd: contract.snd_wnd,
+            snd_wnd_max: contract.snd_wnd,
+            snd_wl1: contract.rcv_nxt - 1,
+            snd_wl2: contract.snd_una,
+            rcv_acked: contract.rcv_nxt,
+            adv_edge: contract.rcv_nxt,
+            ts_recent: contract.ts_recent,
+            heard_at: now,
+            ts_first: ts_now,
+            ts_offset,
+            ack_at: Instant::MAX,
+            hold_back_until: Instant::MAX,
+            una_flush_at: Instant::MAX,
+            persist_at: Instant::MAX,
+            time_wait_until: match contract.state {
+                State::TimeWait => now + TIME_WAIT,
+                _ => Instant::MAX,
+            },
+            ..Local::default()
+        }
+    }
+
+    /// What the flow is called in `slot`.
+    #[inline]
+    pub fn name(&self, slot: u32) -> FlowName {
+        FlowName { group: self.group, id: self.id, slot }
+    }
+
+    /// What may be acknowledged and offered once the peer holds everything so far.
+    #[inline]
+    pub fn progress(&self) -> Progress {
+        Progress { rcv_nxt: self.contract.rcv_nxt, rcv_edge: self.contract.rcv_edge }
+    }
+
+    /// Applies a fact: the one place where a contract changes, the same on owner and peer.
+    ///
+    /// The owner has made sure that memory suffices; on a peer an error means that this copy is spoilt.
+    pub fn apply(&mut self, env: &mut Env, fact: &Fact) -> Result<(), OutOfMemory> {
+        if self.contract.state == State::Closed {
+            return Ok(());
+        }
+        match fact {
+            Fact::Open(_) => return Ok(()),
+            Fact::Acked(acked) => self.apply_acked(env, acked)?,
+            Fact::Data(bytes) => self.apply_data(env, bytes)?,
+            Fact::Fin => {
+                self.contract.rcv_nxt += 1;
+                self.contract.fin_received = true;
+                self.contract.state = self.contract.state.next(Event::FinArrived);
+                self.finish_input(env)?;
+            }
+            Fact::Reset => self.contract.state = self.contract.state.next(Event::Aborted),
+            Fact::Tick(tick) => self.apply_tick(env, *tick)?,
+        }
+        self.follow_output();
+        self.extend_window(env);
+        Ok(())
+    }
+
+    fn apply_acked(&mut self, env: &mut Env, acked: &Acked) -> Result<(), OutOfMemory> {
+        let contract = &mut self.contract;
+        let Acked { snd_una, snd_wnd, ts_recent } = *acked;
+        (contract.snd_wnd, contract.ts_recent) = (snd_wnd, ts_recent);
+        if !snd_una.after(contract.snd_una) {
+            return Ok(());
+        }
+        let mut delta = snd_una.since(contract.snd_una) as u64;
+        contract.snd_una = snd_una;
+        if contract.state == State::SynReceived {
+            delta -= 1;
+            contract.state = State::Established;
+            contract.una_offset = delta;
+            self.with_app(env, |app, context| app.open(context))?;
+        } else {
+            contract.una_offset += delta;
+        }
+        self.output.trim(&mut env.memory, self.contract.una_offset);
+        if !self.backlog.is_empty() { self.feed_backlog(env) } else { Ok(()) }
+    }
+
+    fn apply_data(&mut self, env: &mut Env, bytes: &[u8]) -> Result<(), OutOfMemory> {
+        self.contract.rcv_nxt += bytes.len() as u32;
+        self.contract.received += bytes.len() as u64;
+        if self.output.is_closed() {
+            // The application has closed: what the client still sends is taken and thrown away.
+            return Ok(());
+        }
+        let mut rest = bytes;
+        if self.backlog.is_empty() {
+            let consumed = self.with_app(env, |app, context| app.receive(context, rest))?;
+            rest = &rest[consumed..];
+            if self.output.is_closed() || rest.is_empty() {
+                return Ok(());
+            }
+        }
+        if !self.backlog.append(&mut env.memory.chunks, rest) {
+            return Err(OutOfMemory);
+        }
+        self.feed_backlog(env)
+    }
+
+    /// Offers the backlog until the application takes no more of it.
+    fn feed_backlog(&mut self, env: &mut Env) -> Result<(), OutOfMemory> {
+        let mut scratch = core::mem::take(&mut env.scratch);
+        let mut result = Ok(());
+        while !self.backlog.is_empty() {
+            if self.output.is_closed() {
+                self.backlog.clear(&mut env.memory.chunks);
+                break;
+            }
+            let n = self.backlog.copy_at(&env.memory.chunks, 0, &mut scratch);
+            match self.with_app(env, |app, context| app.receive(context, &scratch[..n])) {
+                Ok(0) => break,
+                Ok(consumed) => self.backlog.consume(&mut env.memory.chunks, consumed),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        env.scratch = scratch;
+        result?;
+        if self.contract.fin_received { self.finish_input(env) } else { Ok(()) }
+    }
+
+    /// Tells the application that nothing follows, once it has had its chance to take what is left.
+    fn finish_input(&mut self, env: &mut Env) -> Result<(), OutOfMemory> {
+        let waits = !self.backlog.is_empty() && self.app.blocked(&self.output);
+        if waits || self.output.is_closed() {
+            return Ok(());
+        }
+        self.backlog.clear(&mut env.memory.chunks);
+        self.with_app(env, |app, context| app.finish(context))
+    }
+
+    fn apply_tick(&mut self, env: &mut Env, tick: Tick) -> Result<(), OutOfMemory> {
+        let event = match tick {
+            Tick::Idle => {
+                match self.with_app(env, |app, context| app.tick(context, AppTick::Idle))? {
+                    Verdict::Continue => return Ok(()),
+                    Verdict::Abort => Event::Aborted,
+                }
+            }
+            Tick::Abort => Event::Aborted,
+            Tick::TimeWaitOver => Event::TimeWaitOver,
+        };
+        self.contract.state = self.contract.state.next(event);
+        Ok(())
+    }
+
+    fn with_app<T>(
+        &mut self,
+        env: &mut Env,
+        call: impl FnOnce(&mut App, &mut Context) -> T,
+    ) -> T {
+        let mut context = Context {
+            content: &env.services[self.service as usize].content,
+            memory: &mut env.memory,
+            output: &mut self.output,
+        };
+        call(&mut self.app, &mut context)
+    }
+
+    /// Moves the state on when the application has closed and when its FIN is acknowledged.
+    fn follow_output(&mut self) {
+        let contract = &mut self.contract;
+        if !self.output.is_closed() {
+            return;
+        }
+        if matches!(contract.state, State::Established | State::CloseWait) {
+            contract.state = contract.state.next(Event::CloseCalled);
+        }
+        if contract.una_offset > self.output.end() {
+            contract.state = contract.state.next(Event::FinAcknowledged);
+        }
+    }
+
+    /// Moves the right edge as far as the application has room.
+    ///
+    /// RFC 9293 MUST-39 and 3.8.6.2.2: only in steps that are worth a segment, and never to the left.
+    fn extend_window(&mut self, env: &Env) {
+        let buffer = env.services[self.service as usize].receive_buffer;
+        let room = self.app.window_room(&self.output, buffer);
+        let room = room.saturating_sub(self.backlog.len() as u32);
+        let edge = self.contract.rcv_nxt + room;
+        let step = (self.contract.options.mss as u32).min(buffer / 2) as i32;
+        if edge.distance(self.contract.rcv_edge) >= step {
+            self.contract.rcv_edge = edge;
+        }
+    }
+
+    /// Applies and records a fact of a flow that this node serves.
+    pub fn enact<R: Recorder>(&mut self, slot: u32, env: &mut Env, recorder: &mut R, fact: &Fact) {
+        let applied = self.apply(env, fact);
+        assert!(applied.is_ok(), "memory was asked for before the fact");
+        if self.standing == Standing::Absent {
+            self.local.committed = self.progress();
+            return;
+        }
+        let op = recorder.record(self.name(slot), fact, self.progress());
+        self.local.last_op = op;
+        if fact.holds_output() {
+            self.local.hold_op = op;
+        }
+    }
+
+    /// Whether everything of the flow that was recorded is held by the peer.
+    #[inline]
+    pub fn is_committed(&self) -> bool {
+        self.standing == Standing::Absent || self.local.committed_op >= self.local.last_op
+    }
+
+    /// Whether output must wait for the peer.
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.standing == Standing::Copied && self.local.hold_op > self.local.committed_op
+    }
+
+    /// Whether a former owner may have said what this node does not know.
+    #[inline]
+    pub fn in_grace(&self, now: Instant) -> bool {
+        now < self.local.grace_until
+    }
+
+    /// Gives everything that the flow holds in the pools back.
+    pub fn release(&mut self, env: &mut Env) {
+        self.app.release(&mut env.memory);
+        self.output.clear(&mut env.memory);
+        self.backlog.clear(&mut env.memory.chunks);
+        self.sender.release(&mut env.in_flight);
+        self.drop_reassembly(env);
+    }
+
+    /// Forgets the out-of-order payload.
+    pub fn drop_reassembly(&mut self, env: &mut Env) {
+        if self.reassembly != NONE {
+            env.reassembly[self.reassembly].clear(&mut env.memory.chunks);
+            env.reassembly.give(self.reassembly);
+            self.reassembly = NONE;
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A service: addresses, ports and the application behind them.
+
+use crate::app::AppConfig;
+use crate::content::Content;
+use crate::tcp::sender::SenderConfig;
+use crate::time::Duration;
+use crate::wire::Address;
+use alloc::vec::Vec;
+
+/// What the stack knows of one service.
+pub struct Service {
+    /// Addresses that the service owns.
+    pub addresses: Vec<Address>,
+    /// Ports, as inclusive ranges.
+    pub ports: Vec<(u16, u16)>,
+    /// What runs behind them.
+    pub app: AppConfig,
+    /// What `http` serves.
+    pub content: Content,
+    /// Bytes that a client may send ahead of the application.
+    pub receive_buffer: u32,
+    /// After this long without a segment that moves anything, the application gets [`Tick::Idle`].
+    ///
+    /// [`Tick::Idle`]: crate::fact::Tick::Idle
+    pub idle_timeout: Option<Duration>,
+    /// Loss recovery and congestion control.
+    pub sender: SenderConfig,
+    /// Largest segment that our side of the path takes without fragmentation (MTU less IP and TCP headers).
+    pub mss: u16,
+}
+
+impl Service {
+    /// Whether a segment to (address, port) is for this service.
+    pub fn owns(&self, address: &Address, port: u16) -> bool {
+        self.addresses.contains(address)
+            && self.ports.iter().any(|&(low, high)| (low..=high).contains(&port))
+    }
+
+    /// The window scale to offer: the least with which the receive buffer can be said (RFC 7323 2.3).
+    pub fn window_scale(&self) -> u8 {
+        (0..14).find(|&scale| self.receive_buffer >> scale <= 0xffff).unwrap_or(14)
+    }
+}

@@ -1,0 +1,148 @@
+//! A flow as bytes: what a peer needs to carry it on.
+//!
+//! Every struct is destructured without `..`, so that a new field which is not sorted into contract or
+//! local does not compile. Local state is rebuilt by [`Flow::resume`].
+//!
+//! Bounds: an exported flow holds its output's and backlog's bytes, at most two receive buffers and a head.
+
+use crate::app::App;
+use crate::bytes::ByteQueue;
+use crate::codec::{ImportError, Put, Reader};
+use crate::fact::{decode_key, encode_key};
+use crate::flow::{Env, Flow, FlowId, Standing};
+use crate::output::Output;
+use crate::pool::NONE;
+use crate::seq::Seq;
+use crate::tcp::contract::{Contract, Options};
+use crate::tcp::state::State;
+use alloc::vec::Vec;
+use core::hash::Hasher;
+use siphasher::sip::SipHasher13;
+
+/// Version of the format; this code reads this one only, there being no other yet.
+const VERSION: u8 = 1;
+
+impl Contract {
+    fn export(&self, out: &mut Vec<u8>) {
+        let Contract {
+            state,
+            iss,
+            irs,
+            rcv_nxt,
+            rcv_edge,
+            snd_una,
+            una_offset,
+            snd_wnd,
+            ts_recent,
+            options,
+            fin_received,
+            received,
+        } = self;
+        out.put_u8(*state as u8);
+        for seq in [iss, irs, rcv_nxt, rcv_edge, snd_una] {
+            out.put_u32(seq.0);
+        }
+        out.put_u64(*una_offset);
+        out.put_u32(*snd_wnd);
+        out.put_u32(*ts_recent);
+        options.encode(out);
+        out.put_bool(*fin_received);
+        out.put_u64(*received);
+    }
+
+    fn import(reader: &mut Reader) -> Result<Contract, ImportError> {
+        let state = State::from_code(reader.u8()?).ok_or(ImportError::Invalid)?;
+        let mut seqs = [Seq(0); 5];
+        for seq in &mut seqs {
+            *seq = Seq(reader.u32()?);
+        }
+        let [iss, irs, rcv_nxt, rcv_edge, snd_una] = seqs;
+        let contract = Contract {
+            state,
+            iss,
+            irs,
+            rcv_nxt,
+            rcv_edge,
+            snd_una,
+            una_offset: reader.u64()?,
+            snd_wnd: reader.u32()?,
+            ts_recent: reader.u32()?,
+            options: Options::decode(reader)?,
+            fin_received: reader.bool()?,
+            received: reader.u64()?,
+        };
+        let is_alive = !matches!(state, State::Closed | State::SynSent);
+        let window = rcv_edge.since(rcv_nxt);
+        let in_bounds = contract.una_offset <= crate::limits::STREAM_BYTES_MAX;
+        if is_alive && window <= 1 << 30 && in_bounds { Ok(contract) } else { Err(ImportError::Invalid) }
+    }
+}
+
+impl Flow {
+    /// Writes the flow's contract behind `out`.
+    pub fn export(&self, env: &Env, out: &mut Vec<u8>) {
+        let Flow {
+            key,
+            id,
+            next_hop,
+            service,
+            contract,
+            app,
+            output,
+            backlog,
+            // Where this node keeps it and how it serves it.
+            group: _,
+            standing: _,
+            reassembly: _,
+            local: _,
+            sender: _,
+        } = self;
+        out.put_u8(VERSION);
+        encode_key(key, out);
+        out.put_u64(id.0);
+        out.put_bytes(next_hop);
+        out.put_u8(*service);
+        contract.export(out);
+        app.export(&env.memory, out);
+        output.export(&env.memory, out);
+        backlog.export(&env.memory.chunks, out);
+    }
+
+    /// Reads what [`Flow::export`] wrote. On an error everything taken is given back.
+    pub fn import(env: &mut Env, group: u8, bytes: &[u8]) -> Result<Flow, ImportError> {
+        let mut flow = Flow { group, ..Flow::default() };
+        let result = flow.import_parts(env, bytes);
+        if let Err(error) = result {
+            flow.release(env);
+            return Err(error);
+        }
+        Ok(flow)
+    }
+
+    fn import_parts(&mut self, env: &mut Env, bytes: &[u8]) -> Result<(), ImportError> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != VERSION {
+            return Err(ImportError::Invalid);
+        }
+        self.key = decode_key(&mut reader)?;
+        self.id = FlowId(reader.u64()?);
+        self.next_hop = reader.array()?;
+        self.service = reader.u8()?;
+        let service = env.services.get(self.service as usize).ok_or(ImportError::Invalid)?;
+        self.contract = Contract::import(&mut reader)?;
+        self.app = App::import(&mut env.memory, &mut reader)?;
+        self.output = Output::import(&mut env.memory, &service.content, &mut reader)?;
+        self.backlog = ByteQueue::import(&mut env.memory.chunks, &mut reader)?;
+        (self.standing, self.reassembly) = (Standing::Absent, NONE);
+        if reader.remaining() == 0 { Ok(()) } else { Err(ImportError::Invalid) }
+    }
+
+    /// What two holders of the flow must agree on at equal op. `scratch` is overwritten.
+    pub fn digest(&self, env: &Env, scratch: &mut Vec<u8>) -> u64 {
+        scratch.clear();
+        self.export(env, scratch);
+        let mut hasher = SipHasher13::new_with_keys(0x756e_6465, 0x7273_7475);
+        hasher.write(scratch);
+        hasher.finish()
+    }
+}

@@ -1,0 +1,475 @@
+//! A segment of the client, judged: from RFC 9293 3.10.7.4's checks to facts.
+//!
+//! The order is the RFC's: sequence, RST, SYN, ACK, window, payload, FIN. Each check that fails has a
+//! named outcome. What is left is enacted as facts ([`Flow::enact`]) in the order in which it must be
+//! applied: acknowledgement, payload, FIN. Nothing is enacted before the log and the pools were asked.
+//!
+//! The client may know less of us than we do: SEG.ACK is capped at what the peer holds, so a reset that
+//! it sends in answer carries a number between what we acknowledged and RCV.NXT, and what it re-sends was
+//! taken long ago. And it may know more: after a takeover it has seen what a former owner said.
+//!
+//! Path: step 4. Spec: RFC 9293 3.10.7.4, RFC 7323 5 (PAWS), RFC 5961 3-5 (blind attacks), RFC 2018.
+//! Left out: urgent data is delivered in band.
+
+use crate::drop::Drop;
+use crate::fact::{Acked, Fact};
+use crate::flow::{Env, Flow, Standing};
+use crate::limits::{ACK_AHEAD_MAX, ACK_DELAY, HOLD_BACK, UNA_FLUSH, UNA_FLUSH_BYTES};
+use crate::pool::NONE;
+use crate::recorder::Recorder;
+use crate::seq::Seq;
+use crate::tcp::reassembly::Reassembly;
+use crate::tcp::sender::Ack;
+use crate::tcp::state::State;
+use crate::time::{Duration, Instant};
+use crate::wire::{Flags, Segment};
+
+impl Flow {
+    /// Takes a segment of this flow. `ts_now` is what TSval would be now.
+    pub fn handle_segment<R: Recorder>(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+        segment: &Segment,
+    ) -> Result<(), Drop> {
+        if self.contract.state == State::Closed {
+            return Err(Drop::Closing);
+        }
+        if segment.flags.has(Flags::SYN) && self.is_repeated_syn(segment) {
+            self.local.owed.syn_ack = true;
+            return Ok(());
+        }
+        self.check_timestamp(segment)?;
+        if segment.flags.has(Flags::RST) {
+            return self.handle_reset(slot, env, recorder, segment);
+        }
+        self.check_sequence(segment)?;
+        if segment.flags.has(Flags::SYN) {
+            // RFC 5961 4.2: a SYN inside a connection proves nothing.
+            self.local.owed.ack = true;
+            return Err(Drop::SynInWindow);
+        }
+        if !segment.flags.has(Flags::ACK) {
+            return Err(Drop::NoAck);
+        }
+        self.check_room(env, recorder)?;
+        self.note_timestamp(segment);
+        self.next_hop = segment.source_mac;
+        self.handle_acknowledgement(now, ts_now, slot, env, recorder, segment)?;
+        self.local.heard_at = now;
+        if self.contract.state == State::Closed {
+            return Ok(());
+        }
+        let payload = self.handle_payload(now, slot, env, recorder, segment);
+        self.handle_fin(now, slot, env, recorder, segment);
+        payload
+    }
+
+    /// The SYN that opened the flow, again: its SYN-ACK was lost, or is not yet committed.
+    fn is_repeated_syn(&self, segment: &Segment) -> bool {
+        self.contract.state == State::SynReceived
+            && !segment.flags.has(Flags::ACK)
+            && !segment.flags.has(Flags::RST)
+            && segment.seq == self.contract.irs
+    }
+
+    /// RFC 7323 5.3 R1: a segment older than what was seen is answered and dropped.
+    fn check_timestamp(&mut self, segment: &Segment) -> Result<(), Drop> {
+        if !self.contract.options.timestamps || segment.flags.has(Flags::RST) {
+            return Ok(());
+        }
+        let Some((value, _)) = segment.options.timestamps else {
+            // RFC 7323 3.2: once agreed on, every segment but RST carries them.
+            return Err(Drop::BadTcp);
+        };
+        if (value.wrapping_sub(self.local.ts_recent) as i32) < 0 {
+            self.local.owed.ack = true;
+            return Err(Drop::OldTimestamp);
+        }
+        Ok(())
+    }
+
+    /// RFC 7323 4.3 (2): TS.Recent follows segments that include what we last acknowledged.
+    fn note_timestamp(&mut self, segment: &Segment) {
+        if let Some((value, _)) = segment.options.timestamps {
+            if segment.seq.before_eq(self.local.rcv_acked) {
+                self.local.ts_recent = value;
+            }
+        }
+    }
+
+    /// RFC 9293 3.10.7.4, first: some of the segment must lie in the window.
+    fn check_sequence(&mut self, segment: &Segment) -> Result<(), Drop> {
+        let rcv_nxt = self.contract.rcv_nxt;
+        let edge = self.contract.rcv_edge.max(self.local.adv_edge);
+        let window = edge.since(rcv_nxt);
+        let len = segment.len();
+        let is_acceptable = match (len, window) {
+            (0, 0) => segment.seq == rcv_nxt,
+            (0, _) => segment.seq.within(rcv_nxt, window),
+            // MUST-73: with a closed window, ACKs and RSTs of a segment at its edge still count.
+            (_, 0) => segment.seq == rcv_nxt,
+            _ => {
+                segment.seq.within(rcv_nxt, window)
+                    || (segment.seq + (len - 1)).within(rcv_nxt, window)
+            }
+        };
+        // A pure ACK that the client sent before what we have taken since: capped acknowledgements
+        // make that ordinary, and what it says about our data is as good as ever.
+        let is_old_ack = len == 0
+            && segment.seq.before(rcv_nxt)
+            && segment.seq.after_eq(self.local.rcv_acked.min(self.local.committed.rcv_nxt));
+        if is_acceptable || is_old_ack {
+            return Ok(());
+        }
+        self.local.owed.ack = true;
+        Err(Drop::OutOfWindow)
+    }
+
+    /// RFC 5961 3.2: only a reset at the exact number ends the flow; one in the window is questioned.
+    fn handle_reset<R: Recorder>(
+        &mut self,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+        segment: &Segment,
+    ) -> Result<(), Drop> {
+        let rcv_nxt = self.contract.rcv_nxt;
+        let known = self.local.rcv_acked.min(rcv_nxt);
+        if segment.seq.after_eq(known) && segment.seq.before_eq(rcv_nxt) {
+            self.check_room(env, recorder)?;
+            self.enact(slot, env, recorder, &Fact::Reset);
+            return Ok(());
+        }
+        if segment.seq.after(rcv_nxt) && segment.seq.before(self.contract.rcv_edge) {
+            self.local.owed.ack = true;
+        }
+        Err(Drop::StrayReset)
+    }
+
+    /// Asks pools and log for the room that a segment without payload may need.
+    fn check_room<R: Recorder>(&self, env: &Env, recorder: &R) -> Result<(), Drop> {
+        if !env.memory.has_room_for(self.backlog.len()) {
+            return Err(Drop::PoolExhausted);
+        }
+        if self.standing == Standing::Copied
+            && recorder.room(self.group, 0, false).is_none()
+        {
+            return Err(Drop::LogFull);
+        }
+        Ok(())
+    }
+
+    /// RFC 9293 3.10.7.4, fifth: SEG.ACK and SEG.WND.
+    fn handle_acknowledgement<R: Recorder>(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+        segment: &Segment,
+    ) -> Result<(), Drop> {
+        let local = &mut self.local;
+        let una = local.snd_una;
+        let ahead = if now < local.grace_until { una + ACK_AHEAD_MAX } else { local.snd_nxt };
+        if segment.ack.after(ahead.max(local.snd_nxt)) {
+            local.owed.ack = self.contract.state != State::SynReceived;
+            return Err(Drop::AckUnsent);
+        }
+        // RFC 5961 5.2: far too old an acknowledgement may be blind; it is questioned.
+        let oldest = una - local.snd_wnd_max.max(0xffff);
+        if segment.ack.before(oldest) {
+            local.owed.ack = true;
+            return Err(Drop::AckUnsent);
+        }
+        if self.contract.state == State::SynReceived && segment.ack == self.contract.iss {
+            return Err(Drop::AckUnsent);
+        }
+        let window_update = self.handle_window(segment);
+        self.handle_kick_answer(now, env, segment);
+        let local = &mut self.local;
+        let mut sack = [(Seq(0), Seq(0)); 4];
+        let mut blocks = 0;
+        for block in segment.options.sack.iter().flatten() {
+            sack[blocks] = *block;
+            blocks += 1;
+        }
+        let rtt = segment.options.timestamps.and_then(|(_, echo)| {
+            let is_ours = echo.wrapping_sub(local.ts_first) as i32 >= 0;
+            let elapsed = ts_now.wrapping_sub(echo) as i32;
+            (is_ours && elapsed >= 0).then(|| Duration::from_millis(elapsed as u64))
+        });
+        let ack = Ack {
+            ack: segment.ack,
+            sack: &sack[..blocks],
+            rtt,
+            segment_len: segment.len(),
+            window_update,
+            window_zero: local.snd_wnd == 0,
+        };
+        self.sender.handle_ack(now, &mut env.in_flight, &ack);
+        if segment.ack.after(una) {
+            local.snd_una = segment.ack;
+            local.snd_nxt = local.snd_nxt.max(segment.ack);
+            local.persist_count = 0;
+            self.note_acknowledged(now, slot, env, recorder);
+        }
+        Ok(())
+    }
+
+    /// RFC 9293 3.10.7.4: SND.WND follows the newest segment. Answers whether it changed.
+    fn handle_window(&mut self, segment: &Segment) -> bool {
+        let local = &mut self.local;
+        let is_newer = local.snd_wl1.before(segment.seq)
+            || (local.snd_wl1 == segment.seq && local.snd_wl2.before_eq(segment.ack));
+        if !is_newer || segment.ack.before(local.snd_una) {
+            return false;
+        }
+        let window = (segment.window as u32) << self.contract.options.snd_scale;
+        let changed = window != local.snd_wnd;
+        local.snd_wnd = window;
+        local.snd_wnd_max = local.snd_wnd_max.max(window);
+        (local.snd_wl1, local.snd_wl2) = (segment.seq, segment.ack);
+        if window > 0 {
+            local.persist_at = Instant::MAX;
+        }
+        changed
+    }
+
+    /// After a takeover: the client's first answer says what it has. What lies below that is skipped, and
+    /// the acknowledgement that our kick carried at a stale SEG.SEQ is repeated.
+    fn handle_kick_answer(&mut self, now: Instant, env: &mut Env, segment: &Segment) {
+        let local = &mut self.local;
+        if local.owed.kick_unanswered {
+            local.owed.kick_unanswered = false;
+            local.owed.kick = false;
+        }
+        if segment.ack.after(local.snd_nxt) {
+            let hint = self.sender.hint();
+            self.sender.release(&mut env.in_flight);
+            let service = &env.services[self.service as usize];
+            let Flow { sender, contract, local, .. } = self;
+            *sender = crate::tcp::sender::Sender::resume(
+                now,
+                &service.sender,
+                segment.ack,
+                contract.options.mss,
+                contract.options.sack,
+                hint,
+            );
+            local.snd_nxt = segment.ack;
+            local.owed.ack = true;
+        }
+    }
+
+    /// SND.UNA moved: recorded at once where something depends on it, else now and then.
+    fn note_acknowledged<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+    ) {
+        let contract = &self.contract;
+        let behind = self.local.snd_una.since(contract.snd_una);
+        let receive_buffer = env.services[self.service as usize].receive_buffer;
+        let acked_all = self.output.is_closed()
+            && self.local.snd_una.after(contract.seq_of(self.output.end()));
+        let window = contract.rcv_edge.since(contract.rcv_nxt);
+        let is_due = contract.state == State::SynReceived
+            || acked_all
+            || !self.backlog.is_empty()
+            || behind >= UNA_FLUSH_BYTES.min(receive_buffer / 4)
+            || window < receive_buffer / 2;
+        if is_due || self.standing == Standing::Absent {
+            self.record_acknowledged(slot, env, recorder);
+        } else if self.local.una_flush_at == Instant::MAX {
+            self.local.una_flush_at = now + UNA_FLUSH;
+        }
+    }
+
+    /// Records how far the client has acknowledged. The caller has asked for room.
+    pub fn record_acknowledged<R: Recorder>(
+        &mut self,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+    ) {
+        let Flow { local, .. } = self;
+        local.una_flush_at = Instant::MAX;
+        let acked = Acked {
+            snd_una: local.snd_una,
+            snd_wnd: local.snd_wnd,
+            ts_recent: local.ts_recent,
+        };
+        self.enact(slot, env, recorder, &Fact::Acked(acked));
+    }
+
+    /// RFC 9293 3.10.7.4, seventh: payload in order becomes facts, payload beyond a hole is kept.
+    fn handle_payload<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+        segment: &Segment,
+    ) -> Result<(), Drop> {
+        let (mut seq, mut payload) = (segment.seq, segment.payload);
+        if payload.is_empty() || !self.contract.state.can_receive() {
+            return Ok(());
+        }
+        let rcv_nxt = self.contract.rcv_nxt;
+        if seq.before(rcv_nxt) {
+            let known = (rcv_nxt.since(seq) as usize).min(payload.len());
+            // What was taken before is sent again: the client has missed our acknowledgement.
+            self.local.owed.ack = true;
+            (seq, payload) = (rcv_nxt, &payload[known..]);
+        }
+        let edge = self.contract.rcv_edge.max(self.local.adv_edge);
+        payload = &payload[..payload.len().min(edge.since(seq) as usize)];
+        if payload.is_empty() {
+            return Ok(());
+        }
+        if seq != rcv_nxt {
+            self.local.owed.ack = true;
+            return self.keep_out_of_order(env, seq, payload);
+        }
+        self.note_arrival(now, segment, payload.len());
+        let had_hole = self.reassembly != NONE;
+        let result = self.take_in_order(slot, env, recorder, payload);
+        if result.is_ok() && had_hole {
+            // RFC 5681 4.2: a segment that fills a hole is acknowledged at once.
+            self.local.owed.ack_new = true;
+            self.drain_reassembly(slot, env, recorder);
+        }
+        result
+    }
+
+    /// Enacts payload at RCV.NXT, in as many facts as the log asks for.
+    fn take_in_order<R: Recorder>(
+        &mut self,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+        mut payload: &[u8],
+    ) -> Result<(), Drop> {
+        while !payload.is_empty() {
+            if !env.memory.has_room_for(payload.len() + self.backlog.len()) {
+                return Err(Drop::PoolExhausted);
+            }
+            let room = match self.standing {
+                Standing::Absent => payload.len(),
+                Standing::Copied => recorder
+                    .room(self.group, payload.len(), false)
+                    .filter(|&room| room > 0)
+                    .ok_or(Drop::LogFull)?,
+            };
+            let (piece, rest) = payload.split_at(room.min(payload.len()));
+            self.enact(slot, env, recorder, &Fact::Data(piece));
+            payload = rest;
+        }
+        Ok(())
+    }
+
+    /// Decides when the payload is acknowledged: every second segment at once (RFC 9293 SHLD-18, MUST-58), a
+    /// single one after a delay, and the newest full segment of a stream not before the next (DESIGN 9,
+    /// hold-back: so that a promoted peer has an acknowledgement to advance).
+    fn note_arrival(&mut self, now: Instant, segment: &Segment, bytes: usize) {
+        let local = &mut self.local;
+        local.rcv_mss = local.rcv_mss.max(bytes as u16);
+        let is_full = bytes >= local.rcv_mss as usize && bytes >= 536;
+        if is_full && !segment.flags.has(Flags::PSH) && !segment.flags.has(Flags::FIN) {
+            local.hold_back = self.contract.rcv_nxt;
+            local.hold_back_until = now + HOLD_BACK;
+        } else {
+            local.hold_back_until = Instant::MAX;
+        }
+        let unacked = self.contract.rcv_nxt.since(local.rcv_acked) as usize + bytes;
+        if unacked >= 2 * local.rcv_mss as usize {
+            local.owed.ack_new = true;
+        } else if local.ack_at == Instant::MAX {
+            local.ack_at = now + ACK_DELAY;
+        }
+    }
+
+    fn keep_out_of_order(
+        &mut self,
+        env: &mut Env,
+        seq: Seq,
+        payload: &[u8],
+    ) -> Result<(), Drop> {
+        if self.reassembly == NONE {
+            self.reassembly =
+                env.reassembly.take(Reassembly::default()).ok_or(Drop::PoolExhausted)?;
+        }
+        let reassembly = &mut env.reassembly[self.reassembly];
+        let kept = reassembly.insert(&mut env.memory.chunks, seq, payload);
+        kept.map_err(|_| Drop::PoolExhausted)
+    }
+
+    /// Enacts what was kept and is now in order, as far as there is room.
+    fn drain_reassembly<R: Recorder>(&mut self, slot: u32, env: &mut Env, recorder: &mut R) {
+        let mut copy = [0; crate::limits::CHUNK_BYTES];
+        while self.reassembly != NONE && self.contract.state.can_receive() {
+            let rcv_nxt = self.contract.rcv_nxt;
+            let reassembly = &mut env.reassembly[self.reassembly];
+            let Some(front) = reassembly.front(&mut env.memory.chunks, rcv_nxt) else { break };
+            let n = front.len();
+            copy[..n].copy_from_slice(front);
+            if self.take_in_order(slot, env, recorder, &copy[..n]).is_err() {
+                break;
+            }
+        }
+        if self.reassembly != NONE && env.reassembly[self.reassembly].is_empty() {
+            self.drop_reassembly(env);
+        }
+    }
+
+    /// RFC 9293 3.10.7.4, eighth: the FIN, once everything before it is taken.
+    fn handle_fin<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+        segment: &Segment,
+    ) {
+        if !self.contract.state.can_receive() {
+            if segment.flags.has(Flags::FIN) {
+                // A repeated FIN is acknowledged again; in TIME-WAIT it restarts the clock.
+                self.local.owed.ack = true;
+                if self.contract.state == State::TimeWait {
+                    self.local.time_wait_until = now + crate::limits::TIME_WAIT;
+                }
+            }
+            return;
+        }
+        let rcv_nxt = self.contract.rcv_nxt;
+        let fin_seq = segment.seq + segment.payload.len() as u32;
+        let mut is_next = segment.flags.has(Flags::FIN) && fin_seq == rcv_nxt;
+        if segment.flags.has(Flags::FIN) && fin_seq.after(rcv_nxt) {
+            self.local.owed.ack = true;
+            if self.reassembly == NONE {
+                let taken = env.reassembly.take(Reassembly::default());
+                self.reassembly = taken.unwrap_or(NONE);
+            }
+            if self.reassembly != NONE {
+                env.reassembly[self.reassembly].insert_fin(fin_seq);
+            }
+        }
+        if self.reassembly != NONE && env.reassembly[self.reassembly].fin_is_next(rcv_nxt) {
+            is_next = true;
+        }
+        if !is_next || self.check_room(env, recorder).is_err() {
+            return;
+        }
+        self.enact(slot, env, recorder, &Fact::Fin);
+        self.drop_reassembly(env);
+        self.local.hold_back_until = Instant::MAX;
+        self.local.owed.ack_new = true;
+    }
+}

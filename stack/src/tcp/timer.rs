@@ -1,0 +1,152 @@
+//! A flow's timers, as one deadline: the earliest of everything that time may bring.
+//!
+//! The wheel holds one timer for each flow. When it fires, [`Flow::handle_timer`] does whatever has come
+//! due and the flow is armed for the next deadline. Only time that changes the contract is recorded.
+//!
+//! Spec: RFC 6298 (through the sender), RFC 9293 3.8.6.1 (probes), 3.10.8.
+
+use crate::fact::{Fact, Tick};
+use crate::flow::{Env, Flow, Standing};
+use crate::limits::{FIN_WAIT_2, PERSIST_FIRST, PERSIST_MAX};
+use crate::recorder::Recorder;
+use crate::tcp::sender::TimeoutOutcome;
+use crate::tcp::state::State;
+use crate::time::{Duration, Instant};
+
+impl Flow {
+    /// When [`Flow::handle_timer`] is next due.
+    pub fn poll_timeout(&self, env: &Env) -> Instant {
+        let local = &self.local;
+        let mut deadline = local
+            .ack_at
+            .min(local.hold_back_until)
+            .min(local.una_flush_at)
+            .min(local.persist_at)
+            .min(local.time_wait_until);
+        if let Some(at) = self.sender.poll_timeout() {
+            deadline = deadline.min(at);
+        }
+        if let Some(idle) = self.idle_timeout(env) {
+            deadline = deadline.min(local.heard_at + idle);
+        }
+        deadline
+    }
+
+    /// The idle time-out in force, if any: TIME-WAIT has its own clock, FIN-WAIT-2 must not last for ever.
+    fn idle_timeout(&self, env: &Env) -> Option<Duration> {
+        let configured = env.services[self.service as usize].idle_timeout;
+        match self.contract.state {
+            State::Closed | State::TimeWait => None,
+            State::FinWait2 => Some(configured.unwrap_or(FIN_WAIT_2).min(FIN_WAIT_2)),
+            _ => configured,
+        }
+    }
+
+    /// How long to wait for the next probe of a closed window.
+    pub(crate) fn persist_interval(&self) -> Duration {
+        let doubled = PERSIST_FIRST.0 << self.local.persist_count.min(16);
+        Duration(doubled.min(PERSIST_MAX.0))
+    }
+
+    /// Does what has come due at `now`.
+    pub fn handle_timer<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+    ) {
+        if self.contract.state == State::Closed {
+            return;
+        }
+        self.handle_local_timers(now);
+        if self.sender.poll_timeout().is_some_and(|at| at <= now) {
+            let outcome = self.sender.handle_timeout(now, &mut env.in_flight);
+            if outcome == TimeoutOutcome::GiveUp {
+                self.tick(now, slot, env, recorder, Tick::Abort);
+                return;
+            }
+        }
+        let has_room = self.has_tick_room(env, recorder);
+        if self.local.una_flush_at <= now {
+            if has_room {
+                self.record_acknowledged(slot, env, recorder);
+            } else {
+                self.local.una_flush_at = now + Duration::from_millis(1);
+            }
+        }
+        if self.local.time_wait_until <= now {
+            self.tick(now, slot, env, recorder, Tick::TimeWaitOver);
+        }
+        if self.idle_timeout(env).is_some_and(|idle| self.local.heard_at + idle <= now) {
+            self.handle_idle(now, slot, env, recorder);
+        }
+    }
+
+    /// Nothing was heard for too long: the application decides, where it may.
+    fn handle_idle<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+    ) {
+        // What is idle must not come due again at once.
+        self.local.heard_at = now;
+        if !self.has_tick_room(env, recorder) {
+            return;
+        }
+        if self.local.snd_una != self.contract.snd_una {
+            self.record_acknowledged(slot, env, recorder);
+        }
+        // A promoted flow makes nothing up where a former owner may have spoken (DESIGN 5).
+        let must_abort = self.in_grace(now) || self.contract.state == State::FinWait2;
+        let tick = if must_abort { Tick::Abort } else { Tick::Idle };
+        self.tick(now, slot, env, recorder, tick);
+    }
+
+    fn handle_local_timers(&mut self, now: Instant) {
+        let local = &mut self.local;
+        if local.hold_back_until <= now {
+            local.hold_back_until = Instant::MAX;
+            local.owed.ack_new = true;
+        }
+        if local.ack_at <= now {
+            local.ack_at = Instant::MAX;
+            local.owed.ack_new = true;
+        }
+        if local.persist_at <= now {
+            local.owed.probe = true;
+            local.persist_count = local.persist_count.saturating_add(1);
+            local.persist_at = Instant::MAX;
+            let interval = self.persist_interval();
+            self.local.persist_at = now + interval;
+        }
+    }
+
+    fn has_tick_room<R: Recorder>(&self, env: &Env, recorder: &R) -> bool {
+        env.memory.has_room_for(self.backlog.len())
+            && (self.standing == Standing::Absent
+                || recorder.room(self.group, 0, true).is_some())
+    }
+
+    /// Enacts a tick if there is room for it; else it comes due again a little later.
+    fn tick<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+        tick: Tick,
+    ) {
+        if !self.has_tick_room(env, recorder) {
+            self.local.ack_at = self.local.ack_at.min(now + Duration::from_millis(1));
+            return;
+        }
+        self.enact(slot, env, recorder, &Fact::Tick(tick));
+        self.local.time_wait_until = Instant::MAX;
+        if self.contract.state == State::Closed && tick != Tick::TimeWaitOver {
+            self.local.owed.rst = true;
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! What a flow says next: one frame for each call, in the order in which it must be said.
+//!
+//! This is where the gate stands (DESIGN 5). SEG.ACK is capped at what the peer holds, the window at the
+//! right edge that the peer knows, and output that cannot be derived again waits for its op. Payload is
+//! not gated: it follows from bytes that the client still holds.
+//!
+//! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 2018, RFC 6691 (MSS without options).
+//! Left out: Nagle's algorithm is off, as in every load balancer; a switch follows.
+
+use crate::flow::{Env, Flow};
+use crate::pool::NONE;
+use crate::seq::Seq;
+use crate::tcp::sender::Resend;
+use crate::tcp::state::State;
+use crate::time::Instant;
+use crate::wire::{Flags, Header, Mac, Path, SegmentOptions, emit_tcp, payload_offset};
+
+/// What to put into one segment.
+struct Plan {
+    seq: Seq,
+    payload_bytes: usize,
+    flags: Flags,
+}
+
+impl Flow {
+    /// Writes the next frame into `buffer`; 0 if there is nothing to say now. `ts_now` is TSval.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        buffer: &mut [u8],
+    ) -> usize {
+        if self.is_held() {
+            return 0;
+        }
+        if self.contract.state == State::Closed {
+            return self.transmit_reset(ts_now, source_mac, buffer);
+        }
+        if self.contract.state == State::SynReceived {
+            return self.transmit_syn_ack(now, ts_now, env, source_mac, buffer);
+        }
+        if self.local.owed.kick_unanswered && !self.local.owed.kick {
+            return self.transmit_resend_or_ack(now, ts_now, env, source_mac, buffer);
+        }
+        if self.local.owed.probe {
+            self.local.owed.probe = false;
+            let plan = Plan { seq: self.local.snd_una - 1, payload_bytes: 0, flags: Flags::ACK };
+            return self.emit(now, ts_now, env, source_mac, plan, buffer);
+        }
+        let resend = self.sender.poll_resend(&mut env.in_flight, self.has_new_data());
+        if let Some(resend) = resend {
+            return self.transmit_again(now, ts_now, env, source_mac, resend, buffer);
+        }
+        if let Some(plan) = self.plan_new(now) {
+            return self.transmit_new(now, ts_now, env, source_mac, plan, buffer);
+        }
+        self.transmit_ack(now, ts_now, env, source_mac, buffer)
+    }
+
+    /// The acknowledgement that may be said now: no further than the peer holds, and not the newest full
+    /// segment of a stream while it is held back.
+    #[inline]
+    fn ack_value(&self, now: Instant) -> Seq {
+        let mut ack = self.local.committed.rcv_nxt;
+        if now < self.local.hold_back_until && self.local.hold_back_until != Instant::MAX {
+            ack = ack.min(self.local.hold_back);
+        }
+        ack.max(self.local.rcv_acked)
+    }
+
+    /// SEG.WND for `ack`: up to the right edge that the peer knows, rounded so that it does not move left.
+    fn window_value(&self, ack: Seq, scale: u8) -> (u16, Seq) {
+        let edge = self.local.committed.rcv_edge;
+        let available = edge.distance(ack).max(0) as u32;
+        let mut window = available >> scale;
+        if (ack + (window << scale)).before(self.local.adv_edge) && available > window << scale {
+            window += 1;
+        }
+        let window = window.min(0xffff);
+        (window as u16, ack + (window << scale))
+    }
+
+    /// A promoted flow whose client has not answered yet: only what was kicked is sent again.
+    fn transmit_resend_or_ack(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        buffer: &mut [u8],
+    ) -> usize {
+        if let Some(resend) = self.sender.poll_resend(&mut env.in_flight, false) {
+            return self.transmit_again(now, ts_now, env, source_mac, resend, buffer);
+        }
+        self.transmit_ack(now, ts_now, env, source_mac, buffer)
+    }
+
+    fn transmit_reset(&mut self, ts_now: u32, source_mac: &Mac, buffer: &mut [u8]) -> usize {
+        if !self.local.owed.rst {
+            return 0;
+        }
+        self.local.owed.rst = false;
+        // RFC 9293 3.10.5: <SEQ=SND.NXT><CTL=RST>; with ACK, so that RFC 5961's check finds what it needs.
+        let header = Header {
+            source_port: self.key.local_port,
+            destination_port: self.key.remote_port,
+            seq: self.local.snd_nxt,
+            ack: self.local.committed.rcv_nxt,
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+            options: self.segment_options(ts_now),
+        };
+        emit_tcp(buffer, &self.path(source_mac), &header, 0)
+    }
+
+    fn transmit_syn_ack(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        buffer: &mut [u8],
+    ) -> usize {
+        let iss = self.contract.iss;
+        if self.local.snd_nxt == iss {
+            if self.sender.handle_sent(now, &mut env.in_flight, iss, 1, false).is_err() {
+                return 0;
+            }
+            self.local.snd_nxt = iss + 1;
+        } else if let Some(resend) = self.sender.poll_resend(&mut env.in_flight, false) {
+            self.sender.handle_resent(now, &mut env.in_flight, resend);
+        } else if !self.local.owed.syn_ack {
+            return 0;
+        }
+        self.local.owed.syn_ack = false;
+        self.local.owed.kick = false;
+        let service = &env.services[self.service as usize];
+        let options = self.contract.options;
+        // RFC 7323 2.2: the window of a SYN is never scaled; RFC 6691: the MSS does not count options.
+        let header = Header {
+            source_port: self.key.local_port,
+            destination_port: self.key.remote_port,
+            seq: iss,
+            ack: self.contract.irs + 1,
+            flags: Flags::SYN.with(Flags::ACK),
+            window: service.receive_buffer.min(0xffff) as u16,
+            options: SegmentOptions {
+                mss: Some(service.mss),
+                window_scale: options.scaling.then_some(options.rcv_scale),
+                sack_permitted: options.sack,
+                sack: [None; 4],
+                timestamps: options.timestamps.then_some((ts_now, self.local.ts_recent)),
+            },
+        };
+        self.local.rcv_acked = self.contract.irs + 1;
+        self.local.adv_edge = self.local.rcv_acked + header.window as u32;
+        emit_tcp(buffer, &self.path(source_mac), &header, 0)
+    }
+
+    /// Sends again what the client has not acknowledged.
+    fn transmit_again(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        resend: Resend,
+        buffer: &mut [u8],
+    ) -> usize {
+        let payload_bytes = (resend.len - resend.fin as u32) as usize;
+        let fin = if resend.fin { Flags::FIN } else { Flags(0) };
+        let plan = Plan { seq: resend.seq, payload_bytes, flags: Flags::ACK.with(fin) };
+        self.sender.handle_resent(now, &mut env.in_flight, resend);
+        self.emit(now, ts_now, env, source_mac, plan, buffer)
+    }
+
+    /// The sequence number behind everything that the application has produced, FIN apart.
+    #[inline]
+    fn output_edge(&self) -> Seq {
+        self.contract.seq_of(self.output.end())
+    }
+
+    /// Whether there are bytes, or a FIN, that were never sent.
+    #[inline]
+    pub fn has_unsent(&self) -> bool {
+        let edge = self.output_edge();
+        edge.after(self.local.snd_nxt) || (self.output.is_closed() && edge == self.local.snd_nxt)
+    }
+
+    /// Whether new data could go out as far as the client's window is concerned.
+    fn has_new_data(&self) -> bool {
+        let window_edge = self.local.snd_una + self.local.snd_wnd;
+        self.output_edge().after(self.local.snd_nxt) && window_edge.after(self.local.snd_nxt)
+    }
+
+    /// Bytes of payload that fit into a segment with the options that it will carry.
+    fn payload_room(&self) -> u32 {
+        let options = self.segment_options(0).header_bytes() as u32;
+        (self.contract.options.mss as u32).saturating_sub(options).max(1)
+    }
+
+    /// The next segment of new data, if windows and silly-window avoidance allow one.
+    fn plan_new(&mut self, now: Instant) -> Option<Plan> {
+        if !self.has_unsent() {
+            return None;
+        }
+        let snd_nxt = self.local.snd_nxt;
+        let unsent = self.output_edge().distance(snd_nxt).max(0) as u32;
+        let window_edge = self.local.snd_una + self.local.snd_wnd;
+        let window = window_edge.distance(snd_nxt).max(0) as u32;
+        let congestion = self.sender.window_left(now);
+        let full = self.payload_room();
+        let mut bytes = unsent.min(window).min(congestion).min(full);
+        if self.local.owed.kick {
+            // The one segment of a kick goes out whatever congestion control says of a flow that it has
+            // just met; a closed window is probed with one byte.
+            bytes = unsent.min(window.max(1)).min(full);
+        }
+        // RFC 9293 3.8.6.2.1: a full segment, all there is, or half of the largest window ever seen.
+        let is_worth = bytes == full || bytes == unsent || 2 * bytes >= self.local.snd_wnd_max;
+        let carries_fin = self.output.is_closed() && bytes == unsent;
+        if !is_worth || (bytes == 0 && !carries_fin) {
+            self.watch_closed_window(now, unsent, window);
+            return None;
+        }
+        let mut flags = Flags::ACK;
+        if bytes == unsent && bytes > 0 {
+            flags = flags.with(Flags::PSH);
+        }
+        if carries_fin {
+            flags = flags.with(Flags::FIN);
+        }
+        Some(Plan { seq: snd_nxt, payload_bytes: bytes as usize, flags })
+    }
+
+    /// RFC 9293 MUST-36: a closed window is probed for as long as the client answers.
+    fn watch_closed_window(&mut self, now: Instant, unsent: u32, window: u32) {
+        let stalled = unsent > window && self.sender.is_idle();
+        if stalled && self.local.persist_at == Instant::MAX {
+            self.local.persist_at = now + self.persist_interval();
+        }
+    }
+
+    fn transmit_new(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        plan: Plan,
+        buffer: &mut [u8],
+    ) -> usize {
+        let fin = plan.flags.has(Flags::FIN);
+        let len = plan.payload_bytes as u32 + fin as u32;
+        if self.sender.handle_sent(now, &mut env.in_flight, plan.seq, len, fin).is_err() {
+            return self.transmit_ack(now, ts_now, env, source_mac, buffer);
+        }
+        self.local.owed.kick = false;
+        self.local.snd_nxt = plan.seq + len;
+        self.emit(now, ts_now, env, source_mac, plan, buffer)
+    }
+
+    /// A bare acknowledgement, if one is owed.
+    fn transmit_ack(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        buffer: &mut [u8],
+    ) -> usize {
+        let ack = self.ack_value(now);
+        let is_new = ack.after(self.local.rcv_acked);
+        let (_, edge) = self.window_value(ack, self.contract.options.rcv_scale);
+        let buffer_bytes = env.services[self.service as usize].receive_buffer;
+        let opens_window = edge.distance(self.local.adv_edge) >= (buffer_bytes / 2) as i32
+            || (edge.after(self.local.adv_edge) && self.local.adv_edge == self.local.rcv_acked);
+        let is_due = self.local.owed.ack
+            || (is_new && (self.local.owed.ack_new || now >= self.local.ack_at))
+            || opens_window
+            || self.local.owed.kick;
+        if !is_due {
+            return 0;
+        }
+        self.local.owed.kick = false;
+        let plan = Plan { seq: self.local.snd_nxt, payload_bytes: 0, flags: Flags::ACK };
+        self.emit(now, ts_now, env, source_mac, plan, buffer)
+    }
+
+    /// Writes a segment and notes what it acknowledged and offered.
+    fn emit(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        plan: Plan,
+        buffer: &mut [u8],
+    ) -> usize {
+        let mut options = self.segment_options(ts_now);
+        if self.reassembly != NONE {
+            let most = if options.timestamps.is_some() { 3 } else { 4 };
+            if self.contract.options.sack && plan.payload_bytes == 0 {
+                options.sack = env.reassembly[self.reassembly].blocks(most);
+            } else {
+                options.sack = [None; 4];
+            }
+        }
+        let path = self.path(source_mac);
+        let at = payload_offset(&path.destination, &options);
+        if plan.payload_bytes > 0 {
+            let offset = self.contract.offset_of(plan.seq).expect("within the stream");
+            let content = &env.services[self.service as usize].content;
+            let room = &mut buffer[at..at + plan.payload_bytes];
+            let cursor = &mut self.local.cursor;
+            let read = self.output.read_at(&env.memory, content, cursor, offset, room);
+            assert_eq!(read, plan.payload_bytes, "what is in flight is held");
+        }
+        let ack = self.ack_value(now);
+        let (window, edge) = self.window_value(ack, self.contract.options.rcv_scale);
+        let header = Header {
+            source_port: self.key.local_port,
+            destination_port: self.key.remote_port,
+            seq: plan.seq,
+            ack,
+            flags: plan.flags,
+            window,
+            options,
+        };
+        self.note_acknowledgement_sent(ack, edge);
+        emit_tcp(buffer, &path, &header, plan.payload_bytes)
+    }
+
+    fn note_acknowledgement_sent(&mut self, ack: Seq, edge: Seq) {
+        let local = &mut self.local;
+        local.rcv_acked = ack;
+        local.adv_edge = local.adv_edge.max(edge);
+        local.owed.ack = false;
+        if ack == self.contract.rcv_nxt {
+            local.owed.ack_new = false;
+            local.ack_at = Instant::MAX;
+        }
+    }
+
+    /// The options of an ordinary segment; without out-of-order payload there are no SACK blocks.
+    #[inline]
+    fn segment_options(&self, ts_now: u32) -> SegmentOptions {
+        SegmentOptions {
+            timestamps: self
+                .contract
+                .options
+                .timestamps
+                .then_some((ts_now, self.local.ts_recent)),
+            ..SegmentOptions::default()
+        }
+    }
+
+    #[inline]
+    fn path(&self, source_mac: &Mac) -> Path {
+        Path {
+            source_mac: *source_mac,
+            destination_mac: self.next_hop,
+            source: self.key.local,
+            destination: self.key.remote,
+        }
+    }
+}
