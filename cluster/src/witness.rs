@@ -142,14 +142,7 @@ impl Witness {
             started: now,
             dirty: false,
         };
-        let error = match store.map(|bytes| witness.restore(bytes)) {
-            Some(Ok(())) => {
-                witness.knowledge = Knowledge::Known;
-                None
-            }
-            Some(Err(error)) => Some(error),
-            None => None,
-        };
+        let error = store.and_then(|bytes| witness.restore(bytes).err());
         if seed {
             witness.knowledge = Knowledge::Collecting(now + timers.longest_promise());
         }

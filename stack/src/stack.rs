@@ -664,18 +664,22 @@ impl Stack {
     pub fn detach(&mut self, now: Instant, group: u8) {
         self.set_mirrored(group, false);
         for slot in 0..self.flows.capacity() as u32 {
-            if !self.flows.is_used(slot) || self.flows[slot].group != group {
-                continue;
+            if self.flows.is_used(slot) && self.flows[slot].group == group {
+                self.detach_flow(now, slot);
             }
-            let flow = &mut self.flows[slot];
-            flow.standing = Standing::Absent;
-            flow.local.committed = flow.progress();
-            flow.local.last_op = 0;
-            flow.local.hold_op = 0;
-            flow.local.committed_op = 0;
-            self.settle(now, slot);
         }
-        self.groups[group as usize].copied = 0;
+    }
+
+    /// Nothing of the flow in `slot` is recorded any more.
+    pub fn detach_flow(&mut self, now: Instant, slot: u32) {
+        let flow = &mut self.flows[slot];
+        if flow.standing == Standing::Copied {
+            self.groups[flow.group as usize].copied -= 1;
+        }
+        flow.standing = Standing::Absent;
+        flow.local.committed = flow.progress();
+        (flow.local.last_op, flow.local.hold_op, flow.local.committed_op) = (0, 0, 0);
+        self.settle(now, slot);
     }
 
     /// The flow in `slot` is copied from here on: `op` is the last of its capture.

@@ -13,7 +13,9 @@ use stack::time::{Duration, Instant};
 impl Agent {
     /// Takes `next` over if it is newer than what is known here.
     pub(super) fn learn(&mut self, now: Instant, at: usize, next: Register) {
-        self.groups[at].known = true;
+        if !core::mem::replace(&mut self.groups[at].known, true) {
+            self.groups[at].since = now;
+        }
         if next.epoch > self.groups[at].register.epoch {
             self.adopt(now, at, next);
         }

@@ -106,7 +106,7 @@ impl Agent {
         if !register.is_written() {
             // Without an arbiter, whoever owns the group must first have had time to say so.
             let turns = rank + u64::from(without_arbiter);
-            if now >= self.started + patience(turns) {
+            if now >= entry.since + patience(turns) {
                 self.ask(now, at, Change::Create, Reason::AskedFirst);
             }
             return;

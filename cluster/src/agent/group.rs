@@ -20,7 +20,7 @@ pub(super) struct Group {
     pub known: bool,
     /// What the cores were told to be.
     pub role: Role,
-    /// When the register became what it is, here.
+    /// When the register became what it is, here (or was first confirmed).
     pub since: Instant,
     /// As owner: the right to transmit.
     pub lease: Lease,

@@ -25,8 +25,6 @@ pub enum Unreadable {
     OtherCluster,
     /// It is damaged.
     Damaged,
-    /// It was being seeded when the witness stopped: seed again.
-    Unseeded,
 }
 
 struct Content {
@@ -77,9 +75,12 @@ impl Witness {
         if content.cluster != self.cluster {
             return Err(Unreadable::OtherCluster);
         }
-        if !content.known {
-            return Err(Unreadable::Unseeded);
-        }
+        self.knowledge = if content.known {
+            Knowledge::Known
+        } else {
+            // The operator's word was given, and is in the store: the collecting starts again.
+            Knowledge::Collecting(self.started + self.timers.longest_promise())
+        };
         self.groups = content.groups;
         self.nodes = content.nodes;
         Ok(())

@@ -1,0 +1,348 @@
+//! The peer's side of one mirroring session: facts applied to silent copies, in the order of the log.
+//!
+//! An acknowledgement is an obligation: it is given for what has been applied. A datagram beyond a gap is
+//! kept for a while and reported. A copy that cannot be applied is given up and named in the next
+//! acknowledgement, so that the owner captures it anew; no node ever dies of a flow.
+//!
+//! Path: the peer's steps. Bounds: `limits.rs`; the stash and the parts have fixed memory.
+
+use crate::id::Op;
+use crate::limits::{LOST_MAX, SNAPSHOT_BYTES_MAX, STASH_DATAGRAMS_MAX};
+use crate::mirror::{Record, RecordKind, Session, next_record, put_header};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use hashbrown::HashTable;
+use stack::codec::{Put, Reader};
+use stack::fact::Fact;
+use stack::flow::FlowId;
+use stack::pool::NONE;
+use stack::stack::Stack;
+use stack::time::Instant;
+
+/// Counters of a backup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupCounters {
+    /// Records applied.
+    pub records: u64,
+    /// Datagrams that came again.
+    pub repeated: u64,
+    /// Datagrams beyond a gap that found no room in the stash.
+    pub stash_full: u64,
+    /// Datagrams whose records cannot be read.
+    pub malformed: u64,
+    /// Copies given up.
+    pub lost: u64,
+    /// Digests compared.
+    pub digests: u64,
+    /// Digests that differed.
+    pub mismatches: u64,
+    /// Records about flows that this node does not hold.
+    pub unknown: u64,
+}
+
+/// The copies of one group.
+pub struct Backup {
+    session: Session,
+    group: u8,
+    expected: Op,
+    stash: Vec<(Op, Vec<u8>)>,
+    stash_used: usize,
+    ids: HashTable<(FlowId, u32)>,
+    part: Vec<u8>,
+    part_flow: Option<FlowId>,
+    lost: VecDeque<(FlowId, Op)>,
+    ack_due: bool,
+    clock: (u64, Instant),
+    scratch: Vec<u8>,
+    filled: bool,
+    counters: BackupCounters,
+}
+
+impl Backup {
+    /// An empty copy of `group`; `session` is seen from the owner.
+    pub fn new(session: Session, group: u8, flows_max: usize, datagram_bytes: usize) -> Backup {
+        let stash = (0..STASH_DATAGRAMS_MAX).map(|_| (Op(0), Vec::with_capacity(datagram_bytes)));
+        Backup {
+            session,
+            group,
+            expected: Op(1),
+            stash: stash.collect(),
+            stash_used: 0,
+            ids: HashTable::with_capacity(flows_max),
+            part: Vec::with_capacity(SNAPSHOT_BYTES_MAX),
+            part_flow: None,
+            lost: VecDeque::with_capacity(LOST_MAX),
+            ack_due: false,
+            clock: (0, Instant::ZERO),
+            scratch: Vec::with_capacity(64 << 10),
+            filled: false,
+            counters: BackupCounters::default(),
+        }
+    }
+
+    /// The session, seen from the owner.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The last op applied.
+    pub fn applied(&self) -> Op {
+        Op(self.expected.0 - 1)
+    }
+
+    /// Whether the owner has said that every flow was captured.
+    pub fn is_filled(&self) -> bool {
+        self.filled
+    }
+
+    /// Counters so far.
+    pub fn counters(&self) -> BackupCounters {
+        self.counters
+    }
+
+    /// The group's clock at `now`, as far as the owner has told: it never goes back.
+    pub fn clock(&self, now: Instant) -> Instant {
+        let (clock, at) = self.clock;
+        Instant(clock + now.since(at).0)
+    }
+
+    /// Takes a datagram of records.
+    pub fn handle_records(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        first: Op,
+        (clock, count): (u64, u16),
+        bytes: &[u8],
+    ) {
+        self.ack_due = true;
+        let end = Op(first.0 + count as u64);
+        if end <= self.expected {
+            self.counters.repeated += 1;
+            return;
+        }
+        if first > self.expected {
+            self.keep(first, count, bytes);
+            return;
+        }
+        if clock > self.clock(now).0 {
+            self.clock = (clock, now);
+        }
+        self.apply_datagram(now, stack, first, count, bytes);
+        while let Some(at) = self.stash_next() {
+            let (first, kept) = core::mem::take(&mut self.stash[at]);
+            let (count, records) = kept.split_at(2);
+            let count = u16::from_le_bytes([count[0], count[1]]);
+            self.apply_datagram(now, stack, first, count, records);
+            self.stash[at] = (Op(0), kept);
+            self.stash_used -= 1;
+        }
+    }
+
+    /// Keeps a datagram beyond a gap.
+    fn keep(&mut self, first: Op, count: u16, bytes: &[u8]) {
+        if self.stash.iter().any(|(op, _)| *op == first) {
+            self.counters.repeated += 1;
+            return;
+        }
+        let free = self.stash.iter_mut().find(|(op, kept)| {
+            *op == Op(0) && kept.capacity() >= 2 + bytes.len()
+        });
+        let Some((op, kept)) = free else {
+            self.counters.stash_full += 1;
+            return;
+        };
+        *op = first;
+        kept.clear();
+        kept.put_u16(count);
+        kept.put_bytes(bytes);
+        self.stash_used += 1;
+    }
+
+    /// The kept datagram that is next, and room for what is stale.
+    fn stash_next(&mut self) -> Option<usize> {
+        if self.stash_used == 0 {
+            return None;
+        }
+        let expected = self.expected;
+        for (op, kept) in &mut self.stash {
+            let is_stale = *op != Op(0) && {
+                let count = u16::from_le_bytes([kept[0], kept[1]]);
+                Op(op.0 + count as u64) <= expected
+            };
+            if is_stale {
+                *op = Op(0);
+                self.stash_used -= 1;
+            }
+        }
+        self.stash.iter().position(|(op, _)| *op != Op(0) && *op <= expected)
+    }
+
+    /// Applies the records of a datagram that begins at or before the next op.
+    fn apply_datagram(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        first: Op,
+        count: u16,
+        bytes: &[u8],
+    ) {
+        let mut reader = Reader::new(bytes);
+        for n in 0..count as u64 {
+            let Ok(record) = next_record(&mut reader) else {
+                self.counters.malformed += 1;
+                return;
+            };
+            let op = Op(first.0 + n);
+            if op < self.expected {
+                continue;
+            }
+            self.apply(now, stack, op, &record);
+            self.expected = op.next();
+            self.counters.records += 1;
+        }
+    }
+
+    fn apply(&mut self, now: Instant, stack: &mut Stack, op: Op, record: &Record) {
+        match record.kind {
+            RecordKind::Fact => match Fact::decode(record.bytes) {
+                Ok(Fact::Open(open)) => {
+                    let slot = stack.open_copy(&open, record.flow, self.group);
+                    self.enter(op, record.flow, slot, stack);
+                }
+                Ok(fact) => self.apply_fact(now, stack, op, record.flow, &fact),
+                Err(_) => self.give_up(stack, op, record.flow),
+            },
+            RecordKind::Part | RecordKind::LastPart => self.apply_part(stack, op, record),
+            RecordKind::Digest => self.compare(stack, op, record),
+            RecordKind::FillDone => self.filled = true,
+        }
+    }
+
+    fn apply_fact(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        op: Op,
+        flow: FlowId,
+        fact: &Fact,
+    ) {
+        let Some(slot) = self.slot_of(flow) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        match stack.apply(now, slot, fact) {
+            Ok(false) => {}
+            Ok(true) => self.forget(flow),
+            Err(_) => self.give_up(stack, op, flow),
+        }
+    }
+
+    /// A part of a captured flow: with the last one the copy begins.
+    fn apply_part(&mut self, stack: &mut Stack, op: Op, record: &Record) {
+        if self.part_flow != Some(record.flow) {
+            self.part.clear();
+            self.part_flow = Some(record.flow);
+        }
+        if self.part.len() + record.bytes.len() <= SNAPSHOT_BYTES_MAX {
+            self.part.extend_from_slice(record.bytes);
+        }
+        if record.kind == RecordKind::Part {
+            return;
+        }
+        self.part_flow = None;
+        if let Some(slot) = self.slot_of(record.flow) {
+            // Captured anew: the old copy is stale.
+            stack.discard_copy(slot);
+            self.forget(record.flow);
+        }
+        let slot = match stack.import(self.group, &self.part) {
+            Ok(flow) if flow.id == record.flow => stack.adopt_copy(flow),
+            _ => None,
+        };
+        self.part.clear();
+        self.enter(op, record.flow, slot, stack);
+    }
+
+    fn compare(&mut self, stack: &mut Stack, op: Op, record: &Record) {
+        let Some(slot) = self.slot_of(record.flow) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        self.counters.digests += 1;
+        let ours = stack.digest(slot, &mut self.scratch);
+        if record.bytes != ours.to_le_bytes() {
+            self.counters.mismatches += 1;
+            self.give_up(stack, op, record.flow);
+        }
+    }
+
+    fn enter(&mut self, op: Op, flow: FlowId, slot: Option<u32>, stack: &mut Stack) {
+        match slot {
+            Some(slot) => {
+                self.ids.insert_unique(hash(flow), (flow, slot), |(flow, _)| hash(*flow));
+            }
+            None => self.give_up(stack, op, flow),
+        }
+    }
+
+    /// Gives a copy up and remembers to say so.
+    fn give_up(&mut self, stack: &mut Stack, op: Op, flow: FlowId) {
+        self.counters.lost += 1;
+        if let Some(slot) = self.slot_of(flow) {
+            stack.discard_copy(slot);
+            self.forget(flow);
+        }
+        if self.lost.len() < LOST_MAX {
+            self.lost.push_back((flow, op));
+        }
+    }
+
+    #[inline]
+    fn slot_of(&self, flow: FlowId) -> Option<u32> {
+        let found = self.ids.find(hash(flow), |(id, _)| *id == flow);
+        found.map(|(_, slot)| *slot).filter(|slot| *slot != NONE)
+    }
+
+    fn forget(&mut self, flow: FlowId) {
+        if let Ok(entry) = self.ids.find_entry(hash(flow), |(id, _)| *id == flow) {
+            entry.remove();
+        }
+    }
+
+    /// Flows copied.
+    pub fn flows(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Writes the acknowledgement that is due behind `out`; `false` if none is.
+    pub fn poll_ack(&mut self, out: &mut Vec<u8>) -> bool {
+        if !self.ack_due {
+            return false;
+        }
+        self.ack_due = false;
+        put_header(out, &self.session.reversed(), true);
+        out.put_u64(self.applied().0);
+        let kept = self.stash.iter().map(|(op, _)| op.0).filter(|op| *op > self.expected.0);
+        let (start, end) = kept.min().map_or((0, 0), |first| (self.expected.0, first));
+        out.put_u64(start);
+        out.put_u64(end);
+        out.put_u8(self.lost.len() as u8);
+        for (flow, op) in self.lost.drain(..) {
+            out.put_u64(flow.0);
+            out.put_u64(op.0);
+        }
+        true
+    }
+
+    /// Whether an acknowledgement is due.
+    pub fn has_ack(&self) -> bool {
+        self.ack_due
+    }
+}
+
+/// Flow ids are counters of an owner: a multiplication spreads them well enough.
+#[inline]
+fn hash(flow: FlowId) -> u64 {
+    flow.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26)
+}

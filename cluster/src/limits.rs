@@ -1,0 +1,44 @@
+//! Every bound of the cluster's data path that is not a run-time setting, with unit and reason.
+
+use stack::time::Duration;
+
+/// Datagrams that one log may have unacknowledged: at 1 400 bytes and a round trip of 0.2 ms this is
+/// 28 Gbit/s; a power of two for the ring.
+pub const LOG_DATAGRAMS_MAX: usize = 512;
+
+/// Datagrams of that which only ticks and decisions may use.
+pub const LOG_RESERVED: usize = 16;
+
+/// Records that one log may have unacknowledged.
+pub const LOG_RECORDS_MAX: usize = 16 * 1024;
+
+/// Time without an acknowledgement after which the oldest datagram is sent again; doubled up to
+/// [`RESEND_MAX`].
+pub const RESEND_FIRST: Duration = Duration::from_millis(1);
+
+/// Longest such time.
+pub const RESEND_MAX: Duration = Duration::from_millis(16);
+
+/// Datagrams that a peer keeps beyond a gap.
+pub const STASH_DATAGRAMS_MAX: usize = 128;
+
+/// Lost flows that one acknowledgement names.
+pub const LOST_MAX: usize = 16;
+
+/// Flows captured for a joining peer in one poll, so that serving never stalls.
+pub const FILL_FLOWS_PER_POLL: usize = 8;
+
+/// Bytes of a captured flow in one record.
+pub const PART_BYTES: usize = 1200;
+
+/// Bytes of a captured flow at most: two receive buffers of the largest size and what is around them.
+pub const SNAPSHOT_BYTES_MAX: usize = 4 << 20;
+
+/// Time between two contract digests.
+pub const DIGEST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Flows with more than this many bytes of stored output are not digested: it would cost too much.
+pub const DIGEST_BYTES_MAX: u64 = 16 << 10;
+
+/// Flows that were heard within this time are kicked after a takeover (DESIGN 9).
+pub const KICK_RECENT: Duration = Duration::from_secs(2);

@@ -1,0 +1,234 @@
+//! The datagrams between an owner and its peer: records one way, acknowledgements the other.
+//!
+//! ```text
+//! 0       2        3     4        8     9   10     12     20                28              36
+//! magic | version | kind | cluster | from | to | group | epoch | from's incarnation | to's incarnation |
+//! records:  first op (8) | clock (8) | count (2) | count x { kind (1) flow (6) length (2) bytes }
+//! ack:      acked op (8) | missing from, to (16) | n (1) | n x { flow (8) op (8) }
+//! ```
+//!
+//! All integers little-endian. `epoch` is that of the register which named the peer: it stands for the
+//! mirroring session, and ops count from 1 in it. A datagram of another session, incarnation or
+//! cluster is dropped before its body is looked at.
+//!
+//! Units: `clock` is the group's clock in nanoseconds.
+
+use crate::id::{Epoch, GroupId, Incarnation, Member, NodeId, Op};
+use stack::codec::{ImportError, Put, Reader};
+use stack::flow::FlowId;
+
+const MAGIC: u16 = 0x5544;
+const VERSION: u8 = 1;
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 36;
+
+/// Bytes in front of the first record.
+pub const RECORDS_OFFSET: usize = HEADER_BYTES + 18;
+
+/// Bytes in front of a record's body.
+pub const RECORD_HEADER_BYTES: usize = 9;
+
+/// Which session a datagram belongs to, as seen from its sender.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// Which cluster.
+    pub cluster: u32,
+    /// Which group.
+    pub group: GroupId,
+    /// The epoch of the register that named the peer.
+    pub epoch: Epoch,
+    /// Who sends.
+    pub from: Member,
+    /// To whom.
+    pub to: Member,
+}
+
+impl Session {
+    /// The same session, seen from the other side.
+    pub fn reversed(self) -> Session {
+        Session { from: self.to, to: self.from, ..self }
+    }
+}
+
+/// The body of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body<'a> {
+    /// Records from `first` on.
+    Records {
+        /// The op of the first record.
+        first: Op,
+        /// The owner's clock when the datagram was begun.
+        clock: u64,
+        /// How many records.
+        count: u16,
+        /// The records.
+        bytes: &'a [u8],
+    },
+    /// What the peer holds.
+    Ack {
+        /// Every record up to this op.
+        acked: Op,
+        /// The gap that it sees: from the first missing op up to, not including, the second.
+        missing: Option<(Op, Op)>,
+        /// Copies that it had to give up: (flow, op), 16 bytes each.
+        lost: &'a [u8],
+    },
+}
+
+/// What a record is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// A fact about a flow.
+    Fact = 0,
+    /// A part of a captured flow; more follow.
+    Part = 1,
+    /// The last part of a captured flow.
+    LastPart = 2,
+    /// The digest of a flow's contract at this op.
+    Digest = 3,
+    /// Every flow of the group has been captured.
+    FillDone = 4,
+}
+
+/// A record as read from a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// What it is.
+    pub kind: RecordKind,
+    /// Whom it is about.
+    pub flow: FlowId,
+    /// What it says.
+    pub bytes: &'a [u8],
+}
+
+/// Writes the header of a datagram.
+pub fn put_header(out: &mut impl Put, session: &Session, is_ack: bool) {
+    out.put_u16(MAGIC);
+    out.put_u8(VERSION);
+    out.put_u8(is_ack as u8);
+    out.put_u32(session.cluster);
+    out.put_u8(session.from.node.0);
+    out.put_u8(session.to.node.0);
+    out.put_u16(session.group.0);
+    out.put_u64(session.epoch.0);
+    out.put_u64(session.from.incarnation.0);
+    out.put_u64(session.to.incarnation.0);
+}
+
+/// Writes a record's header.
+pub fn put_record(out: &mut impl Put, kind: RecordKind, flow: FlowId, len: usize) {
+    out.put_u8(kind as u8);
+    out.put_bytes(&flow.0.to_le_bytes()[..6]);
+    out.put_u16(len as u16);
+}
+
+/// Reads a datagram.
+pub fn decode(bytes: &[u8]) -> Result<(Session, Body<'_>), ImportError> {
+    let mut reader = Reader::new(bytes);
+    if reader.u16()? != MAGIC || reader.u8()? != VERSION {
+        return Err(ImportError::Invalid);
+    }
+    let is_ack = reader.bool()?;
+    let cluster = reader.u32()?;
+    let (from, to) = (NodeId(reader.u8()?), NodeId(reader.u8()?));
+    let group = GroupId(reader.u16()?);
+    let epoch = Epoch(reader.u64()?);
+    let from = Member { node: from, incarnation: Incarnation(reader.u64()?) };
+    let to = Member { node: to, incarnation: Incarnation(reader.u64()?) };
+    let session = Session { cluster, group, epoch, from, to };
+    if is_ack {
+        let acked = Op(reader.u64()?);
+        let (start, end) = (Op(reader.u64()?), Op(reader.u64()?));
+        let count = reader.u8()? as usize;
+        let lost = reader.bytes(16 * count)?;
+        let missing = (end > start).then_some((start, end));
+        return Ok((session, Body::Ack { acked, missing, lost }));
+    }
+    let first = Op(reader.u64()?);
+    let clock = reader.u64()?;
+    let count = reader.u16()?;
+    if first.0 == 0 || first.0.checked_add(count as u64).is_none() {
+        return Err(ImportError::Invalid);
+    }
+    Ok((session, Body::Records { first, clock, count, bytes: reader.bytes(reader.remaining())? }))
+}
+
+/// Reads the next record of a datagram.
+pub fn next_record<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, ImportError> {
+    let kind = match reader.u8()? {
+        0 => RecordKind::Fact,
+        1 => RecordKind::Part,
+        2 => RecordKind::LastPart,
+        3 => RecordKind::Digest,
+        4 => RecordKind::FillDone,
+        _ => return Err(ImportError::Invalid),
+    };
+    let [a, b, c, d, e, f] = reader.array()?;
+    let flow = FlowId(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
+    let len = reader.u16()? as usize;
+    Ok(Record { kind, flow, bytes: reader.bytes(len)? })
+}
+
+/// Reads the flows that an acknowledgement names as lost.
+pub fn lost_flows(bytes: &[u8]) -> impl Iterator<Item = (FlowId, Op)> + '_ {
+    bytes.chunks_exact(16).map(|entry| {
+        let mut reader = Reader::new(entry);
+        let flow = FlowId(reader.u64().unwrap_or(0));
+        (flow, Op(reader.u64().unwrap_or(0)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_datagram_comes_back_and_broken_ones_are_errors() {
+        let member =
+            |n| Member { node: NodeId(n), incarnation: Incarnation(0x0102_0304 + n as u64) };
+        let session = Session {
+            cluster: 7,
+            group: GroupId::new(1, 0),
+            epoch: Epoch(9),
+            from: member(1),
+            to: member(2),
+        };
+        let mut bytes = Vec::new();
+        put_header(&mut bytes, &session, false);
+        assert_eq!(bytes.len(), HEADER_BYTES);
+        bytes.put_u64(5);
+        bytes.put_u64(1234);
+        bytes.put_u16(1);
+        assert_eq!(bytes.len(), RECORDS_OFFSET);
+        put_record(&mut bytes, RecordKind::Digest, FlowId(0x0403_0201_0605), 3);
+        bytes.put_bytes(b"abc");
+        assert_eq!(bytes.len(), RECORDS_OFFSET + RECORD_HEADER_BYTES + 3);
+        let (read, body) = decode(&bytes).unwrap();
+        assert_eq!(read, session);
+        let Body::Records { first: Op(5), clock: 1234, count: 1, bytes: records } = body else {
+            panic!("{body:?}")
+        };
+        let record = next_record(&mut Reader::new(records)).unwrap();
+        assert_eq!((record.kind, record.bytes), (RecordKind::Digest, &b"abc"[..]));
+        assert_eq!(record.flow, FlowId(0x0403_0201_0605));
+        for cut in 0..RECORDS_OFFSET {
+            assert!(decode(&bytes[..cut]).is_err());
+        }
+        let mut state = 1u64;
+        for _ in 0..100_000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let mut broken = bytes.clone();
+            let at = state as usize % broken.len();
+            broken[at] = (state >> 32) as u8;
+            if let Ok((_, Body::Records { bytes, .. })) = decode(&broken) {
+                let mut reader = Reader::new(bytes);
+                while next_record(&mut reader).is_ok() {}
+            }
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! A small deterministic world: agents, their witness, clocks that drift, a network that loses,
+//! doubles, delays and cuts; the real encoding on every wire.
+//!
+//! Every event checks that at most one node holds a lease that its own clock says is in force. A paused
+//! node keeps its published lease (its cores go on without their agent); a crashed one has none.
+
+use cluster::agent::status::GroupStatus;
+use cluster::agent::{Agent, Arbiter, Config, Destination, GroupConfig};
+use cluster::id::{GroupId, Incarnation, Member, NodeId};
+use cluster::lease::Timers;
+use cluster::message::Role;
+use cluster::message::advertise::{Advertise, OnPeerLoss};
+use cluster::role::{Command, Report};
+use cluster::witness::{Effect, Witness};
+use stack::time::{Duration, Instant};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+pub const GROUP: GroupId = GroupId::new(0, 0);
+const CLUSTER: u64 = 0xc0ffee;
+const MS: u64 = 1_000_000;
+
+/// Repeatable numbers.
+pub struct Noise(u64);
+
+impl Noise {
+    pub fn new(seed: u64) -> Noise {
+        Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound.max(1)
+    }
+
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Event {
+    Deliver { to: usize, bytes: Vec<u8>, reply_to: usize },
+    Wake { node: usize, life: u64 },
+    Filled { node: usize, life: u64, epoch: u64, peer: (u8, u64) },
+    Promoted { node: usize, life: u64, epoch: u64 },
+    Fault(Fault),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Fault {
+    Crash(usize),
+    Start(usize),
+    Pause(usize),
+    Resume(usize),
+    Stick(usize),
+    Unstick(usize),
+    Cut(usize, usize),
+    Join(usize, usize),
+    Loss(u64),
+}
+
+/// A clock that started anywhere and runs a little fast or slow.
+#[derive(Clone, Copy)]
+struct Clock {
+    offset: u64,
+    /// Parts per million, plus a hundred thousand.
+    rate: u64,
+}
+
+impl Clock {
+    fn local(&self, now: u64) -> Instant {
+        Instant(self.offset + now / 1_000_000 * self.rate + now % 1_000_000 * self.rate / 1_000_000)
+    }
+
+    /// The earliest true time at which the clock shows at least `local`.
+    fn when(&self, local: Instant) -> u64 {
+        let passed = local.0.saturating_sub(self.offset);
+        (u128::from(passed) * 1_000_000 / u128::from(self.rate)) as u64 + 2
+    }
+}
+
+pub struct Node {
+    pub agent: Option<Agent>,
+    clock: Clock,
+    pub life: u64,
+    paused: bool,
+    stuck: bool,
+    /// What the cores see; renewed after every input, kept while the agent is paused.
+    published: Instant,
+    held: Vec<Vec<u8>>,
+    wake: u64,
+    pub commands: Vec<Command>,
+}
+
+pub struct World {
+    pub now: u64,
+    pub nodes: Vec<Node>,
+    pub witness: Option<Witness>,
+    pub disk: Option<Vec<u8>>,
+    pub noise: Noise,
+    pub seed_flag: bool,
+    pub loss: u64,
+    cut: BTreeSet<(usize, usize)>,
+    queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    order: u64,
+    lives: u64,
+    witness_clock: Clock,
+    pub timers: Timers,
+    arbiter: Arbiter,
+    on_peer_loss: OnPeerLoss,
+    filled: BTreeSet<(u8, u64)>,
+    pub split_allowed: bool,
+    pub silent_since: Option<u64>,
+    pub longest_silence: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) -> World {
+        let mut noise = Noise::new(seed + 1);
+        let mut clock = || Clock {
+            offset: noise.below(1 << 45),
+            // Within the configured drift of each other.
+            rate: 1_000_000 + noise.below(u64::from(timers.drift_ppm)),
+        };
+        let witness_clock = clock();
+        let node = |_| Node {
+            agent: None,
+            clock: clock(),
+            life: 0,
+            paused: false,
+            stuck: false,
+            published: Instant::ZERO,
+            held: Vec::new(),
+            wake: 0,
+            commands: Vec::new(),
+        };
+        let nodes: Vec<Node> = (0..count).map(node).collect();
+        World {
+            now: 0,
+            nodes,
+            witness: None,
+            disk: None,
+            noise,
+            seed_flag: true,
+            loss: 0,
+            cut: BTreeSet::new(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            lives: 0,
+            witness_clock,
+            timers,
+            arbiter,
+            on_peer_loss: OnPeerLoss::Serve,
+            filled: BTreeSet::new(),
+            split_allowed: false,
+            silent_since: None,
+            longest_silence: 0,
+        }
+    }
+
+    /// Everything started at once.
+    pub fn booted(seed: u64, count: usize) -> World {
+        World::booted_with(seed, count, Arbiter::Witness, Timers::bed())
+    }
+
+    pub fn booted_with(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) -> World {
+        let mut world = World::new(seed, count, arbiter, timers);
+        for index in 0..=count {
+            world.fault(Fault::Start(index));
+        }
+        world
+    }
+
+    /// The same, and run until the group is protected.
+    pub fn protected(seed: u64, count: usize) -> World {
+        let mut world = World::booted(seed, count);
+        world.until(20_000, "protected", World::is_protected);
+        world
+    }
+
+    pub fn stop_on_peer_loss(&mut self) {
+        self.on_peer_loss = OnPeerLoss::Stop;
+    }
+
+    /// The index of the witness among the ends of links.
+    pub fn witness_index(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn at(&mut self, after_ms: u64, event: Event) {
+        self.push(self.now + after_ms * MS, event);
+    }
+
+    fn push(&mut self, time: u64, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse((time, self.order, event)));
+    }
+
+    /// Who may transmit now: by its own clock, under the lease that its cores see.
+    pub fn voices(&self) -> Vec<usize> {
+        let speaks = |node: &Node| node.published > node.clock.local(self.now);
+        (0..self.nodes.len()).filter(|index| speaks(&self.nodes[*index])).collect()
+    }
+
+    pub fn group(&self, index: usize) -> Option<GroupStatus> {
+        let node = &self.nodes[index];
+        let agent = node.agent.as_ref()?;
+        agent.status(node.clock.local(self.now)).groups.into_iter().next()
+    }
+
+    pub fn is_protected(&self) -> bool {
+        let [voice] = self.voices()[..] else { return false };
+        let Some(owner) = self.group(voice).filter(|group| group.protected) else { return false };
+        let peer = owner.register.peer.map_or(0, |peer| peer.node.0);
+        let Some(index) = usize::from(peer).checked_sub(1) else { return false };
+        self.group(index)
+            .is_some_and(|group| group.role == Role::Peer && group.register == owner.register)
+    }
+
+    pub fn run(&mut self, ms: u64) {
+        let end = self.now + ms * MS;
+        while self.queue.peek().is_some_and(|Reverse((time, _, _))| *time <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Runs until `done`, at most `ms`; returns the milliseconds that it took.
+    pub fn until(&mut self, ms: u64, what: &str, done: impl Fn(&World) -> bool) -> u64 {
+        let start = self.now;
+        while !done(self) {
+            if self.now > start + ms * MS {
+                for index in 0..self.nodes.len() {
+                    eprintln!("node {}: {:#?}", index + 1, self.group(index));
+                }
+                eprintln!(
+                    "witness: {:?}",
+                    self.witness.as_ref().map(|w| w.registers().collect::<Vec<_>>())
+                );
+                panic!("not {what} within {ms} ms");
+            }
+            self.step();
+        }
+        (self.now - start) / MS
+    }
+
+    pub fn step(&mut self) {
+        let Some(Reverse((time, _, event))) = self.queue.pop() else { return };
+        self.now = self.now.max(time);
+        match event {
+            Event::Fault(fault) => self.fault(fault),
+            Event::Deliver { to, bytes, reply_to } => self.deliver(to, bytes, reply_to),
+            Event::Wake { node, life } => {
+                let due = self.nodes[node].life == life && self.nodes[node].wake <= self.now;
+                if due && !self.nodes[node].paused {
+                    self.touch(node, |agent, now| agent.handle_timeout(now));
+                }
+            }
+            Event::Filled { node, life, epoch, peer } => {
+                let member = Member { node: NodeId(peer.0), incarnation: Incarnation(peer.1) };
+                let same = self.nodes[node].life == life && !self.nodes[node].paused;
+                // A peer that died while it was being filled is never filled.
+                if same && self.nodes[usize::from(peer.0) - 1].life == peer.1 {
+                    self.filled.insert(peer);
+                    let epoch = cluster::id::Epoch(epoch);
+                    let report = Report::Filled { group: GROUP, epoch, peer: member };
+                    self.touch(node, |agent, now| agent.handle_report(now, report));
+                }
+            }
+            Event::Promoted { node, life, epoch } => {
+                if self.nodes[node].life == life && !self.nodes[node].paused {
+                    let report = Report::Promoted {
+                        group: GROUP,
+                        epoch: cluster::id::Epoch(epoch),
+                        flows: 7,
+                        apply: Duration::from_millis(1),
+                    };
+                    self.touch(node, |agent, now| agent.handle_report(now, report));
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn check(&mut self) {
+        let voices = self.voices();
+        if voices.len() > 1 && !self.split_allowed {
+            for index in 0..self.nodes.len() {
+                eprintln!("node {}: {:#?}", index + 1, self.group(index));
+            }
+            panic!("two voices at {} ms: {voices:?}", self.now / MS);
+        }
+        if !voices.is_empty() {
+            if let Some(since) = self.silent_since.take() {
+                self.longest_silence = self.longest_silence.max(self.now - since);
+            }
+        } else if self.silent_since.is_none() {
+            self.silent_since = Some(self.now);
+        }
+    }
+
+    /// Gives the agent an input, then takes everything that comes out of it.
+    fn touch(&mut self, index: usize, input: impl FnOnce(&mut Agent, Instant)) {
+        let node = &mut self.nodes[index];
+        let now = node.clock.local(self.now);
+        let Some(agent) = &mut node.agent else { return };
+        input(agent, now);
+        node.published = agent.lease(GROUP);
+        node.wake = node.clock.when(agent.poll_timeout()).max(self.now);
+        let (wake, life) = (node.wake, node.life);
+        let messages: Vec<_> = std::iter::from_fn(|| agent.poll_message()).collect();
+        let commands: Vec<_> = std::iter::from_fn(|| agent.poll_command()).collect();
+        self.push(wake, Event::Wake { node: index, life });
+        for (destination, bytes) in messages {
+            let to = match destination {
+                Destination::Node(node) => usize::from(node.0) - 1,
+                Destination::Witness => self.witness_index(),
+            };
+            self.transmit(index, to, bytes);
+        }
+        for command in commands {
+            self.obey(index, life, command);
+        }
+    }
+
+    fn obey(&mut self, index: usize, life: u64, command: Command) {
+        match command {
+            Command::Mirror { epoch, peer, .. } => {
+                let peer = (peer.node.0, peer.incarnation.0);
+                let after = self.noise.between(1, 80);
+                self.at(after, Event::Filled { node: index, life, epoch: epoch.0, peer });
+            }
+            Command::Promote { epoch, .. } => {
+                let held = self.filled.contains(&(index as u8 + 1, life));
+                assert!(held, "node {} was promoted without the copies", index + 1);
+                self.at(1, Event::Promoted { node: index, life, epoch: epoch.0 });
+            }
+            Command::Follow { .. } => {
+                self.filled.remove(&(index as u8 + 1, life));
+            }
+            _ => {}
+        }
+        self.nodes[index].commands.push(command);
+    }
+
+    fn transmit(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+        if self.cut.contains(&(from, to)) {
+            return;
+        }
+        let copies = 1 + u64::from(self.noise.percent(self.loss / 2));
+        for _ in 0..copies {
+            if self.noise.percent(self.loss) {
+                continue;
+            }
+            let slow = self.loss > 0 && self.noise.percent(5);
+            let delay = if slow {
+                self.noise.between(0, 300 * MS)
+            } else {
+                self.noise.between(20_000, 400_000)
+            };
+            let bytes = bytes.clone();
+            self.push(self.now + delay, Event::Deliver { to, bytes, reply_to: from });
+        }
+    }
+
+    fn deliver(&mut self, to: usize, bytes: Vec<u8>, reply_to: usize) {
+        if to < self.nodes.len() {
+            if self.nodes[to].paused {
+                self.nodes[to].held.push(bytes);
+            } else {
+                self.touch(to, |agent, now| agent.handle_message(now, &bytes));
+            }
+            return;
+        }
+        let now = self.witness_clock.local(self.now);
+        let Some(witness) = &mut self.witness else { return };
+        let reply = match witness.handle_request(now, &bytes) {
+            Ok(Effect::Reply(reply)) => reply,
+            Ok(Effect::Persist(pending)) => {
+                let disk = &mut self.disk;
+                let write = |bytes: &[u8]| {
+                    *disk = Some(bytes.to_vec());
+                    Ok::<(), ()>(())
+                };
+                witness.release(pending, write).expect("the disk works")
+            }
+            Ok(Effect::Nothing) | Err(_) => return,
+        };
+        self.transmit(to, reply_to, reply);
+    }
+
+    pub fn fault(&mut self, fault: Fault) {
+        let witness = self.witness_index();
+        match fault {
+            Fault::Crash(index) if index == witness => self.witness = None,
+            Fault::Start(index) if index == witness => self.start_witness(),
+            Fault::Crash(index) => {
+                let node = &mut self.nodes[index];
+                node.agent = None;
+                node.published = Instant::ZERO;
+                node.life = 0;
+                node.paused = false;
+                node.held.clear();
+            }
+            Fault::Start(index) => self.start_node(index),
+            Fault::Pause(index) => {
+                if index < witness {
+                    self.nodes[index].paused = true;
+                }
+            }
+            Fault::Resume(index) => self.resume(index),
+            Fault::Stick(index) | Fault::Unstick(index) => {
+                if index < witness && !self.nodes[index].paused {
+                    let ok = matches!(fault, Fault::Unstick(_));
+                    self.nodes[index].stuck = !ok;
+                    self.touch(index, |agent, now| agent.handle_progress(now, ok));
+                }
+            }
+            Fault::Cut(from, to) => {
+                self.cut.insert((from, to));
+            }
+            Fault::Join(from, to) => {
+                self.cut.remove(&(from, to));
+            }
+            Fault::Loss(percent) => self.loss = percent,
+        }
+    }
+
+    fn start_witness(&mut self) {
+        if self.witness.is_some() || self.arbiter != Arbiter::Witness {
+            return;
+        }
+        self.lives += 1;
+        let life = Incarnation(self.lives);
+        let now = self.witness_clock.local(self.now);
+        let disk = self.disk.as_deref();
+        let seed = self.seed_flag && disk.is_none();
+        self.witness = Some(Witness::new(now, life, CLUSTER, self.timers, disk, seed).0);
+    }
+
+    fn start_node(&mut self, index: usize) {
+        if self.nodes[index].agent.is_some() {
+            return;
+        }
+        self.lives += 1;
+        let life = self.lives;
+        let nodes: Vec<NodeId> = (1..=self.nodes.len() as u8).map(NodeId).collect();
+        let config = Config {
+            me: Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(life) },
+            cluster: CLUSTER,
+            mac: [2, 0, 0, 0, 0, index as u8],
+            cores: 1,
+            groups: vec![GroupConfig {
+                group: GROUP,
+                home: NodeId(1),
+                peers: nodes[1..].to_vec(),
+                on_peer_loss: self.on_peer_loss,
+                advertisement: Advertise::default(),
+            }],
+            nodes,
+            timers: self.timers,
+            arbiter: self.arbiter,
+        };
+        let now = self.nodes[index].clock.local(self.now);
+        let node = &mut self.nodes[index];
+        node.agent = Some(Agent::new(now, config));
+        node.life = life;
+        node.stuck = false;
+        node.commands.clear();
+        self.touch(index, |agent, now| agent.handle_progress(now, true));
+    }
+
+    fn resume(&mut self, index: usize) {
+        if index >= self.nodes.len() || !self.nodes[index].paused {
+            return;
+        }
+        self.nodes[index].paused = false;
+        for bytes in std::mem::take(&mut self.nodes[index].held) {
+            self.touch(index, |agent, now| agent.handle_message(now, &bytes));
+        }
+        // The cores went on meanwhile: what they had to report is still in the channel.
+        let life = self.nodes[index].life;
+        let mirror = self.nodes[index].commands.iter().rev().find_map(|command| match command {
+            Command::Mirror { epoch, peer, .. } => {
+                Some((epoch.0, (peer.node.0, peer.incarnation.0)))
+            }
+            _ => None,
+        });
+        if let Some((epoch, peer)) = mirror {
+            self.at(1, Event::Filled { node: index, life, epoch, peer });
+        }
+        self.touch(index, |agent, now| agent.handle_timeout(now));
+    }
+
+    /// Cuts a node off from everybody, or joins it again.
+    pub fn isolate(&mut self, index: usize, cut: bool) {
+        for other in (0..=self.nodes.len()).filter(|other| *other != index) {
+            for (from, to) in [(index, other), (other, index)] {
+                self.fault(if cut { Fault::Cut(from, to) } else { Fault::Join(from, to) });
+            }
+        }
+    }
+
+    /// Cuts or joins one link, both ways.
+    pub fn link(&mut self, one: usize, other: usize, cut: bool) {
+        for (from, to) in [(one, other), (other, one)] {
+            self.fault(if cut { Fault::Cut(from, to) } else { Fault::Join(from, to) });
+        }
+    }
+
+    /// Ends every fault.
+    pub fn heal(&mut self) {
+        self.loss = 0;
+        self.cut.clear();
+        let pending = std::mem::take(&mut self.queue);
+        self.queue = pending
+            .into_iter()
+            .filter(|Reverse((_, _, event))| !matches!(event, Event::Fault(_)))
+            .collect();
+        for index in 0..self.nodes.len() {
+            self.fault(Fault::Resume(index));
+            self.fault(Fault::Unstick(index));
+            self.fault(Fault::Start(index));
+        }
+        self.fault(Fault::Start(self.nodes.len()));
+    }
+}
