@@ -294,6 +294,8 @@ mod tests {
         assert!(queue.append(&mut chunks, &[2; CHUNK_BYTES - 1]));
         assert!(!queue.append(&mut chunks, &[3]));
         assert!(queue.append(&mut chunks, &[]));
+        queue.consume(&mut chunks, CHUNK_BYTES);
+        assert_eq!((chunks.used(), queue.front(&chunks).len()), (1, CHUNK_BYTES));
     }
 
     #[test]

@@ -193,7 +193,10 @@ impl Output {
         if !usable {
             *cursor = Cursor { piece: self.head, place: NOWHERE, last: self.start };
         }
+        let mut steps = 0;
         while !rest.is_empty() {
+            steps += 1;
+            assert!(steps <= 2 * self.pieces, "a cursor of another output");
             let piece = &memory.pieces[cursor.piece];
             let skip = at - piece.at;
             if skip >= piece.len {

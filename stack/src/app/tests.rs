@@ -266,6 +266,29 @@ fn cuts_and_trimming_and_moving_change_nothing() {
 }
 
 #[test]
+fn room_that_is_promised_is_enough() {
+    let content = content();
+    let mut random = Random(0x400);
+    let mut promised = 0;
+    for round in 0..4000 {
+        let config = if round % 4 == 0 { AppConfig::Echo } else { HTTP };
+        let input = dialogue(&mut random);
+        let input = &input[..input.len().min(40_000)];
+        let mut flow = Flow::new(&config, &content, false);
+        let (pieces, chunks) = (random.below(20), random.below(44));
+        flow.memory = Memory::new(1, pieces, chunks);
+        if flow.memory.has_room_for(input.len()) {
+            promised += 1;
+            let taken = flow.with(&content, |app, context| app.receive(context, input));
+            assert!(taken.is_ok(), "{} bytes, {pieces} pieces, {chunks} chunks", input.len());
+        }
+        flow.send(&content);
+        flow.end();
+    }
+    assert!(promised > 100);
+}
+
+#[test]
 fn hostile_exports_never_panic_and_leave_nothing_behind() {
     let content = content();
     let mut random = Random(0xbad);
