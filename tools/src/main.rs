@@ -1,1 +1,70 @@
-fn main() { println!("understudy"); }
+//! `understudy`: the appliance and everything an operator does with it, one file per subcommand.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod demo;
+mod run;
+mod status;
+mod witness;
+
+/// A bare-metal load balancer that does not drop connections when a machine dies.
+#[derive(Parser, Debug)]
+#[command(
+    name = "understudy",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a node until it is told to end.
+    Run(run::RunArgs),
+    /// Check configuration files; needs neither the interfaces nor a running node.
+    Check(check::CheckArgs),
+    /// Show how a running node is: who owns what, what is protected, what was dropped.
+    Status(status::StatusArgs),
+    /// Keep the registers that say who owns what, on a third machine.
+    Witness(witness::WitnessArgs),
+    /// Kill a node in the middle of real transfers, in network namespaces on this machine.
+    Demo(demo::DemoArgs),
+    /// Print the version.
+    Version,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(args) => run::main(&args),
+        Command::Check(args) => check::main(&args),
+        Command::Status(args) => status::main(&args),
+        Command::Witness(args) => witness::main(&args),
+        Command::Demo(args) => demo::main(&args),
+        Command::Version => {
+            print(concat!("understudy ", env!("CARGO_PKG_VERSION"), "\n"));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

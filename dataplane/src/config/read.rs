@@ -184,14 +184,17 @@ fn timers(reader: &mut Reader, table: &mut Table<'_>) -> Timers {
     let fields = [
         ("heartbeat", &mut timers.heartbeat),
         ("lease", &mut timers.lease),
-        ("promise", &mut timers.promise),
+        ("guard", &mut timers.guard),
         ("stuck_core", &mut timers.stuck_core),
         ("peer_silent", &mut timers.peer_silent),
         ("lease_alone", &mut timers.lease_alone),
+        ("adaptive_cap", &mut timers.adaptive_cap),
     ];
     for (key, field) in fields {
         *field = service::span(reader, &mut table, key, "1ms", "1m").unwrap_or(*field);
     }
+    let drift = table.integer(reader, "drift_ppm", 0..=100_000);
+    timers.drift_ppm = drift.map_or(timers.drift_ppm, |drift| drift as u32);
     timers.adaptive = table.boolean(reader, "adaptive").unwrap_or(timers.adaptive);
     table.finish(reader);
     check::timers(reader, &path, &timers);

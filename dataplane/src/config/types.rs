@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use cluster::id::NodeId;
+use cluster::lease;
 use serde::{Serialize, Serializer};
 use stack::time::Duration;
 
@@ -131,9 +132,11 @@ pub struct Timers {
     /// `lease`: how long an owner may transmit after it sent a renewal that was granted.
     #[serde(serialize_with = "duration")]
     pub lease: Duration,
-    /// `promise`: how long the lessor waits after a renewal arrived; longer than the lease.
+    /// `guard`: what the lessor waits beyond the lease, beside the drift of the clocks.
     #[serde(serialize_with = "duration")]
-    pub promise: Duration,
+    pub guard: Duration,
+    /// `drift_ppm`: most that two clocks differ in speed, in parts per million.
+    pub drift_ppm: u32,
     /// `stuck_core`: a poll core without progress for this long stops the renewals.
     #[serde(serialize_with = "duration")]
     pub stuck_core: Duration,
@@ -143,8 +146,11 @@ pub struct Timers {
     /// `lease_alone`: lease of an owner without a peer, granted by the arbiter.
     #[serde(serialize_with = "duration")]
     pub lease_alone: Duration,
-    /// `adaptive`: stretch the values to three times the largest gap seen in ten minutes.
+    /// `adaptive`: stretch leases to three times the largest gap seen in ten minutes.
     pub adaptive: bool,
+    /// `adaptive_cap`: most that a lease may stretch to.
+    #[serde(serialize_with = "duration")]
+    pub adaptive_cap: Duration,
 }
 
 /// `[interfaces]`.
@@ -400,22 +406,39 @@ impl Default for ClusterConfig {
 }
 
 impl Timers {
-    /// A named set. (Values: `ARCHITECTURE.md`, the chapter on leases.)
-    pub const fn of(set: TimerSet) -> Timers {
-        let [heartbeat, lease, promise, stuck_core, peer_silent] = match set {
-            TimerSet::Isolated => [2, 20, 25, 50, 100],
-            TimerSet::Bed => [2, 25, 30, 150, 150],
-            TimerSet::Ci => [5, 100, 120, 400, 400],
+    /// A named set.
+    pub fn of(set: TimerSet) -> Timers {
+        let values = match set {
+            TimerSet::Isolated => lease::Timers::isolated(),
+            TimerSet::Bed => lease::Timers::bed(),
+            TimerSet::Ci => lease::Timers::ci(),
         };
         Timers {
             set,
-            heartbeat: Duration::from_millis(heartbeat),
-            lease: Duration::from_millis(lease),
-            promise: Duration::from_millis(promise),
-            stuck_core: Duration::from_millis(stuck_core),
-            peer_silent: Duration::from_millis(peer_silent),
-            lease_alone: Duration::from_secs(2),
-            adaptive: true,
+            heartbeat: values.heartbeat,
+            lease: values.lease,
+            guard: values.guard,
+            drift_ppm: values.drift_ppm,
+            stuck_core: values.stuck,
+            peer_silent: values.peer_silent,
+            lease_alone: values.alone_lease,
+            adaptive: values.adaptive,
+            adaptive_cap: values.adaptive_cap,
+        }
+    }
+
+    /// As the agent takes them.
+    pub fn values(&self) -> lease::Timers {
+        lease::Timers {
+            heartbeat: self.heartbeat,
+            lease: self.lease,
+            guard: self.guard,
+            stuck: self.stuck_core,
+            peer_silent: self.peer_silent,
+            alone_lease: self.lease_alone,
+            drift_ppm: self.drift_ppm,
+            adaptive: self.adaptive,
+            adaptive_cap: self.adaptive_cap,
         }
     }
 }

@@ -1,0 +1,325 @@
+//! `understudy status`: how a running node is, in full words and with units.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use dataplane::control::status::{GroupStatus, Status};
+use dataplane::control::{self, Reply, Request};
+
+use crate::print;
+
+/// Where nodes put their sockets unless told otherwise.
+const SOCKETS: &str = "/run/understudy";
+
+/// Arguments of `understudy status`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "Exit codes: 0 the node answered, 1 it did not, 2 wrong usage.")]
+pub struct StatusArgs {
+    /// The node's control socket. Default: the only one in /run/understudy.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print the node's answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Asks the node and prints what it says.
+pub fn main(args: &StatusArgs) -> ExitCode {
+    match text(args) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn text(args: &StatusArgs) -> Result<String, String> {
+    let socket = args.socket.clone().map_or_else(|| only_socket(Path::new(SOCKETS)), Ok)?;
+    let reply = control::ask(&socket, &Request::Status).map_err(|error| {
+        let socket = socket.display();
+        format!("no node answers at {socket}: {error}; is it running, and may you open the socket?")
+    })?;
+    match reply {
+        Reply::Status { status } if args.json => serde_json::to_string_pretty(&*status)
+            .map(|json| json + "\n")
+            .map_err(|error| error.to_string()),
+        Reply::Status { status } => Ok(render(&status)),
+        Reply::Error { message } => Err(format!("the node answered: {message}")),
+    }
+}
+
+/// The socket in `directory`, if there is exactly one.
+fn only_socket(directory: &Path) -> Result<PathBuf, String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_socket = |path: &PathBuf| path.extension().is_some_and(|end| end == "sock");
+    let mut sockets: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_socket).collect();
+    sockets.sort();
+    match &sockets[..] {
+        [socket] => Ok(socket.clone()),
+        [] => Err(format!("no socket in {}; name one with --socket", directory.display())),
+        [first, ..] => {
+            let (n, first) = (sockets.len(), first.display());
+            Err(format!("{n} sockets in {}; name one: --socket {first}", directory.display()))
+        }
+    }
+}
+
+/// The status as text.
+fn render(status: &Status) -> String {
+    let mut text = String::new();
+    head(&mut text, status);
+    groups(&mut text, status);
+    for group in &status.groups {
+        details(&mut text, group);
+    }
+    machine(&mut text, status);
+    text
+}
+
+fn head(text: &mut String, status: &Status) {
+    let cluster = &status.cluster;
+    let _ = writeln!(
+        text,
+        "node {} of cluster {}, version {}, up {}, incarnation {}",
+        status.node,
+        cluster.name,
+        status.version,
+        span(status.uptime_us),
+        status.incarnation
+    );
+    let answered = match cluster.arbiter_answer_age_us {
+        Some(age) => format!(", last answer {} ago", span(age)),
+        None if cluster.arbiter == "none" => String::new(),
+        None => ", no answer yet".into(),
+    };
+    let _ = writeln!(text, "arbiter {}{answered}", cluster.arbiter);
+    if cluster.split_brain_possible {
+        let _ = writeln!(text, "SPLIT-BRAIN POSSIBLE: nodes that lose each other both serve");
+    }
+    for node in &cluster.nodes {
+        let heard = match node.heartbeat_age_us {
+            Some(age) => format!("last heartbeat {} ago", span(age)),
+            None => "never heard".into(),
+        };
+        let _ = writeln!(text, "node {} at {}: {heard}", node.node, node.address);
+    }
+}
+
+fn groups(text: &mut String, status: &Status) {
+    let mut rows = Vec::new();
+    for group in &status.groups {
+        let node = |id: Option<u8>| id.map_or("none".into(), |id| format!("node {id}"));
+        let mut name = group.service.clone();
+        if group.generation > 0 {
+            let _ = write!(name, " (generation {})", group.generation);
+        }
+        rows.push([
+            name,
+            group.role.to_string(),
+            node(group.owner),
+            node(group.peer),
+            group.protection.to_string(),
+            format!("{} ({} copied)", group.flows, group.flows_copied),
+            span(group.lag.age_us),
+            span(group.lease_remaining_us),
+            group.epoch.to_string(),
+        ]);
+    }
+    let head =
+        ["service", "role", "owner", "peer", "protection", "connections", "lag", "lease", "epoch"];
+    table(text, head, rows);
+}
+
+fn details(text: &mut String, group: &GroupStatus) {
+    let lag = group.lag;
+    if lag.ops > 0 {
+        let name = &group.service;
+        let _ = writeln!(text, "\n{name}: peer is {} records, {} bytes behind", lag.ops, lag.bytes);
+    }
+    if let Some(takeover) = group.last_takeover {
+        let _ = writeln!(
+            text,
+            "\n{}: took over {} connections {} ago (epoch {}) in {}: detect {}, grant {}, \
+             apply {}, announce {}, first byte {}",
+            group.service,
+            takeover.flows,
+            span(takeover.age_us),
+            takeover.epoch,
+            span(takeover.total_us()),
+            span(takeover.detect_us),
+            span(takeover.grant_us),
+            span(takeover.apply_us),
+            span(takeover.announce_us),
+            span(takeover.first_byte_us),
+        );
+    }
+    if !group.counters.is_empty() {
+        let _ = writeln!(text, "\n{}: {}", group.service, counters(&group.counters));
+    }
+    for decision in group.decisions.iter().rev().take(3).rev() {
+        let _ = writeln!(text, "  {decision}");
+    }
+}
+
+fn machine(text: &mut String, status: &Status) {
+    let core = |core: &dataplane::control::status::CoreStatus| {
+        [
+            format!("core {}", core.core),
+            core.flows.to_string(),
+            core.segments_in.to_string(),
+            core.segments_out.to_string(),
+            format!("{} ago", span(core.progress_age_us)),
+            counters(&core.drops),
+        ]
+    };
+    let head = ["core", "connections", "segments in", "segments out", "last round", "drops"];
+    table(text, head, status.cores.iter().map(core).collect());
+    let port = |port: &dataplane::control::status::PortStatus| {
+        let name = format!("{} queue {}", port.interface, port.queue);
+        [name, port.mode.clone(), counters(&port.counters)]
+    };
+    table(text, ["port", "mode", "counters"], status.ports.iter().map(port).collect());
+    let timer = |timer: &dataplane::control::status::TimerStatus| {
+        [timer.name.clone(), span(timer.configured_us), span(timer.effective_us)]
+    };
+    let head = ["timer", "configured", "in use"];
+    table(text, head, status.timers.iter().map(timer).collect());
+    let _ = writeln!(text, "\nlargest gap of this node: {}", span(status.largest_gap_us));
+}
+
+/// Counters that are not zero: "no_room 3, checksum 1", or "none".
+fn counters(counters: &std::collections::BTreeMap<String, u64>) -> String {
+    let counted = counters.iter().filter(|(_, value)| **value > 0);
+    let words: Vec<String> = counted.map(|(name, value)| format!("{name} {value}")).collect();
+    if words.is_empty() { "none".into() } else { words.join(", ") }
+}
+
+/// A time with a unit that suits it.
+fn span(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        1_000_000..60_000_000 => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+        60_000_000..3_600_000_000 => {
+            format!("{} min {} s", us / 60_000_000, us / 1_000_000 % 60)
+        }
+        _ => format!("{} h {} min", us / 3_600_000_000, us / 60_000_000 % 60),
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces apart, a blank line before; nothing if empty.
+fn table<const N: usize>(text: &mut String, head: [&str; N], rows: Vec<[String; N]>) {
+    if rows.is_empty() {
+        return;
+    }
+    let mut lines = vec![head.map(String::from)];
+    lines.extend(rows);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    text.push('\n');
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataplane::control::status::*;
+
+    fn example() -> Status {
+        let takeover = Takeover {
+            epoch: 5,
+            flows: 104,
+            age_us: 3_000_000,
+            detect_us: 30_100,
+            grant_us: 900,
+            apply_us: 2_300,
+            announce_us: 40,
+            first_byte_us: 120,
+        };
+        let group = GroupStatus {
+            service: "web".into(),
+            role: Role::Owner,
+            epoch: 7,
+            owner: Some(2),
+            peer: Some(1),
+            protection: Protection::Filling { copied: 60, total: 104 },
+            lease_remaining_us: 21_400,
+            flows: 104,
+            flows_copied: 60,
+            lag: Lag { ops: 12, bytes: 2048, age_us: 310 },
+            last_takeover: Some(takeover),
+            ..GroupStatus::default()
+        };
+        let nodes = vec![
+            NodeStatus { node: 1, address: "10.99.0.1".into(), ..NodeStatus::default() },
+            NodeStatus { node: 3, heartbeat_age_us: Some(1_500), ..NodeStatus::default() },
+        ];
+        let cluster = ClusterStatus {
+            name: "demo".into(),
+            arbiter: "witness".into(),
+            arbiter_answer_age_us: Some(1_200_000),
+            nodes,
+            ..ClusterStatus::default()
+        };
+        let drops = [("no_flow".to_string(), 3), ("checksum".to_string(), 0)].into();
+        let core = CoreStatus { core: 1, segments_in: 5, drops, ..CoreStatus::default() };
+        Status {
+            node: 2,
+            version: "0.1.0".into(),
+            incarnation: "00000000000000aa".into(),
+            uptime_us: 3_700_000_000,
+            cluster,
+            groups: vec![group],
+            cores: vec![core],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_status_is_shown_in_full_words_with_units() {
+        let expected = "\
+node 2 of cluster demo, version 0.1.0, up 1 h 1 min, incarnation 00000000000000aa
+arbiter witness, last answer 1.2 s ago
+node 1 at 10.99.0.1: never heard
+node 3 at : last heartbeat 1.5 ms ago
+
+service  role   owner   peer    protection         connections      lag     lease    epoch
+web      owner  node 2  node 1  filling 60 of 104  104 (60 copied)  310 us  21.4 ms  7
+
+web: peer is 12 records, 2048 bytes behind
+
+web: took over 104 connections 3.0 s ago (epoch 5) in 33.4 ms: detect 30.1 ms, grant 900 us, \
+apply 2.3 ms, announce 40 us, first byte 120 us
+
+core    connections  segments in  segments out  last round  drops
+core 1  0            5            0             0 us ago    no_flow 3
+
+largest gap of this node: 0 us
+";
+        assert_eq!(render(&example()), expected);
+    }
+
+    #[test]
+    fn split_brain_is_never_silent() {
+        let mut status = example();
+        status.cluster.split_brain_possible = true;
+        assert!(render(&status).contains("SPLIT-BRAIN POSSIBLE"));
+    }
+
+    #[test]
+    fn a_node_that_does_not_run_is_an_error_with_advice() {
+        let socket = Some(PathBuf::from("/nonexistent/1.sock"));
+        let error = text(&StatusArgs { socket, json: false }).expect_err("nobody answers");
+        assert!(error.contains("/nonexistent/1.sock") && error.contains("is it running"));
+        assert!(only_socket(Path::new("/nonexistent")).is_err());
+    }
+}
