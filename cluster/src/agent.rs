@@ -1,10 +1,11 @@
 //! The ownership machine of one node, over all its groups.
 //!
-//! Every heartbeat period the agent tells every other node what it knows and asks its lessors to renew.
-//! What it decides depends only on its newest copy of the register, on promises and on silence; each
-//! decision is one [`Change`] asked of the arbiter, and what comes of it arrives as a newer register,
-//! whoever brings it. So there is one place that changes roles (`adopt`), one that judges (`decide`),
-//! and lost, doubled, late and reordered messages only delay.
+//! Every heartbeat period the agent tells every other node what it knows and asks its lessors to
+//! renew. What it decides depends only on its newest copy of the register, on promises and on
+//! silence; each decision is one [`crate::register::Change`] asked of the arbiter, and what comes
+//! of it arrives as a newer register, whoever brings it. So there is one place that changes roles
+//! (`adopt`), one that judges (`decide`), and lost, doubled, late and reordered messages only
+//! delay.
 //!
 //! ```text
 //! never written -> Create -> owner alone -> AddPeer -> (cores fill) -> InSync -> protected
@@ -13,12 +14,12 @@
 //!   both dead:     longest promise over    -> Fresh    -> serve from an empty state
 //! ```
 //!
-//! Order of use: any `handle_*`, then [`Agent::poll_command`] and [`Agent::poll_message`] until empty,
-//! publish [`Agent::lease`] of every group, wait until [`Agent::poll_timeout`]. The lease must be
-//! published after *every* `handle_*`: it can end at once.
+//! Order of use: any `handle_*`, then [`Agent::poll_command`] and [`Agent::poll_message`] until
+//! empty, publish [`Agent::lease`] of every group, wait until [`Agent::poll_timeout`]. The lease
+//! must be published after *every* `handle_*`: it can end at once.
 //!
-//! Spec: PROTOCOL.md. Not here: handover (`Swap` is in the register only), surrender (decoded, not yet
-//! believed). Bounds: [`MESSAGES_MAX`], [`REASONS_MAX`]; commands are at most two per change.
+//! Spec: PROTOCOL.md. Not here: handover (`Swap` is in the register only), surrender (decoded, not
+//! yet believed). Bounds: [`MESSAGES_MAX`], [`REASONS_MAX`]; commands are at most two per change.
 
 mod adopt;
 mod ask;
@@ -163,8 +164,8 @@ pub struct Agent {
 impl Agent {
     /// An agent that has just started and knows nothing.
     ///
-    /// Panics if the configuration names no node, this node not, or itself with incarnation zero: the
-    /// configuration was checked before.
+    /// Panics if the configuration names no node, this node not, or itself with incarnation zero:
+    /// the configuration was checked before.
     pub fn new(now: Instant, config: Config) -> Agent {
         assert!(config.nodes.contains(&config.me.node), "this node is not in the cluster");
         assert!(config.me.incarnation.0 != 0 && config.cores > 0, "no incarnation or no core");
@@ -253,8 +254,8 @@ impl Agent {
         self.decide_all(now);
     }
 
-    /// Whether every core of this node makes progress; a node whose cores do not asks for nothing and
-    /// grants nothing.
+    /// Whether every core of this node makes progress; a node whose cores do not asks for nothing
+    /// and grants nothing.
     pub fn handle_progress(&mut self, now: Instant, core_ok: bool) {
         self.observe(now);
         if core_ok && !self.core_ok {

@@ -2,8 +2,8 @@
 //!
 //! The detector never decides anything: silence is a fact, taking over is a matter of promises and
 //! registers. It keeps, per node, the life that was heard last and the lives before it (a late
-//! datagram of a former life must not bring it back), and a bounded history of this node's own gaps:
-//! a node that was itself late does not accuse, it first waits one more round of heartbeats.
+//! datagram of a former life must not bring it back), and a bounded history of this node's own
+//! gaps: a node that was itself late does not accuse, it first waits one more round of heartbeats.
 //!
 //! Bounds: [`PAST_LIVES`] former lives per node, [`GAP_SECONDS`] per-second maxima.
 
@@ -67,8 +67,8 @@ impl Detector {
         self.nodes.iter().find(|heard| heard.node == node)
     }
 
-    /// A datagram of `from` arrived. Returns false if it comes from a former life, or from a node that
-    /// is not watched: it must be dropped.
+    /// A datagram of `from` arrived. Returns false if it comes from a former life, or from a node
+    /// that is not watched: it must be dropped.
     pub fn handle_heard(&mut self, now: Instant, from: Member) -> bool {
         let Some(heard) = self.nodes.iter_mut().find(|heard| heard.node == from.node) else {
             return false;

@@ -1,10 +1,11 @@
 //! Leases and promises: until when a node may speak, and until when another has sworn not to.
 //!
 //! The owner's lease runs from the moment at which it *sent* its request, on its own clock; the
-//! lessor's promise runs from the moment at which it *received* that request, on its own clock, and is
-//! longer: `promise = lease x (1 + 2 x drift) + guard`. So when a promise has run out the lease that it
-//! answered has run out too, whatever the network did between. The length of the lease travels in the
-//! request, so a node that stretches its leases (see [`Timers::adaptive`]) stretches the promises too.
+//! lessor's promise runs from the moment at which it *received* that request, on its own clock, and
+//! is longer: `promise = lease x (1 + 2 x drift) + guard`. So when a promise has run out the lease
+//! that it answered has run out too, whatever the network did between. The length of the lease
+//! travels in the request, so a node that stretches its leases (see [`Timers::adaptive`]) stretches
+//! the promises too.
 //!
 //! Units: nanoseconds of each node's own clock; drift in parts per million between two clocks.
 
@@ -81,8 +82,8 @@ impl Timers {
         self.promise(self.longest_lease())
     }
 
-    /// After this long without a word from a peer that had the right to take over, the arbiter takes
-    /// it for dead (only if the owner is known dead).
+    /// After this long without a word from a peer that had the right to take over, the arbiter
+    /// takes it for dead (only if the owner is known dead).
     pub fn forsaken(&self) -> Duration {
         Duration(3 * self.longest_promise().0)
     }
@@ -94,7 +95,8 @@ impl Timers {
         }
         let floor = Duration(gap.0.saturating_mul(3)).min(self.adaptive_cap);
         let lease = self.lease.max(floor);
-        // The owner waits longer than the peer's promise lasts, so that the peer has the first word.
+        // The owner waits longer than the peer's promise lasts, so that the peer has the first
+        // word.
         let silent = Duration(self.promise(lease).0 + 2 * self.heartbeat.0);
         Timers { lease, peer_silent: self.peer_silent.max(floor).max(silent), ..*self }
     }

@@ -5,7 +5,8 @@
 //! sealing a whole datagram has one place: the end of `encode` and the start of `decode`. Every
 //! message may be lost, doubled, delayed or reordered; PROTOCOL.md says why each is safe then.
 //!
-//! Bounds: [`DATAGRAM_MAX`] octets, [`ENTRIES_MAX`] groups in one heartbeat; a longer list is refused.
+//! Bounds: [`DATAGRAM_MAX`] octets, [`ENTRIES_MAX`] groups in one heartbeat; a longer list is
+//! refused.
 //! Units: times are nanoseconds of the sender's clock and mean something to that clock only.
 
 pub mod advertise;
@@ -67,7 +68,10 @@ pub enum Message {
         epoch: Epoch,
     },
     /// Agent to witness: this is my present life.
-    Hello,
+    Hello {
+        /// The ticket that the witness gave to this life; zero to ask for one.
+        ticket: u64,
+    },
     /// Agent to witness: what does the register say?
     Read {
         /// The group.
@@ -186,7 +190,7 @@ pub struct ChangeRequest {
 pub struct Answer {
     /// The group; meaningless in the answer to a hello.
     pub group: GroupId,
-    /// The request that is answered; zero if it had none.
+    /// The request that is answered; zero if it had none. With [`Verdict::Ticket`], the ticket.
     pub request: u64,
     /// What became of it.
     pub verdict: Verdict,
@@ -203,6 +207,8 @@ pub struct Answer {
 pub enum Verdict {
     /// Read, or registered.
     Noted,
+    /// Not registered yet: say hello again with this ticket.
+    Ticket,
     /// The change is durable, or the lease renewed.
     Done,
     /// Not done, and this request never will be (except [`Refusal::NotRegistered`]).

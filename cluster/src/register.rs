@@ -2,12 +2,13 @@
 //!
 //! A register changes by compare-and-swap only, and only along the rows of [`Register::apply`]: one
 //! total function from (register, change, asker, evidence) to the next register or a refusal. Its
-//! whole matrix is stored beside this file and compared by a test. Who keeps the register (a witness,
-//! or the configured survivor) decides whether the *moment* is right; this file decides whether the
-//! *step* is one.
+//! whole matrix is stored beside this file and compared by a test. Who keeps the register (a
+//! witness, or the configured survivor) decides whether the *moment* is right; this file decides
+//! whether the *step* is one.
 //!
 //! ```text
-//! never written -> alone -> filling -> in sync -> (take over) alone | (alone) alone | (swap) in sync
+//! never written -> alone -> filling -> in sync
+//! in sync -> TakeOver, Alone -> alone; Swap -> in sync; filling -> Alone -> alone
 //! ```
 //!
 //! Bounds: none, a register is a plain value of 48 bytes.

@@ -2,16 +2,16 @@
 //!
 //! A pure state machine: [`Witness::handle_request`] takes a datagram and returns an [`Effect`]. A
 //! change that must survive a crash comes out as [`Effect::Persist`], whose reply is sealed inside
-//! until the shell has written the snapshot ([`Witness::release`] takes the writing as a closure and
-//! gives the reply only for its `Ok`). As long as a snapshot is owed, every other effect owes it too, so
-//! nothing that is not durable is ever shown.
+//! until the shell has written the snapshot ([`Witness::release`] takes the writing as a closure
+//! and gives the reply only for its `Ok`). As long as a snapshot is owed, every other effect owes
+//! it too, so nothing that is not durable is ever shown.
 //!
-//! Three things make repeated, late and lost datagrams harmless: a request counts up per life of its
-//! sender, is carried out once and answered alike ever after; a request names the life of the witness
-//! that it is meant for, so a restart closes all that were under way; and every answer carries the
-//! register as it stands. A promise is not durable: after a restart the witness counts the longest one
-//! for every group, and lets nobody replace an owner before it has run out. It does renew the lease of
-//! the owner that the store names: that is no new voice.
+//! Three things make repeated, late and lost datagrams harmless: a request counts up per life of
+//! its sender, is carried out once and answered alike ever after; a request names the life of the
+//! witness that it is meant for, so a restart closes all that were under way; and every answer
+//! carries the register as it stands. A promise is not durable: after a restart the witness counts
+//! the longest one for every group, and lets nobody replace an owner before it has run out. It does
+//! renew the lease of the owner that the store names: that is no new voice.
 //!
 //! A store that is empty or unreadable, or older than what a node has seen, answers `Unknown` until
 //! the operator seeds it: then it collects what the nodes know for one longest promise, takes the
@@ -20,14 +20,13 @@
 //! Bounds: [`GROUPS_MAX`], 64 nodes, [`PAST_LIVES`] former lives of each.
 //! Units: nanoseconds of the witness's own clock.
 
+mod request;
 mod store;
 
-use crate::id::{Epoch, GroupId, Incarnation, Member, NodeId};
+use crate::id::{GroupId, Incarnation, Member, NodeId};
 use crate::lease::Timers;
-use crate::message::{
-    Answer, ChangeRequest, Drop, Header, Message, Verdict, WITNESS, decode, encode,
-};
-use crate::register::{Change, Evidence, Refusal, Register};
+use crate::message::{Answer, Drop, Header, Message, Verdict, WITNESS, decode, encode};
+use crate::register::{Refusal, Register};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use stack::time::{Duration, Instant};
@@ -51,6 +50,9 @@ pub struct Witness {
     groups: BTreeMap<GroupId, Group>,
     nodes: BTreeMap<NodeId, Node>,
     declared: VecDeque<Member>,
+    /// The ticket with which the next life of each node registers. Volatile: a hello with a ticket
+    /// names the life of the witness that gave it.
+    tickets: BTreeMap<NodeId, u64>,
     started: Instant,
     dirty: bool,
 }
@@ -139,6 +141,7 @@ impl Witness {
             groups: BTreeMap::new(),
             nodes: BTreeMap::new(),
             declared: VecDeque::new(),
+            tickets: BTreeMap::new(),
             started: now,
             dirty: false,
         };
@@ -199,7 +202,9 @@ impl Witness {
             node.heard = now;
         }
         let answer = match message {
-            Message::Hello => self.handle_hello(now, header.from),
+            Message::Hello { ticket } => {
+                self.handle_hello(now, header.from, if same_life { ticket } else { 0 })
+            }
             Message::Read { group, copy } => self.handle_read(now, group, copy),
             Message::Change(request) if !same_life => {
                 self.answer(request.group, request.request, refused(Refusal::OtherLife))
@@ -248,177 +253,6 @@ impl Witness {
         }
     }
 
-    fn handle_hello(&mut self, now: Instant, from: Member) -> Answer {
-        let verdict = match self.nodes.get_mut(&from.node) {
-            Some(node) if node.life == from.incarnation => Verdict::Noted,
-            Some(node) if node.past.contains(&from.incarnation) => refused(Refusal::Superseded),
-            Some(node) => {
-                if node.past.len() == PAST_LIVES {
-                    node.past.pop_front();
-                }
-                node.past.push_back(node.life);
-                node.life = from.incarnation;
-                node.registered = now;
-                node.heard = now;
-                self.dirty = true;
-                Verdict::Noted
-            }
-            None => {
-                let past = VecDeque::new();
-                let node = Node { life: from.incarnation, past, registered: now, heard: now };
-                self.nodes.insert(from.node, node);
-                self.dirty = true;
-                Verdict::Noted
-            }
-        };
-        Answer { verdict, ..NOTHING_KNOWN }
-    }
-
-    fn handle_read(&mut self, now: Instant, group: GroupId, copy: Register) -> Answer {
-        let promise = now + self.timers.longest_promise();
-        let known = self.groups.contains_key(&group);
-        if !known && copy.is_written() && self.groups.len() < GROUPS_MAX {
-            // Remembered as never written, so that what follows finds it older than the copy.
-            self.groups.insert(group, Group::new(Register::NEVER, promise));
-        }
-        if let Some(entry) = self.groups.get_mut(&group)
-            && copy.epoch > entry.register.epoch
-        {
-            if matches!(self.knowledge, Knowledge::Collecting(_)) {
-                *entry = Group::new(copy, promise);
-                self.dirty = true;
-            } else {
-                entry.suspect = true;
-            }
-        }
-        self.answer(group, 0, Verdict::Noted)
-    }
-
-    fn handle_renew(
-        &mut self,
-        now: Instant,
-        from: Member,
-        group: GroupId,
-        epoch: Epoch,
-        lease: (Instant, Duration),
-    ) -> Answer {
-        if let Some(refusal) = self.registration(from) {
-            return self.answer(group, 0, refused(refusal));
-        }
-        let longest = self.timers.longest_lease();
-        let Some(entry) = self.groups.get_mut(&group) else {
-            return self.answer(group, 0, refused(Refusal::NeverWritten));
-        };
-        entry.suspect |= epoch > entry.register.epoch;
-        let verdict = if entry.register.owner != from {
-            refused(Refusal::NotOwner)
-        } else if epoch != entry.register.epoch {
-            refused(Refusal::Stale)
-        } else if entry.register.in_sync {
-            refused(Refusal::AlreadyInSync)
-        } else if lease.1 > longest {
-            refused(Refusal::Limit)
-        } else {
-            Verdict::Done
-        };
-        self.answer_leased(now, from, group, 0, verdict, lease)
-    }
-
-    /// The owner uses no lease of ours any more: the promise has nobody left to protect.
-    fn handle_release(
-        &mut self,
-        now: Instant,
-        from: Member,
-        group: GroupId,
-        epoch: Epoch,
-    ) -> Answer {
-        if let Some(entry) = self.groups.get_mut(&group)
-            && entry.register.owner == from
-            && entry.register.epoch == epoch
-            && entry.register.in_sync
-        {
-            entry.promise = entry.promise.min(now);
-            return self.answer(group, 0, Verdict::Done);
-        }
-        self.answer(group, 0, refused(Refusal::Stale))
-    }
-
-    fn handle_change(&mut self, now: Instant, from: Member, request: ChangeRequest) -> Answer {
-        let (group, number) = (request.group, request.request);
-        if let Some(refusal) = self.registration(from) {
-            return self.answer(group, number, refused(refusal));
-        }
-        if self.knowledge != Knowledge::Known {
-            return self.answer(group, number, Verdict::Unknown);
-        }
-        if !self.groups.contains_key(&group) {
-            if self.groups.len() == GROUPS_MAX {
-                return self.answer(group, number, refused(Refusal::Limit));
-            }
-            self.groups.insert(group, Group::new(Register::NEVER, now));
-        }
-        let evidence = self.evidence(now, group);
-        let Some(entry) = self.groups.get_mut(&group) else {
-            return self.answer(group, number, Verdict::Unknown);
-        };
-        entry.suspect |= request.expected > entry.register.epoch;
-        if entry.suspect {
-            return self.answer(group, number, Verdict::Unknown);
-        }
-        let mut wait = Duration::ZERO;
-        let verdict = match entry.verdicts.get(&from.node) {
-            Some(closed) if closed.life == from.incarnation && number == closed.request => {
-                closed.verdict
-            }
-            Some(closed) if closed.life == from.incarnation && number < closed.request => {
-                refused(Refusal::Old)
-            }
-            _ => {
-                let (verdict, until) = entry.carry_out(now, from, &request, evidence);
-                wait = until;
-                self.dirty |= verdict == Verdict::Done;
-                verdict
-            }
-        };
-        let lease = (request.sent, request.lease);
-        let answer = self.answer_leased(now, from, group, number, verdict, lease);
-        Answer { wait, ..answer }
-    }
-
-    /// What is known about the death of those whom the register names.
-    fn evidence(&self, now: Instant, group: GroupId) -> Evidence {
-        let Some(entry) = self.groups.get(&group) else { return Evidence::default() };
-        let register = entry.register;
-        let longest = self.timers.longest_promise();
-        let promise_over = now >= entry.promise && now >= self.started + longest;
-        let owner_gone = self.is_dead(register.owner);
-        let Some(peer) = register.in_sync_peer() else {
-            return Evidence { owner_dead: owner_gone || promise_over, peer_dead: true };
-        };
-        let peer_gone = self.is_dead(peer);
-        // A dead lessor renews nothing: once its last promise must have run out, its owner is mute.
-        let mute = peer_gone
-            && promise_over
-            && self.nodes.get(&peer.node).is_some_and(|node| now >= node.registered + longest);
-        // A living peer of a dead owner would have taken over long ago.
-        let heard = self.nodes.get(&peer.node).map_or(self.started, |node| node.heard);
-        let forsaken = owner_gone && now >= heard.max(self.started) + self.timers.forsaken();
-        Evidence { owner_dead: owner_gone || mute, peer_dead: peer_gone || forsaken }
-    }
-
-    fn is_dead(&self, member: Member) -> bool {
-        self.declared.contains(&member)
-            || self.nodes.get(&member.node).is_some_and(|node| node.life != member.incarnation)
-    }
-
-    fn registration(&self, from: Member) -> Option<Refusal> {
-        match self.nodes.get(&from.node) {
-            Some(node) if node.life == from.incarnation => None,
-            Some(node) if node.past.contains(&from.incarnation) => Some(Refusal::Superseded),
-            _ => Some(Refusal::NotRegistered),
-        }
-    }
-
     /// Like [`Witness::answer`], and promises if the asker is now owner alone.
     fn answer_leased(
         &mut self,
@@ -461,47 +295,6 @@ impl Witness {
             leased: None,
             wait: Duration::ZERO,
         }
-    }
-}
-
-impl Group {
-    fn new(register: Register, promise: Instant) -> Group {
-        Group { register, promise, suspect: false, verdicts: BTreeMap::new() }
-    }
-
-    /// Carries a request out, once, and closes it: whatever comes of it, it is never tried again.
-    fn carry_out(
-        &mut self,
-        now: Instant,
-        from: Member,
-        request: &ChangeRequest,
-        evidence: Evidence,
-    ) -> (Verdict, Duration) {
-        let mut wait = Duration::ZERO;
-        let replaces = matches!(request.change, Change::TakeOver | Change::Fresh);
-        let result = if request.expected != self.register.epoch {
-            Err(Refusal::Stale)
-        } else {
-            self.register.apply(request.change, from, evidence)
-        };
-        let verdict = match result {
-            Err(refusal) => refused(refusal),
-            // What was promised to the owner before its peer was in sync is not yet released.
-            Ok(_) if replaces && now < self.promise && !evidence.owner_dead => {
-                wait = self.promise.since(now);
-                refused(Refusal::NotYet)
-            }
-            Ok(next) => {
-                if next.owner != self.register.owner {
-                    self.promise = now;
-                }
-                self.register = next;
-                Verdict::Done
-            }
-        };
-        let closed = Closed { life: from.incarnation, request: request.request, verdict };
-        self.verdicts.insert(from.node, closed);
-        (verdict, wait)
     }
 }
 

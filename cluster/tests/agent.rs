@@ -1,10 +1,12 @@
 //! The ownership machine in a small world: named stories, then many random ones.
 //!
 //! In every one at most one node holds a lease at any moment (checked at every event), and when the
-//! faults have stopped the group is served and protected again within a bound. A failing seed prints
-//! itself; `UNDERSTUDY_SEED=n cargo test -p cluster --test agent random` runs that one alone,
-//! `UNDERSTUDY_SEEDS=n` runs more of them.
+//! faults have stopped the group is served and protected again within a bound. A failing seed
+//! prints itself; `UNDERSTUDY_SEED=n cargo test -p cluster --test agent random` runs that one
+//! alone, `UNDERSTUDY_SEEDS=n` runs more of them.
 
+#[path = "agent/fault.rs"]
+mod fault;
 #[path = "agent/world.rs"]
 mod world;
 

@@ -82,9 +82,9 @@ impl Agent {
         self.tell_owner_its_peer(at);
     }
 
-    /// The same owner under a new epoch. Its lease lasts if its lessor does; from the arbiter to the
-    /// peer it lasts until the peer's first grant; from the peer to the arbiter it was given up when
-    /// the change was asked for.
+    /// The same owner under a new epoch. Its lease lasts if its lessor does; from the arbiter to
+    /// the peer it lasts until the peer's first grant; from the peer to the arbiter it was given up
+    /// when the change was asked for.
     fn stay_owner(&mut self, now: Instant, at: usize, former_lessor: Lessor) {
         let lessor = self.lessor(at);
         let lease = self.timers().lease;

@@ -1,8 +1,8 @@
 //! Asking the arbiter: requests that are repeated until their outcome is known.
 //!
-//! A request is given up for one reason only: its outcome is known, because the arbiter has answered it
-//! or because a register with a higher epoch was seen (compare-and-swap cannot succeed any more, or has).
-//! Until then it is repeated under the same number, with growing pauses.
+//! A request is given up for one reason only: its outcome is known, because the arbiter has
+//! answered it or because a register with a higher epoch was seen (compare-and-swap cannot succeed
+//! any more, or has). Until then it is repeated under the same number, with growing pauses.
 
 use super::{Agent, Arbiter, Reason, Survivor};
 use crate::id::Epoch;
@@ -180,7 +180,7 @@ impl Agent {
     pub(super) fn say_hello(&mut self, now: Instant) {
         let needed = self.config.arbiter == Arbiter::Witness && !self.registered;
         if needed && !self.superseded && self.hello.is_due(now) {
-            self.send_witness(&Message::Hello);
+            self.send_witness(&Message::Hello { ticket: 0 });
         }
     }
 }

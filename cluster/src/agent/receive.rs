@@ -99,8 +99,8 @@ impl Agent {
             && lease <= self.config.timers.longest_lease()
     }
 
-    /// Two owners of one epoch are possible only where the configuration lets both survive: when they
-    /// hear each other again, the lower node id stays.
+    /// Two owners of one epoch are possible only where the configuration lets both survive: when
+    /// they hear each other again, the lower node id stays.
     fn yield_to(&mut self, now: Instant, at: usize, theirs: Register) {
         let ours = self.groups[at].register;
         let split = self.config.arbiter == Arbiter::None { survivor: Survivor::Both };
@@ -153,6 +153,7 @@ impl Agent {
             Verdict::Refused(Refusal::Superseded) => self.end_life(now),
             Verdict::Refused(Refusal::NotRegistered) => self.registered = false,
             Verdict::Noted if answer.register.is_none() => self.registered = true,
+            Verdict::Ticket => self.send_witness(&Message::Hello { ticket: answer.request }),
             _ => {}
         }
         if let Some(at) = self.find(answer.group)

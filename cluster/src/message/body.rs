@@ -84,7 +84,12 @@ impl Message {
                 w.u8(ANSWER);
                 answer.write(w);
             }
-            _ => w.u8(HELLO),
+            Message::Hello { ticket } => {
+                w.u8(HELLO);
+                w.u64(*ticket);
+            }
+            // The others were written by the caller.
+            _ => {}
         }
     }
 
@@ -102,7 +107,7 @@ impl Message {
             SURRENDER => {
                 Message::Surrender { member: r.member()?, group: r.group()?, epoch: r.epoch()? }
             }
-            HELLO => Message::Hello,
+            HELLO => Message::Hello { ticket: r.u64()? },
             READ => Message::Read { group: r.group()?, copy: read_register(r)? },
             CHANGE => Message::Change(ChangeRequest::read(r)?),
             RENEW => Message::Renew {
@@ -204,6 +209,7 @@ impl Answer {
             Verdict::Noted => w.u16(0),
             Verdict::Done => w.u16(1),
             Verdict::Unknown => w.u16(2),
+            Verdict::Ticket => w.u16(3),
             Verdict::Refused(refusal) => w.u16(0x100 | refusal as u16),
         }
         w.u8(u8::from(self.register.is_some()));
@@ -224,6 +230,7 @@ impl Answer {
             0 => Verdict::Noted,
             1 => Verdict::Done,
             2 => Verdict::Unknown,
+            3 => Verdict::Ticket,
             code if code >> 8 == 1 => {
                 Verdict::Refused(Refusal::from_code(code as u8).ok_or(Drop::BadField)?)
             }

@@ -37,7 +37,7 @@ fn advertise() -> Advertise {
 fn samples() -> Vec<Message> {
     let group = GroupId::new(3, 1);
     let mut samples = vec![
-        Message::Hello,
+        Message::Hello { ticket: 3 },
         Message::Advertise(advertise()),
         Message::Solicit { group },
         Message::Surrender { member: member(2), group, epoch: Epoch(4) },
@@ -62,7 +62,9 @@ fn samples() -> Vec<Message> {
             }));
         }
         let verdicts = Refusal::ALL.into_iter().map(Verdict::Refused);
-        for verdict in verdicts.chain([Verdict::Noted, Verdict::Done, Verdict::Unknown]) {
+        for verdict in
+            verdicts.chain([Verdict::Noted, Verdict::Ticket, Verdict::Done, Verdict::Unknown])
+        {
             let leased = Some((Instant(1), Duration(2)));
             let answer = Answer {
                 group,

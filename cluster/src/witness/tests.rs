@@ -1,7 +1,10 @@
 //! The witness alone: requests in, effects out, restarts between them.
 
 use super::*;
+use crate::id::Epoch;
+use crate::message::ChangeRequest;
 use crate::message::any_life;
+use crate::register::Change;
 use alloc::vec;
 
 const CLUSTER: u64 = 77;
@@ -31,7 +34,7 @@ impl Bench {
         let mut bench =
             Bench { witness: start(ms(0), 1, None, true), disk: None, life: 1, request: 0 };
         for member in [A, B] {
-            bench.ask(ms(2_100), member, Message::Hello);
+            assert_eq!(bench.hello(ms(2_100), member), Verdict::Noted);
         }
         bench
     }
@@ -62,6 +65,15 @@ impl Bench {
             }
             other => panic!("not an answer: {other:?}"),
         }
+    }
+
+    /// Asks for a ticket and registers with it.
+    fn hello(&mut self, now: Instant, from: Member) -> Verdict {
+        let first = self.ask(now, from, Message::Hello { ticket: 0 });
+        if first.verdict != Verdict::Ticket {
+            return first.verdict;
+        }
+        self.ask(now, from, Message::Hello { ticket: first.request }).verdict
     }
 
     fn change(&mut self, now: Instant, from: Member, expected: u64, change: Change) -> Answer {
@@ -99,7 +111,9 @@ fn request_of(now: Instant, expected: u64, request: u64, change: Change) -> Mess
 fn an_empty_store_answers_unknown_until_seeded_and_writes_nothing() {
     let mut witness = start(ms(0), 1, None, false);
     let header = Header { cluster: CLUSTER, from: A, to: any_life(WITNESS) };
-    for message in [Message::Hello, Message::Read { group: GROUP, copy: Register::NEVER }] {
+    for message in
+        [Message::Hello { ticket: 0 }, Message::Read { group: GROUP, copy: Register::NEVER }]
+    {
         match witness.handle_request(ms(9_000), &encode(header, &message)) {
             Ok(Effect::Reply(reply)) => match decode(&reply) {
                 Ok((_, Message::Answer(answer))) => assert_eq!(answer.verdict, Verdict::Unknown),
@@ -114,7 +128,7 @@ fn an_empty_store_answers_unknown_until_seeded_and_writes_nothing() {
 fn a_reply_is_not_released_unless_the_snapshot_was_written() {
     let mut witness = start(ms(0), 1, None, true);
     let header = Header { cluster: CLUSTER, from: A, to: member(WITNESS.0, 1) };
-    let hello = encode(header, &Message::Hello);
+    let hello = encode(header, &Message::Hello { ticket: 1 });
     for _ in 0..2 {
         let Ok(Effect::Persist(pending)) = witness.handle_request(ms(1), &hello) else {
             panic!("a new life must be written")
@@ -198,12 +212,25 @@ fn a_restart_keeps_the_registers_and_replaces_nobody_for_the_longest_promise() {
 fn a_late_hello_does_not_revive_a_former_life() {
     let mut bench = Bench::new();
     let next = member(1, 12);
-    assert_eq!(bench.ask(ms(2_200), next, Message::Hello).verdict, Verdict::Noted);
-    let late = bench.ask(ms(2_201), A, Message::Hello);
-    assert_eq!(late.verdict, Verdict::Refused(Refusal::Superseded));
+    assert_eq!(bench.hello(ms(2_200), next), Verdict::Noted);
+    let superseded = Verdict::Refused(Refusal::Superseded);
+    assert_eq!(bench.hello(ms(2_201), A), superseded);
     bench.restart(ms(2_300));
-    let late = bench.ask(ms(2_301), A, Message::Hello);
-    assert_eq!(late.verdict, Verdict::Refused(Refusal::Superseded));
+    assert_eq!(bench.hello(ms(2_301), A), superseded);
+}
+
+#[test]
+fn a_life_that_ended_before_its_hello_arrived_registers_nothing() {
+    let mut bench = Bench::new();
+    let (dead, alive) = (member(1, 12), member(1, 13));
+    let ticket = bench.ask(ms(2_200), dead, Message::Hello { ticket: 0 }).request;
+    let same = bench.ask(ms(2_201), alive, Message::Hello { ticket: 0 }).request;
+    assert_eq!(ticket, same);
+    let noted = bench.ask(ms(2_202), alive, Message::Hello { ticket }).verdict;
+    assert_eq!(noted, Verdict::Noted);
+    let late = bench.ask(ms(2_203), dead, Message::Hello { ticket }).verdict;
+    assert_eq!(late, Verdict::Ticket);
+    assert_eq!(bench.hello(ms(2_204), alive), Verdict::Noted);
 }
 
 #[test]
@@ -216,7 +243,7 @@ fn fresh_needs_the_owner_dead_or_mute() {
     assert_eq!(bench.change(ms(5_000), B, 1, Change::Fresh).verdict, Verdict::Done);
     // Both who held the flows are dead: one came back in another life, one by the operator's word.
     let mut bench = Bench::protected();
-    bench.ask(ms(2_300), member(1, 12), Message::Hello);
+    bench.hello(ms(2_300), member(1, 12));
     let refused = bench.change(ms(2_301), member(1, 12), 3, Change::Fresh);
     assert_eq!(refused.verdict, Verdict::Refused(Refusal::NotDead));
     bench.witness.handle_declared_dead(B);

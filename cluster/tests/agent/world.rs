@@ -1,12 +1,15 @@
 //! A small deterministic world: agents, their witness, clocks that drift, a network that loses,
 //! doubles, delays and cuts; the real encoding on every wire.
 //!
-//! Every event checks that at most one node holds a lease that its own clock says is in force. A paused
-//! node keeps its published lease (its cores go on without their agent); a crashed one has none.
+//! Every event checks that at most one node holds a lease that its own clock says is in force. A
+//! paused node keeps its published lease (its cores go on without their agent); a crashed one has
+//! none.
 
+use super::fault::{Clock, MS};
+pub use super::fault::{Event, Fault, Noise};
 use cluster::agent::status::GroupStatus;
 use cluster::agent::{Agent, Arbiter, Config, Destination, GroupConfig};
-use cluster::id::{GroupId, Incarnation, Member, NodeId};
+use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::lease::Timers;
 use cluster::message::Role;
 use cluster::message::advertise::{Advertise, OnPeerLoss};
@@ -18,73 +21,6 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 pub const GROUP: GroupId = GroupId::new(0, 0);
 const CLUSTER: u64 = 0xc0ffee;
-const MS: u64 = 1_000_000;
-
-/// Repeatable numbers.
-pub struct Noise(u64);
-
-impl Noise {
-    pub fn new(seed: u64) -> Noise {
-        Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound.max(1)
-    }
-
-    pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high - low + 1)
-    }
-
-    pub fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
-    }
-}
-
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Event {
-    Deliver { to: usize, bytes: Vec<u8>, reply_to: usize },
-    Wake { node: usize, life: u64 },
-    Filled { node: usize, life: u64, epoch: u64, peer: (u8, u64) },
-    Promoted { node: usize, life: u64, epoch: u64 },
-    Fault(Fault),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Fault {
-    Crash(usize),
-    Start(usize),
-    Pause(usize),
-    Resume(usize),
-    Stick(usize),
-    Unstick(usize),
-    Cut(usize, usize),
-    Join(usize, usize),
-    Loss(u64),
-}
-
-/// A clock that started anywhere and runs a little fast or slow.
-#[derive(Clone, Copy)]
-struct Clock {
-    offset: u64,
-    /// Parts per million, plus a hundred thousand.
-    rate: u64,
-}
-
-impl Clock {
-    fn local(&self, now: u64) -> Instant {
-        Instant(self.offset + now / 1_000_000 * self.rate + now % 1_000_000 * self.rate / 1_000_000)
-    }
-
-    /// The earliest true time at which the clock shows at least `local`.
-    fn when(&self, local: Instant) -> u64 {
-        let passed = local.0.saturating_sub(self.offset);
-        (u128::from(passed) * 1_000_000 / u128::from(self.rate)) as u64 + 2
-    }
-}
 
 pub struct Node {
     pub agent: Option<Agent>,
@@ -224,6 +160,40 @@ impl World {
             .is_some_and(|group| group.role == Role::Peer && group.register == owner.register)
     }
 
+    /// Everything that there is to know, for a story that went wrong.
+    fn tell(&self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            eprintln!(
+                "node {}: life {}, paused {}, stuck {}",
+                index + 1,
+                node.life,
+                node.paused,
+                node.stuck
+            );
+            if let Some(agent) = &node.agent {
+                let status = agent.status(node.clock.local(self.now));
+                eprintln!(
+                    "  core_ok {}, superseded {}, witness {:?}",
+                    status.core_ok, status.superseded, status.witness
+                );
+                for other in &status.nodes {
+                    eprintln!("  {other:?}");
+                }
+                for group in &status.groups {
+                    eprintln!("  {:?} {:?}, known {}", group.role, group.register, group.known);
+                    eprintln!(
+                        "  asking {:?}, lease {:?}, promise {:?}",
+                        group.asking, group.lease, group.promise
+                    );
+                    for reason in &group.reasons {
+                        eprintln!("    {reason:?}");
+                    }
+                }
+            }
+        }
+        eprintln!("witness: {:#?}", self.witness);
+    }
+
     pub fn run(&mut self, ms: u64) {
         let end = self.now + ms * MS;
         while self.queue.peek().is_some_and(|Reverse((time, _, _))| *time <= end) {
@@ -237,13 +207,7 @@ impl World {
         let start = self.now;
         while !done(self) {
             if self.now > start + ms * MS {
-                for index in 0..self.nodes.len() {
-                    eprintln!("node {}: {:#?}", index + 1, self.group(index));
-                }
-                eprintln!(
-                    "witness: {:?}",
-                    self.witness.as_ref().map(|w| w.registers().collect::<Vec<_>>())
-                );
+                self.tell();
                 panic!("not {what} within {ms} ms");
             }
             self.step();
@@ -263,22 +227,12 @@ impl World {
                     self.touch(node, |agent, now| agent.handle_timeout(now));
                 }
             }
-            Event::Filled { node, life, epoch, peer } => {
-                let member = Member { node: NodeId(peer.0), incarnation: Incarnation(peer.1) };
-                let same = self.nodes[node].life == life && !self.nodes[node].paused;
-                // A peer that died while it was being filled is never filled.
-                if same && self.nodes[usize::from(peer.0) - 1].life == peer.1 {
-                    self.filled.insert(peer);
-                    let epoch = cluster::id::Epoch(epoch);
-                    let report = Report::Filled { group: GROUP, epoch, peer: member };
-                    self.touch(node, |agent, now| agent.handle_report(now, report));
-                }
-            }
+            Event::Filled { node, life, epoch, peer } => self.fill(node, life, epoch, peer),
             Event::Promoted { node, life, epoch } => {
                 if self.nodes[node].life == life && !self.nodes[node].paused {
                     let report = Report::Promoted {
                         group: GROUP,
-                        epoch: cluster::id::Epoch(epoch),
+                        epoch: Epoch(epoch),
                         flows: 7,
                         apply: Duration::from_millis(1),
                     };
@@ -289,12 +243,33 @@ impl World {
         self.check();
     }
 
+    /// The owner's core reports the peer filled, once the peer's core has been told to follow.
+    fn fill(&mut self, node: usize, life: u64, epoch: u64, peer: (u8, u64)) {
+        let owner = &self.nodes[node];
+        let heir = &self.nodes[usize::from(peer.0) - 1];
+        let mirrors = matches!(owner.commands.last(),
+            Some(Command::Mirror { epoch: named, .. }) if named.0 == epoch);
+        let follows = matches!(heir.commands.last(),
+            Some(Command::Follow { epoch: named, .. }) if named.0 == epoch);
+        if owner.life != life || heir.life != peer.1 || !mirrors {
+            return;
+        }
+        if owner.paused || !follows {
+            return self.at(3, Event::Filled { node, life, epoch, peer });
+        }
+        self.filled.insert(peer);
+        let report = Report::Filled {
+            group: GROUP,
+            epoch: Epoch(epoch),
+            peer: Member { node: NodeId(peer.0), incarnation: Incarnation(peer.1) },
+        };
+        self.touch(node, |agent, now| agent.handle_report(now, report));
+    }
+
     fn check(&mut self) {
         let voices = self.voices();
         if voices.len() > 1 && !self.split_allowed {
-            for index in 0..self.nodes.len() {
-                eprintln!("node {}: {:#?}", index + 1, self.group(index));
-            }
+            self.tell();
             panic!("two voices at {} ms: {voices:?}", self.now / MS);
         }
         if !voices.is_empty() {
@@ -484,17 +459,6 @@ impl World {
         self.nodes[index].paused = false;
         for bytes in std::mem::take(&mut self.nodes[index].held) {
             self.touch(index, |agent, now| agent.handle_message(now, &bytes));
-        }
-        // The cores went on meanwhile: what they had to report is still in the channel.
-        let life = self.nodes[index].life;
-        let mirror = self.nodes[index].commands.iter().rev().find_map(|command| match command {
-            Command::Mirror { epoch, peer, .. } => {
-                Some((epoch.0, (peer.node.0, peer.incarnation.0)))
-            }
-            _ => None,
-        });
-        if let Some((epoch, peer)) = mirror {
-            self.at(1, Event::Filled { node: index, life, epoch, peer });
         }
         self.touch(index, |agent, now| agent.handle_timeout(now));
     }
