@@ -72,6 +72,24 @@ fn an_owner_that_dies_right_after_in_sync_is_replaced_after_the_arbiters_promise
 }
 
 #[test]
+fn a_restarted_witness_still_keeps_what_it_promised_before() {
+    for seed in 0..20 {
+        let mut world = World::booted(seed, 2);
+        let in_sync = |world: &World| {
+            world.nodes[0].commands.iter().any(|c| matches!(c, Command::Protected { .. }))
+        };
+        world.until(10_000, "in sync", in_sync);
+        // The owner speaks under the arbiter's lease; the peer learns from the witness that it is in
+        // sync, hears nothing of the owner, and asks a witness that remembers no promise.
+        world.link(0, 1, true);
+        world.fault(Fault::Crash(2));
+        world.fault(Fault::Start(2));
+        world.link(0, 2, true);
+        world.until(6_000, "taken over", |world| world.voices() == [1]);
+    }
+}
+
+#[test]
 fn the_peer_crashes_and_the_owner_goes_on_alone() {
     let mut world = World::protected(2, 2);
     world.run(500);
