@@ -48,9 +48,9 @@ impl Prr {
             let bound = bound.saturating_add(if safe { mss } else { 0 });
             bound.min(ssthresh - pipe)
         };
-        if self.out == 0 && count == 0 {
+        if self.out == 0 {
             // The fast retransmission itself always goes.
-            count = mss;
+            count = count.max(mss);
         }
         pipe.saturating_add(count)
     }

@@ -59,7 +59,8 @@ impl Rack {
         Rack { fack: snd_una, multiplier: 1, ..Rack::default() }
     }
 
-    /// Steps 2 and 3. `echo_us`: round trip by the echoed timestamp.
+    /// Steps 2 and 3. `echo_us`: round trip by the echoed timestamp, if the echo is this segment's,
+    /// which it can be only for what is acknowledged cumulatively.
     pub fn handle_delivered(
         &mut self,
         now: Tick,

@@ -114,7 +114,8 @@ impl Sender {
             delivery.dsack_end = dsack_end(ack);
             delivery.sacked = self.flight.sack(pool, ack.sack, |segment| {
                 delivery.note(segment, false);
-                rack.handle_delivered(tick, segment, rtt, echo_us);
+                // What arrives out of order is answered with an older echo (RFC 7323 4.3).
+                rack.handle_delivered(tick, segment, rtt, None);
             });
         }
         delivery.delivered = acknowledged + delivery.sacked;

@@ -117,9 +117,11 @@ impl Sender {
         } else {
             (Soon::Nothing, 0)
         };
-        self.soon = soon;
         // A microsecond more, so that the moment is not before what was asked for when rounded down.
         let at = now + Duration::from_micros(us as u64 + 1);
+        // A probe comes at the latest instead of the time-out; RACK gives way to it.
+        let late = soon == Soon::Reorder && at >= self.rto_at;
+        self.soon = if late { Soon::Nothing } else { soon };
         self.soon_at = Tick::of(at.min(self.rto_at));
     }
 
