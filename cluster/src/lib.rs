@@ -4,16 +4,16 @@
 extern crate alloc;
 
 pub mod agent;
+pub mod backup;
 pub mod detector;
+pub mod engine;
 pub mod id;
 pub mod lease;
-pub mod message;
-pub mod register;
-pub mod role;
-pub mod witness;
-pub mod backup;
-pub mod engine;
 pub mod limits;
 pub mod link;
 pub mod log;
+pub mod message;
 pub mod mirror;
+pub mod register;
+pub mod role;
+pub mod witness;
