@@ -2,7 +2,14 @@
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod files;
+pub mod report;
 pub mod port;
 pub mod random;
 pub mod sys;
+pub mod witness;
 pub mod xdp_program;
+pub mod agent_thread;
+pub mod core;
+pub mod node;
+pub mod shared;

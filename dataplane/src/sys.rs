@@ -12,8 +12,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 mod interface;
+mod signal;
 
 pub use interface::{interface_index, interface_mac, interface_mtu};
+pub use signal::TerminationSignals;
 
 /// Descriptors that [`wait_readable`] can wait for.
 pub const WAIT_DESCRIPTORS_MAX: usize = 16;

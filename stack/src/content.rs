@@ -82,9 +82,22 @@ impl core::error::Error for ContentError {}
 #[derive(Default)]
 pub struct Content {
     objects: Vec<Object>,
+    /// Nothing is generated: only pinned objects are served.
+    pinned_only: bool,
 }
 
 impl Content {
+    /// The same objects, and nothing else: `/generate/...` is not found.
+    pub fn without_generated(mut self) -> Content {
+        self.pinned_only = true;
+        self
+    }
+
+    /// Whether `/generate/...` is served.
+    pub fn serves_generated(&self) -> bool {
+        !self.pinned_only
+    }
+
     /// Checks, sorts and hashes `sources`.
     pub fn new(mut sources: Vec<Source>) -> Result<Content, ContentError> {
         if sources.len() > CONTENT_OBJECTS_MAX {
@@ -95,7 +108,7 @@ impl Content {
             return Err(ContentError::Twice(pair[0].path.clone()));
         }
         let objects = sources.into_iter().map(pin).collect::<Result<_, _>>()?;
-        Ok(Content { objects })
+        Ok(Content { objects, pinned_only: false })
     }
 
     /// The object at `path`; a path that ends in `/` names the `index.html` below it.
@@ -134,6 +147,7 @@ impl Content {
             hash.update(&(bytes.len() as u64).to_le_bytes());
             hash.update(sha256);
         }
+        hash.update(&[self.pinned_only as u8]);
         hash.finish()
     }
 }

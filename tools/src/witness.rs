@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use dataplane::config::{TimerSet, Timers};
+use dataplane::node::cluster_id;
+use dataplane::witness::WitnessProcess;
 
 /// Arguments of `understudy witness`.
 #[derive(Args, Debug, Clone)]
@@ -15,14 +18,55 @@ pub struct WitnessArgs {
     /// The file that holds the registers; written durably before every answer.
     #[arg(long)]
     pub store: PathBuf,
+    /// The cluster's name, as the nodes' configuration has it.
+    #[arg(long)]
+    pub cluster: String,
+    /// The set of timers that the nodes use.
+    #[arg(long, value_enum, default_value_t = Set::Isolated)]
+    pub timers: Set,
     /// Begin with an empty store. Only for the first start of a new cluster: with an empty store in
     /// place of a lost one, two nodes could own the same service.
     #[arg(long)]
     pub bootstrap: bool,
 }
 
-/// Runs the witness.
-pub fn main(_args: &WitnessArgs) -> ExitCode {
-    eprintln!("error: the witness is not built yet");
+/// A set of timers by name.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum Set {
+    /// Pinned cores that nobody else uses.
+    Isolated,
+    /// Several nodes on two shared cores.
+    Bed,
+    /// A busy build machine.
+    Ci,
+}
+
+/// Runs the witness until it is ended.
+pub fn main(args: &WitnessArgs) -> ExitCode {
+    let timers = Timers::of(match args.timers {
+        Set::Isolated => TimerSet::Isolated,
+        Set::Bed => TimerSet::Bed,
+        Set::Ci => TimerSet::Ci,
+    });
+    let id = cluster_id(&args.cluster);
+    let opened =
+        WitnessProcess::open(args.listen, &args.store, id, timers.values(), args.bootstrap);
+    let mut witness = match opened {
+        Ok(witness) => witness,
+        Err(error) => return fail(&error.to_string()),
+    };
+    if let Some(warning) = witness.warning() {
+        eprintln!("warning: {warning}");
+    }
+    eprintln!("witness of {} on {}, store {}", args.cluster, args.listen, args.store.display());
+    loop {
+        if let Err(error) = witness.poll() {
+            return fail(&error.to_string());
+        }
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
     ExitCode::FAILURE
 }

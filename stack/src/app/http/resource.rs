@@ -41,7 +41,7 @@ pub fn find<'a>(content: &'a Content, path: &[u8], query: &[u8]) -> Result<Resou
         return Ok(Resource { body, len, content_type: &object.content_type });
     }
     let len = path.strip_prefix(b"/generate/").and_then(decimal).ok_or(Status::NotFound)?;
-    if len > GENERATED_BYTES_MAX {
+    if len > GENERATED_BYTES_MAX || !content.serves_generated() {
         return Err(Status::NotFound);
     }
     let body = Body::Generated { seed: seed(query)? };

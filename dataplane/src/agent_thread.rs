@@ -1,0 +1,173 @@
+//! The thread of the agent: heartbeats, leases and the register, apart from the path of segments.
+//!
+//! It runs under SCHED_FIFO where that is allowed, so that a heartbeat does not queue behind anything; it
+//! carries the progress of the poll core, so that a node whose core is stuck renews nothing. Its datagrams
+//! go through the kernel, by a socket of their own.
+
+use crate::clock;
+use crate::shared::{Shared, ToCore};
+use crate::sys;
+use cluster::agent::status::Status;
+use cluster::agent::{Agent, Destination};
+use cluster::id::NodeId;
+use cluster::link::Endpoint;
+use cluster::role::Report;
+use crossbeam_channel::{Receiver, Sender};
+use stack::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{io, thread};
+
+/// Priority among the real-time threads: above everything that is not a kernel thread of its own.
+const PRIORITY: i32 = 50;
+
+/// Longest time between two looks at the reports and the progress of the core.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Where the others are.
+pub struct Peers {
+    /// Every other node: its address on the cluster interface.
+    pub nodes: Vec<(NodeId, Ipv4Addr)>,
+    /// Port of their agents.
+    pub agent_port: u16,
+    /// Port of their mirrored records.
+    pub data_port: u16,
+    /// The witness, if there is one.
+    pub witness: Option<SocketAddr>,
+}
+
+/// What the agent's thread works with.
+pub struct AgentThread {
+    /// The machine.
+    pub agent: Agent,
+    /// Its socket, bound.
+    pub socket: UdpSocket,
+    /// Where the others are.
+    pub peers: Peers,
+    /// Leases and progress.
+    pub shared: Arc<Shared>,
+    /// Orders to the core.
+    pub commands: Sender<ToCore>,
+    /// Reports of the core.
+    pub reports: Receiver<Report>,
+    /// Answers with the agent's status.
+    pub questions: Receiver<Sender<Box<Status>>>,
+    /// Ends the thread.
+    pub stopping: Arc<AtomicBool>,
+}
+
+impl AgentThread {
+    /// Starts the thread; it returns the agent's socket to nobody and ends when `stopping` is set.
+    pub fn start(self) -> io::Result<thread::JoinHandle<()>> {
+        thread::Builder::new().name("agent".into()).spawn(move || {
+            if let Err(error) = sys::set_realtime(PRIORITY) {
+                eprintln!(
+                    "warning: heartbeats without real-time priority ({error}): a busy machine \
+                     may be taken for dead"
+                );
+            }
+            self.run();
+        })
+    }
+
+    fn run(mut self) {
+        let mut buffer = [0u8; 2048];
+        let mut progress = (0, clock::now());
+        let mut neighbors: Vec<(NodeId, [u8; 6])> = Vec::new();
+        while !self.stopping.load(Ordering::Relaxed) {
+            let now = clock::now();
+            if now >= self.agent.poll_timeout() {
+                self.agent.handle_timeout(now);
+                self.publish();
+                self.tell_neighbors(now, &mut neighbors);
+            }
+            while let Ok((bytes, _)) = self.socket.recv_from(&mut buffer) {
+                self.agent.handle_message(clock::now(), &buffer[..bytes]);
+                self.publish();
+            }
+            while let Ok(report) = self.reports.try_recv() {
+                self.agent.handle_report(clock::now(), report);
+                self.publish();
+            }
+            self.watch_progress(&mut progress);
+            self.carry_out(&mut neighbors);
+            while let Ok(question) = self.questions.try_recv() {
+                let _ = question.try_send(Box::new(self.agent.status(clock::now())));
+            }
+            self.rest();
+        }
+        // Nobody renews from here on.
+        for lease in &self.shared.leases {
+            lease.until.store(0, Ordering::Release);
+        }
+    }
+
+    /// Sleeps until a datagram comes, a heartbeat is due or it is time to look.
+    fn rest(&self) {
+        let now = clock::now();
+        let until = self.agent.poll_timeout().min(now + LOOK);
+        let _ = sys::wait_readable(&[self.socket.as_raw_fd()], until.since(now).0);
+    }
+
+    /// Publishes every lease: it can end at once.
+    fn publish(&self) {
+        for (lease, &group) in self.shared.leases.iter().zip(self.shared.groups()) {
+            lease.until.store(self.agent.lease(group).0, Ordering::Release);
+        }
+    }
+
+    /// A core that has not gone round for too long is stuck.
+    fn watch_progress(&mut self, last: &mut (u64, Instant)) {
+        let now = clock::now();
+        let rounds = self.shared.progress.load(Ordering::Relaxed);
+        if rounds != last.0 {
+            *last = (rounds, now);
+        }
+        let is_stuck = rounds == 0 || now.since(last.1) > self.agent.timers().stuck;
+        self.agent.handle_progress(now, !is_stuck);
+        self.publish();
+    }
+
+    /// Sends what the agent has to say and orders what it has decided.
+    fn carry_out(&mut self, neighbors: &mut Vec<(NodeId, [u8; 6])>) {
+        while let Some(command) = self.agent.poll_command() {
+            self.tell_neighbors(clock::now(), neighbors);
+            if self.commands.send(ToCore::Command(command)).is_err() {
+                self.stopping.store(true, Ordering::Relaxed);
+            }
+        }
+        while let Some((destination, bytes)) = self.agent.poll_message() {
+            let address = match destination {
+                Destination::Node(node) => {
+                    let known = self.peers.nodes.iter().find(|(id, _)| *id == node);
+                    known.map(|(_, ip)| SocketAddr::from((*ip, self.peers.agent_port)))
+                }
+                Destination::Witness => self.peers.witness,
+            };
+            if let Some(address) = address {
+                // What is lost is said again; an unreachable network is silence.
+                let _ = self.socket.send_to(&bytes, address);
+            }
+        }
+    }
+
+    /// Tells the core where the others are on the data link, as their heartbeats say.
+    fn tell_neighbors(&self, now: Instant, known: &mut Vec<(NodeId, [u8; 6])>) {
+        for node in self.agent.status(now).nodes {
+            let id = node.member.node;
+            if node.age.is_none() || known.contains(&(id, node.mac)) {
+                continue;
+            }
+            let Some((_, ip)) = self.peers.nodes.iter().find(|(other, _)| *other == id) else {
+                continue;
+            };
+            known.retain(|(other, _)| *other != id);
+            known.push((id, node.mac));
+            let endpoint =
+                Endpoint { mac: node.mac, address: ip.octets(), port: self.peers.data_port };
+            let _ = self.commands.send(ToCore::Neighbor(id, endpoint));
+        }
+    }
+}

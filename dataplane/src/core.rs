@@ -1,0 +1,221 @@
+//! The poll loop of one core: the path of every segment, in one direction and on one screen.
+//!
+//! ```text
+//! commands -> clock -> cluster frames in -> client frames in -> timers
+//!          -> records and acknowledgements out (what the gate waits for leaves first)
+//!          -> client frames staged -> clock and lease read again -> kick, or discard
+//! ```
+//!
+//! The lease is read after the last descriptor is written and before the kernel is told of any (DESIGN 6):
+//! so at most one burst that was already checked leaves after another node began to speak, and the gate
+//! let it through. Nothing here allocates, locks or logs once it runs.
+//!
+//! Generic over the port and the clock: the simulator runs this very loop.
+//!
+//! Path: all steps. Bounds: at most [`BURST`] frames a burst, one burst of each port a round.
+
+use crate::port::{BURST, Port, PortCounters, RxFrame};
+use crate::shared::{CoreSnapshot, Shared, ToCore};
+use cluster::engine::Engine;
+use cluster::role::{Command, Report};
+use crossbeam_channel::{Receiver, Sender};
+use stack::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Reads the time. Implemented by the machine's clock and by the simulated one.
+pub trait Clock {
+    /// Now; never goes back.
+    fn now(&self) -> Instant;
+}
+
+/// One poll core.
+pub struct Core<P: Port, C: Clock> {
+    engine: Engine,
+    clock: C,
+    /// Queues of the client-side interface; frames leave by the first.
+    client: Vec<P>,
+    /// Queues of the cluster-side interface; frames leave by the first.
+    cluster: Vec<P>,
+    shared: Arc<Shared>,
+    commands: Receiver<ToCore>,
+    reports: Sender<Report>,
+    burst: Vec<RxFrame>,
+    rounds: u64,
+    /// Bursts thrown away because a lease had run out.
+    late_bursts: u64,
+    /// Kicks that the kernel refused.
+    kick_errors: u64,
+}
+
+/// What one round did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Round {
+    /// Frames received.
+    pub received: usize,
+    /// Frames sent.
+    pub sent: usize,
+}
+
+impl<P: Port, C: Clock> Core<P, C> {
+    /// A core over its ports. Both lists of ports hold at least one.
+    pub fn new(
+        engine: Engine,
+        clock: C,
+        client: Vec<P>,
+        cluster: Vec<P>,
+        shared: Arc<Shared>,
+        (commands, reports): (Receiver<ToCore>, Sender<Report>),
+    ) -> Core<P, C> {
+        assert!(!client.is_empty() && !cluster.is_empty(), "a core has ports");
+        Core {
+            engine,
+            clock,
+            client,
+            cluster,
+            shared,
+            commands,
+            reports,
+            burst: Vec::with_capacity(BURST),
+            rounds: 0,
+            late_bursts: 0,
+            kick_errors: 0,
+        }
+    }
+
+    /// One round.
+    pub fn poll(&mut self) -> Round {
+        let now = self.clock.now();
+        self.handle_orders(now);
+        let mut round = Round::default();
+        for port in &mut self.cluster {
+            port.receive(&mut self.burst);
+            for frame in &self.burst {
+                self.engine.handle_datagram(now, port.frame(frame));
+            }
+            round.received += self.burst.len();
+            port.recycle(&mut self.burst);
+        }
+        for port in &mut self.client {
+            port.receive(&mut self.burst);
+            for frame in &self.burst {
+                self.engine.handle_frame(now, port.frame(frame));
+            }
+            round.received += self.burst.len();
+            port.recycle(&mut self.burst);
+        }
+        self.engine.handle_timeouts(now);
+        round.sent += self.send_datagrams(now);
+        round.sent += self.send_frames(now);
+        while let Some(report) = self.engine.poll_report() {
+            // The channel holds more than an engine can have to say; the agent empties it.
+            let _ = self.reports.try_send(report);
+        }
+        self.rounds += 1;
+        self.shared.progress.store(self.rounds, Ordering::Relaxed);
+        round
+    }
+
+    /// Orders of the agent, and the leases as they stand.
+    fn handle_orders(&mut self, now: Instant) {
+        while let Ok(order) = self.commands.try_recv() {
+            match order {
+                ToCore::Command(command) => {
+                    self.engine.handle_command(now, command);
+                    if let Command::Promote { group, .. } = command {
+                        let spent = self.clock.now().since(now);
+                        self.shared.note_promoted(group, self.clock.now(), spent);
+                    }
+                }
+                ToCore::Neighbor(node, endpoint) => self.engine.set_neighbor(node, endpoint),
+                ToCore::Snapshot(answer) => {
+                    let _ = answer.try_send(Box::new(self.snapshot()));
+                }
+            }
+        }
+        for (index, lease) in self.shared.leases.iter().enumerate() {
+            let until = Instant(lease.until.load(Ordering::Acquire));
+            self.engine.set_voice(index as u8, now < until);
+        }
+    }
+
+    fn send_datagrams(&mut self, now: Instant) -> usize {
+        let Core { engine, cluster, .. } = self;
+        let port = &mut cluster[0];
+        while port.staged() < BURST {
+            let staged = port.stage(|buffer| engine.poll_datagram(now, buffer).unwrap_or(0));
+            if !matches!(staged, Some(bytes) if bytes > 0) {
+                break;
+            }
+        }
+        let sent = port.staged();
+        if sent > 0 && port.kick().is_err() {
+            // Records are kept until they are acknowledged, so nothing is lost.
+            self.kick_errors += 1;
+            port.discard();
+        }
+        sent
+    }
+
+    fn send_frames(&mut self, now: Instant) -> usize {
+        let Core { engine, client, shared, .. } = self;
+        let port = &mut client[0];
+        let mut groups = 0u64;
+        let mut has_segment = 0u64;
+        while port.staged() < BURST {
+            let mut group = 0;
+            let mut is_segment = false;
+            let staged = port.stage(|buffer| match engine.poll_frame(now, buffer) {
+                Some((bytes, index)) => {
+                    group = index;
+                    is_segment = buffer[12..14] == [8, 0] || buffer[12..14] == [0x86, 0xdd];
+                    bytes
+                }
+                None => 0,
+            });
+            if !matches!(staged, Some(bytes) if bytes > 0) {
+                break;
+            }
+            groups |= 1 << group;
+            has_segment |= (is_segment as u64) << group;
+        }
+        let sent = port.staged();
+        if sent == 0 {
+            return 0;
+        }
+        let at = self.clock.now();
+        if !shared.may_speak(groups, at) {
+            self.late_bursts += 1;
+            port.discard();
+            return 0;
+        }
+        if port.kick().is_err() {
+            // As if the network had lost the burst.
+            self.kick_errors += 1;
+            port.discard();
+            return 0;
+        }
+        shared.note_spoken(groups, has_segment, at);
+        sent
+    }
+
+    /// When there is something to do although no frame arrives.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    /// The core as the status shows it.
+    fn snapshot(&self) -> CoreSnapshot {
+        let ports = |ports: &[P]| ports.iter().map(Port::counters).collect::<Vec<PortCounters>>();
+        CoreSnapshot {
+            groups: self.engine.status().collect(),
+            stack: self.engine.stack().counters().clone(),
+            link: self.engine.link_counters(),
+            client_ports: ports(&self.client),
+            cluster_ports: ports(&self.cluster),
+            rounds: self.rounds,
+            late_bursts: self.late_bursts,
+            kick_errors: self.kick_errors,
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! A node, put together: from a configuration to running threads.
+//!
+//! ```text
+//! agent thread (SCHED_FIFO) -- leases, orders --> poll core -- frames --> ports
+//!        ^                  <-- progress, reports --
+//! control thread -- questions --> both
+//! ```
+//!
+//! Everything that can fail for a reason outside fails here, before the first frame: interfaces, the XDP
+//! program, sockets, memory, files. What a running node needs was taken when [`Node::start`] returns.
+
+use crate::agent_thread::{AgentThread, Peers};
+use crate::clock;
+use crate::config::{self, Application, Config, CopyMode, XdpMode};
+use crate::control::{self, Reply, Request};
+use crate::core::{Clock, Core, Round};
+use crate::files;
+use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
+use crate::random;
+use crate::report::Reporter;
+use crate::shared::Shared;
+use crate::sys;
+use crate::xdp_program::{AttachMode, XdpProgram};
+use cluster::agent::{self, Agent};
+use cluster::engine::{Engine, EngineConfig};
+use cluster::id::{GroupId, Member};
+use cluster::link::Endpoint;
+use cluster::message::advertise::{Advertise, ArpPolicy, Failback, OnPeerLoss};
+use crossbeam_channel::bounded;
+use stack::app::AppConfig;
+use stack::app::generate::GenerateConfig;
+use stack::app::http::HttpConfig;
+use stack::content::Content;
+use stack::service::Service;
+use stack::sha256::Sha256;
+use stack::stack::StackConfig;
+use stack::tcp::sender::SenderConfig;
+use stack::time::Instant;
+use stack::wire::Address;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fmt, io, thread};
+
+/// Orders that may wait for a core.
+const ORDERS_MAX: usize = 1024;
+
+/// Reports that may wait for the agent.
+const REPORTS_MAX: usize = 1024;
+
+/// Bytes of an upload at most: one that never ends is an attack.
+const UPLOAD_BYTES_MAX: u64 = 1 << 40;
+
+/// Rounds without a frame after which an adaptive core sleeps.
+const IDLE_ROUNDS: u32 = 64;
+
+/// Longest sleep of an idle core, in nanoseconds: an order of the agent waits no longer.
+const IDLE_NS: u64 = 1_000_000;
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub struct StartError {
+    /// What was being done.
+    pub doing: String,
+    /// What went wrong.
+    pub cause: String,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.doing, self.cause)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Says what was being done when something failed.
+fn failed<E: fmt::Display>(doing: impl Into<String>) -> impl FnOnce(E) -> StartError {
+    let doing = doing.into();
+    move |cause| StartError { doing, cause: cause.to_string() }
+}
+
+/// A running node; it ends when it is dropped.
+pub struct Node {
+    stopping: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+    _control: control::Server,
+    _programs: Vec<XdpProgram>,
+    summary: String,
+}
+
+struct MachineClock;
+
+impl Clock for MachineClock {
+    #[inline]
+    fn now(&self) -> Instant {
+        clock::now()
+    }
+}
+
+impl Node {
+    /// Takes everything that the node needs and starts its threads.
+    pub fn start(config: &Config) -> Result<Node, StartError> {
+        if config.cores.pin.len() != 1 {
+            return Err(StartError {
+                doing: "use `cores.pin`".into(),
+                cause: "one poll core is all that this version can use: name one processor".into(),
+            });
+        }
+        let _ = sys::no_core_dump();
+        let incarnation = random::incarnation().map_err(failed("draw an incarnation"))?;
+        let me = Member { node: config.node.id, incarnation };
+        let groups: Vec<GroupId> =
+            (0..config.services.len()).map(|n| GroupId::new(n as u8, 0)).collect();
+        let shared = Arc::new(Shared::new(&groups));
+        let socket = agent_socket(config)?;
+        let (client_program, client) = open_ports(config, &config.interfaces.client)?;
+        let (cluster_program, cluster) = open_ports(config, &config.interfaces.cluster)?;
+        let mut programs = vec![client_program, cluster_program];
+        let services = build_services(config)?;
+        let digests: Vec<[u8; 32]> =
+            config.services.iter().zip(&services).map(|(c, s)| digest(c, s)).collect();
+        let engine = build_engine(config, me, services, &groups)?;
+        let (orders, commands) = bounded(ORDERS_MAX);
+        let (report, reports) = bounded(REPORTS_MAX);
+        let (question, questions) = bounded(16);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let agent = AgentThread {
+            agent: Agent::new(clock::now(), agent_config(config, me, &groups, &digests)?),
+            socket,
+            peers: peers(config),
+            shared: shared.clone(),
+            commands: orders.clone(),
+            reports,
+            questions,
+            stopping: stopping.clone(),
+        };
+        let reporter = Reporter::new(config, me, shared.clone(), orders, question);
+        let answer = move |request: Request| match request {
+            Request::Status => match reporter.status() {
+                Some(status) => Reply::Status { status: Box::new(status) },
+                None => Reply::Error { message: "the node does not answer in time".into() },
+            },
+        };
+        let path = &config.control.socket;
+        let control = control::Server::start(path, Box::new(answer))
+            .map_err(failed(format!("open the control socket {}", path.display())))?;
+        let summary = summary(config, &programs, &client, me);
+        let descriptors = client.iter().chain(&cluster).map(XdpPort::fd).collect();
+        steer(config, &mut programs)?;
+        let core =
+            Core::new(engine, MachineClock, client, cluster, shared, (commands, report));
+        let poll = start_poll_thread(config, core, descriptors, stopping.clone())?;
+        let agent = agent.start().map_err(failed("start the agent's thread"))?;
+        Ok(Node {
+            stopping,
+            threads: vec![poll, agent],
+            _control: control,
+            _programs: programs,
+            summary,
+        })
+    }
+
+    /// What was taken, for the operator.
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+
+    /// Whether a thread has ended although nobody asked it to.
+    pub fn has_failed(&self) -> bool {
+        self.threads.iter().any(thread::JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn agent_socket(config: &Config) -> Result<UdpSocket, StartError> {
+    let address = (config.cluster.address, config.cluster.agent_port);
+    let doing = format!("listen for heartbeats on {}:{}", address.0, address.1);
+    let socket = UdpSocket::bind(address).map_err(failed(&doing))?;
+    socket.set_nonblocking(true).map_err(failed(&doing))?;
+    Ok(socket)
+}
+
+/// Attaches the program and opens a port on each queue of an interface.
+fn open_ports(
+    config: &Config,
+    interface: &config::Interface,
+) -> Result<(XdpProgram, Vec<XdpPort>), StartError> {
+    let name = &interface.name;
+    let mode = match interface.mode {
+        XdpMode::Auto => AttachMode::Auto,
+        XdpMode::Native => AttachMode::Native,
+        XdpMode::Generic => AttachMode::Generic,
+    };
+    let mut program =
+        XdpProgram::attach(name, mode).map_err(failed(format!("attach to {name}")))?;
+    let zero_copy = match interface.copy {
+        CopyMode::Copy => ZeroCopy::Never,
+        CopyMode::ZeroCopy => ZeroCopy::Require,
+        CopyMode::Auto if program.is_native() => ZeroCopy::Auto,
+        CopyMode::Auto => ZeroCopy::Never,
+    };
+    let mut ports = Vec::new();
+    for &queue in &interface.queues {
+        let doing = format!("open queue {queue} of {name}");
+        let port = XdpPort::open(&XdpConfig {
+            interface: name.clone(),
+            queue: queue.into(),
+            frames: config.limits.frames,
+            zero_copy,
+        })
+        .map_err(failed(&doing))?;
+        program.bind_queue(queue.into(), port.fd()).map_err(failed(&doing))?;
+        ports.push(port);
+    }
+    Ok((program, ports))
+}
+
+/// Tells the programs which frames are the node's.
+fn steer(config: &Config, programs: &mut [XdpProgram]) -> Result<(), StartError> {
+    let mut owned: BTreeMap<IpAddr, Vec<RangeInclusive<u16>>> = BTreeMap::new();
+    for service in &config.services {
+        for address in &service.addresses {
+            let ranges = service.ports.iter().map(|range| range.first..=range.last);
+            owned.entry(*address).or_default().extend(ranges);
+        }
+    }
+    for (address, ranges) in owned {
+        programs[0]
+            .set_service(address, &ranges)
+            .map_err(failed(format!("steer the frames of {address}")))?;
+    }
+    let endpoint = IpAddr::V4(config.cluster.address);
+    programs[1]
+        .set_cluster_endpoint(endpoint, config.cluster.data_port)
+        .map_err(failed("steer the cluster's datagrams"))
+}
+
+fn build_services(config: &Config) -> Result<Vec<Service>, StartError> {
+    let name = &config.interfaces.client.name;
+    let mtu = sys::interface_mtu(name).map_err(failed(format!("read the MTU of {name}")))?;
+    config.services.iter().map(|service| build_service(config, service, mtu as usize)).collect()
+}
+
+fn build_service(
+    config: &Config,
+    service: &config::Service,
+    mtu: usize,
+) -> Result<Service, StartError> {
+    let mut content = Content::default();
+    let app = match &service.application {
+        Application::Echo => AppConfig::Echo,
+        Application::Discard => AppConfig::Discard,
+        Application::Generate { seed, length, close } => {
+            AppConfig::Generate(GenerateConfig { seed: *seed, len: *length, stay_open: !close })
+        }
+        Application::Http { root, generate } => {
+            if let Some(root) = root {
+                content = files::load(root, config.limits.content_bytes)
+                    .map_err(failed(format!("load {} for {}", root.display(), service.name)))?;
+            }
+            if !generate {
+                content = content.without_generated();
+            }
+            AppConfig::Http(HttpConfig { upload_bytes_max: UPLOAD_BYTES_MAX })
+        }
+    };
+    let has_v6 = service.addresses.iter().any(IpAddr::is_ipv6);
+    Ok(Service {
+        addresses: service.addresses.iter().map(address).collect(),
+        ports: service.ports.iter().map(|range| (range.first, range.last)).collect(),
+        app,
+        content,
+        receive_buffer: service.receive_buffer,
+        idle_timeout: Some(service.idle_timeout),
+        sender: SenderConfig::default(),
+        mss: (mtu - if has_v6 { 60 } else { 40 }) as u16,
+    })
+}
+
+fn address(ip: &IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(v4) => Address::v4(v4.octets()),
+        IpAddr::V6(v6) => Address(v6.octets()),
+    }
+}
+
+/// What two nodes must agree on to stand in for each other.
+fn digest(config: &config::Service, service: &Service) -> [u8; 32] {
+    let text = format!("{:?} {:?}", config.application, config.receive_buffer);
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(&service.content.digest());
+    Sha256::digest(&bytes)
+}
+
+/// The cluster's id: names are for people, numbers for datagrams.
+pub fn cluster_id(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"))
+}
+
+fn build_engine(
+    config: &Config,
+    me: Member,
+    services: Vec<Service>,
+    groups: &[GroupId],
+) -> Result<Engine, StartError> {
+    let (client, cluster) = (&config.interfaces.client.name, &config.interfaces.cluster.name);
+    let limits = &config.limits;
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let wall = since_epoch.map_or(0, |d| d.as_nanos() as u64);
+    let config = EngineConfig {
+        member: me,
+        cluster: cluster_id(&config.cluster.name) as u32,
+        endpoint: Endpoint {
+            mac: sys::interface_mac(cluster).map_err(failed(format!("use {cluster}")))?,
+            address: config.cluster.address.octets(),
+            port: config.cluster.data_port,
+        },
+        link_mtu: sys::interface_mtu(cluster).map_err(failed(format!("use {cluster}")))? as usize,
+        wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
+        stack: StackConfig {
+            node: me.node.0,
+            mac: sys::interface_mac(client).map_err(failed(format!("use {client}")))?,
+            secret: config.cluster.secret.0,
+            flows_max: limits.flows as usize,
+            segments_max: limits.segments as usize,
+            chunks_max: limits.chunks as usize,
+            pieces_max: limits.pieces as usize,
+            reassemblies_max: (limits.flows as usize).min(4096),
+        },
+    };
+    Ok(Engine::new(&config, services, groups))
+}
+
+fn agent_config(
+    config: &Config,
+    me: Member,
+    groups: &[GroupId],
+    digests: &[[u8; 32]],
+) -> Result<agent::Config, StartError> {
+    let name = &config.interfaces.cluster.name;
+    let groups = config.services.iter().zip(groups).zip(digests);
+    Ok(agent::Config {
+        me,
+        cluster: cluster_id(&config.cluster.name),
+        mac: sys::interface_mac(name).map_err(failed(format!("use {name}")))?,
+        cores: 1,
+        nodes: config.cluster.nodes.iter().map(|node| node.id).collect(),
+        groups: groups
+            .map(|((service, &group), &digest)| agent::GroupConfig {
+                group,
+                home: service.home,
+                peers: service.peers.clone(),
+                on_peer_loss: on_peer_loss(service),
+                advertisement: advertisement(config, service, group, digest),
+            })
+            .collect(),
+        timers: config.cluster.timers.values(),
+        arbiter: match config.cluster.arbiter {
+            config::Arbiter::Witness { .. } => agent::Arbiter::Witness,
+            config::Arbiter::None { survivor } => agent::Arbiter::None {
+                survivor: match survivor {
+                    config::Survivor::Node(node) => agent::Survivor::Node(node),
+                    config::Survivor::Both => agent::Survivor::Both,
+                },
+            },
+        },
+    })
+}
+
+fn on_peer_loss(service: &config::Service) -> OnPeerLoss {
+    match service.on_peer_loss {
+        config::OnPeerLoss::Serve => OnPeerLoss::Serve,
+        config::OnPeerLoss::Stop => OnPeerLoss::Stop,
+    }
+}
+
+fn advertisement(
+    config: &Config,
+    service: &config::Service,
+    group: GroupId,
+    digest: [u8; 32],
+) -> Advertise {
+    let mac = sys::interface_mac(&config.interfaces.client.name).ok();
+    Advertise {
+        group,
+        order: service.peers.clone(),
+        failback: match service.failback {
+            config::Failback::All => Failback::All,
+            config::Failback::NewConnections => Failback::NewConnections,
+            config::Failback::Manual => Failback::Manual,
+        },
+        on_peer_loss: on_peer_loss(service),
+        addresses: service.addresses.clone(),
+        ports: (
+            service.ports.first().map_or(0, |range| range.first),
+            service.ports.last().map_or(0, |range| range.last),
+        ),
+        protocol: 6,
+        application: application_name(&service.application).into(),
+        arp: match service.arp {
+            config::ArpPolicy::Gratuitous => ArpPolicy::Gratuitous,
+            config::ArpPolicy::VirtualMac => ArpPolicy::VirtualMac,
+            config::ArpPolicy::None => ArpPolicy::None,
+        },
+        macs: mac.into_iter().collect(),
+        flows_max: config.limits.flows,
+        digest,
+        ..Advertise::default()
+    }
+}
+
+fn application_name(application: &Application) -> &'static str {
+    match application {
+        Application::Http { .. } => "http",
+        Application::Echo => "echo",
+        Application::Discard => "discard",
+        Application::Generate { .. } => "generate",
+    }
+}
+
+fn peers(config: &Config) -> Peers {
+    Peers {
+        nodes: config.others().map(|node| (node.id, node.address)).collect(),
+        agent_port: config.cluster.agent_port,
+        data_port: config.cluster.data_port,
+        witness: match config.cluster.arbiter {
+            config::Arbiter::Witness { witness } => Some(witness),
+            config::Arbiter::None { .. } => None,
+        },
+    }
+}
+
+fn summary(config: &Config, programs: &[XdpProgram], ports: &[XdpPort], me: Member) -> String {
+    let limits = &config.limits;
+    let queues = config.interfaces.client.queues.len() + config.interfaces.cluster.queues.len();
+    let mode = |program: &XdpProgram| if program.is_native() { "native" } else { "generic" };
+    format!(
+        "node {} (incarnation {}): {} services, {} flows at most, {} MiB taken at start\n\
+         client side {} ({} XDP, {}), cluster side {} ({} XDP), poll core on processor {}",
+        me.node,
+        me.incarnation,
+        config.services.len(),
+        limits.flows,
+        limits.memory_bytes(1, queues) >> 20,
+        config.interfaces.client.name,
+        mode(&programs[0]),
+        if ports.iter().all(XdpPort::is_zero_copy) { "zero copy" } else { "copy" },
+        config.interfaces.cluster.name,
+        mode(&programs[1]),
+        config.cores.pin[0],
+    )
+}
+
+/// Starts the poll loop on its processor.
+fn start_poll_thread(
+    config: &Config,
+    mut core: Core<XdpPort, MachineClock>,
+    descriptors: Vec<RawFd>,
+    stopping: Arc<AtomicBool>,
+) -> Result<thread::JoinHandle<()>, StartError> {
+    let processor = usize::from(config.cores.pin[0]);
+    let is_adaptive = config.cores.idle == config::Idle::Adaptive;
+    let mut run = move || -> io::Result<()> {
+        if let Err(error) = sys::pin_to_core(processor) {
+            eprintln!("warning: the poll core is not pinned to processor {processor}: {error}");
+        }
+        let mut idle_rounds = 0;
+        while !stopping.load(Ordering::Relaxed) {
+            let Round { received, sent } = core.poll();
+            if received + sent > 0 || !is_adaptive {
+                idle_rounds = 0;
+                continue;
+            }
+            idle_rounds += 1;
+            if idle_rounds < IDLE_ROUNDS {
+                thread::yield_now();
+                continue;
+            }
+            let now = clock::now();
+            let due = core.poll_timeout().map_or(u64::MAX, |at| at.since(now).0);
+            if due > 0 {
+                sys::wait_readable(&descriptors, due.min(IDLE_NS))?;
+            }
+        }
+        Ok(())
+    };
+    let body = move || {
+        if let Err(error) = run() {
+            eprintln!("error: the poll core has ended: {error}");
+        }
+    };
+    thread::Builder::new().name("poll".into()).spawn(body).map_err(failed("start the poll core"))
+}

@@ -1,0 +1,260 @@
+//! The node's status, put together from what the agent and the core say of themselves.
+
+use crate::clock;
+use crate::config::Config;
+use crate::control::status as shown;
+use crate::shared::{CoreSnapshot, Shared, ToCore};
+use cluster::agent::Reason;
+use cluster::agent::status::{GroupStatus, Status};
+use cluster::engine::GroupStatus as Engine;
+use cluster::id::Member;
+use cluster::lease::Timers;
+use cluster::message::Role;
+use crossbeam_channel::{Sender, bounded};
+use stack::time::Instant;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long the core and the agent may take to answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Asks the threads of a node how they are.
+pub struct Reporter {
+    config: Config,
+    me: Member,
+    shared: Arc<Shared>,
+    orders: Sender<ToCore>,
+    questions: Sender<Sender<Box<Status>>>,
+    started: Instant,
+}
+
+impl Reporter {
+    /// For the node with this configuration.
+    pub fn new(
+        config: &Config,
+        me: Member,
+        shared: Arc<Shared>,
+        orders: Sender<ToCore>,
+        questions: Sender<Sender<Box<Status>>>,
+    ) -> Reporter {
+        Reporter { config: config.clone(), me, shared, orders, questions, started: clock::now() }
+    }
+
+    /// The node now; `None` if a thread does not answer in time.
+    pub fn status(&self) -> Option<shown::Status> {
+        let (answer, agent) = bounded(1);
+        self.questions.try_send(answer).ok()?;
+        let (answer, core) = bounded(1);
+        self.orders.try_send(ToCore::Snapshot(answer)).ok()?;
+        let agent = agent.recv_timeout(PATIENCE).ok()?;
+        let core = core.recv_timeout(PATIENCE).ok()?;
+        let now = clock::now();
+        let groups = agent.groups.iter().zip(&core.groups).enumerate();
+        Some(shown::Status {
+            node: self.me.node.0,
+            incarnation: self.me.incarnation.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_us: now.since(self.started).micros(),
+            cluster: self.cluster(&agent),
+            groups: groups.map(|(n, (group, engine))| self.group(now, n, group, engine)).collect(),
+            cores: vec![self.core(&core)],
+            ports: self.ports(&core),
+            timers: timers(&agent.configured, &agent.effective),
+            largest_gap_us: agent.largest_gap.micros(),
+        })
+    }
+
+    fn cluster(&self, agent: &Status) -> shown::ClusterStatus {
+        let witness = matches!(self.config.cluster.arbiter, crate::config::Arbiter::Witness { .. });
+        let address = |node: &cluster::agent::status::NodeStatus| {
+            let known = self.config.cluster.nodes.iter().find(|n| n.id == node.member.node);
+            known.map_or(String::new(), |n| n.address.to_string())
+        };
+        shown::ClusterStatus {
+            name: self.config.cluster.name.clone(),
+            arbiter: if witness { "witness" } else { "none" }.into(),
+            arbiter_answer_age_us: None,
+            split_brain_possible: agent.split_brain_possible,
+            nodes: agent
+                .nodes
+                .iter()
+                .map(|node| shown::NodeStatus {
+                    node: node.member.node.0,
+                    incarnation: match node.age {
+                        Some(_) => node.member.incarnation.to_string(),
+                        None => String::new(),
+                    },
+                    address: address(node),
+                    heartbeat_age_us: node.age.map(|age| age.micros()),
+                })
+                .collect(),
+        }
+    }
+
+    fn group(
+        &self,
+        now: Instant,
+        index: usize,
+        group: &GroupStatus,
+        engine: &Engine,
+    ) -> shown::GroupStatus {
+        let service = &self.config.services[index];
+        let register = &group.register;
+        let is_known = group.known && register.epoch.0 > 0;
+        shown::GroupStatus {
+            service: service.name.clone(),
+            generation: group.group.generation(),
+            role: match group.role {
+                Role::Owner => shown::Role::Owner,
+                Role::Peer => shown::Role::Peer,
+                _ => shown::Role::None,
+            },
+            epoch: register.epoch.0,
+            owner: is_known.then_some(register.owner.node.0),
+            peer: register.peer.filter(|_| is_known).map(|peer| peer.node.0),
+            in_sync: register.in_sync,
+            protection: protection(group, engine, is_known),
+            lease_remaining_us: group.lease.since(now).micros(),
+            flows: engine.flows.into(),
+            flows_copied: engine.copied.into(),
+            lag: shown::Lag { ops: engine.lag_ops, bytes: engine.lag_bytes, age_us: 0 },
+            last_takeover: self.takeover(now, index, group),
+            addresses: service.addresses.iter().map(ToString::to_string).collect(),
+            ports: service.ports.iter().map(ToString::to_string).collect(),
+            counters: group_counters(engine),
+            decisions: group.reasons.iter().map(|d| decision(now, d)).collect(),
+        }
+    }
+
+    fn takeover(
+        &self,
+        now: Instant,
+        index: usize,
+        group: &GroupStatus,
+    ) -> Option<shown::Takeover> {
+        let takeover = group.takeover?;
+        let lease = &self.shared.leases[index];
+        let load = |value: &AtomicU64| Instant(value.load(Ordering::Acquire));
+        let ready = load(&lease.promoted_at);
+        let announced = load(&lease.announced_at).max(ready);
+        let first = load(&lease.first_byte_at);
+        Some(shown::Takeover {
+            epoch: takeover.epoch.0,
+            flows: takeover.flows.into(),
+            age_us: now.since(ready).micros(),
+            detect_us: takeover.asked.since(takeover.silent_since).micros(),
+            grant_us: takeover.granted.since(takeover.asked).micros(),
+            apply_us: ready.since(takeover.granted).micros(),
+            announce_us: announced.since(ready).micros(),
+            first_byte_us: first.since(announced).micros(),
+        })
+    }
+
+    fn core(&self, core: &CoreSnapshot) -> shown::CoreStatus {
+        let drops = core.stack.drops.iter();
+        let mut drops: BTreeMap<String, u64> =
+            drops.map(|(reason, count)| (reason.key().into(), count)).collect();
+        let link = &core.link;
+        for (name, count) in [
+            ("link_alien", link.alien),
+            ("link_malformed", link.malformed),
+            ("link_other_session", link.other_session),
+            ("link_no_neighbor", link.no_neighbor),
+            ("late_bursts", core.late_bursts),
+            ("kick_errors", core.kick_errors),
+        ] {
+            if count > 0 {
+                drops.insert(name.into(), count);
+            }
+        }
+        shown::CoreStatus {
+            core: self.config.cores.pin[0],
+            progress: core.rounds,
+            progress_age_us: 0,
+            segments_in: core.stack.rx_frames,
+            segments_out: core.stack.tx_frames,
+            flows: core.groups.iter().map(|group| u64::from(group.flows)).sum(),
+            drops,
+        }
+    }
+
+    fn ports(&self, core: &CoreSnapshot) -> Vec<shown::PortStatus> {
+        let sides = [
+            (&self.config.interfaces.client, &core.client_ports),
+            (&self.config.interfaces.cluster, &core.cluster_ports),
+        ];
+        let mut ports = Vec::new();
+        for (interface, counters) in sides {
+            for (queue, counters) in interface.queues.iter().zip(counters) {
+                ports.push(shown::PortStatus::new(&interface.name, *queue, "", counters));
+            }
+        }
+        ports
+    }
+}
+
+fn protection(group: &GroupStatus, engine: &Engine, is_known: bool) -> shown::Protection {
+    use shown::Protection as P;
+    match (is_known, group.register.peer, group.register.in_sync) {
+        (false, ..) => P::Unknown,
+        (_, _, true) => P::Protected,
+        (_, None, _) => P::UnprotectedNoPeer,
+        (_, Some(_), false) => {
+            P::Filling { copied: engine.copied.into(), total: engine.flows.into() }
+        }
+    }
+}
+
+fn group_counters(engine: &Engine) -> BTreeMap<String, u64> {
+    let (log, backup) = (&engine.log, &engine.backup);
+    [
+        ("log_records", log.records),
+        ("log_datagrams", log.datagrams),
+        ("log_bytes_sent", log.bytes_sent),
+        ("log_resent", log.resent),
+        ("log_refused", log.refused),
+        ("copy_records", backup.records),
+        ("copy_repeated", backup.repeated),
+        ("copy_stash_full", backup.stash_full),
+        ("copy_malformed", backup.malformed),
+        ("copy_lost", backup.lost),
+        ("copy_unknown", backup.unknown),
+        ("digests", backup.digests),
+        ("digest_mismatches", backup.mismatches),
+    ]
+    .map(|(name, count)| (name.to_string(), count))
+    .into()
+}
+
+fn decision(now: Instant, decision: &cluster::agent::Decision) -> String {
+    let ago = now.since(decision.at).millis();
+    let times = if decision.times > 1 { format!(" ({} times)", decision.times) } else { "".into() };
+    let what = match decision.reason {
+        Reason::Became(role) => format!("became {role:?}").to_lowercase(),
+        other => format!("{other:?}"),
+    };
+    format!("{ago} ms ago, epoch {}: {what}{times}", decision.epoch)
+}
+
+fn timers(configured: &Timers, effective: &Timers) -> Vec<shown::TimerStatus> {
+    let value = |timers: &Timers| {
+        [
+            ("heartbeat", timers.heartbeat),
+            ("lease", timers.lease),
+            ("promise", timers.promise(timers.lease)),
+            ("stuck_core", timers.stuck),
+            ("peer_silent", timers.peer_silent),
+            ("lease_alone", timers.alone_lease),
+        ]
+    };
+    let pairs = value(configured).into_iter().zip(value(effective));
+    pairs
+        .map(|((name, configured), (_, effective))| shown::TimerStatus {
+            name: name.into(),
+            configured_us: configured.micros(),
+            effective_us: effective.micros(),
+        })
+        .collect()
+}

@@ -1,0 +1,145 @@
+//! The witness as a process: its state machine behind a socket and a file.
+//!
+//! Every change is written to a new file, flushed, and renamed over the old one, and the directory is
+//! flushed, before the answer leaves; so what a node was told survives a loss of power.
+
+use crate::{clock, random};
+use cluster::lease::Timers;
+use cluster::witness::{Effect, Knowledge, Witness};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A running witness.
+pub struct WitnessProcess {
+    witness: Witness,
+    socket: UdpSocket,
+    store: PathBuf,
+    warning: Option<String>,
+}
+
+impl WitnessProcess {
+    /// Listens on `listen` and reads `store`. `bootstrap` is the operator's word that a missing store is
+    /// that of a new cluster.
+    ///
+    /// Errors: the address is taken, the store cannot be read, or there is none and `bootstrap` is not given.
+    pub fn open(
+        listen: SocketAddr,
+        store: &Path,
+        cluster: u64,
+        timers: Timers,
+        bootstrap: bool,
+    ) -> io::Result<WitnessProcess> {
+        let bytes = match fs::read(store) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(named(store, error)),
+        };
+        if bytes.is_none() && !bootstrap {
+            let message = "there is no such store; give --bootstrap if the cluster is new, or \
+                           bring the store back";
+            return Err(named(store, io::Error::new(io::ErrorKind::NotFound, message)));
+        }
+        let socket = UdpSocket::bind(listen)?;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        let life = random::incarnation()?;
+        let seed = bootstrap && bytes.is_none();
+        let now = clock::now();
+        let (witness, unreadable) =
+            Witness::new(now, life, cluster, timers, bytes.as_deref(), seed);
+        let warning = unreadable.map(|why| {
+            format!(
+                "{} is unreadable ({why:?}): this witness answers `unknown` and changes nothing",
+                store.display()
+            )
+        });
+        Ok(WitnessProcess { witness, socket, store: store.into(), warning })
+    }
+
+    /// What an operator must know about the store.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    /// Whether the store may be believed.
+    pub fn knowledge(&self) -> Knowledge {
+        self.witness.knowledge()
+    }
+
+    /// Answers one datagram, or returns after 0.2 s without one.
+    pub fn poll(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 2048];
+        let (bytes, from) = match self.socket.recv_from(&mut buffer) {
+            Ok(received) => received,
+            Err(error) if is_silence(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let reply = match self.witness.handle_request(clock::now(), &buffer[..bytes]) {
+            Ok(Effect::Reply(reply)) => reply,
+            Ok(Effect::Persist(pending)) => {
+                let store = &self.store;
+                self.witness
+                    .release(pending, |snapshot| write_durably(store, snapshot))
+                    .map_err(|error| named(&self.store, error))?
+            }
+            // What is not for us, or broken, is dropped unanswered.
+            Ok(Effect::Nothing) | Err(_) => return Ok(()),
+        };
+        // A reply that is lost is asked for again.
+        let _ = self.socket.send_to(&reply, from);
+        Ok(())
+    }
+}
+
+fn is_silence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Replaces the file at `path` so that after a loss of power it is either the old or the new one.
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    fs::rename(&temporary, path)?;
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_replaced_whole() {
+        let path = std::env::temp_dir().join(format!("understudy-store-{}", std::process::id()));
+        for bytes in [&b"first"[..], b"second, and longer"] {
+            write_durably(&path, bytes).expect("written");
+            assert_eq!(fs::read(&path).expect("read"), bytes);
+        }
+        fs::remove_file(&path).expect("removed");
+    }
+
+    #[test]
+    fn a_missing_store_needs_the_operators_word() {
+        let path = std::env::temp_dir().join("understudy-no-such-store");
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let refused = WitnessProcess::open(listen, &path, 1, Timers::ci(), false);
+        let message = refused.err().expect("refused").to_string();
+        assert!(message.contains("--bootstrap"), "{message}");
+        let opened = WitnessProcess::open(listen, &path, 1, Timers::ci(), true).expect("opened");
+        assert!(matches!(opened.knowledge(), Knowledge::Collecting(_)));
+    }
+}
