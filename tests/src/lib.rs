@@ -1,1 +1,4 @@
 //! The in-memory kit and the tests above unit level.
+#![forbid(unsafe_code)]
+
+pub mod kit;

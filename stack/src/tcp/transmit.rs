@@ -220,7 +220,7 @@ impl Flow {
         }
         // RFC 9293 3.8.6.2.1: a full segment, all there is, or half of the largest window ever seen.
         let is_worth = bytes == full || bytes == unsent || 2 * bytes >= self.local.snd_wnd_max;
-        let carries_fin = self.output.is_closed() && bytes == unsent;
+        let carries_fin = self.output.is_closed() && bytes == unsent && self.may_finish();
         if !is_worth || (bytes == 0 && !carries_fin) {
             self.watch_closed_window(now, unsent, window);
             return None;
@@ -233,6 +233,13 @@ impl Flow {
             flags = flags.with(Flags::FIN);
         }
         Some(Plan { seq: snd_nxt, payload_bytes: bytes as usize, flags })
+    }
+
+    /// A FIN that answers the client's leaves together with the acknowledgement of that, so not before the peer
+    /// holds it: else the client would take the two for a simultaneous close, and its retransmitted FIN would
+    /// find a promoted peer that closes at once and has nothing left to acknowledge it with.
+    fn may_finish(&self) -> bool {
+        !self.contract.fin_received || self.local.committed.rcv_nxt == self.contract.rcv_nxt
     }
 
     /// RFC 9293 MUST-36: a closed window is probed for as long as the client answers.

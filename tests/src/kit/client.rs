@@ -1,0 +1,271 @@
+//! A client with an independent TCP: smoltcp's, of which every byte in and out is known.
+
+use crate::kit::dialogue::{Dialogue, Progress, Step};
+use crate::kit::settings::ADDRESS;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::time::Instant as SmolInstant;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address};
+use stack::time::Instant;
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+thread_local! {
+    /// Milliseconds of the world whose client is being polled: what smoltcp's TSval is made from.
+    static CLOCK_MS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The wire of a client: whole IP packets.
+#[derive(Default)]
+struct Wire {
+    incoming: VecDeque<Vec<u8>>,
+    outgoing: VecDeque<Vec<u8>>,
+}
+
+struct Incoming(Vec<u8>);
+
+impl RxToken for Incoming {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+struct Outgoing<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl TxToken for Outgoing<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut packet = vec![0; len];
+        let result = f(&mut packet);
+        self.0.push_back(packet);
+        result
+    }
+}
+
+impl Device for Wire {
+    type RxToken<'a> = Incoming;
+    type TxToken<'a> = Outgoing<'a>;
+
+    fn receive(&mut self, _: SmolInstant) -> Option<(Incoming, Outgoing<'_>)> {
+        let packet = self.incoming.pop_front()?;
+        Some((Incoming(packet), Outgoing(&mut self.outgoing)))
+    }
+
+    fn transmit(&mut self, _: SmolInstant) -> Option<Outgoing<'_>> {
+        Some(Outgoing(&mut self.outgoing))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = 1500;
+        capabilities
+    }
+}
+
+/// How a connection ended, as its client sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It has not.
+    Open,
+    /// In good order.
+    Closed,
+    /// By a reset.
+    Reset,
+}
+
+/// One connection of one client, playing a dialogue.
+pub struct Client {
+    wire: Wire,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    dialogue: Dialogue,
+    progress: Progress,
+    /// Every byte received so far.
+    pub received: Vec<u8>,
+    /// The connection's end.
+    pub ending: Ending,
+    was_open: bool,
+}
+
+/// What the buffers and options of a client are.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientSettings {
+    /// Bytes of receive buffer.
+    pub receive_buffer: usize,
+    /// Bytes of send buffer.
+    pub send_buffer: usize,
+    /// Timestamps are offered.
+    pub timestamps: bool,
+}
+
+impl Default for ClientSettings {
+    fn default() -> ClientSettings {
+        ClientSettings { receive_buffer: 8192, send_buffer: 8192, timestamps: true }
+    }
+}
+
+impl Client {
+    /// Client number `index`, about to connect.
+    pub fn new(
+        now: Instant,
+        index: usize,
+        seed: u64,
+        settings: ClientSettings,
+        dialogue: Dialogue,
+    ) -> Client {
+        let mut wire = Wire::default();
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed ^ (index as u64) << 32;
+        let mut interface = Interface::new(config, &mut wire, smol(now));
+        let address = address(index);
+        interface.update_ip_addrs(|list| {
+            let cidr = IpCidr::new(IpAddress::Ipv4(Ipv4Address::from(address)), 8);
+            list.push(cidr).expect("room for one address");
+        });
+        let mut socket = Socket::new(
+            SocketBuffer::new(vec![0; settings.receive_buffer]),
+            SocketBuffer::new(vec![0; settings.send_buffer]),
+        );
+        socket.set_nagle_enabled(false);
+        if settings.timestamps {
+            socket.set_tsval_generator(Some(|| CLOCK_MS.get()));
+        }
+        let remote = (IpAddress::Ipv4(Ipv4Address::from(ADDRESS)), dialogue.port);
+        let connected = socket.connect(interface.context(), remote, port(index));
+        connected.expect("a fresh socket connects");
+        let mut sockets = SocketSet::new(Vec::new());
+        let handle = sockets.add(socket);
+        Client {
+            wire,
+            interface,
+            sockets,
+            handle,
+            dialogue,
+            progress: Progress::default(),
+            received: Vec::new(),
+            ending: Ending::Open,
+            was_open: false,
+        }
+    }
+
+    /// Takes an IP packet from the wire.
+    pub fn handle_packet(&mut self, packet: &[u8]) {
+        self.wire.incoming.push_back(packet.to_vec());
+    }
+
+    /// Does what is due at `now`; packets to send are then in [`Client::poll_packet`].
+    pub fn handle_timeouts(&mut self, now: Instant) {
+        CLOCK_MS.set(now.millis() as u32);
+        // What one poll sends may change what the next has to do; the bound is far above any need.
+        for _ in 0..64 {
+            self.interface.poll(smol(now), &mut self.wire, &mut self.sockets);
+            if !self.play(now) && self.wire.incoming.is_empty() {
+                break;
+            }
+        }
+        self.interface.poll(smol(now), &mut self.wire, &mut self.sockets);
+        self.note_ending();
+    }
+
+    /// The next packet to send.
+    pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
+        self.wire.outgoing.pop_front()
+    }
+
+    /// When [`Client::handle_timeouts`] is due.
+    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.interface.poll_at(smol(now), &self.sockets);
+        let at = at.map(|at| Instant(at.total_micros() as u64 * 1_000));
+        let pause = (self.progress.resume_at > now).then_some(self.progress.resume_at);
+        [at, pause].into_iter().flatten().min()
+    }
+
+    /// Whether every step of the dialogue is done.
+    pub fn is_done(&self) -> bool {
+        self.progress.step == self.dialogue.steps.len()
+    }
+
+    /// Where it stands, for messages.
+    pub fn describe(&self) -> String {
+        let socket = self.sockets.get::<Socket>(self.handle);
+        format!(
+            "step {} of {} ({:?}), {} bytes received, {} queued, socket {}, {:?}",
+            self.progress.step,
+            self.dialogue.steps.len(),
+            self.dialogue.steps.get(self.progress.step).map(Step::name),
+            self.received.len(),
+            socket.send_queue(),
+            socket.state(),
+            self.ending,
+        )
+    }
+
+    /// Bytes that the application has handed over and the node has not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.sockets.get::<Socket>(self.handle).send_queue()
+    }
+
+    fn note_ending(&mut self) {
+        let socket = self.sockets.get::<Socket>(self.handle);
+        self.was_open |= !matches!(socket.state(), State::Closed | State::SynSent);
+        if self.ending == Ending::Open && socket.state() == State::TimeWait {
+            self.ending = Ending::Closed;
+        }
+        if self.ending == Ending::Open && self.was_open && socket.state() == State::Closed {
+            self.ending = Ending::Closed;
+        }
+    }
+
+    /// A reset for this connection was delivered; the socket alone does not tell it from a close.
+    pub fn note_reset(&mut self) {
+        let socket = self.sockets.get::<Socket>(self.handle);
+        if self.ending == Ending::Open && socket.state() == State::Closed {
+            self.ending = Ending::Reset;
+        }
+    }
+
+    /// Whether the socket is closed.
+    pub fn is_closed(&self) -> bool {
+        self.sockets.get::<Socket>(self.handle).state() == State::Closed
+    }
+
+    /// Plays on as far as possible; whether anything was done.
+    fn play(&mut self, now: Instant) -> bool {
+        let socket = self.sockets.get_mut::<Socket>(self.handle);
+        let mut moved = false;
+        loop {
+            let reads = self.dialogue.steps.get(self.progress.step).is_none_or(Step::reads);
+            if reads && now >= self.progress.read_at {
+                moved |= self.progress.read(now, socket, &mut self.received, &self.dialogue);
+            }
+            let Some(step) = self.dialogue.steps.get(self.progress.step) else { return moved };
+            let before = (self.progress.step, self.progress.sent);
+            self.progress.play(now, step, socket, &self.received);
+            if before == (self.progress.step, self.progress.sent) {
+                return moved;
+            }
+            moved = true;
+        }
+    }
+}
+
+fn smol(now: Instant) -> SmolInstant {
+    SmolInstant::from_micros((now.0 / 1_000) as i64)
+}
+
+/// The address of client `index`.
+pub fn address(index: usize) -> [u8; 4] {
+    [10, 1, (index >> 8) as u8, index as u8 + 1]
+}
+
+/// The port of client `index`.
+pub fn port(index: usize) -> u16 {
+    40_000 + index as u16
+}
+
+/// The Ethernet address of client `index`.
+pub fn mac(index: usize) -> [u8; 6] {
+    [2, 1, 0, 0, (index >> 8) as u8, index as u8]
+}

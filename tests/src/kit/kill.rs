@@ -1,0 +1,263 @@
+//! The owner dies at every op, and the client must not notice.
+//!
+//! A case is played once undisturbed, and what its clients received is the reference. Then it is played again
+//! from the start for every *point*: the owner dies right after its n-th frame or datagram; what it had said to
+//! the clients arrives or is lost; and of the datagrams that were on their way to the peer the first k
+//! arrive. Datagrams carry one record each, so k runs over every prefix of the log that the peer can hold. Then
+//! the peer is promoted and the same clients go on.
+//!
+//! The oracle is what the clients' own TCP delivered, and the contract that the peer held at the promotion. The
+//! gate's bookkeeping is never asked.
+
+use crate::kit::client::{ClientSettings, Ending};
+use crate::kit::dialogue::Dialogue;
+use crate::kit::settings::Settings;
+use crate::kit::world::World;
+use cluster::id::Epoch;
+use stack::tcp::state::State;
+use stack::time::Duration;
+
+/// From the death to the promotion: several time-outs of the clients.
+const OUTAGE: Duration = Duration::from_millis(35);
+
+/// The clients must be done by so long after the promotion.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// After so long every flow has left the table, TIME-WAIT and FIN-WAIT-2 included.
+const FORGOTTEN: Duration = Duration::from_secs(200);
+
+/// Failures that are told in full.
+const FAILURES_TOLD: usize = 6;
+
+/// Clients, what they say, and under which circumstances.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// For messages.
+    pub name: &'static str,
+    /// The world; only the ports that are spoken to are built.
+    pub settings: Settings,
+    /// The clients' buffers and options.
+    pub client: ClientSettings,
+    /// Who says what.
+    pub dialogues: Vec<Dialogue>,
+    /// SYNs that are never answered: they fill the backlog first.
+    pub half_open: usize,
+    /// A reset is a legal end (time-outs after a takeover make nothing up; the client aborts).
+    pub may_reset: bool,
+}
+
+impl Case {
+    /// One client in a faultless world.
+    pub fn new(dialogue: Dialogue) -> Case {
+        let mut settings = Settings { split_records: true, ..Settings::default() };
+        settings.ports.retain(|port| port.port == dialogue.port);
+        Case {
+            name: dialogue.name,
+            settings,
+            client: ClientSettings::default(),
+            dialogues: vec![dialogue],
+            half_open: 0,
+            may_reset: false,
+        }
+    }
+
+    fn start(&self) -> World {
+        let mut world = World::mirrored(self.settings.clone());
+        for n in 0..self.half_open {
+            let raw = world.raw(self.dialogues[0].port);
+            assert_eq!(raw, n);
+            world.raws[raw].send(stack::wire::Flags::SYN, &[]);
+            world.send_raw(raw);
+        }
+        if self.half_open > 0 {
+            world.run_for(Duration::from_millis(2));
+        }
+        world.nodes[0].outputs = 0;
+        for dialogue in &self.dialogues {
+            world.connect(self.client, dialogue.clone());
+        }
+        world
+    }
+}
+
+/// Where the owner dies, and what outlives it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Point {
+    /// Right after so many frames and datagrams.
+    pub output: u64,
+    /// What it had said to the clients arrives.
+    pub is_heard: bool,
+    /// Of the datagrams on their way to the peer, so many arrive.
+    pub prefix: usize,
+}
+
+/// What a case is without a death.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    /// What each client received.
+    pub received: Vec<Vec<u8>>,
+    /// Frames and datagrams of the owner.
+    pub outputs: u64,
+    /// Records of the owner.
+    pub records: u64,
+}
+
+/// How a case went.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Points played.
+    pub points: u64,
+    /// Points where the clients noticed, and what.
+    pub failures: Vec<(Point, String)>,
+    /// The undisturbed run.
+    pub reference: Reference,
+}
+
+/// Plays a case undisturbed.
+pub fn reference(case: &Case) -> Reference {
+    let mut world = case.start();
+    let before = world.records(0);
+    let done = world.run_until(PATIENCE, all_done);
+    let clients = world.clients.iter().map(|client| client.describe());
+    assert!(done, "{}: {:?}", case.name, clients.collect::<Vec<_>>());
+    assert!(case.may_reset || world.resets == 0, "{}: a reset without a death", case.name);
+    Reference {
+        received: world.clients.iter().map(|client| client.received.clone()).collect(),
+        outputs: world.nodes[0].outputs,
+        records: world.records(0) - before,
+    }
+}
+
+/// Plays every point of a case.
+pub fn every_point(case: &Case) -> Summary {
+    let reference = reference(case);
+    let mut summary = Summary { reference, ..Summary::default() };
+    for output in 1..=summary.reference.outputs {
+        for is_heard in [true, false] {
+            let mut prefix = 0;
+            loop {
+                let point = Point { output, is_heard, prefix };
+                let (outstanding, result) = play(case, &summary.reference, point);
+                summary.points += 1;
+                if let Err(what) = result {
+                    summary.failures.push((point, what));
+                }
+                if prefix >= outstanding {
+                    break;
+                }
+                prefix += 1;
+            }
+        }
+    }
+    summary
+}
+
+/// Plays every point of a case, prints how many there were, and panics if a client noticed.
+pub fn assert_unnoticed(case: &Case) -> u64 {
+    let summary = every_point(case);
+    let Reference { outputs, records, .. } = summary.reference;
+    println!("{}: {} points, {records} records, {outputs} outputs", case.name, summary.points);
+    for (point, what) in summary.failures.iter().take(FAILURES_TOLD) {
+        println!("  {point:?}: {what}");
+    }
+    let (failed, points) = (summary.failures.len(), summary.points);
+    assert!(failed == 0, "{}: a client noticed at {failed} of {points} points", case.name);
+    points
+}
+
+/// Plays one point; answers how many datagrams were on their way, and what a client noticed.
+pub fn play(case: &Case, reference: &Reference, point: Point) -> (usize, Result<(), String>) {
+    let mut world = case.start();
+    world.nodes[0].dies_after = Some(point.output);
+    let died = world.run_until(PATIENCE, |world| !world.nodes[0].is_alive);
+    assert!(died, "the run is the same as the reference up to here");
+    if !point.is_heard {
+        world.lose_answers(0);
+    }
+    let datagrams = world.take_datagrams(1);
+    for frame in datagrams.iter().take(point.prefix) {
+        world.hand_datagram(1, frame);
+    }
+    (datagrams.len(), finish(case, reference, &mut world))
+}
+
+fn finish(case: &Case, reference: &Reference, world: &mut World) -> Result<(), String> {
+    world.run_for(OUTAGE);
+    check_said(world)?;
+    world.promote(1, Epoch(3));
+    let done = world.run_until(PATIENCE, all_done);
+    for (client, expected) in world.clients.iter().zip(&reference.received) {
+        let is_reset = client.ending == Ending::Reset;
+        if is_reset && !case.may_reset {
+            return Err(format!("reset: {}", client.describe()));
+        }
+        if !done && !is_reset {
+            return Err(format!("stalled: {}", client.describe()));
+        }
+        let is_right = if is_reset || case.may_reset {
+            expected.starts_with(&client.received) || client.received.starts_with(expected)
+        } else {
+            client.received == *expected
+        };
+        if !is_right {
+            return Err(format!("other bytes: {}", client.describe()));
+        }
+    }
+    if world.second_voices > 0 {
+        return Err("a former owner was heard".into());
+    }
+    world.run_for(FORGOTTEN);
+    check_forgotten(world)
+}
+
+fn all_done(world: &World) -> bool {
+    world.clients.iter().all(|client| client.is_done() || client.ending == Ending::Reset)
+}
+
+/// Nothing was acknowledged, offered or begun that the peer does not hold.
+fn check_said(world: &World) -> Result<(), String> {
+    let (owner, peer) = (world.nodes[0].engine.stack(), world.nodes[1].engine.stack());
+    for (key, said) in &world.said {
+        let ours = owner.find(key).and_then(|slot| owner.flow(slot));
+        let Some(copy) = peer.find(key).and_then(|slot| peer.flow(slot)) else {
+            let is_cookie = owner.counters().cookies_sent > 0
+                && ours.is_none_or(|flow| said.ack == flow.contract.irs + 1);
+            match ours {
+                Some(flow) if flow.contract.state != State::Closed && !is_cookie => {
+                    return Err(format!(
+                        "the peer knows nothing of a flow in {}",
+                        flow.contract.state
+                    ));
+                }
+                _ => continue,
+            }
+        };
+        if said.ack.after(copy.contract.rcv_nxt) {
+            let beyond = said.ack.since(copy.contract.rcv_nxt);
+            return Err(format!("acknowledged {beyond} bytes that the peer does not hold"));
+        }
+        if said.edge.after(copy.contract.rcv_edge) {
+            let beyond = said.edge.since(copy.contract.rcv_edge);
+            return Err(format!("offered {beyond} bytes that the peer does not know of"));
+        }
+    }
+    Ok(())
+}
+
+/// Every flow is gone and has given back what it held.
+fn check_forgotten(world: &World) -> Result<(), String> {
+    let stack = world.nodes[1].engine.stack();
+    let left: Vec<String> = stack
+        .slots()
+        .filter_map(|slot| stack.flow(slot))
+        .map(|flow| format!("{} {:?}", flow.contract.state, flow.local))
+        .collect();
+    if !left.is_empty() {
+        return Err(format!("flows stay for ever: {left:?}"));
+    }
+    let env = &stack.env;
+    if !env.memory.is_unused() || env.in_flight.used() + env.reassembly.used() > 0 {
+        return Err("flows are gone and something is still held".into());
+    }
+    Ok(())
+}

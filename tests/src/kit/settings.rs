@@ -1,0 +1,143 @@
+//! What a world is built from: links, limits, services.
+
+use stack::app::AppConfig;
+use stack::app::generate::GenerateConfig;
+use stack::app::http::HttpConfig;
+use stack::content::Content;
+use stack::service::Service;
+use stack::tcp::sender::SenderConfig;
+use stack::time::Duration;
+use stack::wire::Address;
+
+/// The address of every service.
+pub const ADDRESS: [u8; 4] = [10, 0, 0, 100];
+
+/// How a link treats what crosses it.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// One way.
+    pub delay: Duration,
+    /// Up to so much more, drawn for each frame: frames overtake each other.
+    pub jitter: Duration,
+    /// Frames lost, in a thousand.
+    pub loss_permille: u64,
+    /// Frames that arrive twice, in a thousand.
+    pub twice_permille: u64,
+}
+
+impl Link {
+    /// A link without faults.
+    pub const fn clean(delay: Duration) -> Link {
+        Link { delay, jitter: Duration::ZERO, loss_permille: 0, twice_permille: 0 }
+    }
+}
+
+/// What runs behind a port of [`ADDRESS`].
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    /// The port.
+    pub port: u16,
+    /// The application.
+    pub app: AppConfig,
+    /// See [`Service`].
+    pub receive_buffer: u32,
+    /// See [`Service`].
+    pub idle_timeout: Option<Duration>,
+    /// See [`Service`].
+    pub mss: u16,
+}
+
+/// What a world is built from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Of everything random.
+    pub seed: u64,
+    /// Between clients and nodes.
+    pub client_link: Link,
+    /// Between the nodes.
+    pub cluster_link: Link,
+    /// Flows of a node at most.
+    pub flows_max: usize,
+    /// Payload chunks of a node.
+    pub chunks_max: usize,
+    /// Segments in flight of a node.
+    pub segments_max: usize,
+    /// Each record travels in a datagram of its own, so that a kill can fall between any two.
+    pub split_records: bool,
+    /// A planted defect: every record counts as held by the peer as soon as it is sent.
+    pub forge_acknowledgements: bool,
+    /// Frames that a node is given before it is polled.
+    pub burst: usize,
+    /// What runs.
+    pub ports: Vec<Port>,
+}
+
+/// The port of `http`.
+pub const HTTP: u16 = 80;
+/// The port of `echo`.
+pub const ECHO: u16 = 7;
+/// The port of `discard`.
+pub const DISCARD: u16 = 9;
+/// The port of `generate` that closes behind its stream.
+pub const GENERATE: u16 = 19;
+/// The port of `generate` that stays open.
+pub const GENERATE_STAY: u16 = 20;
+/// The port of an `http` that gives up idle clients soon.
+pub const HTTP_IMPATIENT: u16 = 81;
+
+/// Seed and length of what `generate` sends.
+pub const GENERATED: (u64, u64) = (11, 9000);
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let http = AppConfig::Http(HttpConfig { upload_bytes_max: 1 << 20 });
+        let (seed, len) = GENERATED;
+        let generate = |stay_open| AppConfig::Generate(GenerateConfig { seed, len, stay_open });
+        let port =
+            |port, app| Port { port, app, receive_buffer: 16 << 10, idle_timeout: None, mss: 1460 };
+        Settings {
+            seed: 1,
+            client_link: Link::clean(Duration::from_micros(100)),
+            cluster_link: Link::clean(Duration::from_micros(70)),
+            flows_max: 16,
+            chunks_max: 512,
+            segments_max: 1024,
+            split_records: false,
+            forge_acknowledgements: false,
+            burst: 1,
+            ports: vec![
+                port(HTTP, http),
+                port(ECHO, AppConfig::Echo),
+                port(DISCARD, AppConfig::Discard),
+                port(GENERATE, generate(false)),
+                port(GENERATE_STAY, generate(true)),
+                Port {
+                    idle_timeout: Some(Duration::from_millis(300)),
+                    ..port(HTTP_IMPATIENT, http)
+                },
+            ],
+        }
+    }
+}
+
+impl Settings {
+    /// The services, one for each port.
+    pub fn services(&self) -> Vec<Service> {
+        self.ports.iter().map(Port::service).collect()
+    }
+}
+
+impl Port {
+    fn service(&self) -> Service {
+        Service {
+            addresses: vec![Address::v4(ADDRESS)],
+            ports: vec![(self.port, self.port)],
+            app: self.app,
+            content: Content::default(),
+            receive_buffer: self.receive_buffer,
+            idle_timeout: self.idle_timeout,
+            sender: SenderConfig::default(),
+            mss: self.mss,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The owner dies at every op of every kind of dialogue (`kit::kill`).
+
+use stack::generate;
+use stack::sha256::Sha256;
+use stack::time::Duration;
+use tests::kit::client::ClientSettings;
+use tests::kit::dialogue::{Dialogue, Step, bodies};
+use tests::kit::kill::{Case, assert_unnoticed, every_point, reference};
+use tests::kit::settings::{
+    DISCARD, ECHO, GENERATE, GENERATE_STAY, GENERATED, HTTP, HTTP_IMPATIENT, Link,
+};
+
+/// The cluster link is much slower than the clients': many records are on their way at any time.
+fn slow_cluster(mut case: Case) -> Case {
+    case.settings.cluster_link = Link::clean(Duration::from_micros(900));
+    case
+}
+
+fn get(len: usize, seed: u64, more: &str) -> Vec<u8> {
+    format!("GET /generate/{len}?seed={seed} HTTP/1.1\r\nHost: x\r\n{more}\r\n").into_bytes()
+}
+
+fn generated(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    generate::fill(seed, 0, &mut bytes);
+    bytes
+}
+
+fn goodbye() -> [Step; 3] {
+    [Step::Close, Step::End, Step::Gone]
+}
+
+fn with_goodbye(mut steps: Vec<Step>) -> Vec<Step> {
+    steps.extend(goodbye());
+    steps
+}
+
+fn download(len: usize) -> Dialogue {
+    let steps = vec![Step::Send(get(len, 3, "")), Step::Responses(1)];
+    Dialogue::new("download", HTTP, with_goodbye(steps))
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    generated(len, 77)
+}
+
+fn upload(len: usize) -> Dialogue {
+    let mut bytes =
+        format!("POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n").into_bytes();
+    bytes.extend(pattern(len));
+    let steps = vec![Step::Send(bytes), Step::Responses(1)];
+    Dialogue::new("upload", HTTP, with_goodbye(steps))
+}
+
+fn upload_chunked(len: usize) -> Dialogue {
+    let mut bytes = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for chunk in pattern(len).chunks(1777) {
+        bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        bytes.extend(chunk);
+        bytes.extend(b"\r\n");
+    }
+    bytes.extend(b"0\r\n\r\n");
+    let steps = vec![Step::Send(bytes), Step::Responses(1)];
+    Dialogue::new("chunked upload", HTTP, with_goodbye(steps))
+}
+
+fn echo() -> Dialogue {
+    let steps = vec![
+        Step::Send(pattern(4000)),
+        Step::Receive(4000),
+        Step::Send(pattern(70)),
+        Step::Receive(4070),
+        Step::Send(pattern(9000)),
+        Step::Receive(13_070),
+    ];
+    Dialogue::new("echo", ECHO, with_goodbye(steps))
+}
+
+#[test]
+fn a_download_survives_every_death() {
+    for case in [Case::new(download(20_000)), slow_cluster(Case::new(download(12_000)))] {
+        let received = reference(&case).received;
+        let len = bodies(&received[0])[0].len();
+        assert_eq!(bodies(&received[0])[0], generated(len, 3));
+        assert_unnoticed(&case);
+    }
+}
+
+#[test]
+fn an_upload_survives_every_death() {
+    let cases = [
+        Case::new(upload(12_000)),
+        slow_cluster(Case::new(upload(9000))),
+        Case::new(upload_chunked(9000)),
+    ];
+    for (case, len) in cases.iter().zip([12_000, 9000, 9000]) {
+        let receipt = String::from_utf8(bodies(&reference(case).received[0])[0].to_vec());
+        let hash = Sha256::digest(&pattern(len));
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let receipt = receipt.expect("a receipt is text");
+        assert_eq!(receipt.trim_end(), format!("length={len} sha256={hex}"));
+        assert_unnoticed(case);
+    }
+}
+
+#[test]
+fn an_echo_dialogue_survives_every_death() {
+    for case in [Case::new(echo()), slow_cluster(Case::new(echo()))] {
+        let expected = [pattern(4000), pattern(70), pattern(9000)].concat();
+        assert_eq!(reference(&case).received[0], expected);
+        assert_unnoticed(&case);
+    }
+}
+
+#[test]
+fn a_half_close_by_the_client_survives_every_death() {
+    let steps = vec![Step::Send(pattern(5000)), Step::Close, Step::Receive(5000), Step::End];
+    let dialogue = Dialogue::new("client closes first", ECHO, steps);
+    assert_unnoticed(&Case::new(dialogue.clone()));
+    assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+}
+
+#[test]
+fn a_half_close_by_the_server_survives_every_death() {
+    let steps = vec![
+        Step::Send(get(3000, 3, "Connection: close\r\n")),
+        Step::Responses(1),
+        Step::End,
+        Step::Send(pattern(3000)),
+        Step::Acknowledged,
+        Step::Close,
+        Step::Gone,
+    ];
+    let dialogue = Dialogue::new("server closes first", HTTP, steps);
+    assert_unnoticed(&Case::new(dialogue.clone()));
+    assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+}
+
+#[test]
+fn a_simultaneous_close_survives_every_death() {
+    let steps = vec![Step::Close, Step::Receive(GENERATED.1 as usize), Step::End, Step::Gone];
+    let dialogue = Dialogue::new("both close", GENERATE, steps);
+    assert_eq!(reference(&Case::new(dialogue.clone())).received[0], generated(9000, GENERATED.0));
+    assert_unnoticed(&Case::new(dialogue.clone()));
+    assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+}
+
+#[test]
+fn a_server_that_speaks_first_survives_every_death() {
+    let steps = vec![Step::Receive(GENERATED.1 as usize)];
+    let stays = Dialogue::new("server first, stays", GENERATE_STAY, with_goodbye(steps));
+    let steps = vec![Step::End, Step::Close, Step::Gone];
+    let closes = Dialogue::new("server first, closes", GENERATE, steps);
+    for dialogue in [stays, closes] {
+        assert_eq!(
+            reference(&Case::new(dialogue.clone())).received[0],
+            generated(9000, GENERATED.0)
+        );
+        assert_unnoticed(&Case::new(dialogue.clone()));
+        assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+    }
+}
+
+#[test]
+fn a_handshake_survives_every_death() {
+    let dialogue = Dialogue::new("handshake", DISCARD, goodbye().to_vec());
+    let without_timestamps = Case {
+        client: ClientSettings { timestamps: false, ..ClientSettings::default() },
+        ..Case::new(dialogue.clone())
+    };
+    assert_unnoticed(&without_timestamps);
+    assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+}
+
+#[test]
+fn an_idle_time_out_survives_every_death() {
+    let steps = vec![Step::Send(b"GET /generate/10 HT".to_vec()), Step::End, Step::Close];
+    let dialogue = Dialogue::new("idle time-out", HTTP_IMPATIENT, steps);
+    // A promoted flow's time-outs say nothing but RST: the former owner may have said 408 already.
+    let case = Case { may_reset: true, ..Case::new(dialogue) };
+    assert_unnoticed(&case);
+    assert_unnoticed(&slow_cluster(case));
+}
+
+#[test]
+fn a_cookie_survives_every_death() {
+    let mut case = Case { name: "cookie", half_open: 2, ..Case::new(download(5000)) };
+    case.settings.flows_max = 4;
+    assert_unnoticed(&case);
+    case.client.timestamps = false;
+    assert_unnoticed(&slow_cluster(case));
+}
+
+#[test]
+fn a_slow_reader_survives_every_death() {
+    let mut dialogue = download(14_000);
+    dialogue.name = "slow reader";
+    dialogue.reading = Some((1000, Duration::from_millis(4)));
+    let mut case = Case::new(dialogue);
+    case.client.receive_buffer = 3000;
+    assert_unnoticed(&case);
+    assert_unnoticed(&slow_cluster(case));
+}
+
+#[test]
+fn a_reader_that_pauses_survives_every_death() {
+    let steps = vec![
+        Step::Send(get(9000, 3, "")),
+        Step::Pause(Duration::from_millis(250)),
+        Step::Responses(1),
+    ];
+    let mut case = Case::new(Dialogue::new("zero window", HTTP, with_goodbye(steps)));
+    case.client.receive_buffer = 2048;
+    assert_unnoticed(&case);
+}
+
+#[test]
+fn many_small_requests_survive_every_death() {
+    let mut steps = Vec::new();
+    for n in 1..=10 {
+        steps.extend([Step::Send(get(n * 10, n as u64, "")), Step::Responses(n)]);
+    }
+    let mut pipelined = Vec::new();
+    for n in 1..=24 {
+        pipelined.extend(get(n * 10, n as u64, ""));
+    }
+    steps.extend([Step::Send(pipelined), Step::Responses(34)]);
+    let case = Case::new(Dialogue::new("keep-alive", HTTP, with_goodbye(steps)));
+    assert_unnoticed(&case);
+    assert_unnoticed(&slow_cluster(case));
+}
+
+#[test]
+fn a_client_that_aborts_is_forgotten_wherever_the_owner_dies() {
+    let steps = vec![Step::Send(get(30_000, 3, "")), Step::Receive(9000), Step::Abort];
+    let download = Dialogue::new("abort in a download", HTTP, steps);
+    let steps = vec![Step::Send(pattern(3000)), Step::Receive(1000), Step::Abort];
+    let echo = Dialogue::new("abort in an echo", ECHO, steps);
+    for dialogue in [download, echo] {
+        let case = Case { may_reset: true, ..Case::new(dialogue) };
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
+#[test]
+fn three_clients_at_once_survive_every_death() {
+    let mut case = Case::new(download(7000));
+    case.name = "three clients";
+    case.dialogues.extend([upload(5000), upload_chunked(4000)]);
+    assert_unnoticed(&case);
+}
+
+/// The proof that these tests bite: acknowledging before the peer holds is found out.
+#[test]
+fn forged_acknowledgements_are_found_out() {
+    for dialogue in [upload(5000), echo(), download(5000)] {
+        let mut case = slow_cluster(Case::new(dialogue));
+        case.settings.forge_acknowledgements = true;
+        let summary = every_point(&case);
+        assert!(!summary.failures.is_empty(), "{}: nobody noticed", case.name);
+    }
+}
