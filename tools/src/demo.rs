@@ -1,9 +1,141 @@
-//! `understudy demo`: not built yet.
+//! `understudy demo`: the promise, shown on one machine.
+//!
+//! A client, a switch, two nodes and a witness as network namespaces; a real `curl` download and
+//! upload and many paced connections through the service; the owner is killed in the middle; every
+//! byte is compared, and the gap of every connection is measured by the clients themselves.
+//!
+//! Exit code 0: every connection survived, byte-exact. 1: some did not. 2: the demo itself could
+//! not run.
+
+pub mod bed;
+pub mod client;
+pub mod cluster;
+pub mod curl;
+pub mod files;
+pub mod html;
+pub mod narrator;
+pub mod outcome;
+pub mod process;
+pub mod status;
+pub mod story;
+pub mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use bed::Teardown;
+use outcome::{RunOutcome, Summary};
+
+/// What the signal handler has to remove.
+static STANDING: Mutex<Option<Arc<Teardown>>> = Mutex::new(None);
+
 /// Arguments of `understudy demo`.
-#[derive(clap::Args, Debug, Clone)]
-pub struct DemoArgs {}
-/// Says so.
-pub fn main(_args: &DemoArgs) -> std::process::ExitCode {
-    eprintln!("error: the demo is not built yet");
-    std::process::ExitCode::FAILURE
+#[derive(Args, Debug, Clone)]
+pub struct DemoArgs {
+    /// What happens to the owner in the middle of the load.
+    #[arg(long, value_enum, default_value_t = KillMode::Sigkill)]
+    pub kill: KillMode,
+    /// Paced connections, half downloads and half uploads.
+    #[arg(long, default_value_t = 100)]
+    pub connections: u32,
+    /// Bytes of each curl transfer.
+    #[arg(long, default_value_t = 200 * 1024 * 1024)]
+    pub size: u64,
+    /// How long the transfers last, in seconds; the kill comes in the middle.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(4..=300))]
+    pub seconds: u64,
+    /// How often the whole story is told.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// Leave the namespaces standing at the end and say how to enter them.
+    #[arg(long)]
+    pub keep: bool,
+    /// Print the outcome as JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Where logs, configuration files and the report go.
+    #[arg(long, default_value = "out/demo")]
+    pub out: PathBuf,
+    /// What serves: the appliance, or plain kernel servers for comparison (their connections die).
+    #[arg(long, value_enum, default_value_t = Appliance::Understudy)]
+    pub appliance: Appliance,
+}
+
+/// What happens to the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KillMode {
+    /// The process is killed.
+    Sigkill,
+    /// The process is stopped, and continued two seconds later, when it is no longer the owner.
+    Sigstop,
+    /// Both cables are cut, then the process is killed.
+    Power,
+    /// Nothing: what the load looks like in peace.
+    None,
+}
+
+/// What serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Appliance {
+    /// `understudy run`.
+    Understudy,
+    /// `understudy load serve`, with the address moved by hand.
+    Kernel,
+}
+
+/// Runs the demo.
+pub fn main(args: &DemoArgs) -> ExitCode {
+    match run(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("understudy demo: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &DemoArgs) -> anyhow::Result<bool> {
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make {}", args.out.display()))?;
+    let out = args.out.canonicalize()?;
+    ctrlc::set_handler(|| {
+        clear_up();
+        std::process::exit(130);
+    })?;
+    let mut runs: Vec<RunOutcome> = Vec::new();
+    for number in 1..=args.runs {
+        let told = story::tell(args, &out, number);
+        STANDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        runs.push(told?);
+        if args.runs > 1 && !args.json {
+            print!("{}", text::one_line(number, &runs[runs.len() - 1]));
+        }
+    }
+    let summary = Summary::of(runs);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        print!("{}", text::report(&summary));
+    }
+    let page = out.join("report.html");
+    std::fs::write(&page, html::page(&summary))?;
+    eprintln!("Picture: {}", page.display());
+    Ok(summary.passed())
+}
+
+/// Tells the signal handler what stands.
+fn standing(teardown: Arc<Teardown>) {
+    *STANDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(teardown);
+}
+
+fn clear_up() {
+    let standing = STANDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    if let Some(teardown) = standing {
+        teardown.run();
+    }
 }

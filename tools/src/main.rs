@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod demo;
+mod load;
 mod run;
 mod status;
 mod witness;
@@ -35,6 +36,9 @@ enum Command {
     Witness(witness::WitnessArgs),
     /// Kill a node in the middle of real transfers, in network namespaces on this machine.
     Demo(demo::DemoArgs),
+    /// Clients that verify every byte, as the demo uses them.
+    #[command(hide = true)]
+    Load(load::LoadArgs),
     /// Print the version.
     Version,
 }
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::main(&args),
         Command::Witness(args) => witness::main(&args),
         Command::Demo(args) => demo::main(&args),
+        Command::Load(args) => load::main(&args),
         Command::Version => {
             print(concat!("understudy ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS

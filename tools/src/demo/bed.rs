@@ -1,0 +1,343 @@
+//! The bed: client, switch, nodes and witness as network namespaces on this machine.
+//!
+//! ```text
+//!             br0 10.88.0.0/24                 br1 10.99.0.0/24
+//!   client ──┬── node1 eth0            node1 eth1 ──┬── witness
+//!            └── node2 eth0            node2 eth1 ──┘
+//! ```
+//!
+//! Both bridges live in the namespace of the switch. The switch's ports towards the nodes do not
+//! leave checksums to hardware that does not exist (`tx off`): a node reads frames from its
+//! interface as they are. Names carry the process id, so several beds can stand side by side, and a
+//! bed whose maker died without clearing up is recognised and removed by the next.
+//!
+//! Everything is removed when the last of [`Bed`] goes: processes by their ids, then the
+//! namespaces.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::process::Process;
+
+/// Name of namespaces that the next run may remove when their maker is gone.
+const PREFIX: &str = "usdemo";
+/// Name of namespaces that were asked to stay.
+const PREFIX_KEPT: &str = "uskept";
+
+/// How long killed processes may take to go.
+const GONE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Nodes in a bed.
+pub const NODES: [u8; 2] = [1, 2];
+
+/// The address that clients know.
+pub const SERVICE_ADDRESS: &str = "10.88.0.100";
+
+/// Where the witness listens.
+pub const WITNESS: &str = "10.99.0.9:7948";
+
+/// A namespace of the bed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Where the clients run.
+    Client,
+    /// Where the bridges are.
+    Switch,
+    /// A machine under test.
+    Node(u8),
+    /// The keeper of the register.
+    Witness,
+}
+
+impl Place {
+    const ALL: [Place; 5] =
+        [Place::Client, Place::Switch, Place::Node(1), Place::Node(2), Place::Witness];
+
+    fn name(self) -> String {
+        match self {
+            Place::Client => "client".into(),
+            Place::Switch => "switch".into(),
+            Place::Node(id) => format!("node{id}"),
+            Place::Witness => "witness".into(),
+        }
+    }
+}
+
+/// A standing bed.
+#[derive(Debug)]
+pub struct Bed {
+    prefix: String,
+    dir: PathBuf,
+    teardown: Arc<Teardown>,
+}
+
+/// One machine of the bed.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    bed: &'a Bed,
+    id: u8,
+}
+
+impl Bed {
+    /// Builds the bed; processes started in it write their logs to `dir`. Needs root.
+    pub fn new(dir: &Path, keep: bool) -> anyhow::Result<Bed> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("network namespaces can only be made by root; run this as root");
+        }
+        sweep();
+        let prefix = if keep { PREFIX_KEPT } else { PREFIX };
+        let prefix = format!("{prefix}{}", std::process::id());
+        let namespaces = Place::ALL.iter().map(|place| format!("{prefix}-{}", place.name()));
+        let teardown = Arc::new(Teardown {
+            namespaces: namespaces.collect(),
+            keep,
+            done: AtomicBool::new(false),
+        });
+        // From here on a failure clears up what was made so far.
+        let bed = Bed { prefix, dir: dir.to_path_buf(), teardown };
+        bed.build().context("building the bed of network namespaces")?;
+        Ok(bed)
+    }
+
+    /// What removes the bed; for a signal handler.
+    pub fn teardown(&self) -> Arc<Teardown> {
+        self.teardown.clone()
+    }
+
+    /// Name of a namespace.
+    pub fn namespace(&self, place: Place) -> String {
+        format!("{}-{}", self.prefix, place.name())
+    }
+
+    /// One of the nodes.
+    pub fn node(&self, id: u8) -> Node<'_> {
+        assert!(NODES.contains(&id), "the bed has nodes {NODES:?}");
+        Node { bed: self, id }
+    }
+
+    /// A command that will run inside a namespace.
+    pub fn command(&self, place: Place, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(place)]).arg(program);
+        command.stdin(Stdio::null());
+        // A Ctrl-C at the terminal is ours to handle.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command
+    }
+
+    /// Starts a program inside a namespace, both of its outputs in `<name>.log`.
+    pub fn spawn<S: AsRef<OsStr>>(
+        &self,
+        place: Place,
+        name: &str,
+        program: &Path,
+        args: &[S],
+    ) -> anyhow::Result<Process> {
+        let log = self.dir.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log)?;
+        let mut command = self.command(place, program);
+        command.args(args).stdout(file.try_clone()?).stderr(file);
+        Process::start(name, command, Some(log))
+    }
+
+    fn build(&self) -> anyhow::Result<()> {
+        for place in Place::ALL {
+            let namespace = self.namespace(place);
+            ip(&["netns", "add", &namespace])?;
+            let quiet = "net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1";
+            let settings: Vec<&str> = quiet.split(' ').collect();
+            run(self.command(place, "sysctl").arg("-qw").args(settings))?;
+            self.ip(place, "link set lo up")?;
+        }
+        for bridge in ["br0", "br1"] {
+            let options = "type bridge mcast_snooping 0 stp_state 0 forward_delay 0";
+            self.ip(Place::Switch, &format!("link add {bridge} {options}"))?;
+            self.ip(Place::Switch, &format!("link set {bridge} up"))?;
+        }
+        self.link(Place::Client, "eth0", "br0", "10.88.0.1/24")?;
+        self.link(Place::Witness, "eth1", "br1", "10.99.0.9/24")?;
+        for id in NODES {
+            self.link(Place::Node(id), "eth0", "br0", &format!("10.88.0.1{id}/24"))?;
+            self.link(Place::Node(id), "eth1", "br1", &format!("10.99.0.{id}/24"))?;
+        }
+        Ok(())
+    }
+
+    /// A cable from `place` to a bridge, with the address of its end.
+    fn link(&self, place: Place, end: &str, bridge: &str, address: &str) -> anyhow::Result<()> {
+        let port = port(place, end);
+        let (inside, switch) = (self.namespace(place), self.namespace(Place::Switch));
+        let queues = "numrxqueues 1 numtxqueues 1";
+        let peer = format!("peer name {port} netns {switch} {queues}");
+        ip_words(&format!("link add {end} netns {inside} {queues} type veth {peer}"))?;
+        self.ip(Place::Switch, &format!("link set {port} master {bridge} up"))?;
+        self.ip(place, &format!("addr add {address} dev {end}"))?;
+        self.ip(place, &format!("link set {end} up"))?;
+        if matches!(place, Place::Node(_)) {
+            run(self.command(Place::Switch, "ethtool").args(["-K", &port, "tx", "off"]))?;
+        }
+        Ok(())
+    }
+
+    fn ip(&self, place: Place, words: &str) -> anyhow::Result<()> {
+        ip_words(&format!("-n {} {words}", self.namespace(place)))
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.teardown.run();
+    }
+}
+
+impl Node<'_> {
+    /// Starts a program on this node.
+    pub fn spawn<S: AsRef<OsStr>>(&self, program: &Path, args: &[S]) -> anyhow::Result<Process> {
+        let name = format!("node{}", self.id);
+        self.bed.spawn(Place::Node(self.id), &name, program, args)
+    }
+
+    /// Runs a short command on this node.
+    pub fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<()> {
+        run(self.bed.command(Place::Node(self.id), program).args(args)).map(drop)
+    }
+
+    /// Takes both of the switch's ports towards this node down: nothing goes in or out any more.
+    pub fn cut(&self) -> anyhow::Result<()> {
+        self.ports("down")
+    }
+
+    /// Takes both ports up again.
+    pub fn restore(&self) -> anyhow::Result<()> {
+        self.ports("up")
+    }
+
+    fn ports(&self, state: &str) -> anyhow::Result<()> {
+        for end in ["eth0", "eth1"] {
+            let port = port(Place::Node(self.id), end);
+            self.bed.ip(Place::Switch, &format!("link set {port} {state}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The switch's end of a cable, as a name of at most 15 bytes.
+fn port(place: Place, end: &str) -> String {
+    format!("{}-{end}", place.name())
+}
+
+/// Removes a bed, once.
+#[derive(Debug)]
+pub struct Teardown {
+    namespaces: Vec<String>,
+    keep: bool,
+    done: AtomicBool,
+}
+
+impl Teardown {
+    /// Ends every process in the bed and removes its namespaces; says how to enter it if it is to
+    /// be kept.
+    pub fn run(&self) {
+        if self.done.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if !self.keep {
+            remove(&self.namespaces);
+            return;
+        }
+        eprintln!("The bed was kept. Enter one of its machines with `ip netns exec NAME bash`:");
+        for namespace in &self.namespaces {
+            eprintln!("  {namespace}");
+        }
+        eprintln!("Remove each with `ip netns pids NAME | xargs -r kill -9; ip netns del NAME`.");
+    }
+}
+
+fn remove(namespaces: &[String]) {
+    let limit = Instant::now() + GONE_WITHIN;
+    loop {
+        let pids: Vec<i32> = namespaces.iter().flat_map(|name| pids(name)).collect();
+        if pids.is_empty() || Instant::now() > limit {
+            break;
+        }
+        for pid in pids {
+            // Gone already is as good.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    for namespace in namespaces {
+        // One that was never made cannot be removed; nothing depends on the answer.
+        let _ = ip(&["netns", "del", namespace]);
+    }
+}
+
+fn pids(namespace: &str) -> Vec<i32> {
+    let output = Command::new("ip").args(["netns", "pids", namespace]).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+/// Removes beds whose makers died before they could.
+fn sweep() {
+    let output = Command::new("ip").args(["netns", "list"]).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    let orphans: Vec<String> = names.filter(|name| is_orphan(name)).map(String::from).collect();
+    remove(&orphans);
+}
+
+fn is_orphan(namespace: &str) -> bool {
+    let maker = namespace.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+    let maker = maker.and_then(|pid| pid.parse::<u32>().ok());
+    maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+}
+
+fn ip_words(words: &str) -> anyhow::Result<()> {
+    ip(&words.split_whitespace().collect::<Vec<_>>())
+}
+
+fn ip(args: &[&str]) -> anyhow::Result<()> {
+    run(Command::new("ip").args(args)).map(drop)
+}
+
+/// Runs a command to its end; what it wrote to standard output.
+pub fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?} failed ({}): {}", output.status, error.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_ports_fit_an_interface() {
+        for place in Place::ALL {
+            assert!(port(place, "eth0").len() <= 15, "{}", port(place, "eth0"));
+        }
+    }
+
+    #[test]
+    fn only_beds_of_dead_makers_are_orphans() {
+        assert!(!is_orphan(&format!("{PREFIX}{}-client", std::process::id())));
+        assert!(is_orphan(&format!("{PREFIX}4294967295-client")));
+        assert!(!is_orphan(&format!("{PREFIX_KEPT}4294967295-client")));
+        assert!(!is_orphan("somebody-else"));
+    }
+}

@@ -1,0 +1,199 @@
+//! Witness and nodes as processes in the bed: start, find the owner, kill it, bring it back.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+use dataplane::control::status::Status;
+use nix::sys::signal::Signal;
+
+use super::bed::{Bed, NODES, Place, SERVICE_ADDRESS, WITNESS};
+use super::files::{self, NodeFiles, SERVICES};
+use super::process::Process;
+use super::status::{self, Takeover};
+use super::{Appliance, KillMode};
+use crate::load::wire::monotonic_ns;
+
+/// Between two looks at a status.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The processes under test.
+#[derive(Debug)]
+pub struct Cluster<'a> {
+    bed: &'a Bed,
+    program: PathBuf,
+    appliance: Appliance,
+    files: Vec<NodeFiles>,
+    nodes: Vec<Process>,
+    witness: Option<Process>,
+}
+
+impl<'a> Cluster<'a> {
+    /// Writes the configuration and starts witness and nodes.
+    pub fn start(
+        bed: &'a Bed,
+        program: &Path,
+        appliance: Appliance,
+        dir: &Path,
+        sockets: &Path,
+    ) -> anyhow::Result<Cluster<'a>> {
+        let files = files::write(dir, sockets)?;
+        let program = program.to_path_buf();
+        let mut cluster =
+            Cluster { bed, program, appliance, files, nodes: Vec::new(), witness: None };
+        match appliance {
+            Appliance::Understudy => {
+                let store = dir.join("witness.store").display().to_string();
+                let args = ["witness", "--listen", WITNESS, "--store", &store, "--bootstrap"];
+                let witness = bed.spawn(Place::Witness, "witness", &cluster.program, &args)?;
+                cluster.witness = Some(witness);
+                for id in NODES {
+                    let node = cluster.spawn(id)?;
+                    cluster.nodes.push(node);
+                }
+            }
+            Appliance::Kernel => {
+                let node = cluster.serve_plainly(1)?;
+                cluster.nodes.push(node);
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// Waits until every service has an owner and is protected; returns the owner of the first.
+    pub fn wait_protected(&mut self, bound: Duration) -> anyhow::Result<u8> {
+        if self.appliance == Appliance::Kernel {
+            return self.wait_listening(bound);
+        }
+        let limit = Instant::now() + bound;
+        loop {
+            let seen: Vec<(u8, anyhow::Result<Status>)> =
+                NODES.iter().map(|id| (*id, self.status(*id))).collect();
+            let owner = |service: &str| {
+                let mut known =
+                    seen.iter().filter_map(|(id, seen)| Some((*id, seen.as_ref().ok()?)));
+                known.find(|(_, status)| status::serves_protected(status, service))
+            };
+            if SERVICES.iter().all(|(name, ..)| owner(name).is_some())
+                && let Some((owner, _)) = owner(SERVICES[0].0)
+            {
+                return Ok(owner);
+            }
+            self.still_running()?;
+            if Instant::now() > limit {
+                let seconds = bound.as_secs();
+                let last = seen.iter().map(|(id, seen)| match seen {
+                    Ok(status) => format!("  node {id}: {}\n", status::in_words(status)),
+                    Err(error) => format!("  node {id}: {error:#}\n"),
+                });
+                let last: String = last.collect();
+                bail!("not protected within {seconds} s; last seen:\n{last}{}", self.logs());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Does to a node what the mode says; returns the moment, `CLOCK_MONOTONIC`.
+    pub fn kill(&mut self, owner: u8, mode: KillMode) -> anyhow::Result<u64> {
+        let moment = monotonic_ns();
+        match mode {
+            KillMode::Sigkill => self.node(owner).signal(Signal::SIGKILL)?,
+            KillMode::Sigstop => self.node(owner).signal(Signal::SIGSTOP)?,
+            KillMode::Power => {
+                self.bed.node(owner).cut()?;
+                self.node(owner).signal(Signal::SIGKILL)?;
+            }
+            KillMode::None => {}
+        }
+        if self.appliance == Appliance::Kernel && mode != KillMode::None {
+            self.bed.node(owner).run("ip", &["link", "set", "eth0", "down"])?;
+            let node = self.serve_plainly(2)?;
+            self.nodes.push(node);
+        }
+        Ok(moment)
+    }
+
+    /// Lets a stopped node run on.
+    pub fn resume(&mut self, id: u8) -> anyhow::Result<()> {
+        self.node(id).signal(Signal::SIGCONT)
+    }
+
+    /// Brings a dead node back.
+    pub fn revive(&mut self, id: u8, mode: KillMode) -> anyhow::Result<()> {
+        if self.appliance == Appliance::Kernel || matches!(mode, KillMode::None | KillMode::Sigstop)
+        {
+            return Ok(());
+        }
+        self.node(id).wait()?;
+        if mode == KillMode::Power {
+            self.bed.node(id).restore()?;
+        }
+        let node = self.spawn(id)?;
+        self.nodes[usize::from(id) - 1] = node;
+        Ok(())
+    }
+
+    /// The last takeovers as the survivor of `dead` tells them.
+    pub fn takeovers(&self, dead: u8) -> Vec<Takeover> {
+        let survivors = NODES.iter().filter(|id| **id != dead);
+        let told = survivors.filter_map(|id| self.status(*id).ok());
+        told.flat_map(|status| status::takeovers(&status)).collect()
+    }
+
+    fn spawn(&self, id: u8) -> anyhow::Result<Process> {
+        let config = &self.files[usize::from(id) - 1].config;
+        self.bed.node(id).spawn(&self.program, &["run".as_ref(), config.as_os_str()])
+    }
+
+    /// A kernel server that holds the address.
+    fn serve_plainly(&self, id: u8) -> anyhow::Result<Process> {
+        let node = self.bed.node(id);
+        let address = format!("{SERVICE_ADDRESS}/24");
+        node.run("ip", &["addr", "add", &address, "dev", "eth0"])?;
+        // The kernel announces its addresses when the interface gets another MAC.
+        node.run("sysctl", &["-qw", "net.ipv4.conf.eth0.arp_notify=1"])?;
+        let mac = format!("02:00:00:88:00:0{id}");
+        node.run("ip", &["link", "set", "eth0", "address", &mac])?;
+        node.spawn(&self.program, &["load", "serve", "--listen", SERVICE_ADDRESS])
+    }
+
+    fn wait_listening(&mut self, bound: Duration) -> anyhow::Result<u8> {
+        let limit = Instant::now() + bound;
+        let owner = self.nodes.len() as u8;
+        while self.bed.node(owner).run("curl", &["-sfo/dev/null", &plain_url()]).is_err() {
+            self.still_running()?;
+            if Instant::now() > limit {
+                bail!("the plain server does not answer\n{}", self.logs());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(owner)
+    }
+
+    fn status(&self, id: u8) -> anyhow::Result<Status> {
+        status::read(&self.files[usize::from(id) - 1].socket)
+    }
+
+    fn node(&mut self, id: u8) -> &mut Process {
+        &mut self.nodes[usize::from(id) - 1]
+    }
+
+    fn still_running(&mut self) -> anyhow::Result<()> {
+        for process in self.nodes.iter_mut().chain(&mut self.witness) {
+            if let Some(status) = process.ended()? {
+                let (name, log) = (process.name(), process.log_tail());
+                return Err(anyhow!("{name} has ended ({status}); {log}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn logs(&self) -> String {
+        self.nodes.iter().chain(&self.witness).map(Process::log_tail).collect()
+    }
+}
+
+fn plain_url() -> String {
+    format!("http://{SERVICE_ADDRESS}/generate/16?seed=1")
+}

@@ -1,0 +1,89 @@
+//! The configuration files of the demo's nodes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::bed::{NODES, SERVICE_ADDRESS, WITNESS};
+
+/// The three services of the demo: name, port, application.
+pub const SERVICES: [(&str, u16, &str); 3] =
+    [("web", 80, "http"), ("echo", 7, "echo"), ("discard", 9, "discard")];
+
+/// Paths of one node.
+#[derive(Debug, Clone)]
+pub struct NodeFiles {
+    /// Its configuration.
+    pub config: PathBuf,
+    /// Its control socket.
+    pub socket: PathBuf,
+}
+
+/// Writes the configuration of both nodes into `dir`. Sockets go to `sockets`: their paths must be
+/// short.
+pub fn write(dir: &Path, sockets: &Path) -> anyhow::Result<Vec<NodeFiles>> {
+    fs::write(dir.join("secret.key"), "5e".repeat(32) + "\n")?;
+    let mut files = Vec::new();
+    for id in NODES {
+        let node = NodeFiles {
+            config: dir.join(format!("node{id}.toml")),
+            socket: sockets.join(format!("node{id}.sock")),
+        };
+        fs::write(&node.config, config(id, &node.socket))?;
+        files.push(node);
+    }
+    Ok(files)
+}
+
+fn config(id: u8, socket: &Path) -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let core = usize::from(id - 1) % cores;
+    let mut text = format!(
+        r#"[node]
+id = {id}
+
+[cluster]
+name = "demo"
+address = "10.99.0.{id}"
+agent_port = 7946
+data_port = 7947
+secret_file = "secret.key"
+arbiter = "witness"
+witness = "{WITNESS}"
+timers = "bed"
+
+[interfaces]
+client = {{ name = "eth0", queues = [0] }}
+cluster = {{ name = "eth1", queues = [0] }}
+
+[cores]
+pin = [{core}]
+idle = "adaptive"
+
+[control]
+socket = "{}"
+"#,
+        socket.display()
+    );
+    for node in NODES {
+        text += &format!("\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
+    }
+    for (name, port, application) in SERVICES {
+        let generate = if application == "http" { "generate = true\n" } else { "" };
+        text += &format!(
+            r#"
+[[services]]
+name = "{name}"
+home = 1
+peers = [2]
+addresses = ["{SERVICE_ADDRESS}"]
+ports = {port}
+protocol = "tcp"
+arp = "gratuitous"
+
+[services.application]
+type = "{application}"
+{generate}"#
+        );
+    }
+    text
+}

@@ -1,0 +1,70 @@
+//! A process of the bed: its log, its signals, its end.
+
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus};
+
+use anyhow::Context;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
+/// Lines shown of a log when something went wrong.
+const TAIL_LINES: usize = 15;
+
+/// A running program.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: Option<PathBuf>,
+}
+
+impl Process {
+    /// Starts a command.
+    pub fn start(
+        name: &str,
+        mut command: Command,
+        log: Option<PathBuf>,
+    ) -> anyhow::Result<Process> {
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Process { name: name.into(), child, log })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its output, if it was asked for.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Its end, if it has come.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
+    /// Sends a signal. SIGKILL is not waited for.
+    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        if self.ended()?.is_none() {
+            signal::kill(Pid::from_raw(self.child.id() as i32), signal)
+                .with_context(|| format!("cannot send {signal} to {}", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// The last lines of its log, for an error message.
+    pub fn log_tail(&self) -> String {
+        let Some(log) = &self.log else { return String::new() };
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(TAIL_LINES);
+        let shown = lines[from..].iter().map(|line| format!("    {line}\n"));
+        format!("{} ends with:\n{}", log.display(), shown.collect::<String>())
+    }
+}

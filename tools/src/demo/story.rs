@@ -1,0 +1,190 @@
+//! One telling of the story: start, protected, load, kill, verify, bring back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::bed::Bed;
+use super::client::Load;
+use super::cluster::Cluster;
+use super::curl::{self, Curls};
+use super::narrator::Narrator;
+use super::outcome::{Restored, RunOutcome};
+use super::{DemoArgs, KillMode};
+use crate::load::wire::monotonic_ns;
+
+/// How long the pair may take to be protected.
+const PROTECTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a stopped owner sleeps.
+const STOPPED_NS: u64 = 2_000_000_000;
+
+/// The load goes on for so much longer than the transfers.
+const LOAD_EXTRA_SECONDS: u64 = 2;
+
+/// Between two looks at the load.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Tells the story once.
+pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutcome> {
+    let mut narrator = Narrator::new();
+    let dir = out.join(format!("run{number}"));
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(&dir)?;
+    let sockets = Sockets::new(args.keep)?;
+    let program = std::env::current_exe()?;
+    narrator.say("Building client, switch, two nodes and a witness as network namespaces.");
+    let bed = Bed::new(&dir, args.keep)?;
+    super::standing(bed.teardown());
+    curl::prepare(&dir, args.size)?;
+    let mut cluster = Cluster::start(&bed, &program, args.appliance, &dir, &sockets.dir)?;
+    narrator.say("Witness and nodes are started; waiting until the pair is protected.");
+    let owner = cluster.wait_protected(PROTECTED_WITHIN)?;
+    narrator.say(&format!("Protected. Node {owner} owns the service. Starting the load."));
+
+    let curls = Curls::start(&bed, &dir, args.size, args.seconds)?;
+    let seconds = args.seconds + LOAD_EXTRA_SECONDS;
+    let load = Load::start(&bed, &program, &dir, args.connections, seconds)?;
+    let mut act = Act { args, narrator, cluster, curls, load, owner };
+    act.until_the_middle()?;
+    let killed_ns = act.kill()?;
+    act.until_the_end(killed_ns)?;
+    let Act { mut narrator, mut cluster, curls, load, .. } = act;
+
+    narrator.say("The load has ended. Comparing every byte.");
+    let curls = curls.verify()?;
+    let result = load.finish()?;
+    let takeovers = match args.kill {
+        KillMode::None => Vec::new(),
+        _ => cluster.takeovers(owner),
+    };
+    let restored = bring_back(&mut narrator, &mut cluster, owner, args.kill);
+    Ok(RunOutcome::new(&args.kill, killed_ns, &result, curls, takeovers, restored))
+}
+
+/// What is on stage while the load runs.
+struct Act<'a> {
+    args: &'a DemoArgs,
+    narrator: Narrator,
+    cluster: Cluster<'a>,
+    curls: Curls,
+    load: Load,
+    owner: u8,
+}
+
+impl Act<'_> {
+    /// Waits until every connection moves bytes and the download is in its middle.
+    fn until_the_middle(&mut self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        loop {
+            let progress = self.load.progress();
+            let everyone = progress.wanted > 0 && progress.active == progress.wanted;
+            let percent = self.curls.percent();
+            if everyone && percent >= 40 {
+                return Ok(());
+            }
+            let late = start.elapsed() > Duration::from_secs(self.args.seconds);
+            if progress.failed > 0 || late || self.curls.ended()? {
+                let (active, wanted, failed) = (progress.active, progress.wanted, progress.failed);
+                let connections =
+                    format!("{active} of {wanted} connections moving, {failed} failed");
+                bail!("the load did not get going: {connections}, curl at {percent} per cent");
+            }
+            self.look();
+        }
+    }
+
+    fn kill(&mut self) -> anyhow::Result<u64> {
+        let killed_ns = self.cluster.kill(self.owner, self.args.kill)?;
+        let owner = self.owner;
+        self.narrator.say(&match self.args.kill {
+            KillMode::Sigkill => format!("Killed node {owner} with SIGKILL."),
+            KillMode::Sigstop => format!("Stopped node {owner} with SIGSTOP."),
+            KillMode::Power => format!("Cut both cables of node {owner} and killed it."),
+            KillMode::None => "Nothing is killed in this run.".to_string(),
+        });
+        Ok(killed_ns)
+    }
+
+    fn until_the_end(&mut self, killed_ns: u64) -> anyhow::Result<()> {
+        let mut stopped = self.args.kill == KillMode::Sigstop;
+        while !(self.load.ended()? && self.curls.ended()?) {
+            if stopped && monotonic_ns() >= killed_ns + STOPPED_NS {
+                stopped = false;
+                self.cluster.resume(self.owner)?;
+                self.narrator.say(&format!("Node {} runs on.", self.owner));
+            }
+            self.look();
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        let progress = self.load.progress();
+        self.narrator.update(&format!(
+            "curl {:3} %   connections {} of {} moving, {} finished, {} failed   new {}   {} MB",
+            self.curls.percent(),
+            progress.active,
+            progress.wanted,
+            progress.survived,
+            progress.failed,
+            progress.fresh,
+            progress.bytes / 1_000_000,
+        ));
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// The dead node comes back and is filled again.
+fn bring_back(
+    narrator: &mut Narrator,
+    cluster: &mut Cluster<'_>,
+    owner: u8,
+    mode: KillMode,
+) -> Restored {
+    if mode == KillMode::None {
+        return Restored::NotNeeded;
+    }
+    narrator
+        .say(&format!("Bringing node {owner} back; waiting until the pair is protected again."));
+    let start = Instant::now();
+    let back = cluster.revive(owner, mode).and_then(|()| cluster.wait_protected(PROTECTED_WITHIN));
+    match back {
+        Ok(now_owner) => {
+            narrator.say(&format!("Protected again. Node {now_owner} owns the service."));
+            Restored::After { ms: start.elapsed().as_millis() as u64 }
+        }
+        Err(error) => {
+            narrator.say(&format!("Not protected again: {error:#}"));
+            Restored::Failed { why: format!("{error:#}") }
+        }
+    }
+}
+
+/// A directory with a short name: the path of a socket has at most 107 bytes.
+struct Sockets {
+    dir: PathBuf,
+    keep: bool,
+}
+
+impl Sockets {
+    fn new(keep: bool) -> anyhow::Result<Sockets> {
+        let dir = std::env::temp_dir().join(format!("understudy-demo-{}", std::process::id()));
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Sockets { dir, keep })
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What stays behind harms nobody.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}

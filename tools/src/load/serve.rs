@@ -1,0 +1,139 @@
+//! Plain servers over the kernel's TCP: http (80), echo (7), discard (9).
+//!
+//! They exist to try the clients, and to show beside the appliance what a dying server does to its
+//! connections. One thread per connection; only what the clients ask for is understood.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+
+use super::http::upload_answer;
+use super::pattern;
+
+type Handler = fn(TcpStream) -> io::Result<()>;
+
+/// Serves until the process ends.
+pub fn serve(address: Ipv4Addr) -> anyhow::Result<()> {
+    let services: [(u16, Handler); 3] = [(80, http), (7, echo), (9, discard)];
+    let mut threads = Vec::new();
+    for (port, handler) in services {
+        let listener = TcpListener::bind((address, port))
+            .with_context(|| format!("cannot listen on {address}:{port}"))?;
+        threads.push(thread::spawn(move || accept(&listener, handler)));
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+fn accept(listener: &TcpListener, handler: Handler) {
+    for stream in listener.incoming().flatten() {
+        // A client that goes away ends its own thread and nothing else.
+        let spawned = thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+            let _ = stream.set_nodelay(true);
+            let _ = handler(stream);
+        });
+        drop(spawned);
+    }
+}
+
+fn echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut input = stream.try_clone()?;
+    io::copy(&mut input, &mut stream).map(drop)
+}
+
+fn discard(mut stream: TcpStream) -> io::Result<()> {
+    io::copy(&mut stream, &mut io::sink()).map(drop)
+}
+
+fn http(stream: TcpStream) -> io::Result<()> {
+    let mut output = stream.try_clone()?;
+    let mut input = BufReader::new(stream);
+    while let Some(request) = read_request(&mut input)? {
+        if request.line.starts_with("GET ") {
+            send_generated(&mut output, &request.line)?;
+        } else {
+            receive_upload(&mut input, &mut output, &request)?;
+        }
+        if request.close {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Request {
+    line: String,
+    length: u64,
+    expect: bool,
+    close: bool,
+}
+
+fn read_request(input: &mut impl BufRead) -> io::Result<Option<Request>> {
+    let mut request = Request { line: String::new(), length: 0, expect: false, close: false };
+    if input.read_line(&mut request.line)? == 0 {
+        return Ok(None);
+    }
+    loop {
+        let mut line = String::new();
+        if input.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            return Ok(Some(request));
+        }
+        let line = line.trim().to_ascii_lowercase();
+        if let Some(length) = line.strip_prefix("content-length:") {
+            request.length = length.trim().parse().unwrap_or(0);
+        }
+        request.expect |= line.starts_with("expect:");
+        request.close |= line == "connection: close";
+    }
+}
+
+/// `GET /generate/<length>?seed=<n> …`
+fn send_generated(output: &mut impl Write, line: &str) -> io::Result<()> {
+    let path = line.split(' ').nth(1).unwrap_or_default();
+    let (len, seed) =
+        path.trim_start_matches("/generate/").split_once("?seed=").unwrap_or((path, "0"));
+    let (Ok(len), Ok(seed)) = (len.parse::<u64>(), seed.parse::<u64>()) else {
+        return output.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    };
+    output.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").as_bytes())?;
+    let mut buf = vec![0u8; 64 * 1024];
+    let mut offset = 0;
+    while offset < len {
+        let take = (len - offset).min(buf.len() as u64) as usize;
+        pattern::fill(seed, offset, &mut buf[..take]);
+        output.write_all(&buf[..take])?;
+        offset += take as u64;
+    }
+    Ok(())
+}
+
+fn receive_upload(
+    input: &mut impl Read,
+    output: &mut impl Write,
+    request: &Request,
+) -> io::Result<()> {
+    if request.expect {
+        output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    let mut hash = Sha256::new();
+    let mut buf = vec![0u8; 64 * 1024];
+    let mut left = request.length;
+    while left > 0 {
+        let want = left.min(buf.len() as u64) as usize;
+        let len = input.read(&mut buf[..want])?;
+        if len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hash.update(&buf[..len]);
+        left -= len as u64;
+    }
+    let body = upload_answer(request.length, &pattern::hex(&hash.finalize()));
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    output.write_all(head.as_bytes())?;
+    output.write_all(body.as_bytes())
+}
