@@ -1,0 +1,144 @@
+//! Instructions and nanoseconds of one segment through owner and peer, by the number of flows in memory.
+//!
+//! `--quick` leaves out the largest number of flows, `--json FILE` writes every figure to a file, and
+//! `--link-mtu BYTES` sets the MTU of the cluster link. Exit code 1: not flat. Exit code 2: it could not be
+//! measured.
+
+use bench::bed::Bed;
+use bench::callgrind::{self, Profile, end_of_phase};
+use bench::memory;
+use bench::report::{Report, Row};
+use bench::step::PerStep;
+use std::process::ExitCode;
+
+/// Flows in memory.
+const FLOWS: [usize; 3] = [100, 10_000, 1_000_000];
+/// Bytes of payload of a segment.
+const PAYLOADS: [usize; 2] = [64, 1448];
+/// Bursts counted in one phase under callgrind.
+const COUNTED_BURSTS: usize = 200;
+/// Bursts timed in one run, and the runs of which the median is taken.
+const TIMED_BURSTS: usize = 200;
+const TIMED_RUNS: usize = 21;
+/// At this number of flows the functions that cost most are shown.
+const PROFILED_FLOWS: usize = 10_000;
+const TOP_FUNCTIONS: usize = 10;
+
+struct Options {
+    quick: bool,
+    json: Option<String>,
+    link_mtu: usize,
+    /// Set in the child under callgrind.
+    count: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let result = options(std::env::args().skip(1)).and_then(|options| match options.count {
+        Some(flows) => {
+            count(flows, options.link_mtu);
+            Ok(true)
+        }
+        None => measure(&options),
+    });
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(reason) => {
+            eprintln!("segment_path: {reason}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options { quick: false, json: None, link_mtu: 1500, count: None };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        let number = |text: String| text.parse().map_err(|_| format!("{text}: not a number"));
+        match argument.as_str() {
+            // Cargo says so to every bench.
+            "--bench" => {}
+            "--quick" => options.quick = true,
+            "--json" => options.json = Some(value()?),
+            "--link-mtu" => options.link_mtu = number(value()?)?,
+            "--count" => options.count = Some(number(value()?)?),
+            _ => return Err(format!("{argument}: known are --quick, --json, --link-mtu")),
+        }
+    }
+    if !(1400..=3498).contains(&options.link_mtu) {
+        return Err("--link-mtu: from 1400 to 3498 bytes".into());
+    }
+    Ok(options)
+}
+
+/// The child: one phase that is thrown away, then one for each payload.
+fn count(flows: usize, link_mtu: usize) {
+    let mut bed = Bed::new(flows, link_mtu);
+    bed.open_all(PAYLOADS[0]);
+    end_of_phase();
+    for payload in PAYLOADS {
+        bed.run(COUNTED_BURSTS, payload, &mut PerStep::default());
+        end_of_phase();
+    }
+}
+
+/// Instructions of each payload, and where they went.
+fn instructions(flows: usize, link_mtu: usize) -> Result<Vec<Profile>, String> {
+    let arguments = ["--count", &flows.to_string(), "--link-mtu", &link_mtu.to_string()];
+    let profiles = callgrind::profile(&arguments.map(String::from), 1 + PAYLOADS.len());
+    Ok(profiles.map_err(|error| error.to_string())?.split_off(1))
+}
+
+/// Measures everything; answers whether it is flat.
+fn measure(options: &Options) -> Result<bool, String> {
+    if !callgrind::is_available() {
+        return Err("valgrind is needed to count instructions (apt-get install valgrind)".into());
+    }
+    let sizes = if options.quick { &FLOWS[..2] } else { &FLOWS[..] };
+    let mut report = Report::new(options.link_mtu);
+    let mut beds = Vec::new();
+    for &flows in sizes {
+        eprintln!("{flows} flows: opening them");
+        let before = memory::resident_bytes();
+        let mut bed = Bed::new(flows, options.link_mtu);
+        bed.open_all(PAYLOADS[0]);
+        report.add_memory(flows, memory::resident_bytes().saturating_sub(before));
+        beds.push(bed);
+    }
+    eprintln!("timing");
+    let nanoseconds = time(&mut beds);
+    drop(beds);
+    for (size, &flows) in sizes.iter().enumerate() {
+        eprintln!("{flows} flows: counting instructions");
+        let profiles = instructions(flows, options.link_mtu)?;
+        for (at, (&payload, profile)) in PAYLOADS.iter().zip(&profiles).enumerate() {
+            let segments = COUNTED_BURSTS * bench::bed::BURST_SEGMENTS;
+            let instructions = profile.steps().per(segments);
+            let nanoseconds = nanoseconds[size][at];
+            report.add(Row { flows, payload, instructions, nanoseconds });
+            if flows == PROFILED_FLOWS && at == 0 {
+                report.add_functions(flows, payload, profile.top(TOP_FUNCTIONS), segments);
+            }
+        }
+    }
+    print!("{report}");
+    if let Some(path) = &options.json {
+        std::fs::write(path, report.json()).map_err(|error| format!("{path}: {error}"))?;
+    }
+    Ok(report.is_flat())
+}
+
+/// Nanoseconds of each bed and payload: medians by step of runs that take turns.
+fn time(beds: &mut [Bed]) -> Vec<Vec<PerStep>> {
+    let mut runs = vec![vec![Vec::new(); PAYLOADS.len()]; beds.len()];
+    for _ in 0..TIMED_RUNS {
+        for (bed, runs) in beds.iter_mut().zip(&mut runs) {
+            for (&payload, runs) in PAYLOADS.iter().zip(runs) {
+                let mut spent = PerStep::default();
+                let segments = bed.run(TIMED_BURSTS, payload, &mut spent);
+                runs.push(spent.per(segments));
+            }
+        }
+    }
+    runs.iter().map(|runs| runs.iter().map(|runs| PerStep::medians(runs)).collect()).collect()
+}
