@@ -145,9 +145,10 @@ impl Backup {
             self.counters.repeated += 1;
             return;
         }
-        let free = self.stash.iter_mut().find(|(op, kept)| {
-            *op == Op(0) && kept.capacity() >= 2 + bytes.len()
-        });
+        let free = self
+            .stash
+            .iter_mut()
+            .find(|(op, kept)| *op == Op(0) && kept.capacity() >= 2 + bytes.len());
         let Some((op, kept)) = free else {
             self.counters.stash_full += 1;
             return;
@@ -207,28 +208,21 @@ impl Backup {
         match record.kind {
             RecordKind::Fact => match Fact::decode(record.bytes) {
                 Ok(Fact::Open(open)) => {
-                    let slot = stack.open_copy(&open, record.flow, self.group);
+                    let slot = stack.open_copy(now, &open, record.flow, self.group);
                     self.enter(op, record.flow, slot, stack);
                 }
                 Ok(fact) => self.apply_fact(now, stack, op, record.flow, &fact),
                 Err(_) => self.give_up(stack, op, record.flow),
             },
-            RecordKind::Part | RecordKind::LastPart => self.apply_part(stack, op, record),
+            RecordKind::Part | RecordKind::LastPart => self.apply_part(now, stack, op, record),
             RecordKind::Digest => self.compare(stack, op, record),
             RecordKind::FillDone => self.filled = true,
         }
     }
 
-    fn apply_fact(
-        &mut self,
-        now: Instant,
-        stack: &mut Stack,
-        op: Op,
-        flow: FlowId,
-        fact: &Fact,
-    ) {
+    fn apply_fact(&mut self, now: Instant, stack: &mut Stack, op: Op, flow: FlowId, fact: &Fact) {
         let Some(slot) = self.slot_of(flow) else {
-            self.counters.unknown += 1;
+            self.note_unknown(op, flow);
             return;
         };
         match stack.apply(now, slot, fact) {
@@ -239,7 +233,7 @@ impl Backup {
     }
 
     /// A part of a captured flow: with the last one the copy begins.
-    fn apply_part(&mut self, stack: &mut Stack, op: Op, record: &Record) {
+    fn apply_part(&mut self, now: Instant, stack: &mut Stack, op: Op, record: &Record) {
         if self.part_flow != Some(record.flow) {
             self.part.clear();
             self.part_flow = Some(record.flow);
@@ -257,7 +251,7 @@ impl Backup {
             self.forget(record.flow);
         }
         let slot = match stack.import(self.group, &self.part) {
-            Ok(flow) if flow.id == record.flow => stack.adopt_copy(flow),
+            Ok(flow) if flow.id == record.flow => stack.adopt_copy(now, flow),
             _ => None,
         };
         self.part.clear();
@@ -266,7 +260,7 @@ impl Backup {
 
     fn compare(&mut self, stack: &mut Stack, op: Op, record: &Record) {
         let Some(slot) = self.slot_of(record.flow) else {
-            self.counters.unknown += 1;
+            self.note_unknown(op, record.flow);
             return;
         };
         self.counters.digests += 1;
@@ -293,7 +287,20 @@ impl Backup {
             stack.discard_copy(slot);
             self.forget(flow);
         }
-        if self.lost.len() < LOST_MAX {
+        self.tell_lost(op, flow);
+    }
+
+    /// A record about a flow that is not held: it was given up, and the acknowledgement that said so may be
+    /// lost. It is said again; the owner ignores it if it has captured the flow since.
+    fn note_unknown(&mut self, op: Op, flow: FlowId) {
+        self.counters.unknown += 1;
+        self.tell_lost(op, flow);
+    }
+
+    fn tell_lost(&mut self, op: Op, flow: FlowId) {
+        if let Some(entry) = self.lost.iter_mut().find(|(known, _)| *known == flow) {
+            entry.1 = op;
+        } else if self.lost.len() < LOST_MAX {
             self.lost.push_back((flow, op));
         }
     }

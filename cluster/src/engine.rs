@@ -14,7 +14,7 @@
 use crate::backup::{Backup, BackupCounters};
 use crate::id::{Epoch, GroupId, Member, NodeId, Op};
 use crate::limits::{
-    DIGEST_BYTES_MAX, DIGEST_INTERVAL, FILL_FLOWS_PER_POLL, KICK_RECENT, PART_BYTES,
+    CAPTURE_AGAIN, DIGEST_BYTES_MAX, DIGEST_INTERVAL, FILL_FLOWS_PER_POLL, KICK_RECENT, PART_BYTES,
     SNAPSHOT_BYTES_MAX,
 };
 use crate::link::{self, Endpoint, LINK_HEADER_BYTES};
@@ -24,7 +24,7 @@ use crate::role::{Command, Report};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use stack::fact::Fact;
-use stack::flow::Standing;
+use stack::flow::{FlowId, Standing};
 use stack::recorder::{FlowName, Progress, Recorder};
 use stack::service::Service;
 use stack::stack::{Mode, Stack, StackConfig};
@@ -75,6 +75,8 @@ struct Fill {
     epoch: Epoch,
     peer: Member,
     next_slot: u32,
+    /// When to look for flows without a copy again; MAX if none was given up.
+    again_at: Instant,
     /// The op of the last capture, once all are in the log.
     done: Option<Op>,
     reported: bool,
@@ -188,6 +190,12 @@ impl Engine {
         }
     }
 
+    /// Gives or takes the right to speak for the group with this index: the lease as it stands.
+    #[inline]
+    pub fn set_voice(&mut self, group: u8, has_voice: bool) {
+        self.stack.set_voice(group, has_voice);
+    }
+
     /// How the groups stand.
     pub fn status(&self) -> impl Iterator<Item = GroupStatus> + '_ {
         self.groups.iter().enumerate().map(|(index, group)| {
@@ -261,15 +269,21 @@ impl Engine {
             return;
         }
         self.stack.detach(now, index as u8);
-        let session =
-            Session { cluster: self.cluster, group, epoch, from: self.member, to: peer };
+        let session = Session { cluster: self.cluster, group, epoch, from: self.member, to: peer };
         let offset = self.stack.group(index as u8).clock_offset;
         self.logs.0[index] = Some(Log::new(session, self.datagram_bytes, offset));
         self.stack.set_mirrored(index as u8, true);
         let state = &mut self.groups[index];
         state.epoch = epoch;
         state.digest_at = now;
-        state.fill = Some(Fill { epoch, peer, next_slot: 0, done: None, reported: false });
+        state.fill = Some(Fill {
+            epoch,
+            peer,
+            next_slot: 0,
+            again_at: Instant::MAX,
+            done: None,
+            reported: false,
+        });
     }
 
     fn alone(&mut self, now: Instant, group: GroupId, epoch: Epoch) {
@@ -286,8 +300,7 @@ impl Engine {
     fn follow(&mut self, now: Instant, group: GroupId, epoch: Epoch, owner: Member) {
         let Some(index) = self.index_of(group) else { return };
         self.clear(now, index);
-        let session =
-            Session { cluster: self.cluster, group, epoch, from: owner, to: self.member };
+        let session = Session { cluster: self.cluster, group, epoch, from: owner, to: self.member };
         let flows_max = self.stack.slots_max();
         let backup = Backup::new(session, index as u8, flows_max, self.datagram_bytes);
         self.stack.set_mode(now, index as u8, Mode::Silent);
@@ -363,23 +376,30 @@ impl Engine {
                     let (op, slot) = (commit.op.0, commit.slot);
                     self.stack.handle_committed(now, slot, op, commit.progress);
                 }
-                for (flow, _) in lost_flows(lost) {
-                    self.capture_again(now, index, flow);
+                for (flow, op) in lost_flows(lost) {
+                    self.capture_again(now, index, flow, op);
                 }
             }
         }
     }
 
     /// The peer gave a copy up: the flow stands alone until it is captured anew.
-    fn capture_again(&mut self, now: Instant, index: usize, flow: stack::flow::FlowId) {
+    fn capture_again(&mut self, now: Instant, index: usize, flow: FlowId, op: Op) {
         let slots = self.stack.slots().collect::<Vec<u32>>();
-        let found = slots.into_iter().find(|&slot| {
-            self.stack.flow(slot).is_some_and(|known| known.id == flow)
-        });
+        let found = slots
+            .into_iter()
+            .find(|&slot| self.stack.flow(slot).is_some_and(|known| known.id == flow));
         let Some(slot) = found else { return };
+        // Said of a copy before the one that is held or on its way.
+        let is_stale = self.stack.flow(slot).is_none_or(|known| {
+            known.standing == Standing::Absent || op.0 < known.local.first_op
+        });
+        if is_stale {
+            return;
+        }
         self.stack.detach_flow(now, slot);
         if let Some(fill) = &mut self.groups[index].fill {
-            fill.next_slot = fill.next_slot.min(slot);
+            fill.again_at = fill.again_at.min(now + CAPTURE_AGAIN);
         }
     }
 
@@ -388,18 +408,21 @@ impl Engine {
         self.stack.handle_timeouts(now, &mut self.logs);
         for index in 0..self.groups.len() {
             if self.logs.0[index].is_some() {
-                self.fill_some(index);
+                self.fill_some(now, index);
                 self.digest_one(now, index);
             }
         }
     }
 
     /// Captures a few flows that the peer does not hold.
-    fn fill_some(&mut self, index: usize) {
+    fn fill_some(&mut self, now: Instant, index: usize) {
         let Engine { stack, logs, groups, scratch, reports, .. } = self;
         let (Some(fill), Some(log)) = (&mut groups[index].fill, &mut logs.0[index]) else {
             return;
         };
+        if fill.again_at <= now {
+            (fill.again_at, fill.next_slot) = (Instant::MAX, 0);
+        }
         let mut budget = FILL_FLOWS_PER_POLL;
         let slots = stack.slots_max() as u32;
         while budget > 0 && fill.next_slot < slots {
@@ -466,12 +489,14 @@ impl Engine {
         }
         let logs = self.logs.0.iter().flatten().filter_map(Log::poll_timeout);
         let digests = self.groups.iter().enumerate().filter_map(|(index, group)| {
-            let is_wanted = self.logs.0[index].is_some()
-                && self.stack.group(index as u8).copied() > 0;
+            let is_wanted =
+                self.logs.0[index].is_some() && self.stack.group(index as u8).copied() > 0;
             is_wanted.then_some(group.digest_at)
         });
         let filling = self.groups.iter().any(Group::is_filling).then_some(Instant::ZERO);
-        logs.chain(digests).chain(self.stack.poll_timeout()).chain(filling).min()
+        let fills = self.groups.iter().filter_map(|group| group.fill.as_ref());
+        let again = fills.map(|fill| fill.again_at).filter(|at| *at != Instant::MAX);
+        logs.chain(digests).chain(self.stack.poll_timeout()).chain(filling).chain(again).min()
     }
 
     /// Writes the next frame for the cluster link into `buffer`; `None` if there is none.

@@ -12,6 +12,9 @@ pub const LOG_RESERVED: usize = 16;
 /// Records that one log may have unacknowledged.
 pub const LOG_RECORDS_MAX: usize = 16 * 1024;
 
+/// Records of that which only ticks and decisions may use.
+pub const LOG_RECORDS_RESERVED: usize = 64;
+
 /// Time without an acknowledgement after which the oldest datagram is sent again; doubled up to
 /// [`RESEND_MAX`].
 pub const RESEND_FIRST: Duration = Duration::from_millis(1);
@@ -27,6 +30,9 @@ pub const LOST_MAX: usize = 16;
 
 /// Flows captured for a joining peer in one poll, so that serving never stalls.
 pub const FILL_FLOWS_PER_POLL: usize = 8;
+
+/// A copy that the peer has given up is captured anew after this long: what it lacked may lack still.
+pub const CAPTURE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Bytes of a captured flow in one record.
 pub const PART_BYTES: usize = 1200;

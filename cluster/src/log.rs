@@ -9,7 +9,7 @@
 
 use crate::id::Op;
 use crate::limits::{
-    LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, LOG_RESERVED, RESEND_FIRST, RESEND_MAX,
+    LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, LOG_RECORDS_RESERVED, LOG_RESERVED, RESEND_FIRST, RESEND_MAX,
 };
 use crate::mirror::{
     RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordKind, Session, put_header, put_record,
@@ -150,7 +150,8 @@ impl Log {
     /// See [`stack::recorder::Recorder::room`].
     pub fn room(&self, wanted: usize, reserved: bool) -> Option<usize> {
         let kept = if reserved { 4 } else { LOG_RESERVED };
-        if self.free() < kept || self.pending.len() + 64 > LOG_RECORDS_MAX {
+        let records = self.pending.len() + if reserved { 4 } else { LOG_RECORDS_RESERVED };
+        if self.free() < kept || records > LOG_RECORDS_MAX {
             return None;
         }
         let overhead = RECORD_HEADER_BYTES + FACT_HEADER_BYTES_MAX;
@@ -163,7 +164,8 @@ impl Log {
 
     /// Whether that many whole datagrams can be taken beside the reserved ones.
     pub fn has_room_for_parts(&self, parts: usize) -> bool {
-        self.free() >= parts + LOG_RESERVED && self.pending.len() + 64 <= LOG_RECORDS_MAX
+        self.free() >= parts + LOG_RESERVED
+            && self.pending.len() + LOG_RECORDS_RESERVED <= LOG_RECORDS_MAX
     }
 
     /// Counts an input that was refused.

@@ -40,6 +40,16 @@ impl FlowId {
     pub const fn new(node: u8, counter: u64) -> FlowId {
         FlowId((node as u64) << 40 | counter & ((1 << 40) - 1))
     }
+
+    /// The node where the flow was born.
+    pub const fn node(self) -> u8 {
+        (self.0 >> 40) as u8
+    }
+
+    /// Which of that node's flows it is.
+    pub const fn counter(self) -> u64 {
+        self.0 & ((1 << 40) - 1)
+    }
 }
 
 /// Where a flow stands towards the peer.
@@ -96,7 +106,9 @@ pub struct Local {
     pub committed: Progress,
     /// The last op of this flow that the peer holds.
     pub committed_op: u64,
-    /// The last op of this flow.
+    /// The op from which on the peer holds the flow: what it says about earlier ones is about a former copy.
+    pub first_op: u64,
+    /// The last op of this flow; 0 if there is none.
     pub last_op: u64,
     /// Output waits until this op is committed.
     pub hold_op: u64,
@@ -126,6 +138,10 @@ pub struct Local {
     pub cursor: Cursor,
     /// Largest payload seen from the client.
     pub rcv_mss: u16,
+    /// When the next answer to a segment that proves nothing may go out.
+    pub challenge_at: Instant,
+    /// What time has brought and the log had no room for.
+    pub tick_waiting: Option<Tick>,
     /// Times that the zero window was probed without an answer.
     pub persist_count: u8,
     /// What is owed to the client.
@@ -145,11 +161,13 @@ pub struct Owed {
     pub ack: bool,
     /// An ACK as soon as it acknowledges something new.
     pub ack_new: bool,
+    /// As much as the client's window takes, though that is less than silly-window avoidance asks for.
+    pub partial: bool,
     /// A probe below `snd_una`, answered by every TCP with its present state.
     pub probe: bool,
     /// The one segment with which a promoted flow wakes its client.
     pub kick: bool,
-    /// The client has not answered the kick yet: nothing but retransmissions of it may go out.
+    /// The client has not answered the data of the kick yet: only that may be sent again.
     pub kick_unanswered: bool,
 }
 
@@ -262,13 +280,14 @@ impl Flow {
     pub fn owe_kick(&mut self) {
         if !matches!(self.contract.state, State::FinWait2 | State::TimeWait | State::Closed) {
             self.local.owed.kick = true;
-            self.local.owed.kick_unanswered = self.contract.state.is_synchronized();
         }
     }
 
-    /// A promoted flow that was silent asks its client how it stands.
+    /// A promoted flow asks its client how it stands: what the former owner took and never passed on comes to
+    /// light by the answer.
     pub fn owe_probe(&mut self) {
-        self.local.owed.probe = self.contract.state.is_synchronized();
+        let state = self.contract.state;
+        self.local.owed.probe = state.is_synchronized() && state != State::TimeWait;
     }
 
     /// Local state of a flow of which nothing was sent or received by this node.
@@ -475,6 +494,9 @@ impl Flow {
             return;
         }
         let op = recorder.record(self.name(slot), fact, self.progress());
+        if self.local.last_op == 0 {
+            self.local.first_op = op;
+        }
         self.local.last_op = op;
         if fact.holds_output() {
             self.local.hold_op = op;

@@ -91,6 +91,10 @@ pub const PERSIST_FIRST: Duration = Duration::from_millis(200);
 /// Longest interval between probes of a closed window.
 pub const PERSIST_MAX: Duration = Duration::from_secs(60);
 
+/// Least time between two answers to segments that prove nothing (RFC 5961 7): two ends that find each
+/// other's acknowledgements unacceptable must not answer each other for ever.
+pub const CHALLENGE_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Small answers (ARP, ICMP echo, RST, cookies) that may wait for a frame: a burst's worth.
 pub const REPLIES_MAX: usize = 64;
 
@@ -103,5 +107,8 @@ pub const BACKLOG_FLOWS_MAX: u32 = 4096;
 /// When an address is announced after it was taken over, and how often (RFC 5227 2.3 asks for two).
 pub const ANNOUNCE_AFTER_MS: [u64; 7] = [0, 5, 25, 100, 400, 1000, 3000];
 
-/// Between two probes of promoted flows that were silent: 2 000 a second are no burden to anybody.
+/// Promoted flows are probed behind the kicks, which may have answered the question by then.
+pub const PROBE_AFTER: Duration = Duration::from_millis(100);
+
+/// Between two probes of promoted flows: 2 000 a second are no burden to anybody.
 pub const PROBE_INTERVAL: Duration = Duration::from_micros(500);

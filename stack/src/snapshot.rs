@@ -15,6 +15,7 @@ use crate::pool::NONE;
 use crate::seq::Seq;
 use crate::tcp::contract::{Contract, Options};
 use crate::tcp::state::State;
+use crate::wire::Mac;
 use alloc::vec::Vec;
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
@@ -81,10 +82,14 @@ impl Contract {
 impl Flow {
     /// Writes the flow's contract behind `out`.
     pub fn export(&self, env: &Env, out: &mut Vec<u8>) {
+        self.export_with(env, &self.next_hop, out);
+    }
+
+    fn export_with(&self, env: &Env, next_hop: &Mac, out: &mut Vec<u8>) {
         let Flow {
             key,
             id,
-            next_hop,
+            next_hop: _,
             service,
             contract,
             app,
@@ -137,10 +142,11 @@ impl Flow {
         if reader.remaining() == 0 { Ok(()) } else { Err(ImportError::Invalid) }
     }
 
-    /// What two holders of the flow must agree on at equal op. `scratch` is overwritten.
+    /// What two holders of the flow must agree on at equal op. `scratch` is overwritten. The next hop is not
+    /// among it: it follows the client's frames, not the facts.
     pub fn digest(&self, env: &Env, scratch: &mut Vec<u8>) -> u64 {
         scratch.clear();
-        self.export(env, scratch);
+        self.export_with(env, &Mac::default(), scratch);
         let mut hasher = SipHasher13::new_with_keys(0x756e_6465, 0x7273_7475);
         hasher.write(scratch);
         hasher.finish()

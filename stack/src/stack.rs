@@ -18,7 +18,7 @@ use crate::drop::{Drop, Drops};
 use crate::fact::{Fact, Open, Tick};
 use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::{FlowKey, Keys};
-use crate::limits::{ANNOUNCE_AFTER_MS, BACKLOG_FLOWS_MAX, PROBE_INTERVAL};
+use crate::limits::{ANNOUNCE_AFTER_MS, BACKLOG_FLOWS_MAX, PROBE_AFTER, PROBE_INTERVAL};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
@@ -71,6 +71,8 @@ pub enum Mode {
 pub struct Group {
     /// What this node is to it.
     pub mode: Mode,
+    /// This node has no lease: no frame is produced, the flows wait.
+    pub is_mute: bool,
     /// New flows are recorded.
     pub is_mirrored: bool,
     /// Added to this node's clock, this is the group's.
@@ -140,8 +142,8 @@ pub struct Stack {
     syn_received: u32,
     /// Scratch of a promotion: what to kick, by when it was last heard.
     kicks: Vec<(Instant, u32)>,
-    /// Promoted flows that were silent: probed one after another.
-    silent: Vec<u32>,
+    /// Promoted flows that are to be probed, one after another.
+    unprobed: Vec<u32>,
     probe_at: Instant,
 }
 
@@ -170,7 +172,7 @@ impl Stack {
             births: 0,
             syn_received: 0,
             kicks: Vec::with_capacity(config.flows_max),
-            silent: Vec::with_capacity(config.flows_max),
+            unprobed: Vec::with_capacity(config.flows_max),
             probe_at: Instant::MAX,
         }
     }
@@ -367,6 +369,11 @@ impl Stack {
     }
 
     fn enter(&mut self, slot: u32) {
+        let id = self.flows[slot].id;
+        if id.node() == self.node {
+            // A flow of a former life of this node came back: its name is taken.
+            self.births = self.births.max(id.counter());
+        }
         let hash = self.keys.flow_hash(&self.flows[slot].key);
         let Stack { table, flows, keys, .. } = self;
         table.insert_unique(hash, slot, |&slot| keys.flow_hash(&flows[slot].key));
@@ -548,9 +555,13 @@ impl Stack {
         if !self.flows.is_used(slot) {
             return;
         }
-        let local = &mut self.flows[slot].local;
-        local.committed_op = op;
-        local.committed = progress;
+        let flow = &mut self.flows[slot];
+        if flow.standing == Standing::Absent || op < flow.local.first_op {
+            // About a copy that was given up since, or about a former flow in this slot.
+            return;
+        }
+        flow.local.committed_op = op;
+        flow.local.committed = progress;
         self.settle(now, slot);
     }
 
@@ -563,14 +574,14 @@ impl Stack {
                 self.settle(now, slot);
             }
         }
-        self.probe_silent(now);
+        self.probe_promoted(now);
     }
 
-    /// Every promoted flow that was silent gets one probe, at a low rate: what the former owner took and the
+    /// Every promoted flow gets one probe, at a low rate: what the former owner took and the
     /// peer never learnt (an RST, say) comes to light by the answer (DESIGN 9).
-    fn probe_silent(&mut self, now: Instant) {
+    fn probe_promoted(&mut self, now: Instant) {
         while self.probe_at <= now {
-            let Some(slot) = self.silent.pop() else {
+            let Some(slot) = self.unprobed.pop() else {
                 self.probe_at = Instant::MAX;
                 return;
             };
@@ -603,7 +614,7 @@ impl Stack {
         while let Some(slot) = self.ready.front() {
             let flow = &mut self.flows[slot];
             let group = &self.groups[flow.group as usize];
-            if group.mode == Mode::Serving {
+            if group.mode == Mode::Serving && !group.is_mute {
                 let ts_now = (group.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
                 let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &self.mac, buffer);
                 if bytes > 0 {
@@ -628,11 +639,26 @@ impl Stack {
             }
         }
         while let Some(reply) = self.replies.pop() {
-            if self.groups[reply.group() as usize].mode == Mode::Serving {
+            let group = &self.groups[reply.group() as usize];
+            if group.mode == Mode::Serving && !group.is_mute {
                 return Some((reply.emit(&self.mac, buffer), reply.group()));
             }
         }
         None
+    }
+
+    /// Gives or takes the right to speak for a group; what waited for it is asked again.
+    #[inline]
+    pub fn set_voice(&mut self, group: u8, has_voice: bool) {
+        if self.groups[group as usize].is_mute != has_voice {
+            return;
+        }
+        self.groups[group as usize].is_mute = !has_voice;
+        for slot in 0..self.flows.capacity() as u32 {
+            if has_voice && self.flows.is_used(slot) && self.flows[slot].group == group {
+                self.ready.push(slot);
+            }
+        }
     }
 
     /// Sets what this node is to a group. Flows of a group that is switched off are forgotten.
@@ -687,6 +713,7 @@ impl Stack {
         let flow = &mut self.flows[slot];
         debug_assert_eq!(flow.standing, Standing::Absent);
         flow.standing = Standing::Copied;
+        flow.local.first_op = op;
         flow.local.last_op = op;
         flow.local.hold_op = op;
         flow.local.committed_op = 0;
@@ -699,18 +726,28 @@ impl Stack {
     }
 
     /// As peer: a flow begins. `None` if the table is full or the key is taken.
-    pub fn open_copy(&mut self, open: &Open, id: FlowId, group: u8) -> Option<u32> {
+    pub fn open_copy(
+        &mut self,
+        now: Instant,
+        open: &Open,
+        id: FlowId,
+        group: u8,
+    ) -> Option<u32> {
         if open.service as usize >= self.env.services.len() || self.find(&open.key).is_some() {
             return None;
         }
-        self.insert(open, id, group)
+        let slot = self.insert(open, id, group)?;
+        self.flows[slot].local.heard_at = now;
+        Some(slot)
     }
 
-    /// As peer: puts an imported flow into a slot.
-    pub fn adopt_copy(&mut self, flow: Flow) -> Option<u32> {
-        if self.find(&flow.key).is_some() {
+    /// As peer: puts an imported flow into a slot; `None` if the table is full or the key is taken.
+    pub fn adopt_copy(&mut self, now: Instant, mut flow: Flow) -> Option<u32> {
+        if self.find(&flow.key).is_some() || self.flows.available() == 0 {
+            flow.release(&mut self.env);
             return None;
         }
+        flow.local.heard_at = now;
         let slot = self.flows.take(flow)?;
         self.enter(slot);
         Some(slot)
@@ -739,7 +776,7 @@ impl Stack {
     }
 
     /// Begins to serve the copies of a group. Every flow that was active within `recently` is kicked,
-    /// the busiest first; behind these every flow is probed at a low rate.
+    /// the last heard first; behind these every flow is probed at a low rate.
     pub fn promote(&mut self, now: Instant, group: u8, recently: Duration) -> u32 {
         self.set_mode(now, group, Mode::Serving);
         let clock_ms = self.groups[group as usize].clock(now).millis() as u32;
@@ -761,18 +798,19 @@ impl Stack {
             }
             if now.since(heard_at) <= recently {
                 self.kicks.push((heard_at, slot));
-            } else {
-                self.silent.push(slot);
             }
+            self.unprobed.push(slot);
             let deadline = self.flows[slot].poll_timeout(&self.env);
-            self.wheel.arm(slot, deadline);
+            if deadline != Instant::MAX {
+                self.wheel.arm(slot, deadline);
+            }
         }
         self.kicks.sort_unstable();
         while let Some((_, slot)) = self.kicks.pop() {
             self.flows[slot].owe_kick();
             self.ready.push(slot);
         }
-        self.probe_at = if self.silent.is_empty() { Instant::MAX } else { now + PROBE_INTERVAL };
+        self.probe_at = if self.unprobed.is_empty() { Instant::MAX } else { now + PROBE_AFTER };
         flows
     }
 
@@ -799,6 +837,9 @@ impl Stack {
 impl Group {
     /// When the addresses are to be announced next.
     fn next_announcement(&self) -> Option<Instant> {
+        if self.is_mute {
+            return None;
+        }
         let (from, count) = self.announced_from?;
         let after = ANNOUNCE_AFTER_MS.get(count as usize)?;
         Some(from + Duration::from_millis(*after))

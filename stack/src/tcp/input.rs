@@ -14,7 +14,9 @@
 use crate::drop::Drop;
 use crate::fact::{Acked, Fact};
 use crate::flow::{Env, Flow, Standing};
-use crate::limits::{ACK_AHEAD_MAX, ACK_DELAY, HOLD_BACK, UNA_FLUSH, UNA_FLUSH_BYTES};
+use crate::limits::{
+    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, HOLD_BACK, UNA_FLUSH, UNA_FLUSH_BYTES,
+};
 use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::seq::Seq;
@@ -44,12 +46,12 @@ impl Flow {
         }
         self.check_timestamp(segment)?;
         if segment.flags.has(Flags::RST) {
-            return self.handle_reset(slot, env, recorder, segment);
+            return self.handle_reset(now, slot, env, recorder, segment);
         }
-        self.check_sequence(segment)?;
+        self.check_sequence(now, segment)?;
         if segment.flags.has(Flags::SYN) {
             // RFC 5961 4.2: a SYN inside a connection proves nothing.
-            self.local.owed.ack = true;
+            self.challenge(now);
             return Err(Drop::SynInWindow);
         }
         if !segment.flags.has(Flags::ACK) {
@@ -102,14 +104,15 @@ impl Flow {
     }
 
     /// RFC 9293 3.10.7.4, first: some of the segment must lie in the window.
-    fn check_sequence(&mut self, segment: &Segment) -> Result<(), Drop> {
+    fn check_sequence(&mut self, now: Instant, segment: &Segment) -> Result<(), Drop> {
         let rcv_nxt = self.contract.rcv_nxt;
         let edge = self.contract.rcv_edge.max(self.local.adv_edge);
         let window = edge.since(rcv_nxt);
         let len = segment.len();
         let is_acceptable = match (len, window) {
             (0, 0) => segment.seq == rcv_nxt,
-            (0, _) => segment.seq.within(rcv_nxt, window),
+            // A client that has filled the window acknowledges from its very edge, also when we miss some of it.
+            (0, _) => segment.seq.within(rcv_nxt, window + 1),
             // MUST-73: with a closed window, ACKs and RSTs of a segment at its edge still count.
             (_, 0) => segment.seq == rcv_nxt,
             _ => {
@@ -125,13 +128,26 @@ impl Flow {
         if is_acceptable || is_old_ack {
             return Ok(());
         }
-        self.local.owed.ack = true;
+        if len == 0 {
+            self.challenge(now);
+        } else {
+            self.local.owed.ack = true;
+        }
         Err(Drop::OutOfWindow)
+    }
+
+    /// Answers a segment that proves nothing with an ACK, but not many of them.
+    fn challenge(&mut self, now: Instant) {
+        if now >= self.local.challenge_at {
+            self.local.challenge_at = now + CHALLENGE_INTERVAL;
+            self.local.owed.ack = true;
+        }
     }
 
     /// RFC 5961 3.2: only a reset at the exact number ends the flow; one in the window is questioned.
     fn handle_reset<R: Recorder>(
         &mut self,
+        now: Instant,
         slot: u32,
         env: &mut Env,
         recorder: &mut R,
@@ -144,8 +160,8 @@ impl Flow {
             self.enact(slot, env, recorder, &Fact::Reset);
             return Ok(());
         }
-        if segment.seq.after(rcv_nxt) && segment.seq.before(self.contract.rcv_edge) {
-            self.local.owed.ack = true;
+        if segment.seq.after(rcv_nxt) && segment.seq.before_eq(self.contract.rcv_edge) {
+            self.challenge(now);
         }
         Err(Drop::StrayReset)
     }
@@ -177,16 +193,19 @@ impl Flow {
         let una = local.snd_una;
         let ahead = if now < local.grace_until { una + ACK_AHEAD_MAX } else { local.snd_nxt };
         if segment.ack.after(ahead.max(local.snd_nxt)) {
-            local.owed.ack = self.contract.state != State::SynReceived;
+            if self.contract.state != State::SynReceived {
+                self.challenge(now);
+            }
             return Err(Drop::AckUnsent);
         }
         // RFC 5961 5.2: far too old an acknowledgement may be blind; it is questioned.
         let oldest = una - local.snd_wnd_max.max(0xffff);
         if segment.ack.before(oldest) {
-            local.owed.ack = true;
+            self.challenge(now);
             return Err(Drop::AckUnsent);
         }
-        if self.contract.state == State::SynReceived && segment.ack == self.contract.iss {
+        // RFC 9293 3.10.7.4: nothing is taken from whoever has not shown that he knows our SYN.
+        if self.contract.state == State::SynReceived && segment.ack.before_eq(self.contract.iss) {
             return Err(Drop::AckUnsent);
         }
         let window_update = self.handle_window(segment);

@@ -60,6 +60,10 @@ impl Flow {
             return;
         }
         self.handle_local_timers(now);
+        if let Some(tick) = self.local.tick_waiting.take() {
+            self.tick(now, slot, env, recorder, tick);
+            return;
+        }
         if self.sender.poll_timeout().is_some_and(|at| at <= now) {
             let outcome = self.sender.handle_timeout(now, &mut env.in_flight);
             if outcome == TimeoutOutcome::GiveUp {
@@ -116,7 +120,13 @@ impl Flow {
             local.owed.ack_new = true;
         }
         if local.persist_at <= now {
-            local.owed.probe = true;
+            let window = (local.snd_una + local.snd_wnd).distance(local.snd_nxt);
+            if window > 0 {
+                // RFC 9293 3.8.6.2.1: the override time-out of silly-window avoidance.
+                local.owed.partial = true;
+            } else {
+                local.owed.probe = true;
+            }
             local.persist_count = local.persist_count.saturating_add(1);
             local.persist_at = Instant::MAX;
             let interval = self.persist_interval();
@@ -140,6 +150,7 @@ impl Flow {
         tick: Tick,
     ) {
         if !self.has_tick_room(env, recorder) {
+            self.local.tick_waiting = Some(tick);
             self.local.ack_at = self.local.ack_at.min(now + Duration::from_millis(1));
             return;
         }

@@ -218,8 +218,12 @@ impl Flow {
             // just met; a closed window is probed with one byte.
             bytes = unsent.min(window.max(1)).min(full);
         }
-        // RFC 9293 3.8.6.2.1: a full segment, all there is, or half of the largest window ever seen.
-        let is_worth = bytes == full || bytes == unsent || 2 * bytes >= self.local.snd_wnd_max;
+        // RFC 9293 3.8.6.2.1: a full segment, all there is, half of the largest window ever seen, or
+        // whatever goes after waiting for that in vain.
+        let is_worth = bytes == full
+            || bytes == unsent
+            || 2 * bytes >= self.local.snd_wnd_max
+            || self.local.owed.partial;
         let carries_fin = self.output.is_closed() && bytes == unsent && self.may_finish();
         if !is_worth || (bytes == 0 && !carries_fin) {
             self.watch_closed_window(now, unsent, window);
@@ -262,9 +266,15 @@ impl Flow {
         let fin = plan.flags.has(Flags::FIN);
         let len = plan.payload_bytes as u32 + fin as u32;
         if self.sender.handle_sent(now, &mut env.in_flight, plan.seq, len, fin).is_err() {
+            if self.sender.is_idle() && self.local.persist_at == Instant::MAX {
+                // No acknowledgement will come to try again after.
+                self.local.persist_at = now + self.persist_interval();
+            }
             return self.transmit_ack(now, ts_now, env, source_mac, buffer);
         }
-        self.local.owed.kick = false;
+        let owed = &mut self.local.owed;
+        owed.kick_unanswered |= owed.kick;
+        (owed.kick, owed.partial) = (false, false);
         self.local.snd_nxt = plan.seq + len;
         self.emit(now, ts_now, env, source_mac, plan, buffer)
     }
@@ -282,8 +292,13 @@ impl Flow {
         let is_new = ack.after(self.local.rcv_acked);
         let (_, edge) = self.window_value(ack, self.contract.options.rcv_scale);
         let buffer_bytes = env.services[self.service as usize].receive_buffer;
-        let opens_window = edge.distance(self.local.adv_edge) >= (buffer_bytes / 2) as i32
-            || (edge.after(self.local.adv_edge) && self.local.adv_edge == self.local.rcv_acked);
+        // RFC 9293 MUST-39: worth a segment of its own are half of the buffer, and a full segment to a client
+        // that has not got room for two.
+        let offered = self.local.adv_edge.since(self.local.rcv_acked);
+        let segment = self.local.rcv_mss.max(self.contract.options.mss) as u32;
+        let step = if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
+        let opens_window = edge.distance(self.local.adv_edge) >= step as i32
+            || (edge.after(self.local.adv_edge) && offered == 0);
         let is_due = self.local.owed.ack
             || (is_new && (self.local.owed.ack_new || now >= self.local.ack_at))
             || opens_window

@@ -178,7 +178,7 @@ impl Client {
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let at = self.interface.poll_at(smol(now), &self.sockets);
         let at = at.map(|at| Instant(at.total_micros() as u64 * 1_000));
-        let pause = (self.progress.resume_at > now).then_some(self.progress.resume_at);
+        let pause = (self.progress.resume_at >= now).then_some(self.progress.resume_at);
         [at, pause].into_iter().flatten().min()
     }
 
