@@ -47,9 +47,12 @@ pub enum Role {
 /// How many clients of which kind, and how fast.
 #[derive(Args, Debug, Clone)]
 pub struct RunArgs {
-    /// Address of the service.
+    /// Address of the http service.
     #[arg(long)]
     pub target: Ipv4Addr,
+    /// Address of the echo service, if it is another one.
+    #[arg(long)]
+    pub echo_target: Option<Ipv4Addr>,
     /// Paced downloads.
     #[arg(long, default_value_t = 50)]
     pub downloads: u32,

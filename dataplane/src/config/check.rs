@@ -255,53 +255,37 @@ fn virtual_address(reader: &mut Reader, config: &Config, path: &str, address: Ip
     }
 }
 
-/// No two services have the same address and port, and no address has too many ranges.
+/// No two services have the same address: an address moves as one, and so must what is behind it. No
+/// address has too many ranges.
 fn overlaps(reader: &mut Reader, config: &Config) {
     for (i, service) in config.services.iter().enumerate() {
         for (a, address) in service.addresses.iter().enumerate() {
-            let sharing = |other: &(usize, &Service)| {
-                let good = reader.good(&format!("services[{i}].addresses[{a}]"));
-                good && other.1.protocol == service.protocol && other.1.addresses.contains(address)
-            };
-            let earlier = config.services[..i].iter().enumerate();
-            let sharing: Vec<_> = earlier.filter(sharing).collect();
-            let mut ranges = service.ports.len();
-            for (o, other) in sharing {
-                ranges += other.ports.len();
-                overlap(reader, *address, (i, service), (o, other));
+            let path = format!("services[{i}].addresses[{a}]");
+            if !reader.good(&path) {
+                continue;
             }
+            let mut earlier = config.services[..i].iter().enumerate();
+            if let Some((o, other)) = earlier.find(|(_, s)| s.addresses.contains(address)) {
+                shared(reader, *address, &path, (o, other));
+            }
+            let ranges = service.ports.len();
             if ranges > RANGES_PER_ADDRESS_MAX {
-                let message = format!(
-                    "{address} has {ranges} port ranges over all services; \
-                     {RANGES_PER_ADDRESS_MAX} at most"
-                );
+                let message =
+                    format!("{address} has {ranges} port ranges; {RANGES_PER_ADDRESS_MAX} at most");
                 let help = "join neighbouring ports to ranges, or use another address";
-                let path = format!("services[{i}].addresses[{a}]");
                 reader.reject_with_help(&path, Kind::OutOfRange, message, help);
             }
         }
     }
 }
 
-fn overlap(
-    reader: &mut Reader,
-    address: IpAddr,
-    (i, service): (usize, &Service),
-    (o, other): (usize, &Service),
-) {
-    let pairs = service.ports.iter().flat_map(|a| other.ports.iter().map(move |b| (a, b)));
-    let Some((ports, others)) = pairs.into_iter().find(|(a, b)| a.overlaps(**b)) else { return };
-    let message = format!(
-        "services {:?} and {:?} both claim {address} port {}",
-        other.name,
-        service.name,
-        ports.first.max(others.first)
-    );
-    let place = reader.place(&format!("services[{i}].ports"));
-    let related = reader.place(&format!("services[{o}].ports"));
-    let error = Diagnostic::error(Kind::Overlap, place, message);
-    let remark = format!("ports of {:?}", other.name);
-    reader.push(error.related(related, remark).help("change the ports or the address of one"));
+fn shared(reader: &mut Reader, address: IpAddr, path: &str, (o, other): (usize, &Service)) {
+    let message = format!("{address} is already an address of service {:?}", other.name);
+    let related = reader.place(&format!("services[{o}].addresses"));
+    let error = Diagnostic::error(Kind::Overlap, reader.place(path), message);
+    let help = "an address moves between nodes as one, so it belongs to one service: give this \
+                service an address of its own";
+    reader.push(error.related(related, "here").help(help));
 }
 
 /// The service without the place of its files, which may differ; their content is compared by the

@@ -43,6 +43,9 @@ pub const NODES: [u8; 2] = [1, 2];
 /// The address that clients know.
 pub const SERVICE_ADDRESS: &str = "10.88.0.100";
 
+/// The address of the echo service.
+pub const ECHO_ADDRESS: &str = "10.88.0.101";
+
 /// Where the witness listens.
 pub const WITNESS: &str = "10.99.0.9:7948";
 

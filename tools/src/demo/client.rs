@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow};
 
-use super::bed::{Bed, Place, SERVICE_ADDRESS};
+use super::bed::{Bed, ECHO_ADDRESS, Place, SERVICE_ADDRESS};
 use super::process::Process;
 use crate::load::report::{Line, LoadResult, Progress};
 
@@ -32,7 +32,7 @@ impl Load {
         let uploads = connections / 2;
         let log = dir.join("load.log");
         let mut command = bed.command(Place::Client, program);
-        command.args(["load", "run", "--target", SERVICE_ADDRESS]);
+        command.args(["load", "run", "--target", SERVICE_ADDRESS, "--echo-target", ECHO_ADDRESS]);
         command.args(["--downloads", &(connections - uploads).to_string()]);
         command.args(["--uploads", &uploads.to_string()]);
         command.args(["--seconds", &seconds.to_string()]);

@@ -8,7 +8,7 @@ use anyhow::{anyhow, bail};
 use dataplane::control::status::Status;
 use nix::sys::signal::Signal;
 
-use super::bed::{Bed, NODES, Place, SERVICE_ADDRESS, WITNESS};
+use super::bed::{Bed, ECHO_ADDRESS, NODES, Place, SERVICE_ADDRESS, WITNESS};
 use super::files::{self, NodeFiles, SERVICES};
 use super::process::Process;
 use super::status::{self, Takeover};
@@ -45,7 +45,18 @@ impl<'a> Cluster<'a> {
         match appliance {
             Appliance::Understudy => {
                 let store = dir.join("witness.store").display().to_string();
-                let args = ["witness", "--listen", WITNESS, "--store", &store, "--bootstrap"];
+                let args = [
+                    "witness",
+                    "--listen",
+                    WITNESS,
+                    "--store",
+                    &store,
+                    "--cluster",
+                    files::CLUSTER,
+                    "--timers",
+                    files::TIMERS,
+                    "--bootstrap",
+                ];
                 let witness = bed.spawn(Place::Witness, "witness", &cluster.program, &args)?;
                 cluster.witness = Some(witness);
                 for id in NODES {
@@ -149,13 +160,14 @@ impl<'a> Cluster<'a> {
     /// A kernel server that holds the address.
     fn serve_plainly(&self, id: u8) -> anyhow::Result<Process> {
         let node = self.bed.node(id);
-        let address = format!("{SERVICE_ADDRESS}/24");
-        node.run("ip", &["addr", "add", &address, "dev", "eth0"])?;
+        for address in [SERVICE_ADDRESS, ECHO_ADDRESS] {
+            node.run("ip", &["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        }
         // The kernel announces its addresses when the interface gets another MAC.
         node.run("sysctl", &["-qw", "net.ipv4.conf.eth0.arp_notify=1"])?;
         let mac = format!("02:00:00:88:00:0{id}");
         node.run("ip", &["link", "set", "eth0", "address", &mac])?;
-        node.spawn(&self.program, &["load", "serve", "--listen", SERVICE_ADDRESS])
+        node.spawn(&self.program, &["load", "serve", "--listen", "0.0.0.0"])
     }
 
     fn wait_listening(&mut self, bound: Duration) -> anyhow::Result<u8> {

@@ -3,11 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::bed::{NODES, SERVICE_ADDRESS, WITNESS};
+use super::bed::{ECHO_ADDRESS, NODES, SERVICE_ADDRESS, WITNESS};
 
-/// The three services of the demo: name, port, application.
-pub const SERVICES: [(&str, u16, &str); 3] =
-    [("web", 80, "http"), ("echo", 7, "echo"), ("discard", 9, "discard")];
+/// The services of the demo: name, address, port, application.
+pub const SERVICES: [(&str, &str, u16, &str); 2] =
+    [("web", SERVICE_ADDRESS, 80, "http"), ("echo", ECHO_ADDRESS, 7, "echo")];
+
+/// The cluster's name.
+pub const CLUSTER: &str = "demo";
+
+/// The set of timers that the demo's nodes and witness use.
+pub const TIMERS: &str = "bed";
 
 /// Paths of one node.
 #[derive(Debug, Clone)]
@@ -42,14 +48,14 @@ fn config(id: u8, socket: &Path) -> String {
 id = {id}
 
 [cluster]
-name = "demo"
+name = "{CLUSTER}"
 address = "10.99.0.{id}"
 agent_port = 7946
 data_port = 7947
 secret_file = "secret.key"
 arbiter = "witness"
 witness = "{WITNESS}"
-timers = "bed"
+timers = "{TIMERS}"
 
 [interfaces]
 client = {{ name = "eth0", queues = [0] }}
@@ -67,7 +73,7 @@ socket = "{}"
     for node in NODES {
         text += &format!("\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
     }
-    for (name, port, application) in SERVICES {
+    for (name, address, port, application) in SERVICES {
         let generate = if application == "http" { "generate = true\n" } else { "" };
         text += &format!(
             r#"
@@ -75,7 +81,7 @@ socket = "{}"
 name = "{name}"
 home = 1
 peers = [2]
-addresses = ["{SERVICE_ADDRESS}"]
+addresses = ["{address}"]
 ports = {port}
 protocol = "tcp"
 arp = "gratuitous"

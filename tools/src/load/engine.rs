@@ -193,7 +193,8 @@ impl Engine {
 
     fn open(&mut self, now: u64, plan: &Plan) -> anyhow::Result<()> {
         let http = SocketAddrV4::new(self.args.target, HTTP_PORT);
-        let echo = SocketAddrV4::new(self.args.target, ECHO_PORT);
+        let echo = self.args.echo_target.unwrap_or(self.args.target);
+        let echo = SocketAddrV4::new(echo, ECHO_PORT);
         let exchange: Box<dyn Exchange> = match plan.kind {
             Kind::Download | Kind::BulkDownload => Box::new(Download::begin(now, plan, http)),
             Kind::Upload | Kind::BulkUpload => Box::new(Upload::begin(now, plan, http)),
