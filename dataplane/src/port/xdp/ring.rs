@@ -105,6 +105,15 @@ impl<T: Copy> Producer<T> {
         true
     }
 
+    /// Whether a descriptor can be written.
+    #[inline]
+    pub fn has_room(&mut self) -> bool {
+        if self.written.wrapping_sub(self.consumed) == self.shared.size {
+            self.unconsumed();
+        }
+        self.written.wrapping_sub(self.consumed) < self.shared.size
+    }
+
     /// Shows the kernel everything written.
     #[inline]
     pub fn publish(&mut self) {

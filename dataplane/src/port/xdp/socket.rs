@@ -125,13 +125,15 @@ impl Socket {
         let step = |name| move |e| OpenError::Socket(name, e);
         set(raw, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem.registration())
             .map_err(step("XDP_UMEM_REG"))?;
-        for (name, option) in [
-            ("XDP_UMEM_FILL_RING", libc::XDP_UMEM_FILL_RING),
-            ("XDP_UMEM_COMPLETION_RING", libc::XDP_UMEM_COMPLETION_RING),
-            ("XDP_RX_RING", libc::XDP_RX_RING),
-            ("XDP_TX_RING", libc::XDP_TX_RING),
+        // The kernel shows late what it took from the fill ring: room for a batch more.
+        let fill_ring = 2 * ring;
+        for (name, option, size) in [
+            ("XDP_UMEM_FILL_RING", libc::XDP_UMEM_FILL_RING, fill_ring),
+            ("XDP_UMEM_COMPLETION_RING", libc::XDP_UMEM_COMPLETION_RING, ring),
+            ("XDP_RX_RING", libc::XDP_RX_RING, ring),
+            ("XDP_TX_RING", libc::XDP_TX_RING, ring),
         ] {
-            set(raw, libc::SOL_XDP, option, &ring).map_err(step(name))?;
+            set(raw, libc::SOL_XDP, option, &size).map_err(step(name))?;
         }
         // Neither is needed to work, only to be told less often; old kernels and processes without
         // CAP_NET_ADMIN go without.
@@ -143,7 +145,7 @@ impl Socket {
             (page(libc::XDP_UMEM_PGOFF_FILL_RING), page(libc::XDP_UMEM_PGOFF_COMPLETION_RING));
         let mapped = step("mmap of a ring");
         Ok(Socket {
-            fill: Producer::map(raw, ring, fill, layout(&offsets.fr)).map_err(mapped)?,
+            fill: Producer::map(raw, fill_ring, fill, layout(&offsets.fr)).map_err(mapped)?,
             receive: Consumer::map(raw, ring, libc::XDP_PGOFF_RX_RING, layout(&offsets.rx))
                 .map_err(mapped)?,
             transmit: Producer::map(raw, ring, libc::XDP_PGOFF_TX_RING, layout(&offsets.tx))
