@@ -5,7 +5,7 @@ use stack::sha256::Sha256;
 use stack::time::Duration;
 use tests::kit::client::ClientSettings;
 use tests::kit::dialogue::{Dialogue, Step, bodies};
-use tests::kit::kill::{Case, assert_unnoticed, every_point, reference};
+use tests::kit::kill::{Case, assert_unnoticed, assert_unnoticed_twice, every_point, reference};
 use tests::kit::settings::{
     DISCARD, ECHO, GENERATE, GENERATE_STAY, GENERATED, HTTP, HTTP_IMPATIENT, Link,
 };
@@ -249,6 +249,57 @@ fn three_clients_at_once_survive_every_death() {
     case.name = "three clients";
     case.dialogues.extend([upload(5000), upload_chunked(4000)]);
     assert_unnoticed(&case);
+}
+
+/// Both links lose, repeat and reorder.
+fn rough(mut case: Case, seed: u64) -> Case {
+    case.settings.seed = seed;
+    let link = |delay, jitter| Link {
+        delay: Duration::from_micros(delay),
+        jitter: Duration::from_micros(jitter),
+        loss_permille: 40,
+        twice_permille: 20,
+    };
+    case.settings.client_link = link(100, 150);
+    case.settings.cluster_link = link(200, 300);
+    case.stride = 7;
+    case
+}
+
+/// Small windows and segments: many segments, windows that close, output that waits.
+fn small(mut case: Case) -> Case {
+    for port in &mut case.settings.ports {
+        (port.receive_buffer, port.mss) = (2048, 500);
+    }
+    case.client.receive_buffer = 1600;
+    case
+}
+
+#[test]
+fn losses_on_both_links_change_nothing() {
+    for seed in 1..=8 {
+        for dialogue in [download(9000), upload(6000), echo()] {
+            assert_unnoticed(&rough(Case::new(dialogue), seed));
+        }
+    }
+}
+
+#[test]
+fn small_windows_change_nothing() {
+    for dialogue in [download(9000), upload(6000), upload_chunked(5000), echo()] {
+        assert_unnoticed(&small(Case::new(dialogue.clone())));
+        assert_unnoticed(&slow_cluster(small(Case::new(dialogue))));
+    }
+}
+
+#[test]
+fn a_second_death_goes_unnoticed_too() {
+    for (seed, dialogue) in [download(30_000), upload(12_000), echo()].into_iter().enumerate() {
+        let seed = seed as u64;
+        assert_unnoticed_twice(&slow_cluster(Case::new(dialogue.clone())), seed, 300);
+        assert_unnoticed_twice(&small(Case::new(dialogue.clone())), seed, 300);
+        assert_unnoticed_twice(&rough(Case::new(dialogue), seed), seed, 300);
+    }
 }
 
 /// The proof that these tests bite: acknowledging before the peer holds is found out.

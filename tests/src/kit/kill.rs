@@ -11,9 +11,11 @@
 
 use crate::kit::client::{ClientSettings, Ending};
 use crate::kit::dialogue::Dialogue;
+use crate::kit::random::Random;
 use crate::kit::settings::Settings;
 use crate::kit::world::World;
 use cluster::id::Epoch;
+use cluster::role::Report;
 use stack::tcp::state::State;
 use stack::time::Duration;
 
@@ -21,7 +23,7 @@ use stack::time::Duration;
 const OUTAGE: Duration = Duration::from_millis(35);
 
 /// The clients must be done by so long after the promotion.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(200);
 
 /// After so long every flow has left the table, TIME-WAIT and FIN-WAIT-2 included.
 const FORGOTTEN: Duration = Duration::from_secs(200);
@@ -42,6 +44,8 @@ pub struct Case {
     pub dialogues: Vec<Dialogue>,
     /// SYNs that are never answered: they fill the backlog first.
     pub half_open: usize,
+    /// Every n-th output is a point; more than 1 where clients wait for long and little happens.
+    pub stride: usize,
     /// A reset is a legal end (time-outs after a takeover make nothing up; the client aborts).
     pub may_reset: bool,
 }
@@ -57,6 +61,7 @@ impl Case {
             client: ClientSettings::default(),
             dialogues: vec![dialogue],
             half_open: 0,
+            stride: 1,
             may_reset: false,
         }
     }
@@ -132,7 +137,7 @@ pub fn reference(case: &Case) -> Reference {
 pub fn every_point(case: &Case) -> Summary {
     let reference = reference(case);
     let mut summary = Summary { reference, ..Summary::default() };
-    for output in 1..=summary.reference.outputs {
+    for output in (1..=summary.reference.outputs).step_by(case.stride) {
         for is_heard in [true, false] {
             let mut prefix = 0;
             loop {
@@ -165,26 +170,99 @@ pub fn assert_unnoticed(case: &Case) -> u64 {
     points
 }
 
+/// Plays `count` pairs of deaths, drawn from `seed`; panics if a client noticed.
+pub fn assert_unnoticed_twice(case: &Case, seed: u64, count: u64) {
+    let reference = reference(case);
+    let mut random = Random::new(seed);
+    let mut failures = Vec::new();
+    for _ in 0..count {
+        let mut point = || Point {
+            output: 1 + random.below(reference.outputs),
+            is_heard: random.permille(500),
+            prefix: random.below(12) as usize,
+        };
+        let (first, second) = (point(), point());
+        if let Err(what) = play_twice(case, &reference, first, second) {
+            failures.push((first, second, what));
+        }
+    }
+    println!("{}: {count} pairs of deaths", case.name);
+    for (first, second, what) in failures.iter().take(FAILURES_TOLD) {
+        println!("  {first:?}, {second:?}: {what}");
+    }
+    let failed = failures.len();
+    assert!(failed == 0, "{}: a client noticed {failed} of {count} pairs of deaths", case.name);
+}
+
 /// Plays one point; answers how many datagrams were on their way, and what a client noticed.
 pub fn play(case: &Case, reference: &Reference, point: Point) -> (usize, Result<(), String>) {
     let mut world = case.start();
     world.nodes[0].dies_after = Some(point.output);
     let died = world.run_until(PATIENCE, |world| !world.nodes[0].is_alive);
     assert!(died, "the run is the same as the reference up to here");
+    let outstanding = hand_over(&mut world, 0, point);
+    (outstanding, finish(case, reference, &mut world))
+}
+
+/// Two deaths: the promoted peer fills a node that came back, and dies in turn.
+pub fn play_twice(
+    case: &Case,
+    reference: &Reference,
+    first: Point,
+    second: Point,
+) -> Result<(), String> {
+    let mut world = case.start();
+    world.nodes[0].dies_after = Some(first.output);
+    world.run_until(PATIENCE, |world| !world.nodes[0].is_alive || all_done(world));
+    hand_over(&mut world, 0, first);
+    world.run_for(OUTAGE);
+    check_said(&world, 0)?;
+    world.promote(1, Epoch(3));
+    world.restart(0);
+    world.mirror(1, Epoch(4));
+    world.run_until(PATIENCE, |world| is_filled(world, 1) || all_done(world));
+    if is_filled(&world, 1) {
+        world.nodes[1].dies_after = Some(world.nodes[1].outputs + second.output);
+        world.run_until(PATIENCE, |world| !world.nodes[1].is_alive || all_done(world));
+        hand_over(&mut world, 1, second);
+        world.run_for(OUTAGE);
+        check_said(&world, 1)?;
+        world.promote(0, Epoch(5));
+    }
+    conclude(case, reference, &mut world, 0)
+}
+
+fn is_filled(world: &World, node: usize) -> bool {
+    world.nodes[node].reports.iter().any(|report| matches!(report, Report::Filled { .. }))
+}
+
+/// The node dies, if it has not; what `point` says of its last words comes true.
+fn hand_over(world: &mut World, node: usize, point: Point) -> usize {
+    world.kill(node);
     if !point.is_heard {
-        world.lose_answers(0);
+        world.lose_answers(node);
     }
-    let datagrams = world.take_datagrams(1);
+    let datagrams = world.take_datagrams(1 - node);
     for frame in datagrams.iter().take(point.prefix) {
-        world.hand_datagram(1, frame);
+        world.hand_datagram(1 - node, frame);
     }
-    (datagrams.len(), finish(case, reference, &mut world))
+    datagrams.len()
 }
 
 fn finish(case: &Case, reference: &Reference, world: &mut World) -> Result<(), String> {
     world.run_for(OUTAGE);
-    check_said(world)?;
+    check_said(world, 0)?;
     world.promote(1, Epoch(3));
+    conclude(case, reference, world, 1)
+}
+
+/// The clients end in peace, with what they should have, and `node` forgets them.
+fn conclude(
+    case: &Case,
+    reference: &Reference,
+    world: &mut World,
+    node: usize,
+) -> Result<(), String> {
     let done = world.run_until(PATIENCE, all_done);
     for (client, expected) in world.clients.iter().zip(&reference.received) {
         let is_reset = client.ending == Ending::Reset;
@@ -207,7 +285,7 @@ fn finish(case: &Case, reference: &Reference, world: &mut World) -> Result<(), S
         return Err("a former owner was heard".into());
     }
     world.run_for(FORGOTTEN);
-    check_forgotten(world)
+    check_forgotten(world, node)
 }
 
 fn all_done(world: &World) -> bool {
@@ -215,8 +293,8 @@ fn all_done(world: &World) -> bool {
 }
 
 /// Nothing was acknowledged, offered or begun that the peer does not hold.
-fn check_said(world: &World) -> Result<(), String> {
-    let (owner, peer) = (world.nodes[0].engine.stack(), world.nodes[1].engine.stack());
+fn check_said(world: &World, node: usize) -> Result<(), String> {
+    let (owner, peer) = (world.nodes[node].engine.stack(), world.nodes[1 - node].engine.stack());
     for (key, said) in &world.said {
         let ours = owner.find(key).and_then(|slot| owner.flow(slot));
         let Some(copy) = peer.find(key).and_then(|slot| peer.flow(slot)) else {
@@ -245,8 +323,8 @@ fn check_said(world: &World) -> Result<(), String> {
 }
 
 /// Every flow is gone and has given back what it held.
-fn check_forgotten(world: &World) -> Result<(), String> {
-    let stack = world.nodes[1].engine.stack();
+fn check_forgotten(world: &World, node: usize) -> Result<(), String> {
+    let stack = world.nodes[node].engine.stack();
     let left: Vec<String> = stack
         .slots()
         .filter_map(|slot| stack.flow(slot))

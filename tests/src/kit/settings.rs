@@ -66,8 +66,8 @@ pub struct Settings {
     pub split_records: bool,
     /// A planted defect: every record counts as held by the peer as soon as it is sent.
     pub forge_acknowledgements: bool,
-    /// Frames that a node is given before it is polled.
-    pub burst: usize,
+    /// Prints what arrives where.
+    pub trace: bool,
     /// What runs.
     pub ports: Vec<Port>,
 }
@@ -104,7 +104,7 @@ impl Default for Settings {
             segments_max: 1024,
             split_records: false,
             forge_acknowledgements: false,
-            burst: 1,
+            trace: false,
             ports: vec![
                 port(HTTP, http),
                 port(ECHO, AppConfig::Echo),

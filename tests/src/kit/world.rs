@@ -99,7 +99,7 @@ pub struct World {
 impl World {
     /// A world in which nobody serves yet.
     pub fn new(settings: Settings) -> World {
-        let nodes = (0..2).map(|index| Node::new(index, &settings)).collect();
+        let nodes = (0..2).map(|index| Node::new(index, 1, &settings)).collect();
         let mut world = World {
             now: Instant(1_000_000_000),
             random: Random::new(settings.seed),
@@ -117,12 +117,24 @@ impl World {
             events_count: 0,
             spins: 0,
         };
-        for node in 0..2 {
-            let endpoint = world.nodes[1 - node].endpoint;
-            let id = world.nodes[1 - node].member.node;
-            world.nodes[node].engine.set_neighbor(id, endpoint);
-        }
+        world.introduce();
         world
+    }
+
+    /// The nodes learn each other's place on the cluster link.
+    fn introduce(&mut self) {
+        for node in 0..2 {
+            let endpoint = self.nodes[1 - node].endpoint;
+            let id = self.nodes[1 - node].member.node;
+            self.nodes[node].engine.set_neighbor(id, endpoint);
+        }
+    }
+
+    /// A node comes back with nothing but its configuration.
+    pub fn restart(&mut self, index: usize) {
+        let life = self.nodes[index].member.incarnation.0 % 100 + 1;
+        self.nodes[index] = Node::new(index, life, &self.settings);
+        self.introduce();
     }
 
     /// A world in which node 0 owns every group, alone.
@@ -277,6 +289,9 @@ impl World {
     }
 
     fn deliver(&mut self, event: Event) {
+        if self.settings.trace {
+            self.print(&event);
+        }
         match event {
             Event::Request { node, frame } => {
                 if self.nodes[node].is_alive {
@@ -291,6 +306,37 @@ impl World {
                 }
             }
             Event::Answer { node, frame } => self.deliver_answer(node, &frame),
+        }
+    }
+
+    fn print(&self, event: &Event) {
+        let (frame, what) = match event {
+            Event::Request { node, frame } => (frame, format!("client -> {node}")),
+            Event::Answer { node, frame } => (frame, format!("client <- {node}")),
+            Event::Datagram { node, frame } => {
+                let Ok((_, body)) = decode(link_payload(frame)) else { return };
+                match body {
+                    Body::Records { first, count, bytes, .. } => {
+                        let record = next_record(&mut Reader::new(bytes)).map(|record| record.kind);
+                        println!("{:?} records {first}+{count} -> {node} {record:?}", self.now);
+                    }
+                    Body::Ack { acked, missing, .. } => {
+                        println!("{:?} ack {acked} -> {node}, missing {missing:?}", self.now);
+                    }
+                }
+                return;
+            }
+        };
+        let to: Mac = frame[..6].try_into().expect("frames have headers");
+        if let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) {
+            let Segment { seq, ack, window, flags, payload, options, .. } = segment;
+            let (len, flags) = (payload.len(), flags.0);
+            let sack: Vec<_> = options.sack.iter().flatten().collect();
+            println!(
+                "{:?} {what} port {} seq {seq:?} ack {ack:?} flags {flags:#x} window {window} len {len} {sack:?}",
+                self.now,
+                segment.source_port.max(segment.destination_port),
+            );
         }
     }
 
@@ -509,9 +555,9 @@ impl World {
 }
 
 impl Node {
-    fn new(index: usize, settings: &Settings) -> Node {
+    fn new(index: usize, life: u64, settings: &Settings) -> Node {
         let id = index as u8 + 1;
-        let member = Member { node: NodeId(id), incarnation: Incarnation(100 + id as u64) };
+        let member = Member { node: NodeId(id), incarnation: Incarnation(100 * id as u64 + life) };
         let endpoint = Endpoint { mac: [2, 3, 0, 0, 0, id], address: [10, 9, 0, id], port: 7947 };
         let mac = [2, 2, 0, 0, 0, id];
         let config = EngineConfig {
