@@ -222,8 +222,8 @@ impl XdpPort {
             return;
         }
         for _ in 0..room {
-            // The kernel takes addresses in batches and shows that it took them only with the next batch,
-            // so a ring that looks full may not be. What does not fit now stays free until the next round.
+            // The kernel shows a received frame before it shows that it took its address from this
+            // ring, so a ring that looks full may not be. What does not fit waits for the next round.
             if !self.socket.fill.has_room() {
                 break;
             }

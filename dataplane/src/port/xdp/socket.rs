@@ -125,7 +125,7 @@ impl Socket {
         let step = |name| move |e| OpenError::Socket(name, e);
         set(raw, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem.registration())
             .map_err(step("XDP_UMEM_REG"))?;
-        // The kernel shows late what it took from the fill ring: room for a batch more.
+        // The kernel shows late what it took from the fill ring: room for what is under way.
         let fill_ring = 2 * ring;
         for (name, option, size) in [
             ("XDP_UMEM_FILL_RING", libc::XDP_UMEM_FILL_RING, fill_ring),
