@@ -14,8 +14,8 @@
 use crate::backup::{Backup, BackupCounters};
 use crate::id::{Epoch, GroupId, Member, NodeId, Op};
 use crate::limits::{
-    CAPTURE_AGAIN, DIGEST_BYTES_MAX, DIGEST_INTERVAL, FILL_FLOWS_PER_POLL, KICK_RECENT, PART_BYTES,
-    SNAPSHOT_BYTES_MAX,
+    CAPTURE_AGAIN, DIGEST_BYTES_MAX, DIGEST_INTERVAL, DIGEST_LAG_MAX, FILL_FLOWS_PER_POLL,
+    KICK_RECENT, PART_BYTES, SNAPSHOT_BYTES_MAX,
 };
 use crate::link::{self, Endpoint, LINK_HEADER_BYTES};
 use crate::log::{Log, LogCounters};
@@ -210,7 +210,7 @@ impl Engine {
                     Role::Peer => state.flows(),
                     _ => state.copied(),
                 },
-                lag_ops: log.map_or(0, |log| log.last().0 - log.committed().0),
+                lag_ops: log.map_or(0, Log::lag),
                 lag_bytes: log.map_or(0, |log| log.bytes_pending() as u64),
                 log: log.map(Log::counters).unwrap_or_default(),
                 backup: group.backup.as_ref().map(Backup::counters).unwrap_or_default(),
@@ -391,9 +391,10 @@ impl Engine {
             .find(|&slot| self.stack.flow(slot).is_some_and(|known| known.id == flow));
         let Some(slot) = found else { return };
         // Said of a copy before the one that is held or on its way.
-        let is_stale = self.stack.flow(slot).is_none_or(|known| {
-            known.standing == Standing::Absent || op.0 < known.local.first_op
-        });
+        let is_stale = self
+            .stack
+            .flow(slot)
+            .is_none_or(|known| known.standing == Standing::Absent || op.0 < known.local.first_op);
         if is_stale {
             return;
         }
@@ -461,6 +462,9 @@ impl Engine {
             return;
         }
         group.digest_at = now + DIGEST_INTERVAL;
+        if self.logs.0[index].as_ref().is_none_or(|log| log.lag() > DIGEST_LAG_MAX) {
+            return;
+        }
         let slots = self.stack.slots_max() as u32;
         for _ in 0..64 {
             let slot = group.digest_slot;

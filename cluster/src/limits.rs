@@ -22,6 +22,9 @@ pub const RESEND_FIRST: Duration = Duration::from_millis(1);
 /// Longest such time.
 pub const RESEND_MAX: Duration = Duration::from_millis(16);
 
+/// Datagrams that are sent again in one go.
+pub const RESEND_BURST_MAX: u64 = 64;
+
 /// Datagrams that a peer keeps beyond a gap.
 pub const STASH_DATAGRAMS_MAX: usize = 128;
 
@@ -42,6 +45,9 @@ pub const SNAPSHOT_BYTES_MAX: usize = 4 << 20;
 
 /// Time between two contract digests.
 pub const DIGEST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// No digest is sent while more records than this wait for the peer: it would only take room from them.
+pub const DIGEST_LAG_MAX: u64 = 64;
 
 /// Flows with more than this many bytes of stored output are not digested: it would cost too much.
 pub const DIGEST_BYTES_MAX: u64 = 16 << 10;

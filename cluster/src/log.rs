@@ -9,7 +9,8 @@
 
 use crate::id::Op;
 use crate::limits::{
-    LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, LOG_RECORDS_RESERVED, LOG_RESERVED, RESEND_FIRST, RESEND_MAX,
+    LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, LOG_RECORDS_RESERVED, LOG_RESERVED, RESEND_BURST_MAX,
+    RESEND_FIRST, RESEND_MAX,
 };
 use crate::mirror::{
     RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordKind, Session, put_header, put_record,
@@ -76,6 +77,8 @@ pub struct Log {
     clock_offset: u64,
     resend_after: Duration,
     progress_at: Instant,
+    /// When the newest datagram that has arrived was sent.
+    arrived_sent_at: Instant,
     datagram_bytes: usize,
     counters: LogCounters,
 }
@@ -104,6 +107,7 @@ impl Log {
             clock_offset,
             resend_after: RESEND_FIRST,
             progress_at: Instant::ZERO,
+            arrived_sent_at: Instant::ZERO,
             datagram_bytes,
             counters: LogCounters::default(),
         }
@@ -122,6 +126,11 @@ impl Log {
     /// The last op that the peer holds.
     pub fn committed(&self) -> Op {
         self.committed
+    }
+
+    /// Records that the peer does not hold.
+    pub fn lag(&self) -> u64 {
+        self.last().0 - self.committed.0
     }
 
     /// Bytes of datagrams that the peer has not acknowledged.
@@ -303,20 +312,39 @@ impl Log {
             self.progress_at = now;
             self.resend_after = RESEND_FIRST;
             while self.oldest < self.unsent && self.end_of(self.oldest) <= acked {
+                self.arrived_sent_at = self.arrived_sent_at.max(self.at(self.oldest).sent_at);
                 self.oldest += 1;
             }
             self.resend.0 = self.resend.0.max(self.oldest);
         }
-        let Some((start, end)) = missing else { return };
-        // Asked again within the time a datagram needs, it is on its way.
-        let is_due = |datagram: &Datagram| datagram.sent_at + RESEND_FIRST <= now;
         if self.resend.0 >= self.resend.1 {
-            let first = (self.oldest..self.unsent).find(|&n| self.end_of(n) >= start);
-            if let Some(first) = first.filter(|&n| is_due(self.at(n))) {
-                let last = (first..self.unsent).find(|&n| self.at(n).first >= end);
-                self.resend = (first, last.unwrap_or(self.unsent));
-            }
+            self.resend = match missing {
+                Some((start, end)) => self.gap(now, start, end),
+                None => self.tail(now),
+            };
         }
+    }
+
+    /// The datagrams that hold the records from `start` up to `end`.
+    fn gap(&self, now: Instant, start: Op, end: Op) -> (u64, u64) {
+        let first = (self.oldest..self.unsent).find(|&n| self.end_of(n) >= start);
+        let Some(first) = first.filter(|&n| self.is_overdue(n, now)) else { return self.resend };
+        let last = (first..self.unsent).find(|&n| self.at(n).first >= end);
+        (first, last.unwrap_or(self.unsent).min(first + RESEND_BURST_MAX))
+    }
+
+    /// The oldest datagrams, as far as they left before one that has arrived: the peer keeps none of them, so
+    /// the link has lost them.
+    fn tail(&self, now: Instant) -> (u64, u64) {
+        let is_lost =
+            |&n: &u64| self.at(n).sent_at < self.arrived_sent_at && self.is_overdue(n, now);
+        let lost = (self.oldest..self.unsent).take(RESEND_BURST_MAX as usize).take_while(is_lost);
+        (self.oldest, self.oldest + lost.count() as u64)
+    }
+
+    /// Asked for within the time that a datagram needs, it is on its way.
+    fn is_overdue(&self, number: u64, now: Instant) -> bool {
+        self.at(number).sent_at + RESEND_FIRST <= now
     }
 
     fn end_of(&self, number: u64) -> Op {

@@ -178,7 +178,8 @@ impl Client {
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let at = self.interface.poll_at(smol(now), &self.sockets);
         let at = at.map(|at| Instant(at.total_micros() as u64 * 1_000));
-        let pause = (self.progress.resume_at >= now).then_some(self.progress.resume_at);
+        let resume_at = self.progress.resume_at;
+        let pause = (resume_at != Instant::ZERO).then_some(resume_at);
         [at, pause].into_iter().flatten().min()
     }
 
@@ -235,6 +236,9 @@ impl Client {
     fn play(&mut self, now: Instant) -> bool {
         let socket = self.sockets.get_mut::<Socket>(self.handle);
         let mut moved = false;
+        if now >= self.progress.resume_at {
+            self.progress.resume_at = Instant::ZERO;
+        }
         loop {
             let reads = self.dialogue.steps.get(self.progress.step).is_none_or(Step::reads);
             if reads && now >= self.progress.read_at {

@@ -1,0 +1,7 @@
+//! Stories of a cluster of two, each with a name.
+
+mod scenario {
+    mod fill;
+    mod gate;
+    mod takeover;
+}

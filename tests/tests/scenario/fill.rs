@@ -1,0 +1,149 @@
+//! A peer joins while flows are active.
+
+use cluster::id::Epoch;
+use cluster::role::Report;
+use stack::flow::Standing;
+use stack::time::Duration;
+use tests::kit::client::{ClientSettings, Ending};
+use tests::kit::dialogue::{Dialogue, Step};
+use tests::kit::random::Random;
+use tests::kit::settings::{ECHO, HTTP, Link, Settings};
+use tests::kit::world::World;
+
+fn upload(len: usize) -> Dialogue {
+    let mut bytes =
+        format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n").into_bytes();
+    bytes.extend(Random::new(len as u64).bytes(len));
+    let steps = vec![Step::Send(bytes), Step::Responses(1), Step::Close, Step::End, Step::Gone];
+    Dialogue::new("upload", HTTP, steps)
+}
+
+fn download(len: usize) -> Dialogue {
+    let get = format!("GET /generate/{len} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
+    let steps = vec![Step::Send(get), Step::Responses(1), Step::Close, Step::End, Step::Gone];
+    Dialogue {
+        reading: Some((2000, Duration::from_micros(300))),
+        ..Dialogue::new("download", HTTP, steps)
+    }
+}
+
+fn echo(len: usize) -> Dialogue {
+    let bytes = Random::new(len as u64).bytes(len);
+    let steps = vec![Step::Send(bytes), Step::Receive(len), Step::Close, Step::End, Step::Gone];
+    Dialogue {
+        reading: Some((700, Duration::from_micros(300))),
+        ..Dialogue::new("echo", ECHO, steps)
+    }
+}
+
+fn filled(world: &World) -> usize {
+    let is_filled = |report: &&Report| matches!(report, Report::Filled { .. });
+    world.nodes[0].reports.iter().filter(is_filled).count()
+}
+
+fn all_done(world: &World) -> bool {
+    world.clients.iter().all(|client| client.is_done() || client.ending == Ending::Reset)
+}
+
+/// Every client is served without a peer; one joins at `join`; when it is filled and `wait` has passed, the owner
+/// dies. Nobody may notice.
+fn join_and_die(settings: Settings, join: Duration, wait: Duration) {
+    let mut world = World::serving(settings);
+    for n in 0..8 {
+        for dialogue in [download(30_000 + n), upload(20_000 + n), echo(20_000 + n)] {
+            world.connect(ClientSettings::default(), dialogue);
+        }
+    }
+    world.run_for(join);
+    world.mirror(0, Epoch(2));
+    let groups = world.settings.ports.len();
+    assert!(world.run_until(Duration::from_secs(5), |world| filled(world) == groups));
+    world.run_for(wait);
+    for slot in world.nodes[0].engine.stack().slots() {
+        let flow = world.nodes[0].engine.stack().flow(slot).expect("in use");
+        assert_eq!(flow.standing, Standing::Copied);
+    }
+    world.kill(0);
+    world.run_for(Duration::from_millis(40));
+    world.promote(1, Epoch(3));
+    let done = world.run_until(Duration::from_secs(300), all_done);
+    let left = world.clients.iter().filter(|client| !client.is_done());
+    assert!(done, "{:?}", left.map(|client| client.describe()).collect::<Vec<_>>());
+    assert_eq!(world.resets, 0);
+    for (index, client) in world.clients.iter().enumerate() {
+        let expected = match index % 3 {
+            0 => tests::kit::dialogue::bodies(&client.received)[0].len() == 30_000 + index / 3,
+            1 => client.received.windows(7).any(|window| window == b"sha256="),
+            _ => {
+                client.received == Random::new(20_000 + index as u64 / 3).bytes(20_000 + index / 3)
+            }
+        };
+        assert!(expected, "client {index}: {}", client.describe());
+    }
+}
+
+fn settings() -> Settings {
+    Settings { flows_max: 64, chunks_max: 2048, ..Settings::default() }
+}
+
+#[test]
+fn flows_that_began_without_a_peer_survive_once_it_is_filled() {
+    for join_us in [0, 150, 400, 900, 1700, 2600, 4000] {
+        for wait_us in [0, 300, 1500] {
+            let (join, wait) = (Duration::from_micros(join_us), Duration::from_micros(wait_us));
+            join_and_die(settings(), join, wait);
+        }
+    }
+}
+
+#[test]
+fn a_lossy_cluster_link_changes_nothing() {
+    for seed in 1..=5 {
+        let cluster_link = Link {
+            delay: Duration::from_micros(100),
+            jitter: Duration::from_micros(200),
+            loss_permille: 100,
+            twice_permille: 50,
+        };
+        let settings = Settings { seed, cluster_link, ..settings() };
+        join_and_die(settings, Duration::from_millis(1), Duration::from_millis(1));
+    }
+}
+
+/// The peer has less memory than the owner: it gives copies up, says so, and takes them later.
+#[test]
+fn a_copy_that_the_peer_gives_up_is_captured_again() {
+    let mut world = World::mirrored(settings());
+    for n in 0..20 {
+        let steps = vec![
+            Step::Send(Random::new(n).bytes(3000)),
+            Step::Pause(Duration::from_secs(2)),
+            Step::Receive(3000),
+        ];
+        world.connect(
+            ClientSettings { receive_buffer: 1000, ..ClientSettings::default() },
+            Dialogue::new("echo", ECHO, steps),
+        );
+    }
+    world.run_for(Duration::from_millis(20));
+    let slots: Vec<u32> = world.nodes[1].engine.stack().slots().collect();
+    assert_eq!(slots.len(), 20);
+    let digest = |world: &World| -> Vec<(u64, u64)> {
+        let (owner, peer) = (world.nodes[0].engine.stack(), world.nodes[1].engine.stack());
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        owner
+            .slots()
+            .map(|slot| {
+                let key = owner.flow(slot).expect("in use").key;
+                let copy = peer.find(&key);
+                (owner.digest(slot, &mut a), copy.map_or(0, |copy| peer.digest(copy, &mut b)))
+            })
+            .collect()
+    };
+    // A restarted peer of the same session cannot be had by commands; copies are lost by a full table
+    // instead: foreign flows of another group take the slots.
+    world.run_until(Duration::from_secs(1), |world| {
+        world.nodes[0].engine.status().all(|status| status.lag_ops == 0)
+    });
+    assert!(digest(&world).iter().all(|(ours, theirs)| ours == theirs));
+}

@@ -1,0 +1,136 @@
+//! What waits for the peer, and what does not.
+
+use cluster::id::Epoch;
+use cluster::role::Command;
+use stack::seq::Seq;
+use stack::time::Duration;
+use stack::wire::Flags;
+use tests::kit::client::{ClientSettings, Ending};
+use tests::kit::dialogue::{Dialogue, Step};
+use tests::kit::random::Random;
+use tests::kit::settings::{ECHO, HTTP, HTTP_IMPATIENT, Link, Settings};
+use tests::kit::world::World;
+
+/// A cluster link on which nothing arrives.
+const CUT: Link =
+    Link { delay: Duration::ZERO, jitter: Duration::ZERO, loss_permille: 1000, twice_permille: 0 };
+
+fn upload(len: usize) -> Dialogue {
+    let mut bytes =
+        format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n").into_bytes();
+    bytes.extend(Random::new(5).bytes(len));
+    Dialogue::new("upload", HTTP, vec![Step::Send(bytes), Step::Responses(1)])
+}
+
+fn download(len: usize) -> Dialogue {
+    let get = format!("GET /generate/{len} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
+    Dialogue::new("download", HTTP, vec![Step::Send(get), Step::Responses(1)])
+}
+
+/// DESIGN 5, rule 1: SEG.ACK never exceeds what the peer holds; a SYN-ACK waits for its record.
+#[test]
+fn a_silent_peer_stops_acknowledgements_and_handshakes() {
+    let mut world = World::mirrored(Settings::default());
+    let client = world.connect(ClientSettings::default(), upload(40_000));
+    world.run_for(Duration::from_millis(1));
+    world.settings.cluster_link = CUT;
+    world.run_for(Duration::from_millis(1));
+    let key = *world.said.keys().next().expect("one flow");
+    let said = world.said[&key].ack;
+    let raw = world.raw(ECHO);
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_secs(2));
+    let peer = world.nodes[1].engine.stack();
+    let copy = peer.flow(peer.find(&key).expect("copied")).expect("in use");
+    assert_eq!(world.said[&key].ack, said, "nothing more is acknowledged");
+    assert!(said.before_eq(copy.contract.rcv_nxt));
+    assert!(world.raws[raw].heard.is_empty(), "no SYN-ACK");
+    assert!(!world.clients[client].is_done());
+    // The register says that the peer is gone: everything that waited flows.
+    for index in 0..world.settings.ports.len() {
+        let group = cluster::id::GroupId::new(index as u8, 0);
+        world.command(0, Command::Alone { group, epoch: Epoch(3) });
+    }
+    world.drive(0);
+    assert!(world.run_until(Duration::from_secs(60), |world| world.clients[client].is_done()));
+    assert!(world.raws[raw].heard.iter().any(|heard| heard.flags.has(Flags::SYN)));
+}
+
+/// DESIGN 5: the data path of a download does not wait for the peer.
+#[test]
+fn a_download_goes_on_while_the_peer_is_silent() {
+    let mut world = World::mirrored(Settings::default());
+    let client = world.connect(ClientSettings::default(), download(2_000_000));
+    world.run_until(Duration::from_secs(1), |world| world.clients[client].received.len() > 20_000);
+    world.settings.cluster_link = CUT;
+    let done = world.run_until(Duration::from_secs(20), |world| world.clients[client].is_done());
+    assert!(done, "{}", world.clients[client].describe());
+}
+
+/// DESIGN 5, rule 2: what follows from a tick waits until the peer holds the tick.
+#[test]
+fn the_answer_to_an_idle_time_out_waits_for_the_peer() {
+    let mut world = World::mirrored(Settings::default());
+    let steps = vec![Step::Send(b"GET /x HT".to_vec()), Step::Responses(1)];
+    let dialogue = Dialogue::new("impatient", HTTP_IMPATIENT, steps);
+    let client = world.connect(ClientSettings::default(), dialogue);
+    world.run_for(Duration::from_millis(50));
+    world.settings.cluster_link = CUT;
+    world.run_for(Duration::from_millis(450));
+    assert_eq!(world.clients[client].received.len(), 0, "408 is held");
+    world.settings.cluster_link = Link::clean(Duration::from_micros(70));
+    assert!(world.run_until(Duration::from_secs(5), |world| world.clients[client].is_done()));
+}
+
+/// DESIGN 5: without room in the log, input is dropped as if the network had lost it; nothing is reset.
+#[test]
+fn a_full_log_drops_input_and_recovers() {
+    let mut settings = Settings { flows_max: 128, chunks_max: 4096, ..Settings::default() };
+    for port in &mut settings.ports {
+        port.receive_buffer = 64 << 10;
+    }
+    let mut world = World::mirrored(settings);
+    let buffers = ClientSettings { send_buffer: 64 << 10, ..ClientSettings::default() };
+    for _ in 0..40 {
+        world.connect(buffers, upload(200_000));
+    }
+    world.run_for(Duration::from_millis(2));
+    world.settings.cluster_link = CUT;
+    world.run_for(Duration::from_millis(400));
+    let dropped = world.nodes[0].engine.stack().counters().drops.of(stack::drop::Drop::LogFull);
+    assert!(dropped > 0, "the log was full");
+    world.settings.cluster_link = Link::clean(Duration::from_micros(70));
+    let done = world.run_until(Duration::from_secs(120), |world| {
+        world.clients.iter().all(|client| client.is_done())
+    });
+    assert!(done && world.resets == 0);
+    assert!(world.clients.iter().all(|client| client.ending != Ending::Reset));
+}
+
+/// DESIGN 5, rule 3: no window beyond what the peer knows, and its edge never moves left.
+#[test]
+fn the_right_edge_never_moves_left() {
+    let mut world = World::mirrored(Settings {
+        cluster_link: Link::clean(Duration::from_micros(700)),
+        ..Settings::default()
+    });
+    let raw = world.raw(ECHO);
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(5));
+    world.raws[raw].acknowledges = true;
+    let mut edge = Seq(0);
+    for n in 0..300 {
+        let bytes = vec![n as u8; 400];
+        world.raws[raw].send(Flags::ACK, &bytes);
+        world.send_raw(raw);
+        world.run_for(Duration::from_micros(150));
+        world.send_raw(raw);
+        while let Some(heard) = world.raws[raw].take() {
+            let right = heard.ack + heard.window as u32;
+            assert!(edge == Seq(0) || right.after_eq(edge), "{edge:?} then {heard:?}");
+            edge = right;
+        }
+    }
+}

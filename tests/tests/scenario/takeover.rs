@@ -1,0 +1,176 @@
+//! What a promoted peer says first.
+
+use cluster::id::Epoch;
+use stack::time::Duration;
+use stack::wire::Flags;
+use tests::kit::client::ClientSettings;
+use tests::kit::dialogue::{Dialogue, Step};
+use tests::kit::raw::Heard;
+use tests::kit::settings::{ECHO, GENERATE_STAY, HTTP, Settings};
+use tests::kit::world::World;
+
+/// A client made by hand, connected to `port`.
+fn connected(world: &mut World, port: u16) -> usize {
+    let raw = world.raw(port);
+    world.raws[raw].options.mss = Some(1460);
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.raws[raw].options.mss = None;
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    assert!(world.raws[raw].take().is_some_and(|heard| heard.flags.has(Flags::SYN)));
+    world.raws[raw].send(Flags::ACK, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(2));
+    raw
+}
+
+fn take_over(world: &mut World) {
+    world.kill(0);
+    world.run_for(Duration::from_millis(30));
+    world.promote(1, Epoch(3));
+    world.run_for(Duration::from_millis(1));
+}
+
+fn heard(world: &mut World, raw: usize) -> Vec<Heard> {
+    world.raws[raw].heard.drain(..).collect()
+}
+
+#[test]
+fn a_flow_with_nothing_to_say_is_kicked_by_one_ack_and_then_probed_once() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = connected(&mut world, ECHO);
+    heard(&mut world, raw);
+    take_over(&mut world);
+    let first = heard(&mut world, raw);
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!((first[0].flags, first[0].payload.len()), (Flags::ACK, 0));
+    assert_eq!(first[0].ack, world.raws[raw].snd_nxt);
+    world.run_for(Duration::from_secs(5));
+    let later = heard(&mut world, raw);
+    assert_eq!(later.len(), 1, "{later:?}");
+    assert_eq!(later[0].seq, first[0].seq - 1);
+}
+
+#[test]
+fn unacknowledged_data_is_kicked_by_its_oldest_segment_alone() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = connected(&mut world, GENERATE_STAY);
+    let said = heard(&mut world, raw);
+    assert_eq!(said.iter().map(|heard| heard.payload.len()).sum::<usize>(), 9000);
+    take_over(&mut world);
+    let kick = heard(&mut world, raw);
+    assert_eq!(kick.len(), 1, "{kick:?}");
+    assert_eq!((kick[0].seq, kick[0].payload.len()), (said[0].seq, said[0].payload.len()));
+    // The client has everything that the former owner said: the rest is not repeated.
+    world.raws[raw].send(Flags::ACK, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_secs(3));
+    let later = heard(&mut world, raw);
+    assert!(later.iter().all(|heard| heard.payload.is_empty()), "{later:?}");
+}
+
+#[test]
+fn a_half_open_flow_is_kicked_by_its_syn_ack() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = world.raw(ECHO);
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(2));
+    let syn_ack = heard(&mut world, raw);
+    take_over(&mut world);
+    let kick = heard(&mut world, raw);
+    assert_eq!(kick.len(), 1, "{kick:?}");
+    assert_eq!((kick[0].flags, kick[0].seq), (syn_ack[0].flags, syn_ack[0].seq));
+}
+
+#[test]
+fn a_closed_window_is_kicked_by_one_byte() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = connected(&mut world, GENERATE_STAY);
+    let said = heard(&mut world, raw);
+    world.raws[raw].window = 0;
+    world.raws[raw].send(Flags::ACK, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(20));
+    let _ = said;
+    take_over(&mut world);
+    let kick = heard(&mut world, raw);
+    assert!(kick.len() <= 1 && kick.iter().all(|heard| heard.payload.len() <= 1), "{kick:?}");
+}
+
+#[test]
+fn the_announcement_leaves_at_once_and_again() {
+    let mut world = World::mirrored(Settings::default());
+    let before = world.neighbor();
+    take_over(&mut world);
+    assert_ne!(world.neighbor(), before, "the clients know within a millisecond");
+}
+
+/// The reset that a client sent into the outage is not known to the peer; the client's answer tells.
+#[test]
+fn a_connection_that_the_client_has_forgotten_ends() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = connected(&mut world, ECHO);
+    take_over(&mut world);
+    let kick = heard(&mut world, raw);
+    let seq = kick[0].ack;
+    world.raws[raw].send_at(seq, Flags::RST, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(5));
+    assert_eq!(world.nodes[1].engine.stack().slots().count(), 0);
+}
+
+/// A node that comes back must not give the names of its former life's flows to new ones.
+#[test]
+fn flow_names_are_not_given_twice() {
+    let mut world = World::mirrored(Settings::default());
+    let old = connected(&mut world, ECHO);
+    take_over(&mut world);
+    world.restart(0);
+    world.mirror(1, Epoch(4));
+    world.run_for(Duration::from_millis(10));
+    world.kill(1);
+    world.run_for(Duration::from_millis(10));
+    world.promote(0, Epoch(5));
+    world.run_for(Duration::from_millis(5));
+    let new = connected(&mut world, ECHO);
+    let stack = world.nodes[0].engine.stack();
+    let id = |world: &World, raw: usize| {
+        stack.flow(stack.find(&world.raws[raw].key()).expect("alive")).expect("in use").id
+    };
+    assert_ne!(id(&world, old), id(&world, new));
+}
+
+/// TSval after a takeover is beyond anything that the former owner can have said.
+#[test]
+fn timestamps_jump_ahead() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = world.raw(ECHO);
+    world.raws[raw].options.timestamps = Some((5, 0));
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    let before = world.raws[raw].take().and_then(|heard| heard.options.timestamps);
+    let (before, _) = before.expect("timestamps were agreed on");
+    take_over(&mut world);
+    let after = heard(&mut world, raw)[0].options.timestamps.expect("in every segment").0;
+    assert!(after.wrapping_sub(before) >= 1400, "{before} {after}");
+}
+
+/// One client with a real TCP, in the middle of a response, gets on within two round trips and a kick.
+#[test]
+fn a_download_resumes_within_milliseconds_of_the_promotion() {
+    let mut world = World::mirrored(Settings::default());
+    let get = b"GET /generate/3000000 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+    let steps = vec![Step::Send(get), Step::Responses(1)];
+    let client = world.connect(ClientSettings::default(), Dialogue::new("download", HTTP, steps));
+    world.run_until(Duration::from_secs(1), |world| world.clients[client].received.len() > 90_000);
+    world.kill(0);
+    world.run_for(Duration::from_millis(30));
+    let before = world.clients[client].received.len();
+    world.promote(1, Epoch(3));
+    let resumed = world.run_until(Duration::from_millis(5), |world| {
+        world.clients[client].received.len() > before + 20_000
+    });
+    assert!(resumed, "{before} {}", world.clients[client].describe());
+}
