@@ -13,7 +13,7 @@ pub mod cluster;
 pub mod curl;
 pub mod files;
 pub mod html;
-pub mod narrator;
+mod narrator;
 pub mod outcome;
 pub mod process;
 pub mod status;

@@ -1,16 +1,9 @@
-//! `understudy`: the appliance and everything an operator does with it, one file per subcommand.
+//! `understudy`: the command line. Each subcommand is a module of the library.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-mod check;
-mod demo;
-mod load;
-mod run;
-mod status;
-mod witness;
+use tools::{check, demo, load, print, run, status, witness};
 
 /// A bare-metal load balancer that does not drop connections when a machine dies.
 #[derive(Parser, Debug)]
@@ -56,11 +49,6 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
-}
-
-/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

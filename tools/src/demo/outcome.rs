@@ -254,7 +254,7 @@ fn failure(connection: &ConnectionReport) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::load::report::Interval;
 

@@ -1,0 +1,18 @@
+//! Everything an operator does with the appliance, one module per subcommand of `understudy`.
+//!
+//! A library only so that tests can build the bed of the demo and drive its clients themselves; the
+//! command line is in `main.rs`.
+
+use std::io::Write;
+
+pub mod check;
+pub mod demo;
+pub mod load;
+pub mod run;
+pub mod status;
+pub mod witness;
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+pub fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
