@@ -106,6 +106,7 @@ impl PerStep {
 /// Client frames in.
 #[inline(never)]
 pub fn step_input(owner: &mut Engine, now: Instant, frames: &Burst) {
+    owner.look_ahead(frames.iter());
     for frame in frames.iter() {
         owner.handle_frame(now, frame);
     }

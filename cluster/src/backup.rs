@@ -16,8 +16,11 @@ use stack::codec::{Put, Reader};
 use stack::fact::Fact;
 use stack::flow::FlowId;
 use stack::pool::NONE;
-use stack::stack::Stack;
+use stack::stack::{AHEAD_FLOWS_MAX, Stack};
 use stack::time::Instant;
+
+/// Below so many records in a datagram, to look ahead costs more than it saves.
+const AHEAD_RECORDS_MIN: u16 = 4;
 
 /// Counters of a backup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,6 +191,9 @@ impl Backup {
         count: u16,
         bytes: &[u8],
     ) {
+        if count >= AHEAD_RECORDS_MIN {
+            self.look_ahead(stack, bytes);
+        }
         let mut reader = Reader::new(bytes);
         for n in 0..count as u64 {
             let Ok(record) = next_record(&mut reader) else {
@@ -202,6 +208,17 @@ impl Backup {
             self.expected = op.next();
             self.counters.records += 1;
         }
+    }
+
+    /// Has the stack read ahead what the records of a datagram are about.
+    fn look_ahead(&self, stack: &Stack, bytes: &[u8]) {
+        let mut reader = Reader::new(bytes);
+        let records = core::iter::from_fn(|| next_record(&mut reader).ok());
+        let mut slots = [NONE; AHEAD_FLOWS_MAX];
+        for (slot, record) in slots.iter_mut().zip(records) {
+            *slot = self.slot_of(record.flow).unwrap_or(NONE);
+        }
+        stack.look_ahead_at(&slots);
     }
 
     fn apply(&mut self, now: Instant, stack: &mut Stack, op: Op, record: &Record) {

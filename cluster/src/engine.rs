@@ -331,6 +331,13 @@ impl Engine {
         self.reports.pop_front()
     }
 
+    /// Reads ahead what `handle_frame` will need for a burst, so that the waits for memory overlap. It changes
+    /// nothing; call it once the burst is there, before its first frame is handled.
+    #[inline]
+    pub fn look_ahead<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
+        self.stack.look_ahead(frames);
+    }
+
     /// Takes a frame of the client-side interface.
     #[inline]
     pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) {

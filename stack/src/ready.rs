@@ -31,6 +31,12 @@ impl Ready {
         self.head == NONE
     }
 
+    /// Reads what is known of `slot`, so that its memory is on its way.
+    #[inline]
+    pub(crate) fn touch(&self, slot: u32) -> u64 {
+        (self.next[slot as usize] ^ self.previous[slot as usize]) as u64
+    }
+
     /// Puts a slot at the end, unless it is in the queue.
     #[inline]
     pub fn push(&mut self, slot: u32) {

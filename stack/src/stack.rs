@@ -6,13 +6,17 @@
 //! poll_transmit <- ready queue <- flow.poll_transmit, replies, announcements
 //! ```
 //!
-//! Poll in this order: `handle_frame` for each frame of a burst, `handle_timeouts`, then `poll_transmit`
+//! Poll in this order: `look_ahead` for a burst, `handle_frame` for each frame of it, `handle_timeouts`, then `poll_transmit`
 //! until it answers `None`; sleep until `poll_timeout`.
 //!
 //! A flow that is closed stays in the table until the peer holds the fact that closed it: so a segment
 //! that finds no flow at all may be answered with RST at once.
 //!
 //! Path: steps 1 to 3 and 7. Bounds: `limits.rs` and [`StackConfig`]; nothing is allocated after `new`.
+
+mod ahead;
+
+pub use ahead::AHEAD_FLOWS_MAX;
 
 use crate::drop::{Drop, Drops};
 use crate::fact::{Fact, Open, Tick};

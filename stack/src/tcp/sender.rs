@@ -159,6 +159,12 @@ impl Sender {
         sender
     }
 
+    /// Reads a little of each of its cache lines, so that they are on their way.
+    #[inline]
+    pub(crate) fn touch(&self) -> u64 {
+        self.flight.una.0 as u64 ^ self.congestion.cwnd as u64 ^ self.rto_at.0 ^ self.sack as u64
+    }
+
     /// Congestion window.
     pub fn cwnd(&self) -> u32 {
         self.congestion.cwnd
