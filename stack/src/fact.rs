@@ -10,6 +10,7 @@ use crate::codec::{ImportError, Put, Reader};
 use crate::key::FlowKey;
 use crate::seq::Seq;
 use crate::tcp::contract::Options;
+use crate::tcp::sender::Hint;
 use crate::wire::{Address, Mac};
 
 /// Bytes of a fact at most, payload apart.
@@ -62,6 +63,8 @@ pub struct Acked {
     pub snd_wnd: u32,
     /// TS.Recent, or 0.
     pub ts_recent: u32,
+    /// What the sender has learnt about the path.
+    pub hint: Hint,
 }
 
 /// Which time has passed.
@@ -100,11 +103,13 @@ impl Fact<'_> {
                 out.put_u8(0);
                 open.encode(out);
             }
-            Fact::Acked(Acked { snd_una, snd_wnd, ts_recent }) => {
+            Fact::Acked(Acked { snd_una, snd_wnd, ts_recent, hint: Hint { srtt_us, cwnd } }) => {
                 out.put_u8(1);
                 out.put_u32(snd_una.0);
                 out.put_u32(*snd_wnd);
                 out.put_u32(*ts_recent);
+                out.put_u32(*srtt_us);
+                out.put_u32(*cwnd);
             }
             Fact::Data(bytes) => {
                 out.put_u8(2);
@@ -130,6 +135,7 @@ impl<'a> Fact<'a> {
                 snd_una: Seq(reader.u32()?),
                 snd_wnd: reader.u32()?,
                 ts_recent: reader.u32()?,
+                hint: Hint { srtt_us: reader.u32()?, cwnd: reader.u32()? },
             }),
             2 => Fact::Data(reader.bytes(reader.remaining())?),
             3 => Fact::Fin,
@@ -228,9 +234,10 @@ mod tests {
                 ts_recent: 7,
                 snd_wnd: 8,
             };
+            let hint = Hint { srtt_us: 12, cwnd: 13 };
             let facts = [
                 Fact::Open(open),
-                Fact::Acked(Acked { snd_una: Seq(9), snd_wnd: 10, ts_recent: 11 }),
+                Fact::Acked(Acked { snd_una: Seq(9), snd_wnd: 10, ts_recent: 11, hint }),
                 Fact::Data(b"payload"),
                 Fact::Fin,
                 Fact::Reset,

@@ -13,16 +13,16 @@ use crate::app::{App, Context, Tick as AppTick, Verdict};
 use crate::bytes::ByteQueue;
 use crate::fact::{Acked, Fact, Open, Tick};
 use crate::key::FlowKey;
-use crate::limits::{GRACE, TIME_WAIT};
+use crate::limits::{GRACE, RESUME_SRTT_US, TIME_WAIT};
 use crate::output::{Cursor, Memory, OutOfMemory, Output};
 use crate::pool::{NONE, Pool};
 use crate::recorder::{FlowName, Progress, Recorder};
 use crate::seq::Seq;
 use crate::service::Service;
-use crate::tcp::contract::{Contract, Options};
+use crate::tcp::contract::Contract;
 use crate::tcp::in_flight::InFlightPool;
 use crate::tcp::reassembly::Reassembly;
-use crate::tcp::sender::{Hint, Sender};
+use crate::tcp::sender::Sender;
 use crate::tcp::state::{Event, State};
 use crate::time::Instant;
 use crate::wire::Mac;
@@ -142,6 +142,10 @@ pub struct Local {
     pub challenge_at: Instant,
     /// What time has brought and the log had no room for.
     pub tick_waiting: Option<Tick>,
+    /// When it is tried again.
+    pub tick_again_at: Instant,
+    /// When what is in order but found no room is tried again; MAX if nothing waits.
+    pub drain_at: Instant,
     /// Times that the zero window was probed without an answer.
     pub persist_count: u8,
     /// What is owed to the client.
@@ -240,7 +244,7 @@ impl Flow {
     /// Begins to serve a new flow.
     pub fn serve_new(&mut self, now: Instant, ts_now: u32, ts_offset: u32, service: &Service) {
         let contract = &self.contract;
-        let Options { mss, sack, .. } = contract.options;
+        let (mss, sack) = (contract.options.payload_max(), contract.options.sack);
         self.sender = Sender::new(now, &service.sender, contract.iss, mss, sack);
         let committed = Progress { rcv_nxt: contract.rcv_nxt, rcv_edge: contract.rcv_nxt };
         self.local = Local {
@@ -252,19 +256,16 @@ impl Flow {
         self.local.owed.syn_ack = true;
     }
 
-    /// Begins to serve a copied flow whose owner is gone: slow start from `hint`, one segment to wake the
+    /// Begins to serve a copied flow whose owner is gone: slow start from the hint, one segment to wake the
     /// client, and trust in what the client acknowledges.
-    pub fn resume(
-        &mut self,
-        now: Instant,
-        ts_now: u32,
-        ts_offset: u32,
-        service: &Service,
-        hint: Hint,
-    ) {
+    pub fn resume(&mut self, now: Instant, ts_now: u32, ts_offset: u32, service: &Service) {
+        let Contract { snd_una, options, mut hint, .. } = self.contract;
+        if hint.srtt_us == 0 {
+            hint.srtt_us = RESUME_SRTT_US;
+        }
+        let (mss, sack) = (options.payload_max(), options.sack);
+        self.sender = Sender::resume(now, &service.sender, snd_una, mss, sack, hint);
         let contract = &self.contract;
-        let Options { mss, sack, .. } = contract.options;
-        self.sender = Sender::resume(now, &service.sender, contract.snd_una, mss, sack, hint);
         self.local = Local {
             snd_una: contract.snd_una,
             snd_nxt: contract.snd_una,
@@ -308,6 +309,7 @@ impl Flow {
             hold_back_until: Instant::MAX,
             una_flush_at: Instant::MAX,
             persist_at: Instant::MAX,
+            drain_at: Instant::MAX,
             time_wait_until: match contract.state {
                 State::TimeWait => now + TIME_WAIT,
                 _ => Instant::MAX,
@@ -355,8 +357,8 @@ impl Flow {
 
     fn apply_acked(&mut self, env: &mut Env, acked: &Acked) -> Result<(), OutOfMemory> {
         let contract = &mut self.contract;
-        let Acked { snd_una, snd_wnd, ts_recent } = *acked;
-        (contract.snd_wnd, contract.ts_recent) = (snd_wnd, ts_recent);
+        let Acked { snd_una, snd_wnd, ts_recent, hint } = *acked;
+        (contract.snd_wnd, contract.ts_recent, contract.hint) = (snd_wnd, ts_recent, hint);
         if !snd_una.after(contract.snd_una) {
             return Ok(());
         }
@@ -444,11 +446,7 @@ impl Flow {
         Ok(())
     }
 
-    fn with_app<T>(
-        &mut self,
-        env: &mut Env,
-        call: impl FnOnce(&mut App, &mut Context) -> T,
-    ) -> T {
+    fn with_app<T>(&mut self, env: &mut Env, call: impl FnOnce(&mut App, &mut Context) -> T) -> T {
         let mut context = Context {
             content: &env.services[self.service as usize].content,
             memory: &mut env.memory,

@@ -112,3 +112,16 @@ pub const PROBE_AFTER: Duration = Duration::from_millis(100);
 
 /// Between two probes of promoted flows: 2 000 a second are no burden to anybody.
 pub const PROBE_INTERVAL: Duration = Duration::from_micros(500);
+
+/// When a time-out that found the log full is tried again.
+pub const TICK_AGAIN: Duration = Duration::from_millis(1);
+
+/// One part in this many of the chunks is not for out-of-order payload: a hole can always be filled.
+pub const CHUNKS_IN_ORDER: usize = 4;
+
+/// Frames that one flow may send before the others have their turn.
+pub const TURN_FRAMES: u8 = 16;
+
+/// Round-trip time assumed after a takeover where the owner had not recorded any: a lost kick is repeated
+/// after a quarter of a second, not after RFC 6298's initial second.
+pub const RESUME_SRTT_US: u32 = 50_000;

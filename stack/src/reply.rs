@@ -87,12 +87,8 @@ impl Reply {
     ) -> Option<Reply> {
         let mut copy = [0; ECHO_BYTES_MAX];
         copy.get_mut(..payload.len())?.copy_from_slice(payload);
-        let path = Path {
-            source_mac: [0; 6],
-            destination_mac: mac,
-            source: address,
-            destination: asker,
-        };
+        let path =
+            Path { source_mac: [0; 6], destination_mac: mac, source: address, destination: asker };
         let len = payload.len() as u16;
         Some(Reply { group, kind: Kind::Echo { path, identifier, sequence, len, payload: copy } })
     }
@@ -117,10 +113,12 @@ impl Reply {
     pub fn cookie(open: &Open, segment: &Segment, service: &Service, ts: u32) -> Reply {
         let options = open.options;
         // Without a timestamp to carry them, scale and SACK cannot be remembered and are not offered.
-        let bits = (options.snd_scale as u32)
-            | (options.scaling as u32) << 4
-            | (options.sack as u32) << 5;
+        let bits =
+            (options.snd_scale as u32) | (options.scaling as u32) << 4 | (options.sack as u32) << 5;
         let stamped = options.timestamps;
+        let stamp = (ts & !63) | bits;
+        // Never ahead of the clock: what follows would look older than the SYN-ACK (PAWS).
+        let stamp = if stamp.wrapping_sub(ts) as i32 > 0 { stamp.wrapping_sub(64) } else { stamp };
         let header = Header {
             source_port: open.key.local_port,
             destination_port: open.key.remote_port,
@@ -133,7 +131,7 @@ impl Reply {
                 window_scale: (stamped && options.scaling).then_some(options.rcv_scale),
                 sack_permitted: stamped && options.sack,
                 sack: [None; 4],
-                timestamps: stamped.then_some(((ts & !63) | bits, open.ts_recent)),
+                timestamps: stamped.then_some((stamp, open.ts_recent)),
             },
         };
         Reply { group: open.service, kind: Kind::Segment { path: back(segment), header } }
@@ -161,13 +159,7 @@ impl Reply {
             }
             Kind::Echo { path, identifier, sequence, len, payload } => {
                 let path = Path { source_mac: *mac, ..*path };
-                emit_echo_reply(
-                    buffer,
-                    &path,
-                    *identifier,
-                    *sequence,
-                    &payload[..*len as usize],
-                )
+                emit_echo_reply(buffer, &path, *identifier, *sequence, &payload[..*len as usize])
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::pool::NONE;
 use crate::seq::Seq;
 use crate::tcp::contract::{Contract, Options};
+use crate::tcp::sender::Hint;
 use crate::tcp::state::State;
 use crate::wire::Mac;
 use alloc::vec::Vec;
@@ -35,6 +36,7 @@ impl Contract {
             una_offset,
             snd_wnd,
             ts_recent,
+            hint: Hint { srtt_us, cwnd },
             options,
             fin_received,
             received,
@@ -46,6 +48,8 @@ impl Contract {
         out.put_u64(*una_offset);
         out.put_u32(*snd_wnd);
         out.put_u32(*ts_recent);
+        out.put_u32(*srtt_us);
+        out.put_u32(*cwnd);
         options.encode(out);
         out.put_bool(*fin_received);
         out.put_u64(*received);
@@ -68,14 +72,22 @@ impl Contract {
             una_offset: reader.u64()?,
             snd_wnd: reader.u32()?,
             ts_recent: reader.u32()?,
+            hint: Hint { srtt_us: reader.u32()?, cwnd: reader.u32()? },
             options: Options::decode(reader)?,
             fin_received: reader.bool()?,
             received: reader.u64()?,
         };
         let is_alive = !matches!(state, State::Closed | State::SynSent);
         let window = rcv_edge.since(rcv_nxt);
+        // The SYN is acknowledged in every state behind SYN-RECEIVED, and in none before.
+        let is_before_stream = snd_una == iss && contract.una_offset == 0;
+        let agrees = is_before_stream == (state == State::SynReceived);
         let in_bounds = contract.una_offset <= crate::limits::STREAM_BYTES_MAX;
-        if is_alive && window <= 1 << 30 && in_bounds { Ok(contract) } else { Err(ImportError::Invalid) }
+        if is_alive && agrees && window <= 1 << 30 && in_bounds {
+            Ok(contract)
+        } else {
+            Err(ImportError::Invalid)
+        }
     }
 }
 
@@ -135,9 +147,17 @@ impl Flow {
         self.service = reader.u8()?;
         let service = env.services.get(self.service as usize).ok_or(ImportError::Invalid)?;
         self.contract = Contract::import(&mut reader)?;
+        if self.contract.options.mss > service.mss {
+            // Our interface could not send such segments.
+            return Err(ImportError::Invalid);
+        }
         self.app = App::import(&mut env.memory, &mut reader)?;
         self.output = Output::import(&mut env.memory, &service.content, &mut reader)?;
         self.backlog = ByteQueue::import(&mut env.memory.chunks, &mut reader)?;
+        // What the client has not acknowledged must be there.
+        if self.output.start() > self.contract.una_offset {
+            return Err(ImportError::Invalid);
+        }
         (self.standing, self.reassembly) = (Standing::Absent, NONE);
         if reader.remaining() == 0 { Ok(()) } else { Err(ImportError::Invalid) }
     }

@@ -22,7 +22,9 @@ use crate::drop::{Drop, Drops};
 use crate::fact::{Fact, Open, Tick};
 use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::{FlowKey, Keys};
-use crate::limits::{ANNOUNCE_AFTER_MS, BACKLOG_FLOWS_MAX, PROBE_AFTER, PROBE_INTERVAL};
+use crate::limits::{
+    ANNOUNCE_AFTER_MS, BACKLOG_FLOWS_MAX, PROBE_AFTER, PROBE_INTERVAL, TURN_FRAMES,
+};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
@@ -30,7 +32,6 @@ use crate::recorder::{Progress, Recorder};
 use crate::reply::{Replies, Reply};
 use crate::service::Service;
 use crate::tcp::contract::Options;
-use crate::tcp::sender::Hint;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use crate::wheel::Wheel;
@@ -149,6 +150,9 @@ pub struct Stack {
     /// Promoted flows that are to be probed, one after another.
     unprobed: Vec<u32>,
     probe_at: Instant,
+    announce_at: Instant,
+    /// Frames that the flow at the front of the queue has sent in its turn.
+    turn: u8,
 }
 
 impl Stack {
@@ -178,6 +182,8 @@ impl Stack {
             kicks: Vec::with_capacity(config.flows_max),
             unprobed: Vec::with_capacity(config.flows_max),
             probe_at: Instant::MAX,
+            announce_at: Instant::MAX,
+            turn: 0,
         }
     }
 
@@ -300,13 +306,7 @@ impl Stack {
     }
 
     /// What a SYN and our limits agree on.
-    fn opening(
-        &self,
-        key: FlowKey,
-        service: u8,
-        segment: &Segment,
-        iss: crate::seq::Seq,
-    ) -> Open {
+    fn opening(&self, key: FlowKey, service: u8, segment: &Segment, iss: crate::seq::Seq) -> Open {
         let settings = &self.env.services[service as usize];
         let offered = &segment.options;
         // RFC 9293 MUST-15: without the option the client takes 536 bytes (IPv6: 1220).
@@ -431,6 +431,11 @@ impl Stack {
         flow.local.rcv_acked = segment.seq;
         let ts_now = (clock.millis() as u32).wrapping_add(offset);
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
+        if flow.contract.state == State::SynReceived {
+            // The segment found no room: a real SYN-ACK makes the client say it again.
+            flow.local.snd_nxt = iss;
+            flow.local.owed.syn_ack = true;
+        }
         self.settle(now, slot);
         outcome
     }
@@ -571,7 +576,9 @@ impl Stack {
 
     /// Does what has come due.
     pub fn handle_timeouts<R: Recorder>(&mut self, now: Instant, recorder: &mut R) {
-        while let Some(slot) = self.wheel.poll_expired(now) {
+        // Each flow's timer is looked at once a round: one that is due again at once waits for the next.
+        for _ in 0..self.flows.capacity() {
+            let Some(slot) = self.wheel.poll_expired(now) else { break };
             let flow = &mut self.flows[slot];
             if self.groups[flow.group as usize].mode == Mode::Serving {
                 flow.handle_timer(now, slot, &mut self.env, recorder);
@@ -599,7 +606,7 @@ impl Stack {
 
     /// When something comes due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let announce = self.groups.iter().filter_map(Group::next_announcement).min();
+        let announce = (self.announce_at != Instant::MAX).then_some(self.announce_at);
         let probe = (self.probe_at != Instant::MAX).then_some(self.probe_at);
         [self.wheel.poll_timeout(), announce, probe].into_iter().flatten().min()
     }
@@ -622,25 +629,28 @@ impl Stack {
                 let ts_now = (group.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
                 let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &self.mac, buffer);
                 if bytes > 0 {
+                    let group = flow.group;
                     self.counters.tx_frames += 1;
-                    return Some((bytes, self.flows[slot].group));
+                    self.turn += 1;
+                    if self.turn >= TURN_FRAMES {
+                        self.turn = 0;
+                        self.ready.remove(slot);
+                        self.ready.push(slot);
+                    }
+                    return Some((bytes, group));
                 }
                 // Nothing more to say: its timer is set anew, and if it is over it goes.
                 self.settle(now, slot);
             }
+            self.turn = 0;
             self.ready.remove(slot);
         }
         None
     }
 
     fn transmit_small(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(usize, u8)> {
-        for index in 0..self.groups.len() {
-            if self.groups[index].next_announcement().is_some_and(|at| at <= now) {
-                self.groups[index].count_announcement();
-                for address in &self.env.services[index].addresses {
-                    self.replies.push(Reply::announce(*address, index as u8));
-                }
-            }
+        if now >= self.announce_at {
+            self.announce(now);
         }
         while let Some(reply) = self.replies.pop() {
             let group = &self.groups[reply.group() as usize];
@@ -651,6 +661,24 @@ impl Stack {
         None
     }
 
+    /// Queues the announcements that are due.
+    fn announce(&mut self, now: Instant) {
+        for index in 0..self.groups.len() {
+            if self.groups[index].next_announcement().is_some_and(|at| at <= now) {
+                self.groups[index].count_announcement();
+                for address in &self.env.services[index].addresses {
+                    self.replies.push(Reply::announce(*address, index as u8));
+                }
+            }
+        }
+        self.schedule_announcement();
+    }
+
+    fn schedule_announcement(&mut self) {
+        let next = self.groups.iter().filter_map(Group::next_announcement).min();
+        self.announce_at = next.unwrap_or(Instant::MAX);
+    }
+
     /// Gives or takes the right to speak for a group; what waited for it is asked again.
     #[inline]
     pub fn set_voice(&mut self, group: u8, has_voice: bool) {
@@ -658,6 +686,7 @@ impl Stack {
             return;
         }
         self.groups[group as usize].is_mute = !has_voice;
+        self.schedule_announcement();
         for slot in 0..self.flows.capacity() as u32 {
             if has_voice && self.flows.is_used(slot) && self.flows[slot].group == group {
                 self.ready.push(slot);
@@ -673,6 +702,7 @@ impl Stack {
         let state = &mut self.groups[group as usize];
         state.announced_from = (mode == Mode::Serving).then_some((now, 0));
         state.mode = mode;
+        self.schedule_announcement();
     }
 
     /// Forgets every flow of a group.
@@ -730,14 +760,9 @@ impl Stack {
     }
 
     /// As peer: a flow begins. `None` if the table is full or the key is taken.
-    pub fn open_copy(
-        &mut self,
-        now: Instant,
-        open: &Open,
-        id: FlowId,
-        group: u8,
-    ) -> Option<u32> {
-        if open.service as usize >= self.env.services.len() || self.find(&open.key).is_some() {
+    pub fn open_copy(&mut self, now: Instant, open: &Open, id: FlowId, group: u8) -> Option<u32> {
+        let service = self.env.services.get(open.service as usize)?;
+        if open.options.mss > service.mss || self.find(&open.key).is_some() {
             return None;
         }
         let slot = self.insert(open, id, group)?;
@@ -795,7 +820,7 @@ impl Stack {
             let ts_offset = self.keys.timestamp_offset(&flow.key);
             let ts_now = clock_ms.wrapping_add(ts_offset);
             let service = &self.env.services[flow.service as usize];
-            flow.resume(now, ts_now, ts_offset, service, Hint::default());
+            flow.resume(now, ts_now, ts_offset, service);
             if flow.contract.state == State::SynReceived {
                 flow.local.is_half_open = true;
                 self.syn_received += 1;
@@ -824,11 +849,7 @@ impl Stack {
     }
 
     /// Reads what `export` wrote, into the pools of this stack.
-    pub fn import(
-        &mut self,
-        group: u8,
-        bytes: &[u8],
-    ) -> Result<Flow, crate::codec::ImportError> {
+    pub fn import(&mut self, group: u8, bytes: &[u8]) -> Result<Flow, crate::codec::ImportError> {
         Flow::import(&mut self.env, group, bytes)
     }
 

@@ -5,12 +5,12 @@ pub mod in_flight;
 pub mod sender;
 pub mod state;
 
+pub mod contract;
+mod input;
 mod probe;
 mod prr;
 mod rack;
-mod rtt;
-pub mod contract;
-mod input;
 pub mod reassembly;
+mod rtt;
 mod timer;
 mod transmit;

@@ -597,9 +597,7 @@ fn emit_arp(buffer: &mut [u8], own_mac: &Mac, v4: [u8; 4], to: Option<(Mac, Addr
         target_protocol_addr: Ipv4Address::from(target),
     };
     let bytes = repr.buffer_len();
-    repr.emit(&mut ArpPacket::new_unchecked(
-        &mut buffer[ETHERNET_BYTES..ETHERNET_BYTES + bytes],
-    ));
+    repr.emit(&mut ArpPacket::new_unchecked(&mut buffer[ETHERNET_BYTES..ETHERNET_BYTES + bytes]));
     ETHERNET_BYTES + bytes
 }
 

@@ -9,6 +9,7 @@
 use crate::codec::{ImportError, Put, Reader};
 use crate::fact::Open;
 use crate::seq::Seq;
+use crate::tcp::sender::Hint;
 use crate::tcp::state::State;
 
 /// Options agreed on in the handshake.
@@ -49,6 +50,8 @@ pub struct Contract {
     pub snd_wnd: u32,
     /// TS.Recent, as far as recorded.
     pub ts_recent: u32,
+    /// What the owner's sender had learnt about the path when it was last recorded.
+    pub hint: Hint,
     /// Options agreed on.
     pub options: Options,
     /// The client's FIN has been taken.
@@ -70,6 +73,7 @@ impl Contract {
             una_offset: 0,
             snd_wnd: open.snd_wnd,
             ts_recent: open.ts_recent,
+            hint: Hint::default(),
             options: open.options,
             fin_received: false,
             received: 0,
@@ -87,15 +91,15 @@ impl Contract {
     pub fn offset_of(&self, seq: Seq) -> Option<u64> {
         self.una_offset.checked_add_signed(seq.distance(self.stream_base()) as i64)
     }
-
-    /// The sequence number of an offset in the output stream near `snd_una`.
-    #[inline]
-    pub fn seq_of(&self, offset: u64) -> Seq {
-        self.stream_base() + offset.wrapping_sub(self.una_offset) as u32
-    }
 }
 
 impl Options {
+    /// Payload of a full segment: the MSS counts the options that every segment carries (RFC 6691).
+    #[inline]
+    pub fn payload_max(&self) -> u16 {
+        self.mss - if self.timestamps { 12 } else { 0 }
+    }
+
     /// Writes the options.
     pub fn encode(&self, out: &mut impl Put) {
         let Options { mss, snd_scale, rcv_scale, scaling, sack, timestamps } = self;

@@ -12,10 +12,11 @@
 //! Left out: urgent data is delivered in band.
 
 use crate::drop::Drop;
-use crate::fact::{Acked, Fact};
+use crate::fact::{Acked, Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
 use crate::limits::{
-    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, HOLD_BACK, UNA_FLUSH, UNA_FLUSH_BYTES,
+    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNKS_IN_ORDER, HOLD_BACK, TICK_AGAIN,
+    UNA_FLUSH, UNA_FLUSH_BYTES,
 };
 use crate::pool::NONE;
 use crate::recorder::Recorder;
@@ -57,11 +58,17 @@ impl Flow {
         if !segment.flags.has(Flags::ACK) {
             return Err(Drop::NoAck);
         }
-        self.check_room(env, recorder)?;
+        self.check_log(recorder)?;
         self.note_timestamp(segment);
         self.next_hop = segment.source_mac;
         self.handle_acknowledgement(now, ts_now, slot, env, recorder, segment)?;
+        if self.contract.state == State::SynReceived {
+            // There was no room to open the connection: as if the segment had been lost.
+            return Err(Drop::PoolExhausted);
+        }
         self.local.heard_at = now;
+        // A time-out that waited for room was about a silence that is over.
+        self.local.tick_waiting = None;
         if self.contract.state == State::Closed {
             return Ok(());
         }
@@ -156,7 +163,7 @@ impl Flow {
         let rcv_nxt = self.contract.rcv_nxt;
         let known = self.local.rcv_acked.min(rcv_nxt);
         if segment.seq.after_eq(known) && segment.seq.before_eq(rcv_nxt) {
-            self.check_room(env, recorder)?;
+            self.check_log(recorder)?;
             self.enact(slot, env, recorder, &Fact::Reset);
             return Ok(());
         }
@@ -166,17 +173,25 @@ impl Flow {
         Err(Drop::StrayReset)
     }
 
-    /// Asks pools and log for the room that a segment without payload may need.
-    fn check_room<R: Recorder>(&self, env: &Env, recorder: &R) -> Result<(), Drop> {
-        if !env.memory.has_room_for(self.backlog.len()) {
-            return Err(Drop::PoolExhausted);
-        }
-        if self.standing == Standing::Copied
-            && recorder.room(self.group, 0, false).is_none()
-        {
+    /// Asks the log for the room that a segment without payload may need.
+    fn check_log<R: Recorder>(&self, recorder: &R) -> Result<(), Drop> {
+        let is_copied = self.standing == Standing::Copied;
+        if is_copied && recorder.room(self.group, 0, false).is_none() {
             return Err(Drop::LogFull);
         }
         Ok(())
+    }
+
+    /// Whether the pools have what applying `fact` may take. Facts that only give memory back are always
+    /// allowed: so a core whose pools are exhausted recovers.
+    pub(crate) fn memory_allows(&self, env: &Env, fact: &Fact) -> bool {
+        let needs = match fact {
+            Fact::Open(_) | Fact::Tick(Tick::Idle) => true,
+            Fact::Reset | Fact::Tick(Tick::Abort | Tick::TimeWaitOver) => false,
+            Fact::Acked(_) => self.contract.state == State::SynReceived || !self.backlog.is_empty(),
+            Fact::Data(_) | Fact::Fin => !self.output.is_closed(),
+        };
+        !needs || env.memory.has_room_for(fact.payload_bytes() + self.backlog.len())
     }
 
     /// RFC 9293 3.10.7.4, fifth: SEG.ACK and SEG.WND.
@@ -276,7 +291,7 @@ impl Flow {
                 now,
                 &service.sender,
                 segment.ack,
-                contract.options.mss,
+                contract.options.payload_max(),
                 contract.options.sack,
                 hint,
             );
@@ -297,7 +312,7 @@ impl Flow {
         let behind = self.local.snd_una.since(contract.snd_una);
         let receive_buffer = env.services[self.service as usize].receive_buffer;
         let acked_all = self.output.is_closed()
-            && self.local.snd_una.after(contract.seq_of(self.output.end()));
+            && contract.offset_of(self.local.snd_una) > Some(self.output.end());
         let window = contract.rcv_edge.since(contract.rcv_nxt);
         let is_due = contract.state == State::SynReceived
             || acked_all
@@ -305,27 +320,32 @@ impl Flow {
             || behind >= UNA_FLUSH_BYTES.min(receive_buffer / 4)
             || window < receive_buffer / 2;
         if is_due || self.standing == Standing::Absent {
-            self.record_acknowledged(slot, env, recorder);
+            self.record_acknowledged(now, slot, env, recorder);
         } else if self.local.una_flush_at == Instant::MAX {
             self.local.una_flush_at = now + UNA_FLUSH;
         }
     }
 
-    /// Records how far the client has acknowledged. The caller has asked for room.
+    /// Records how far the client has acknowledged, or tries again a little later if there is no room.
     pub fn record_acknowledged<R: Recorder>(
         &mut self,
+        now: Instant,
         slot: u32,
         env: &mut Env,
         recorder: &mut R,
     ) {
-        let Flow { local, .. } = self;
-        local.una_flush_at = Instant::MAX;
-        let acked = Acked {
-            snd_una: local.snd_una,
-            snd_wnd: local.snd_wnd,
-            ts_recent: local.ts_recent,
-        };
-        self.enact(slot, env, recorder, &Fact::Acked(acked));
+        let acked = Fact::Acked(Acked {
+            snd_una: self.local.snd_una,
+            snd_wnd: self.local.snd_wnd,
+            ts_recent: self.local.ts_recent,
+            hint: self.sender.hint(),
+        });
+        if self.check_log(recorder).is_err() || !self.memory_allows(env, &acked) {
+            self.local.una_flush_at = now + TICK_AGAIN;
+            return;
+        }
+        self.local.una_flush_at = Instant::MAX;
+        self.enact(slot, env, recorder, &acked);
     }
 
     /// RFC 9293 3.10.7.4, seventh: payload in order becomes facts, payload beyond a hole is kept.
@@ -363,7 +383,7 @@ impl Flow {
         if result.is_ok() && had_hole {
             // RFC 5681 4.2: a segment that fills a hole is acknowledged at once.
             self.local.owed.ack_new = true;
-            self.drain_reassembly(slot, env, recorder);
+            self.drain_reassembly(now, slot, env, recorder);
         }
         result
     }
@@ -377,7 +397,7 @@ impl Flow {
         mut payload: &[u8],
     ) -> Result<(), Drop> {
         while !payload.is_empty() {
-            if !env.memory.has_room_for(payload.len() + self.backlog.len()) {
+            if !self.memory_allows(env, &Fact::Data(payload)) {
                 return Err(Drop::PoolExhausted);
             }
             let room = match self.standing {
@@ -415,12 +435,11 @@ impl Flow {
         }
     }
 
-    fn keep_out_of_order(
-        &mut self,
-        env: &mut Env,
-        seq: Seq,
-        payload: &[u8],
-    ) -> Result<(), Drop> {
+    fn keep_out_of_order(&mut self, env: &mut Env, seq: Seq, payload: &[u8]) -> Result<(), Drop> {
+        let chunks = &env.memory.chunks;
+        if chunks.available() * CHUNKS_IN_ORDER < chunks.capacity() {
+            return Err(Drop::PoolExhausted);
+        }
         if self.reassembly == NONE {
             self.reassembly =
                 env.reassembly.take(Reassembly::default()).ok_or(Drop::PoolExhausted)?;
@@ -430,8 +449,15 @@ impl Flow {
         kept.map_err(|_| Drop::PoolExhausted)
     }
 
-    /// Enacts what was kept and is now in order, as far as there is room.
-    fn drain_reassembly<R: Recorder>(&mut self, slot: u32, env: &mut Env, recorder: &mut R) {
+    /// Enacts what was kept and is now in order. Where there is no room the rest waits a little: its sender
+    /// believes that it has arrived and will not send it again soon.
+    pub(crate) fn drain_reassembly<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+    ) {
         let mut copy = [0; crate::limits::CHUNK_BYTES];
         while self.reassembly != NONE && self.contract.state.can_receive() {
             let rcv_nxt = self.contract.rcv_nxt;
@@ -440,12 +466,45 @@ impl Flow {
             let n = front.len();
             copy[..n].copy_from_slice(front);
             if self.take_in_order(slot, env, recorder, &copy[..n]).is_err() {
-                break;
+                self.local.drain_at = now + TICK_AGAIN;
+                return;
             }
         }
-        if self.reassembly != NONE && env.reassembly[self.reassembly].is_empty() {
+        if self.reassembly == NONE {
+            return;
+        }
+        if env.reassembly[self.reassembly].fin_is_next(self.contract.rcv_nxt) {
+            self.take_fin(now, slot, env, recorder);
+        } else if env.reassembly[self.reassembly].is_empty() {
             self.drop_reassembly(env);
         }
+    }
+
+    /// Remembers a FIN that cannot be taken yet.
+    fn keep_fin(&mut self, env: &mut Env, seq: Seq) {
+        if self.reassembly == NONE {
+            self.reassembly = env.reassembly.take(Reassembly::default()).unwrap_or(NONE);
+        }
+        if self.reassembly != NONE {
+            env.reassembly[self.reassembly].insert_fin(seq);
+        }
+    }
+
+    /// Enacts the FIN that is at RCV.NXT, or tries again a little later.
+    fn take_fin<R: Recorder>(&mut self, now: Instant, slot: u32, env: &mut Env, recorder: &mut R) {
+        if !self.contract.state.can_receive() {
+            return;
+        }
+        if self.check_log(recorder).is_err() || !self.memory_allows(env, &Fact::Fin) {
+            // It is kept like what arrived out of order, if there is room for that.
+            self.keep_fin(env, self.contract.rcv_nxt);
+            self.local.drain_at = now + TICK_AGAIN;
+            return;
+        }
+        self.enact(slot, env, recorder, &Fact::Fin);
+        self.drop_reassembly(env);
+        self.local.hold_back_until = Instant::MAX;
+        self.local.owed.ack_new = true;
     }
 
     /// RFC 9293 3.10.7.4, eighth: the FIN, once everything before it is taken.
@@ -469,26 +528,13 @@ impl Flow {
         }
         let rcv_nxt = self.contract.rcv_nxt;
         let fin_seq = segment.seq + segment.payload.len() as u32;
-        let mut is_next = segment.flags.has(Flags::FIN) && fin_seq == rcv_nxt;
+        let is_next = segment.flags.has(Flags::FIN) && fin_seq == rcv_nxt;
         if segment.flags.has(Flags::FIN) && fin_seq.after(rcv_nxt) {
             self.local.owed.ack = true;
-            if self.reassembly == NONE {
-                let taken = env.reassembly.take(Reassembly::default());
-                self.reassembly = taken.unwrap_or(NONE);
-            }
-            if self.reassembly != NONE {
-                env.reassembly[self.reassembly].insert_fin(fin_seq);
-            }
+            self.keep_fin(env, fin_seq);
         }
-        if self.reassembly != NONE && env.reassembly[self.reassembly].fin_is_next(rcv_nxt) {
-            is_next = true;
+        if is_next {
+            self.take_fin(now, slot, env, recorder);
         }
-        if !is_next || self.check_room(env, recorder).is_err() {
-            return;
-        }
-        self.enact(slot, env, recorder, &Fact::Fin);
-        self.drop_reassembly(env);
-        self.local.hold_back_until = Instant::MAX;
-        self.local.owed.ack_new = true;
     }
 }

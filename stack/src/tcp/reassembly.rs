@@ -109,7 +109,8 @@ impl Reassembly {
     /// Follow with [`Reassembly::consume`].
     pub fn front<'a>(&mut self, chunks: &'a mut Chunks, rcv_nxt: Seq) -> Option<&'a [u8]> {
         while self.used > 0 && self.ranges[0].start.before(rcv_nxt) {
-            let stale = (rcv_nxt.since(self.ranges[0].start) as usize).min(self.ranges[0].bytes.len());
+            let stale =
+                (rcv_nxt.since(self.ranges[0].start) as usize).min(self.ranges[0].bytes.len());
             self.consume(chunks, stale);
         }
         if self.used == 0 || self.ranges[0].start != rcv_nxt {

@@ -99,10 +99,7 @@ impl State {
 
     /// Whether the other side may still send data that we take.
     pub const fn can_receive(self) -> bool {
-        matches!(
-            self,
-            State::SynReceived | State::Established | State::FinWait1 | State::FinWait2
-        )
+        matches!(self, State::SynReceived | State::Established | State::FinWait1 | State::FinWait2)
     }
 
     /// Whether the SYN exchange is over.

@@ -7,7 +7,7 @@
 
 use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
-use crate::limits::{FIN_WAIT_2, PERSIST_FIRST, PERSIST_MAX};
+use crate::limits::{FIN_WAIT_2, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN};
 use crate::recorder::Recorder;
 use crate::tcp::sender::TimeoutOutcome;
 use crate::tcp::state::State;
@@ -17,12 +17,16 @@ impl Flow {
     /// When [`Flow::handle_timer`] is next due.
     pub fn poll_timeout(&self, env: &Env) -> Instant {
         let local = &self.local;
+        if local.tick_waiting.is_some() {
+            return local.tick_again_at;
+        }
         let mut deadline = local
             .ack_at
             .min(local.hold_back_until)
             .min(local.una_flush_at)
             .min(local.persist_at)
-            .min(local.time_wait_until);
+            .min(local.time_wait_until)
+            .min(local.drain_at);
         if let Some(at) = self.sender.poll_timeout() {
             deadline = deadline.min(at);
         }
@@ -60,9 +64,16 @@ impl Flow {
             return;
         }
         self.handle_local_timers(now);
-        if let Some(tick) = self.local.tick_waiting.take() {
-            self.tick(now, slot, env, recorder, tick);
+        if let Some(tick) = self.local.tick_waiting {
+            if self.local.tick_again_at <= now {
+                self.local.tick_waiting = None;
+                self.tick(now, slot, env, recorder, tick);
+            }
             return;
+        }
+        if self.local.drain_at <= now {
+            self.local.drain_at = Instant::MAX;
+            self.drain_reassembly(now, slot, env, recorder);
         }
         if self.sender.poll_timeout().is_some_and(|at| at <= now) {
             let outcome = self.sender.handle_timeout(now, &mut env.in_flight);
@@ -71,13 +82,8 @@ impl Flow {
                 return;
             }
         }
-        let has_room = self.has_tick_room(env, recorder);
         if self.local.una_flush_at <= now {
-            if has_room {
-                self.record_acknowledged(slot, env, recorder);
-            } else {
-                self.local.una_flush_at = now + Duration::from_millis(1);
-            }
+            self.record_acknowledged(now, slot, env, recorder);
         }
         if self.local.time_wait_until <= now {
             self.tick(now, slot, env, recorder, Tick::TimeWaitOver);
@@ -97,14 +103,14 @@ impl Flow {
     ) {
         // What is idle must not come due again at once.
         self.local.heard_at = now;
-        if !self.has_tick_room(env, recorder) {
-            return;
-        }
         if self.local.snd_una != self.contract.snd_una {
-            self.record_acknowledged(slot, env, recorder);
+            self.record_acknowledged(now, slot, env, recorder);
         }
-        // A promoted flow makes nothing up where a former owner may have spoken (DESIGN 5).
-        let must_abort = self.in_grace(now) || self.contract.state == State::FinWait2;
+        // A promoted flow makes nothing up where a former owner may have spoken (DESIGN 5). Without memory
+        // for what the application might say, the flow gives back what it holds.
+        let must_abort = self.in_grace(now)
+            || self.contract.state == State::FinWait2
+            || !self.memory_allows(env, &Fact::Tick(Tick::Idle));
         let tick = if must_abort { Tick::Abort } else { Tick::Idle };
         self.tick(now, slot, env, recorder, tick);
     }
@@ -134,13 +140,7 @@ impl Flow {
         }
     }
 
-    fn has_tick_room<R: Recorder>(&self, env: &Env, recorder: &R) -> bool {
-        env.memory.has_room_for(self.backlog.len())
-            && (self.standing == Standing::Absent
-                || recorder.room(self.group, 0, true).is_some())
-    }
-
-    /// Enacts a tick if there is room for it; else it comes due again a little later.
+    /// Enacts a tick if the log has room for it; else it comes due again a little later.
     fn tick<R: Recorder>(
         &mut self,
         now: Instant,
@@ -149,9 +149,10 @@ impl Flow {
         recorder: &mut R,
         tick: Tick,
     ) {
-        if !self.has_tick_room(env, recorder) {
+        let is_copied = self.standing == Standing::Copied;
+        if is_copied && recorder.room(self.group, 0, true).is_none() {
             self.local.tick_waiting = Some(tick);
-            self.local.ack_at = self.local.ack_at.min(now + Duration::from_millis(1));
+            self.local.tick_again_at = now + TICK_AGAIN;
             return;
         }
         self.enact(slot, env, recorder, &Fact::Tick(tick));

@@ -176,23 +176,24 @@ impl Flow {
         self.emit(now, ts_now, env, source_mac, plan, buffer)
     }
 
-    /// The sequence number behind everything that the application has produced, FIN apart.
+    /// Bytes that the application has produced and that were never sent; `None` once the FIN was sent. An
+    /// output may be longer than the sequence space: it is measured in stream offsets.
     #[inline]
-    fn output_edge(&self) -> Seq {
-        self.contract.seq_of(self.output.end())
+    fn unsent(&self) -> Option<u64> {
+        let next = self.contract.offset_of(self.local.snd_nxt).unwrap_or(0);
+        self.output.end().checked_sub(next)
     }
 
     /// Whether there are bytes, or a FIN, that were never sent.
     #[inline]
     pub fn has_unsent(&self) -> bool {
-        let edge = self.output_edge();
-        edge.after(self.local.snd_nxt) || (self.output.is_closed() && edge == self.local.snd_nxt)
+        self.unsent().is_some_and(|bytes| bytes > 0 || self.output.is_closed())
     }
 
     /// Whether new data could go out as far as the client's window is concerned.
     fn has_new_data(&self) -> bool {
         let window_edge = self.local.snd_una + self.local.snd_wnd;
-        self.output_edge().after(self.local.snd_nxt) && window_edge.after(self.local.snd_nxt)
+        self.unsent().is_some_and(|bytes| bytes > 0) && window_edge.after(self.local.snd_nxt)
     }
 
     /// Bytes of payload that fit into a segment with the options that it will carry.
@@ -207,7 +208,7 @@ impl Flow {
             return None;
         }
         let snd_nxt = self.local.snd_nxt;
-        let unsent = self.output_edge().distance(snd_nxt).max(0) as u32;
+        let unsent = self.unsent().unwrap_or(0).min(u32::MAX as u64) as u32;
         let window_edge = self.local.snd_una + self.local.snd_wnd;
         let window = window_edge.distance(snd_nxt).max(0) as u32;
         let congestion = self.sender.window_left(now);
@@ -296,7 +297,8 @@ impl Flow {
         // that has not got room for two.
         let offered = self.local.adv_edge.since(self.local.rcv_acked);
         let segment = self.local.rcv_mss.max(self.contract.options.mss) as u32;
-        let step = if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
+        let step =
+            if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
         let opens_window = edge.distance(self.local.adv_edge) >= step as i32
             || (edge.after(self.local.adv_edge) && offered == 0);
         let is_due = self.local.owed.ack
@@ -370,11 +372,7 @@ impl Flow {
     #[inline]
     fn segment_options(&self, ts_now: u32) -> SegmentOptions {
         SegmentOptions {
-            timestamps: self
-                .contract
-                .options
-                .timestamps
-                .then_some((ts_now, self.local.ts_recent)),
+            timestamps: self.contract.options.timestamps.then_some((ts_now, self.local.ts_recent)),
             ..SegmentOptions::default()
         }
     }
