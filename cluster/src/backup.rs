@@ -9,7 +9,6 @@
 use crate::id::Op;
 use crate::limits::{LOST_MAX, SNAPSHOT_BYTES_MAX, STASH_DATAGRAMS_MAX};
 use crate::mirror::{Record, RecordKind, Session, next_record, put_header};
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use hashbrown::HashTable;
 use stack::codec::{Put, Reader};
@@ -43,6 +42,9 @@ pub struct BackupCounters {
     pub unknown: u64,
 }
 
+/// A copy was given up and there is no room left to tell the owner: its record must not be acknowledged.
+struct Untold;
+
 /// The copies of one group.
 pub struct Backup {
     session: Session,
@@ -53,7 +55,8 @@ pub struct Backup {
     ids: HashTable<(FlowId, u32)>,
     part: Vec<u8>,
     part_flow: Option<FlowId>,
-    lost: VecDeque<(FlowId, Op)>,
+    /// Copies given up, as every acknowledgement tells until the owner answers.
+    lost: Vec<(FlowId, Op)>,
     ack_due: bool,
     clock: (u64, Instant),
     scratch: Vec<u8>,
@@ -74,7 +77,7 @@ impl Backup {
             ids: HashTable::with_capacity(flows_max),
             part: Vec::with_capacity(SNAPSHOT_BYTES_MAX),
             part_flow: None,
-            lost: VecDeque::with_capacity(LOST_MAX),
+            lost: Vec::with_capacity(LOST_MAX),
             ack_due: false,
             clock: (0, Instant::ZERO),
             scratch: Vec::with_capacity(64 << 10),
@@ -106,7 +109,7 @@ impl Backup {
     /// The group's clock at `now`, as far as the owner has told: it never goes back.
     pub fn clock(&self, now: Instant) -> Instant {
         let (clock, at) = self.clock;
-        Instant(clock + now.since(at).0)
+        Instant(clock.saturating_add(now.since(at).0))
     }
 
     /// Takes a datagram of records.
@@ -204,7 +207,10 @@ impl Backup {
             if op < self.expected {
                 continue;
             }
-            self.apply(now, stack, op, &record);
+            if self.apply(now, stack, op, &record).is_err() {
+                // Not acknowledged: the owner sends it again, and its gate stays shut until then.
+                return;
+            }
             self.expected = op.next();
             self.counters.records += 1;
         }
@@ -221,36 +227,64 @@ impl Backup {
         stack.look_ahead_at(&slots);
     }
 
-    fn apply(&mut self, now: Instant, stack: &mut Stack, op: Op, record: &Record) {
+    fn apply(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        op: Op,
+        record: &Record,
+    ) -> Result<(), Untold> {
         match record.kind {
             RecordKind::Fact => match Fact::decode(record.bytes) {
                 Ok(Fact::Open(open)) => {
+                    if let Some(stale) = self.slot_of(record.flow) {
+                        stack.discard_copy(stale);
+                        self.forget(record.flow);
+                    }
                     let slot = stack.open_copy(now, &open, record.flow, self.group);
-                    self.enter(op, record.flow, slot, stack);
+                    self.enter(op, record.flow, slot, stack)
                 }
                 Ok(fact) => self.apply_fact(now, stack, op, record.flow, &fact),
                 Err(_) => self.give_up(stack, op, record.flow),
             },
             RecordKind::Part | RecordKind::LastPart => self.apply_part(now, stack, op, record),
             RecordKind::Digest => self.compare(stack, op, record),
-            RecordKind::FillDone => self.filled = true,
+            RecordKind::FillDone => {
+                self.filled = true;
+                Ok(())
+            }
+            RecordKind::Gone => {
+                self.lost.retain(|(flow, _)| *flow != record.flow);
+                Ok(())
+            }
         }
     }
 
-    fn apply_fact(&mut self, now: Instant, stack: &mut Stack, op: Op, flow: FlowId, fact: &Fact) {
-        let Some(slot) = self.slot_of(flow) else {
-            self.note_unknown(op, flow);
-            return;
-        };
+    fn apply_fact(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        op: Op,
+        flow: FlowId,
+        fact: &Fact,
+    ) -> Result<(), Untold> {
+        let Some(slot) = self.slot_of(flow) else { return self.note_unknown(op, flow) };
         match stack.apply(now, slot, fact) {
             Ok(false) => {}
             Ok(true) => self.forget(flow),
-            Err(_) => self.give_up(stack, op, flow),
+            Err(_) => return self.give_up(stack, op, flow),
         }
+        Ok(())
     }
 
     /// A part of a captured flow: with the last one the copy begins.
-    fn apply_part(&mut self, now: Instant, stack: &mut Stack, op: Op, record: &Record) {
+    fn apply_part(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        op: Op,
+        record: &Record,
+    ) -> Result<(), Untold> {
         if self.part_flow != Some(record.flow) {
             self.part.clear();
             self.part_flow = Some(record.flow);
@@ -259,7 +293,7 @@ impl Backup {
             self.part.extend_from_slice(record.bytes);
         }
         if record.kind == RecordKind::Part {
-            return;
+            return Ok(());
         }
         self.part_flow = None;
         if let Some(slot) = self.slot_of(record.flow) {
@@ -269,57 +303,68 @@ impl Backup {
         }
         let slot = match stack.import(self.group, &self.part) {
             Ok(flow) if flow.id == record.flow => stack.adopt_copy(now, flow),
-            _ => None,
+            Ok(flow) => {
+                stack.discard_import(flow);
+                None
+            }
+            Err(_) => None,
         };
         self.part.clear();
-        self.enter(op, record.flow, slot, stack);
+        self.lost.retain(|(flow, _)| *flow != record.flow);
+        self.enter(op, record.flow, slot, stack)
     }
 
-    fn compare(&mut self, stack: &mut Stack, op: Op, record: &Record) {
+    fn compare(&mut self, stack: &mut Stack, op: Op, record: &Record) -> Result<(), Untold> {
         let Some(slot) = self.slot_of(record.flow) else {
-            self.note_unknown(op, record.flow);
-            return;
+            return self.note_unknown(op, record.flow);
         };
         self.counters.digests += 1;
         let ours = stack.digest(slot, &mut self.scratch);
         if record.bytes != ours.to_le_bytes() {
             self.counters.mismatches += 1;
-            self.give_up(stack, op, record.flow);
+            return self.give_up(stack, op, record.flow);
         }
+        Ok(())
     }
 
-    fn enter(&mut self, op: Op, flow: FlowId, slot: Option<u32>, stack: &mut Stack) {
-        match slot {
-            Some(slot) => {
-                self.ids.insert_unique(hash(flow), (flow, slot), |(flow, _)| hash(*flow));
-            }
-            None => self.give_up(stack, op, flow),
-        }
+    fn enter(
+        &mut self,
+        op: Op,
+        flow: FlowId,
+        slot: Option<u32>,
+        stack: &mut Stack,
+    ) -> Result<(), Untold> {
+        let Some(slot) = slot else { return self.give_up(stack, op, flow) };
+        self.ids.insert_unique(hash(flow), (flow, slot), |(flow, _)| hash(*flow));
+        Ok(())
     }
 
-    /// Gives a copy up and remembers to say so.
-    fn give_up(&mut self, stack: &mut Stack, op: Op, flow: FlowId) {
+    /// Gives a copy up and remembers to say so, in every acknowledgement, until the owner has captured the flow
+    /// anew or says that it is over: an acknowledgement without that word would be a lie.
+    fn give_up(&mut self, stack: &mut Stack, op: Op, flow: FlowId) -> Result<(), Untold> {
         self.counters.lost += 1;
         if let Some(slot) = self.slot_of(flow) {
             stack.discard_copy(slot);
             self.forget(flow);
         }
-        self.tell_lost(op, flow);
+        self.tell_lost(op, flow)
     }
 
-    /// A record about a flow that is not held: it was given up, and the acknowledgement that said so may be
-    /// lost. It is said again; the owner ignores it if it has captured the flow since.
-    fn note_unknown(&mut self, op: Op, flow: FlowId) {
+    /// A record about a flow that is not held. The owner ignores what it hears if it has captured the flow since.
+    fn note_unknown(&mut self, op: Op, flow: FlowId) -> Result<(), Untold> {
         self.counters.unknown += 1;
-        self.tell_lost(op, flow);
+        self.tell_lost(op, flow)
     }
 
-    fn tell_lost(&mut self, op: Op, flow: FlowId) {
+    fn tell_lost(&mut self, op: Op, flow: FlowId) -> Result<(), Untold> {
         if let Some(entry) = self.lost.iter_mut().find(|(known, _)| *known == flow) {
             entry.1 = op;
         } else if self.lost.len() < LOST_MAX {
-            self.lost.push_back((flow, op));
+            self.lost.push((flow, op));
+        } else {
+            return Err(Untold);
         }
+        Ok(())
     }
 
     #[inline]
@@ -352,7 +397,7 @@ impl Backup {
         out.put_u64(start);
         out.put_u64(end);
         out.put_u8(self.lost.len() as u8);
-        for (flow, op) in self.lost.drain(..) {
+        for (flow, op) in &self.lost {
             out.put_u64(flow.0);
             out.put_u64(op.0);
         }

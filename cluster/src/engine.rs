@@ -15,7 +15,7 @@ use crate::backup::{Backup, BackupCounters};
 use crate::id::{Epoch, GroupId, Member, NodeId, Op};
 use crate::limits::{
     CAPTURE_AGAIN, DIGEST_BYTES_MAX, DIGEST_INTERVAL, DIGEST_LAG_MAX, FILL_FLOWS_PER_POLL,
-    KICK_RECENT, PART_BYTES, SNAPSHOT_BYTES_MAX,
+    FILL_SLOTS_PER_POLL, KICK_RECENT, PART_BYTES, PARTS_MAX, SNAPSHOT_BYTES_MAX,
 };
 use crate::link::{self, Endpoint, LINK_HEADER_BYTES};
 use crate::log::{Log, LogCounters};
@@ -68,6 +68,8 @@ struct Group {
     fill: Option<Fill>,
     digest_at: Instant,
     digest_slot: u32,
+    /// The op of the last word that a lost flow is over.
+    gone: Op,
 }
 
 /// The capture of a group's flows for a joining peer.
@@ -274,7 +276,7 @@ impl Engine {
         self.logs.0[index] = Some(Log::new(session, self.datagram_bytes, offset));
         self.stack.set_mirrored(index as u8, true);
         let state = &mut self.groups[index];
-        state.epoch = epoch;
+        (state.epoch, state.gone) = (epoch, Op(0));
         state.digest_at = now;
         state.fill = Some(Fill {
             epoch,
@@ -383,20 +385,21 @@ impl Engine {
                     let (op, slot) = (commit.op.0, commit.slot);
                     self.stack.handle_committed(now, slot, op, commit.progress);
                 }
+                // Answered once a round trip: what was said before may not have arrived yet.
+                let is_answered = log.committed() < self.groups[index].gone;
                 for (flow, op) in lost_flows(lost) {
-                    self.capture_again(now, index, flow, op);
+                    match self.slot_of(flow) {
+                        Some(slot) => self.capture_again(now, index, slot, op),
+                        None if is_answered => {}
+                        None => self.tell_gone(index, flow),
+                    }
                 }
             }
         }
     }
 
     /// The peer gave a copy up: the flow stands alone until it is captured anew.
-    fn capture_again(&mut self, now: Instant, index: usize, flow: FlowId, op: Op) {
-        let slots = self.stack.slots().collect::<Vec<u32>>();
-        let found = slots
-            .into_iter()
-            .find(|&slot| self.stack.flow(slot).is_some_and(|known| known.id == flow));
-        let Some(slot) = found else { return };
+    fn capture_again(&mut self, now: Instant, index: usize, slot: u32, op: Op) {
         // Said of a copy before the one that is held or on its way.
         let is_stale = self
             .stack
@@ -409,6 +412,19 @@ impl Engine {
         if let Some(fill) = &mut self.groups[index].fill {
             fill.again_at = fill.again_at.min(now + CAPTURE_AGAIN);
         }
+    }
+
+    /// The peer told as lost what is over: there is nothing to capture.
+    fn tell_gone(&mut self, index: usize, flow: FlowId) {
+        if let Some(log) = self.logs.0[index].as_mut().filter(|log| log.room(0, true).is_some()) {
+            self.groups[index].gone = log.note(RecordKind::Gone, flow, &[], None);
+        }
+    }
+
+    /// Where a flow is kept. A scan: only the rare word of a lost copy asks by name.
+    fn slot_of(&self, flow: FlowId) -> Option<u32> {
+        let is_it = |&slot: &u32| self.stack.flow(slot).is_some_and(|known| known.id == flow);
+        self.stack.slots().find(is_it)
     }
 
     /// Does what has come due: timers, captures, digests.
@@ -433,7 +449,8 @@ impl Engine {
         }
         let mut budget = FILL_FLOWS_PER_POLL;
         let slots = stack.slots_max() as u32;
-        while budget > 0 && fill.next_slot < slots {
+        let scan_end = fill.next_slot.saturating_add(FILL_SLOTS_PER_POLL).min(slots);
+        while budget > 0 && fill.next_slot < scan_end {
             let slot = fill.next_slot;
             let wanted = stack.flow(slot).is_some_and(|flow| {
                 flow.group == index as u8
@@ -443,7 +460,13 @@ impl Engine {
             if wanted {
                 scratch.clear();
                 stack.export(slot, scratch);
-                if !capture(stack, log, slot, scratch) {
+                let parts = scratch.len().div_ceil(PART_BYTES);
+                if parts > PARTS_MAX {
+                    // It stays alone, as the status shows, until it holds less.
+                    fill.again_at = now + CAPTURE_AGAIN;
+                } else if log.has_room_for_parts(parts) {
+                    capture(stack, log, slot, scratch);
+                } else {
                     break;
                 }
                 budget -= 1;
@@ -544,11 +567,8 @@ impl Engine {
     }
 }
 
-/// Records a whole flow as one run of parts; `false` if the log has no room for it now.
-fn capture(stack: &mut Stack, log: &mut Log, slot: u32, bytes: &[u8]) -> bool {
-    if !log.has_room_for_parts(bytes.len().div_ceil(PART_BYTES)) {
-        return false;
-    }
+/// Records a whole flow as one run of parts, for which the log has room.
+fn capture(stack: &mut Stack, log: &mut Log, slot: u32, bytes: &[u8]) {
     let (id, progress) = {
         let flow = stack.flow(slot).expect("captured flows exist");
         (flow.id, flow.progress())
@@ -562,7 +582,6 @@ fn capture(stack: &mut Stack, log: &mut Log, slot: u32, bytes: &[u8]) -> bool {
             stack.attach(slot, op.0);
         }
     }
-    true
 }
 
 fn endpoint_of(neighbors: &[(NodeId, Endpoint)], node: NodeId) -> Option<Endpoint> {

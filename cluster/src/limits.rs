@@ -54,3 +54,9 @@ pub const DIGEST_BYTES_MAX: u64 = 16 << 10;
 
 /// Flows that were heard within this time are kicked after a takeover (DESIGN 9).
 pub const KICK_RECENT: Duration = Duration::from_secs(2);
+
+/// Slots looked at for a joining peer in one poll.
+pub const FILL_SLOTS_PER_POLL: u32 = 4096;
+
+/// Parts of one captured flow at most: what an empty log takes beside its reserve.
+pub const PARTS_MAX: usize = LOG_DATAGRAMS_MAX - 2 * LOG_RESERVED;

@@ -90,6 +90,8 @@ pub enum RecordKind {
     Digest = 3,
     /// Every flow of the group has been captured.
     FillDone = 4,
+    /// A flow that the peer has told as lost is over: nothing of it is missing.
+    Gone = 5,
 }
 
 /// A record as read from a datagram.
@@ -163,6 +165,7 @@ pub fn next_record<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, ImportErro
         2 => RecordKind::LastPart,
         3 => RecordKind::Digest,
         4 => RecordKind::FillDone,
+        5 => RecordKind::Gone,
         _ => return Err(ImportError::Invalid),
     };
     let [a, b, c, d, e, f] = reader.array()?;

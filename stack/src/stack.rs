@@ -782,6 +782,11 @@ impl Stack {
         Some(slot)
     }
 
+    /// Gives back what an imported flow holds that is not adopted.
+    pub fn discard_import(&mut self, mut flow: Flow) {
+        flow.release(&mut self.env);
+    }
+
     /// As peer: applies a fact to a copy. `Ok(true)` if the flow is over and gone.
     pub fn apply(
         &mut self,
