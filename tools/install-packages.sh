@@ -11,6 +11,7 @@ curl:curl
 nftables:nft
 tcpdump:tcpdump
 clang-14:clang-14
+valgrind:valgrind
 llvm-14:llvm-strip-14
 procps:sysctl
 linux-libc-dev:/usr/include/linux/bpf.h

@@ -26,6 +26,9 @@ const PRIORITY: i32 = 50;
 /// Longest time between two looks at the reports and the progress of the core.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// Datagrams taken in one round.
+const DATAGRAMS_PER_ROUND: usize = 64;
+
 /// Where the others are.
 pub struct Peers {
     /// Every other node: its address on the cluster interface.
@@ -83,7 +86,9 @@ impl AgentThread {
                 self.publish();
                 self.tell_neighbors(now, &mut neighbors);
             }
-            while let Ok((bytes, _)) = self.socket.recv_from(&mut buffer) {
+            // Bounded, so that a flood starves neither heartbeats nor leases.
+            for _ in 0..DATAGRAMS_PER_ROUND {
+                let Ok((bytes, _)) = self.socket.recv_from(&mut buffer) else { break };
                 self.agent.handle_message(clock::now(), &buffer[..bytes]);
                 self.publish();
             }
@@ -134,7 +139,9 @@ impl AgentThread {
     fn carry_out(&mut self, neighbors: &mut Vec<(NodeId, [u8; 6])>) {
         while let Some(command) = self.agent.poll_command() {
             self.tell_neighbors(clock::now(), neighbors);
-            if self.commands.send(ToCore::Command(command)).is_err() {
+            // An order that is lost would leave the core in a role that it no longer has: better no core.
+            if self.commands.try_send(ToCore::Command(command)).is_err() {
+                eprintln!("error: the poll core takes no orders any more");
                 self.stopping.store(true, Ordering::Relaxed);
             }
         }
@@ -163,11 +170,12 @@ impl AgentThread {
             let Some((_, ip)) = self.peers.nodes.iter().find(|(other, _)| *other == id) else {
                 continue;
             };
-            known.retain(|(other, _)| *other != id);
-            known.push((id, node.mac));
             let endpoint =
                 Endpoint { mac: node.mac, address: ip.octets(), port: self.peers.data_port };
-            let _ = self.commands.send(ToCore::Neighbor(id, endpoint));
+            if self.commands.try_send(ToCore::Neighbor(id, endpoint)).is_ok() {
+                known.retain(|(other, _)| *other != id);
+                known.push((id, node.mac));
+            }
         }
     }
 }

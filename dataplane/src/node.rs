@@ -151,8 +151,7 @@ impl Node {
         let summary = summary(config, &programs, &client, me);
         let descriptors = client.iter().chain(&cluster).map(XdpPort::fd).collect();
         steer(config, &mut programs)?;
-        let core =
-            Core::new(engine, MachineClock, client, cluster, shared, (commands, report));
+        let core = Core::new(engine, MachineClock, client, cluster, shared, (commands, report));
         let poll = start_poll_thread(config, core, descriptors, stopping.clone())?;
         let agent = agent.start().map_err(failed("start the agent's thread"))?;
         Ok(Node {

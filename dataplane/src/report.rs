@@ -128,12 +128,7 @@ impl Reporter {
         }
     }
 
-    fn takeover(
-        &self,
-        now: Instant,
-        index: usize,
-        group: &GroupStatus,
-    ) -> Option<shown::Takeover> {
+    fn takeover(&self, now: Instant, index: usize, group: &GroupStatus) -> Option<shown::Takeover> {
         let takeover = group.takeover?;
         let lease = &self.shared.leases[index];
         let load = |value: &AtomicU64| Instant(value.load(Ordering::Acquire));
