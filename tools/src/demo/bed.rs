@@ -8,8 +8,8 @@
 //!
 //! Both bridges live in the namespace of the switch. The switch's ports towards the nodes do not
 //! leave checksums to hardware that does not exist (`tx off`): a node reads frames from its
-//! interface as they are. Names carry the process id, so several beds can stand side by side, and a
-//! bed whose maker died without clearing up is recognised and removed by the next.
+//! interface as they are. Names carry the process id and a number, so several beds can stand side by
+//! side, and a bed whose maker died without clearing up is recognised and removed by the next.
 //!
 //! Everything is removed when the last of [`Bed`] goes: processes by their ids, then the
 //! namespaces.
@@ -19,7 +19,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ use super::process::Process;
 const PREFIX: &str = "usdemo";
 /// Name of namespaces that were asked to stay.
 const PREFIX_KEPT: &str = "uskept";
+
+/// Beds built by this process.
+static BEDS: AtomicU32 = AtomicU32::new(0);
 
 /// How long killed processes may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(3);
@@ -99,7 +102,8 @@ impl Bed {
         }
         sweep();
         let prefix = if keep { PREFIX_KEPT } else { PREFIX };
-        let prefix = format!("{prefix}{}", std::process::id());
+        let number = BEDS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{prefix}{}-{number}", std::process::id());
         let namespaces = Place::ALL.iter().map(|place| format!("{prefix}-{}", place.name()));
         let teardown = Arc::new(Teardown {
             namespaces: namespaces.collect(),
@@ -210,9 +214,9 @@ impl Node<'_> {
         self.bed.spawn(Place::Node(self.id), &name, program, args)
     }
 
-    /// Runs a short command on this node.
-    pub fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<()> {
-        run(self.bed.command(Place::Node(self.id), program).args(args)).map(drop)
+    /// Runs a short command on this node; what it wrote to standard output.
+    pub fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
+        run(self.bed.command(Place::Node(self.id), program).args(args))
     }
 
     /// Takes both of the switch's ports towards this node down: nothing goes in or out any more.
@@ -338,7 +342,7 @@ mod tests {
 
     #[test]
     fn only_beds_of_dead_makers_are_orphans() {
-        assert!(!is_orphan(&format!("{PREFIX}{}-client", std::process::id())));
+        assert!(!is_orphan(&format!("{PREFIX}{}-0-client", std::process::id())));
         assert!(is_orphan(&format!("{PREFIX}4294967295-client")));
         assert!(!is_orphan(&format!("{PREFIX_KEPT}4294967295-client")));
         assert!(!is_orphan("somebody-else"));

@@ -30,12 +30,27 @@ impl Load {
         seconds: u64,
     ) -> anyhow::Result<Load> {
         let uploads = connections / 2;
+        let args = [
+            ("--downloads", u64::from(connections - uploads)),
+            ("--uploads", u64::from(uploads)),
+            ("--seconds", seconds),
+        ];
+        Load::start_with(bed, program, dir, &args)
+    }
+
+    /// Starts it with options of `understudy load run`.
+    pub fn start_with(
+        bed: &Bed,
+        program: &Path,
+        dir: &Path,
+        options: &[(&str, u64)],
+    ) -> anyhow::Result<Load> {
         let log = dir.join("load.log");
         let mut command = bed.command(Place::Client, program);
         command.args(["load", "run", "--target", SERVICE_ADDRESS, "--echo-target", ECHO_ADDRESS]);
-        command.args(["--downloads", &(connections - uploads).to_string()]);
-        command.args(["--uploads", &uploads.to_string()]);
-        command.args(["--seconds", &seconds.to_string()]);
+        for (name, value) in options {
+            command.args([*name, &value.to_string()]);
+        }
         command.stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?);
         let mut process = Process::start("load", command, Some(log))?;
         let output = process.take_stdout().context("the load has no output")?;

@@ -1,6 +1,6 @@
 //! Witness and nodes as processes in the bed: start, find the owner, kill it, bring it back.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,26 @@ use crate::load::wire::monotonic_ns;
 /// Between two looks at a status.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// What is started, and where its files go.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The program `understudy`.
+    pub program: PathBuf,
+    /// What serves.
+    pub appliance: Appliance,
+    /// The set of timers of nodes and witness, as the configuration names it.
+    pub timers: &'static str,
+    /// Configuration, store and logs.
+    pub dir: PathBuf,
+    /// The nodes' control sockets; a short path.
+    pub sockets: PathBuf,
+}
+
 /// The processes under test.
 #[derive(Debug)]
 pub struct Cluster<'a> {
     bed: &'a Bed,
-    program: PathBuf,
-    appliance: Appliance,
+    setup: Setup,
     files: Vec<NodeFiles>,
     nodes: Vec<Process>,
     witness: Option<Process>,
@@ -31,34 +45,13 @@ pub struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     /// Writes the configuration and starts witness and nodes.
-    pub fn start(
-        bed: &'a Bed,
-        program: &Path,
-        appliance: Appliance,
-        dir: &Path,
-        sockets: &Path,
-    ) -> anyhow::Result<Cluster<'a>> {
-        let files = files::write(dir, sockets)?;
-        let program = program.to_path_buf();
-        let mut cluster =
-            Cluster { bed, program, appliance, files, nodes: Vec::new(), witness: None };
+    pub fn start(bed: &'a Bed, setup: Setup) -> anyhow::Result<Cluster<'a>> {
+        let files = files::write(&setup.dir, &setup.sockets, setup.timers)?;
+        let appliance = setup.appliance;
+        let mut cluster = Cluster { bed, setup, files, nodes: Vec::new(), witness: None };
         match appliance {
             Appliance::Understudy => {
-                let store = dir.join("witness.store").display().to_string();
-                let args = [
-                    "witness",
-                    "--listen",
-                    WITNESS,
-                    "--store",
-                    &store,
-                    "--cluster",
-                    files::CLUSTER,
-                    "--timers",
-                    files::TIMERS,
-                    "--bootstrap",
-                ];
-                let witness = bed.spawn(Place::Witness, "witness", &cluster.program, &args)?;
-                cluster.witness = Some(witness);
+                cluster.start_witness()?;
                 for id in NODES {
                     let node = cluster.spawn(id)?;
                     cluster.nodes.push(node);
@@ -72,9 +65,27 @@ impl<'a> Cluster<'a> {
         Ok(cluster)
     }
 
+    /// Starts the witness, with the store that it may have left.
+    pub fn start_witness(&mut self) -> anyhow::Result<()> {
+        let store = self.setup.dir.join("witness.store").display().to_string();
+        let timers = self.setup.timers;
+        let mut args = vec!["witness", "--listen", WITNESS, "--store", &store];
+        args.extend(["--cluster", files::CLUSTER, "--timers", timers, "--bootstrap"]);
+        let witness = self.bed.spawn(Place::Witness, "witness", &self.setup.program, &args)?;
+        self.witness = Some(witness);
+        Ok(())
+    }
+
+    /// Kills the witness and waits for its end.
+    pub fn kill_witness(&mut self) -> anyhow::Result<()> {
+        let Some(mut witness) = self.witness.take() else { return Ok(()) };
+        witness.signal(Signal::SIGKILL)?;
+        witness.wait().map(drop)
+    }
+
     /// Waits until every service has an owner and is protected; returns the owner of the first.
     pub fn wait_protected(&mut self, bound: Duration) -> anyhow::Result<u8> {
-        if self.appliance == Appliance::Kernel {
+        if self.setup.appliance == Appliance::Kernel {
             return self.wait_listening(bound);
         }
         let limit = Instant::now() + bound;
@@ -117,12 +128,17 @@ impl<'a> Cluster<'a> {
             }
             KillMode::None => {}
         }
-        if self.appliance == Appliance::Kernel && mode != KillMode::None {
+        if self.setup.appliance == Appliance::Kernel && mode != KillMode::None {
             self.bed.node(owner).run("ip", &["link", "set", "eth0", "down"])?;
             let node = self.serve_plainly(2)?;
             self.nodes.push(node);
         }
         Ok(moment)
+    }
+
+    /// Waits for the end of a killed node.
+    pub fn wait_gone(&mut self, id: u8) -> anyhow::Result<()> {
+        self.node(id).wait().map(drop)
     }
 
     /// Lets a stopped node run on.
@@ -132,11 +148,12 @@ impl<'a> Cluster<'a> {
 
     /// Brings a dead node back.
     pub fn revive(&mut self, id: u8, mode: KillMode) -> anyhow::Result<()> {
-        if self.appliance == Appliance::Kernel || matches!(mode, KillMode::None | KillMode::Sigstop)
+        if self.setup.appliance == Appliance::Kernel
+            || matches!(mode, KillMode::None | KillMode::Sigstop)
         {
             return Ok(());
         }
-        self.node(id).wait()?;
+        self.wait_gone(id)?;
         if mode == KillMode::Power {
             self.bed.node(id).restore()?;
         }
@@ -154,7 +171,7 @@ impl<'a> Cluster<'a> {
 
     fn spawn(&self, id: u8) -> anyhow::Result<Process> {
         let config = &self.files[usize::from(id) - 1].config;
-        self.bed.node(id).spawn(&self.program, &["run".as_ref(), config.as_os_str()])
+        self.bed.node(id).spawn(&self.setup.program, &["run".as_ref(), config.as_os_str()])
     }
 
     /// A kernel server that holds the address.
@@ -167,7 +184,7 @@ impl<'a> Cluster<'a> {
         node.run("sysctl", &["-qw", "net.ipv4.conf.eth0.arp_notify=1"])?;
         let mac = format!("02:00:00:88:00:0{id}");
         node.run("ip", &["link", "set", "eth0", "address", &mac])?;
-        node.spawn(&self.program, &["load", "serve", "--listen", "0.0.0.0"])
+        node.spawn(&self.setup.program, &["load", "serve", "--listen", "0.0.0.0"])
     }
 
     fn wait_listening(&mut self, bound: Duration) -> anyhow::Result<u8> {
@@ -183,7 +200,8 @@ impl<'a> Cluster<'a> {
         Ok(owner)
     }
 
-    fn status(&self, id: u8) -> anyhow::Result<Status> {
+    /// What a node says of itself.
+    pub fn status(&self, id: u8) -> anyhow::Result<Status> {
         status::read(&self.files[usize::from(id) - 1].socket)
     }
 
@@ -201,7 +219,8 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    fn logs(&self) -> String {
+    /// How the logs of all end.
+    pub fn logs(&self) -> String {
         self.nodes.iter().chain(&self.witness).map(Process::log_tail).collect()
     }
 }

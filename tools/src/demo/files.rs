@@ -1,6 +1,7 @@
 //! The configuration files of the demo's nodes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::bed::{ECHO_ADDRESS, NODES, SERVICE_ADDRESS, WITNESS};
@@ -12,9 +13,6 @@ pub const SERVICES: [(&str, &str, u16, &str); 2] =
 /// The cluster's name.
 pub const CLUSTER: &str = "demo";
 
-/// The set of timers that the demo's nodes and witness use.
-pub const TIMERS: &str = "bed";
-
 /// Paths of one node.
 #[derive(Debug, Clone)]
 pub struct NodeFiles {
@@ -24,23 +22,25 @@ pub struct NodeFiles {
     pub socket: PathBuf,
 }
 
-/// Writes the configuration of both nodes into `dir`. Sockets go to `sockets`: their paths must be
-/// short.
-pub fn write(dir: &Path, sockets: &Path) -> anyhow::Result<Vec<NodeFiles>> {
-    fs::write(dir.join("secret.key"), "5e".repeat(32) + "\n")?;
+/// Writes the configuration of both nodes, with this set of timers, into `dir`. Sockets go to
+/// `sockets`: their paths must be short.
+pub fn write(dir: &Path, sockets: &Path, timers: &str) -> anyhow::Result<Vec<NodeFiles>> {
+    let secret = dir.join("secret.key");
+    fs::write(&secret, "5e".repeat(32) + "\n")?;
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
     let mut files = Vec::new();
     for id in NODES {
         let node = NodeFiles {
             config: dir.join(format!("node{id}.toml")),
             socket: sockets.join(format!("node{id}.sock")),
         };
-        fs::write(&node.config, config(id, &node.socket))?;
+        fs::write(&node.config, config(id, &node.socket, timers))?;
         files.push(node);
     }
     Ok(files)
 }
 
-fn config(id: u8, socket: &Path) -> String {
+fn config(id: u8, socket: &Path, timers: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let core = usize::from(id - 1) % cores;
     let mut text = format!(
@@ -55,7 +55,7 @@ data_port = 7947
 secret_file = "secret.key"
 arbiter = "witness"
 witness = "{WITNESS}"
-timers = "{TIMERS}"
+timers = "{timers}"
 
 [interfaces]
 client = {{ name = "eth0", queues = [0] }}

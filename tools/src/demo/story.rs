@@ -9,12 +9,15 @@ use anyhow::{Context, bail};
 
 use super::bed::Bed;
 use super::client::Load;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Setup};
 use super::curl::{self, Curls};
 use super::narrator::Narrator;
 use super::outcome::{Restored, RunOutcome};
 use super::{DemoArgs, KillMode};
 use crate::load::wire::monotonic_ns;
+
+/// The timers of nodes and witness: those of two nodes on two shared cores.
+const TIMERS: &str = "bed";
 
 /// How long the pair may take to be protected.
 const PROTECTED_WITHIN: Duration = Duration::from_secs(30);
@@ -42,7 +45,14 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
     let bed = Bed::new(&dir, args.keep)?;
     super::standing(bed.teardown());
     curl::prepare(&dir, args.size)?;
-    let mut cluster = Cluster::start(&bed, &program, args.appliance, &dir, &sockets.dir)?;
+    let setup = Setup {
+        program: program.clone(),
+        appliance: args.appliance,
+        timers: TIMERS,
+        dir: dir.clone(),
+        sockets: sockets.dir.clone(),
+    };
+    let mut cluster = Cluster::start(&bed, setup)?;
     narrator.say("Witness and nodes are started; waiting until the pair is protected.");
     let owner = cluster.wait_protected(PROTECTED_WITHIN)?;
     narrator.say(&format!("Protected. Node {owner} owns the service. Starting the load."));
