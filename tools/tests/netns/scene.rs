@@ -1,0 +1,200 @@
+//! A bed with a witness and two protected nodes, for one test at a time.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dataplane::control::status::{Role, Status};
+use tools::demo::bed::{Bed, NODES, Place, run};
+use tools::demo::cluster::{Cluster, Setup};
+use tools::demo::files::SERVICES;
+use tools::demo::{Appliance, KillMode};
+
+/// How long anything may take on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at something that will come.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The program under test.
+pub const UNDERSTUDY: &str = env!("CARGO_BIN_EXE_understudy");
+
+/// Nodes that share their cores with a dozen other threads.
+const TIMERS: &str = "ci";
+
+/// Two nodes and their load want the machine for themselves.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// What a test acts on.
+pub struct Scene<'a> {
+    pub bed: &'a Bed,
+    pub cluster: Cluster<'a>,
+    pub owner: u8,
+    pub dir: PathBuf,
+}
+
+/// Builds a bed, waits until the pair is protected, and runs `story`. If that fails, tells what the
+/// nodes say of themselves and keeps their logs. Without what it needs: says so and does nothing.
+pub fn play(story: impl FnOnce(&mut Scene<'_>)) {
+    if let Some(reason) = missing() {
+        // Not by `eprintln!`, which the test harness hides while tests pass.
+        let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+        return;
+    }
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let dir = std::env::temp_dir().join(format!("understudy-netns-{id}"));
+    fs::create_dir_all(&dir).unwrap();
+    let bed = Bed::new(&dir, false).unwrap();
+    let setup = Setup {
+        program: UNDERSTUDY.into(),
+        appliance: Appliance::Understudy,
+        timers: TIMERS,
+        dir: dir.clone(),
+        sockets: dir.clone(),
+    };
+    let cluster = Cluster::start(&bed, setup).unwrap();
+    let mut scene = Scene { bed: &bed, cluster, owner: 0, dir };
+    scene.owner = scene.wait_protected();
+    story(&mut scene);
+}
+
+/// Why these tests cannot run here.
+fn missing() -> Option<&'static str> {
+    let protocols = fs::read_to_string("/proc/net/protocols").unwrap_or_default();
+    if !nix::unistd::geteuid().is_root() {
+        Some("network namespaces need root")
+    } else if !protocols.lines().any(|line| line.starts_with("XDP ")) {
+        Some("this kernel has no AF_XDP sockets")
+    } else {
+        None
+    }
+}
+
+impl Scene<'_> {
+    /// The other node.
+    pub fn survivor(&self) -> u8 {
+        NODES.into_iter().find(|id| *id != self.owner).unwrap()
+    }
+
+    /// Waits until every service is protected; returns the owner.
+    pub fn wait_protected(&mut self) -> u8 {
+        self.cluster.wait_protected(PATIENCE).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Waits until `node` owns every service.
+    pub fn wait_owns(&self, node: u8) {
+        self.wait_for(&format!("node {node} to own every service"), || {
+            self.cluster.status(node).is_ok_and(|status| has_role(&status, Role::Owner))
+        });
+    }
+
+    /// Does to the owner what the mode says and waits until the other node serves; returns the
+    /// moment of it, `CLOCK_MONOTONIC`.
+    pub fn take_over(&mut self, mode: KillMode) -> u64 {
+        let moment = self.cluster.kill(self.owner, mode).unwrap();
+        if mode != KillMode::Sigstop {
+            self.cluster.wait_gone(self.owner).unwrap();
+        }
+        self.wait_owns(self.survivor());
+        moment
+    }
+
+    /// Waits until `is_so`; fails if that does not come.
+    pub fn wait_for(&self, what: &str, is_so: impl Fn() -> bool) {
+        let limit = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < limit, "waited in vain for {what}");
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Runs `f` on a thread inside the client.
+    pub fn at_client<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let namespace = self.client_namespace();
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                dataplane::sys::enter_network_namespace(&namespace).unwrap();
+                f()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Path of the client's namespace.
+    pub fn client_namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(self.bed.namespace(Place::Client))
+    }
+
+    /// A connection of the client's kernel.
+    pub fn connect(&self, address: &str, port: u16) -> std::io::Result<TcpStream> {
+        self.connect_within(address, port, PATIENCE)
+    }
+
+    /// The same, with less patience for the handshake.
+    pub fn connect_within(
+        &self,
+        address: &str,
+        port: u16,
+        bound: Duration,
+    ) -> std::io::Result<TcpStream> {
+        let address: Ipv4Addr = address.parse().unwrap();
+        let to = SocketAddrV4::new(address, port).into();
+        let stream = self.at_client(|| TcpStream::connect_timeout(&to, bound))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Runs `ip` inside a machine; what it printed.
+    pub fn ip(&self, place: Place, words: &str) -> String {
+        let mut command = Command::new("ip");
+        command.args(["-n", &self.bed.namespace(place)]).args(words.split(' '));
+        run(&mut command).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// The hardware address of a node's client interface.
+    pub fn mac(&self, node: u8) -> String {
+        let address = self.bed.node(node).run("cat", &["/sys/class/net/eth0/address"]);
+        address.unwrap().trim().to_string()
+    }
+
+    /// Which hardware address the client's kernel uses for an address; empty if it knows none.
+    pub fn neighbor(&self, address: &str) -> String {
+        let line = self.ip(Place::Client, &format!("neigh show {address} dev eth0"));
+        let mut words = line.split_whitespace().skip_while(|word| *word != "lladdr");
+        words.nth(1).unwrap_or_default().to_string()
+    }
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            // What stays behind harms nobody.
+            let _ = fs::remove_dir_all(&self.dir);
+            return;
+        }
+        eprintln!("logs and configuration are kept in {}", self.dir.display());
+        eprintln!("{}", self.cluster.logs());
+        for node in NODES {
+            match self.cluster.status(node).map(|status| serde_json::to_string_pretty(&status)) {
+                Ok(Ok(status)) => eprintln!("node {node}: {status}"),
+                Ok(Err(error)) => eprintln!("node {node}: {error}"),
+                Err(error) => eprintln!("node {node}: {error:#}"),
+            }
+        }
+    }
+}
+
+/// Whether a node has this role for every service.
+pub fn has_role(status: &Status, role: Role) -> bool {
+    status.groups.len() == SERVICES.len() && status.groups.iter().all(|group| group.role == role)
+}

@@ -1,0 +1,81 @@
+//! What runs through the service while something happens to its owner: a `curl` download and upload,
+//! paced connections, fast ones, echoes, and new connections all the time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tools::demo::client::Load;
+use tools::demo::curl::{self, Curls};
+use tools::demo::outcome::{Restored, RunOutcome, Summary};
+use tools::demo::{KillMode, text};
+
+use crate::scene::{PATIENCE, Scene, UNDERSTUDY};
+
+/// Between two looks at the progress.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Bytes per second of each `curl`.
+const CURL_RATE: u64 = 4_000_000;
+
+/// Connections of the load that last, half of them downloads, half uploads.
+const CONNECTIONS: u64 = 100;
+
+/// Bytes per second of each of these.
+const RATE: u64 = 50_000;
+
+/// The running load.
+pub struct Traffic {
+    curls: Curls,
+    load: Load,
+}
+
+impl Traffic {
+    /// Starts everything, to last about so many seconds.
+    pub fn start(scene: &Scene<'_>, seconds: u64) -> Traffic {
+        let size = CURL_RATE * seconds;
+        curl::prepare(&scene.dir, size).unwrap();
+        let curls = Curls::start(scene.bed, &scene.dir, size, seconds).unwrap();
+        let options = [
+            ("--downloads", CONNECTIONS / 2),
+            ("--uploads", CONNECTIONS / 2),
+            ("--rate", RATE),
+            ("--fresh-every-ms", 20),
+            ("--seconds", seconds),
+        ];
+        let load = Load::start_with(scene.bed, UNDERSTUDY.as_ref(), &scene.dir, &options).unwrap();
+        Traffic { curls, load }
+    }
+
+    /// Waits until every connection has moved bytes and the download is so far.
+    pub fn until(&mut self, percent: u64) {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let progress = self.load.progress();
+            let everyone = progress.wanted > 0 && progress.active == progress.wanted;
+            if everyone && self.curls.percent() >= percent {
+                return;
+            }
+            assert!(progress.failed == 0, "connections failed: {progress:?}");
+            assert!(Instant::now() < limit, "the load does not get on: {progress:?}");
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Asserts that what just happened came before the end of any transfer.
+    pub fn assert_still_running(&mut self) {
+        let ended = self.curls.ended().unwrap() || self.load.ended().unwrap();
+        assert!(!ended, "the transfers were over before the test had done its part");
+    }
+
+    /// Waits for the end; every connection must have survived with every byte right. Prints gaps.
+    pub fn finish(self, scene: &Scene<'_>, mode: KillMode, killed_ns: u64) {
+        let curls = self.curls.verify().unwrap();
+        let result = self.load.finish().unwrap_or_else(|error| panic!("{error:#}"));
+        let takeovers = scene.cluster.takeovers(scene.owner);
+        let restored = Restored::NotNeeded;
+        let outcome = RunOutcome::new(&mode, killed_ns, &result, curls, takeovers, restored);
+        let summary = Summary::of(vec![outcome]);
+        println!("{}", text::report(&summary));
+        assert!(summary.passed(), "connections did not survive");
+    }
+}
