@@ -312,3 +312,14 @@ fn forged_acknowledgements_are_found_out() {
         assert!(!summary.failures.is_empty(), "{}: nobody noticed", case.name);
     }
 }
+
+/// The proof that these tests bite: a peer that steps over a hole in the log is found out.
+#[test]
+fn a_hole_that_is_skipped_is_found_out() {
+    for dialogue in [upload(9000), echo()] {
+        let mut case = slow_cluster(Case::new(dialogue));
+        case.settings.skip_hole = true;
+        let summary = every_point(&case);
+        assert!(!summary.failures.is_empty(), "{}: nobody noticed", case.name);
+    }
+}

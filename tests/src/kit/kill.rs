@@ -243,8 +243,13 @@ fn hand_over(world: &mut World, node: usize, point: Point) -> usize {
         world.lose_answers(node);
     }
     let datagrams = world.take_datagrams(1 - node);
-    for frame in datagrams.iter().take(point.prefix) {
-        world.hand_datagram(1 - node, frame);
+    for (index, frame) in datagrams.iter().take(point.prefix).enumerate() {
+        if !world.settings.skip_hole {
+            world.hand_datagram(1 - node, frame);
+        } else if index > 0 {
+            let frame = world.skip_hole(1 - node, frame);
+            world.hand_datagram(1 - node, &frame);
+        }
     }
     datagrams.len()
 }

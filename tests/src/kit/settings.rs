@@ -60,12 +60,16 @@ pub struct Settings {
     pub flows_max: usize,
     /// Payload chunks of a node.
     pub chunks_max: usize,
+    /// Payload chunks of node 1, if it has others.
+    pub peer_chunks_max: Option<usize>,
     /// Segments in flight of a node.
     pub segments_max: usize,
     /// Each record travels in a datagram of its own, so that a kill can fall between any two.
     pub split_records: bool,
     /// A planted defect: every record counts as held by the peer as soon as it is sent.
     pub forge_acknowledgements: bool,
+    /// A planted defect: the oldest record that was on its way at a death is skipped as if it had not been.
+    pub skip_hole: bool,
     /// Prints what arrives where.
     pub trace: bool,
     /// What runs.
@@ -101,9 +105,11 @@ impl Default for Settings {
             cluster_link: Link::clean(Duration::from_micros(70)),
             flows_max: 16,
             chunks_max: 512,
+            peer_chunks_max: None,
             segments_max: 1024,
             split_records: false,
             forge_acknowledgements: false,
+            skip_hole: false,
             trace: false,
             ports: vec![
                 port(HTTP, http),

@@ -542,6 +542,22 @@ impl World {
         self.nodes[node].engine.handle_datagram(now, frame);
     }
 
+    /// The planted defect: a datagram of records as if the one before it had never been.
+    pub fn skip_hole(&self, to: usize, frame: &[u8]) -> Vec<u8> {
+        let Ok((session, Body::Records { first, clock, count, bytes })) =
+            decode(link_payload(frame))
+        else {
+            return frame.to_vec();
+        };
+        let mut out = Vec::new();
+        put_header(&mut out, &session, false);
+        out.put_u64(first.0 - 1);
+        out.put_u64(clock);
+        out.put_u16(count);
+        out.put_bytes(bytes);
+        self.datagram_frame(1 - to, &out)
+    }
+
     /// What a node has put out to clients and is on its way is lost.
     pub fn lose_answers(&mut self, node: usize) {
         self.events
@@ -572,7 +588,10 @@ impl Node {
                 secret: [7; 32],
                 flows_max: settings.flows_max,
                 segments_max: settings.segments_max,
-                chunks_max: settings.chunks_max,
+                chunks_max: match settings.peer_chunks_max {
+                    Some(chunks) if index == 1 => chunks,
+                    _ => settings.chunks_max,
+                },
                 pieces_max: 64 * settings.flows_max,
                 reassemblies_max: settings.flows_max,
             },

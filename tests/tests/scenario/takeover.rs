@@ -174,3 +174,20 @@ fn a_download_resumes_within_milliseconds_of_the_promotion() {
     });
     assert!(resumed, "{before} {}", world.clients[client].describe());
 }
+
+/// DESIGN 9, hold-back: the newest full segment of an upload stays unacknowledged for a moment, so that the
+/// kick has an acknowledgement to advance.
+#[test]
+fn the_kick_of_an_upload_advances_the_acknowledgement() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = connected(&mut world, tests::kit::settings::DISCARD);
+    for _ in 0..5 {
+        world.raws[raw].send(Flags::ACK, &[7; 1460]);
+    }
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    let before = heard(&mut world, raw).last().expect("acknowledged").ack;
+    assert_eq!(before, world.raws[raw].snd_nxt - 1460);
+    take_over(&mut world);
+    assert_eq!(heard(&mut world, raw)[0].ack, world.raws[raw].snd_nxt);
+}
