@@ -12,6 +12,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Changes that are written together at most: as many groups as a dead node may have had.
+const CHANGES_PER_WRITE_MAX: usize = 256;
+
 /// A running witness.
 pub struct WitnessProcess {
     witness: Witness,
@@ -68,28 +71,50 @@ impl WitnessProcess {
         self.witness.knowledge()
     }
 
-    /// Answers one datagram, or returns after 0.2 s without one.
+    /// Answers what has arrived, or returns after 0.2 s without a datagram.
+    ///
+    /// Changes that arrive together are written together: the last snapshot holds them all, and every answer
+    /// waits for it. A dead node's services are so taken over by one write, not by one after another.
     pub fn poll(&mut self) -> io::Result<()> {
+        let mut waiting = Vec::new();
+        self.socket.set_nonblocking(false)?;
+        while let Some((effect, from)) = self.receive()? {
+            match effect {
+                // A reply that is lost is asked for again.
+                Effect::Reply(reply) => drop(self.socket.send_to(&reply, from)),
+                Effect::Persist(pending) => waiting.push((pending, from)),
+                Effect::Nothing => {}
+            }
+            if waiting.len() == CHANGES_PER_WRITE_MAX {
+                break;
+            }
+            self.socket.set_nonblocking(true)?;
+        }
+        let Some((last, from)) = waiting.pop() else { return Ok(()) };
+        let store = &self.store;
+        let written = self
+            .witness
+            .release(last, |snapshot| write_durably(store, snapshot))
+            .map_err(|error| named(&self.store, error))?;
+        let _ = self.socket.send_to(&written, from);
+        for (pending, from) in waiting {
+            let release = self.witness.release::<io::Error>(pending, |_| Ok(()));
+            let _ = self.socket.send_to(&release?, from);
+        }
+        Ok(())
+    }
+
+    /// Takes the next datagram; `None` if there is none.
+    fn receive(&mut self) -> io::Result<Option<(Effect, SocketAddr)>> {
         let mut buffer = [0; 2048];
         let (bytes, from) = match self.socket.recv_from(&mut buffer) {
             Ok(received) => received,
-            Err(error) if is_silence(&error) => return Ok(()),
+            Err(error) if is_silence(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let reply = match self.witness.handle_request(clock::now(), &buffer[..bytes]) {
-            Ok(Effect::Reply(reply)) => reply,
-            Ok(Effect::Persist(pending)) => {
-                let store = &self.store;
-                self.witness
-                    .release(pending, |snapshot| write_durably(store, snapshot))
-                    .map_err(|error| named(&self.store, error))?
-            }
-            // What is not for us, or broken, is dropped unanswered.
-            Ok(Effect::Nothing) | Err(_) => return Ok(()),
-        };
-        // A reply that is lost is asked for again.
-        let _ = self.socket.send_to(&reply, from);
-        Ok(())
+        // What is not for us, or broken, is dropped unanswered.
+        let effect = self.witness.handle_request(clock::now(), &buffer[..bytes]);
+        Ok(Some((effect.unwrap_or(Effect::Nothing), from)))
     }
 }
 
