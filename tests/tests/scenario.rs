@@ -3,5 +3,6 @@
 mod scenario {
     mod fill;
     mod gate;
+    mod scarce;
     mod takeover;
 }

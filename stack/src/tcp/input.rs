@@ -15,8 +15,8 @@ use crate::drop::Drop;
 use crate::fact::{Acked, Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
 use crate::limits::{
-    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNKS_IN_ORDER, HOLD_BACK, TICK_AGAIN,
-    UNA_FLUSH, UNA_FLUSH_BYTES,
+    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNK_BYTES, CHUNKS_IN_ORDER, HOLD_BACK,
+    TICK_AGAIN, UNA_FLUSH, UNA_FLUSH_BYTES,
 };
 use crate::pool::NONE;
 use crate::recorder::Recorder;
@@ -437,7 +437,8 @@ impl Flow {
 
     fn keep_out_of_order(&mut self, env: &mut Env, seq: Seq, payload: &[u8]) -> Result<(), Drop> {
         let chunks = &env.memory.chunks;
-        if chunks.available() * CHUNKS_IN_ORDER < chunks.capacity() {
+        let is_scarce = chunks.available() * CHUNKS_IN_ORDER < chunks.capacity();
+        if is_scarce || !env.memory.has_room_for(payload.len() + CHUNK_BYTES) {
             return Err(Drop::PoolExhausted);
         }
         if self.reassembly == NONE {
@@ -458,7 +459,7 @@ impl Flow {
         env: &mut Env,
         recorder: &mut R,
     ) {
-        let mut copy = [0; crate::limits::CHUNK_BYTES];
+        let mut copy = [0; CHUNK_BYTES];
         while self.reassembly != NONE && self.contract.state.can_receive() {
             let rcv_nxt = self.contract.rcv_nxt;
             let reassembly = &mut env.reassembly[self.reassembly];
