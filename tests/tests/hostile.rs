@@ -35,7 +35,7 @@ fn assert_nothing_leaks(world: &mut World, node: usize) {
 fn say_anything(world: &mut World, random: &mut Random, raw: usize) {
     let raw = &mut world.raws[raw];
     let near = |random: &mut Random, seq: Seq| match random.below(6) {
-        0 => Seq(random.next() as u32),
+        0 => Seq(random.draw() as u32),
         1 => seq + random.below(70_000) as u32,
         2 => seq - random.below(70_000) as u32,
         3 => seq + random.below(3) as u32,
@@ -43,7 +43,7 @@ fn say_anything(world: &mut World, random: &mut Random, raw: usize) {
     };
     let (seq, ack) = (near(random, raw.snd_nxt), near(random, raw.rcv_nxt));
     let flags = match random.below(8) {
-        0 => Flags(random.next() as u8),
+        0 => Flags(random.draw() as u8),
         1 => Flags::ACK.with(Flags::FIN),
         2 => Flags::SYN,
         3 if random.permille(100) => Flags::RST,
@@ -55,17 +55,17 @@ fn say_anything(world: &mut World, random: &mut Random, raw: usize) {
         let text = b"GET /generate/70000 HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
         payload = text[..(random.below(text.len() as u64 + 1) as usize)].to_vec();
     }
-    raw.window = random.next() as u16;
+    raw.window = random.draw() as u16;
     let block = |random: &mut Random| {
         let start = near(random, ack);
         random.permille(300).then(|| (start, start + random.below(5000) as u32))
     };
     raw.options = SegmentOptions {
-        mss: (random.permille(200) && payload.len() < 1300).then(|| random.next() as u16),
+        mss: (random.permille(200) && payload.len() < 1300).then(|| random.draw() as u16),
         window_scale: random.permille(200).then(|| random.below(15) as u8),
         sack_permitted: random.permille(300),
         sack: [block(random), block(random), None, None],
-        timestamps: random.permille(300).then(|| (random.next() as u32, random.next() as u32)),
+        timestamps: random.permille(300).then(|| (random.draw() as u32, random.draw() as u32)),
     };
     if raw.options.header_bytes() > 40 {
         raw.options.sack = [None; 4];
@@ -136,7 +136,7 @@ fn busy(seed: u64) -> World {
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>, from: usize) {
     for _ in 0..=random.below(4) {
         let at = from + random.below((bytes.len() - from) as u64) as usize;
-        bytes[at] = random.next() as u8;
+        bytes[at] = random.draw() as u8;
     }
     if random.permille(100) {
         bytes.truncate(from + random.below((bytes.len() - from) as u64) as usize);

@@ -103,10 +103,10 @@ impl Flow {
 
     /// RFC 7323 4.3 (2): TS.Recent follows segments that include what we last acknowledged.
     fn note_timestamp(&mut self, segment: &Segment) {
-        if let Some((value, _)) = segment.options.timestamps {
-            if segment.seq.before_eq(self.local.rcv_acked) {
-                self.local.ts_recent = value;
-            }
+        if let Some((value, _)) = segment.options.timestamps
+            && segment.seq.before_eq(self.local.rcv_acked)
+        {
+            self.local.ts_recent = value;
         }
     }
 

@@ -151,7 +151,7 @@ impl Raw {
             self.received.extend_from_slice(payload);
             self.rcv_nxt += payload.len() as u32 + segment.flags.has(Flags::FIN) as u32;
         }
-        if self.acknowledges && (self.rcv_nxt != before || segment.len() > 0) {
+        if self.acknowledges && (self.rcv_nxt != before || !segment.is_empty()) {
             self.send(Flags::ACK, &[]);
         }
     }
