@@ -302,6 +302,15 @@ fn a_second_death_goes_unnoticed_too() {
     }
 }
 
+#[test]
+fn ipv6_changes_nothing() {
+    for dialogue in [download(9000), upload(6000), echo()] {
+        let mut case = slow_cluster(Case::new(dialogue));
+        case.client.ipv6 = true;
+        assert_unnoticed(&case);
+    }
+}
+
 /// The proof that these tests bite: acknowledging before the peer holds is found out.
 #[test]
 fn forged_acknowledgements_are_found_out() {

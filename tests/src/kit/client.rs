@@ -1,12 +1,12 @@
 //! A client with an independent TCP: smoltcp's, of which every byte in and out is known.
 
 use crate::kit::dialogue::{Dialogue, Progress, Step};
-use crate::kit::settings::ADDRESS;
+use crate::kit::settings::{ADDRESS, ADDRESS_6};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as SmolInstant;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
 use stack::time::Instant;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -98,11 +98,13 @@ pub struct ClientSettings {
     pub send_buffer: usize,
     /// Timestamps are offered.
     pub timestamps: bool,
+    /// It speaks IPv6.
+    pub ipv6: bool,
 }
 
 impl Default for ClientSettings {
     fn default() -> ClientSettings {
-        ClientSettings { receive_buffer: 8192, send_buffer: 8192, timestamps: true }
+        ClientSettings { receive_buffer: 8192, send_buffer: 8192, timestamps: true, ipv6: false }
     }
 }
 
@@ -119,10 +121,20 @@ impl Client {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed ^ (index as u64) << 32;
         let mut interface = Interface::new(config, &mut wire, smol(now));
-        let address = address(index);
+        let (own, remote, prefix) = match settings.ipv6 {
+            false => (
+                IpAddress::Ipv4(Ipv4Address::from(address(index))),
+                IpAddress::Ipv4(Ipv4Address::from(ADDRESS)),
+                8,
+            ),
+            true => (
+                IpAddress::Ipv6(Ipv6Address::from(address_6(index))),
+                IpAddress::Ipv6(Ipv6Address::from(ADDRESS_6)),
+                64,
+            ),
+        };
         interface.update_ip_addrs(|list| {
-            let cidr = IpCidr::new(IpAddress::Ipv4(Ipv4Address::from(address)), 8);
-            list.push(cidr).expect("room for one address");
+            list.push(IpCidr::new(own, prefix)).expect("room for one address");
         });
         let mut socket = Socket::new(
             SocketBuffer::new(vec![0; settings.receive_buffer]),
@@ -132,7 +144,7 @@ impl Client {
         if settings.timestamps {
             socket.set_tsval_generator(Some(|| CLOCK_MS.get()));
         }
-        let remote = (IpAddress::Ipv4(Ipv4Address::from(ADDRESS)), dialogue.port);
+        let remote = (remote, dialogue.port);
         let connected = socket.connect(interface.context(), remote, port(index));
         connected.expect("a fresh socket connects");
         let mut sockets = SocketSet::new(Vec::new());
@@ -262,6 +274,11 @@ fn smol(now: Instant) -> SmolInstant {
 /// The address of client `index`.
 pub fn address(index: usize) -> [u8; 4] {
     [10, 1, (index >> 8) as u8, index as u8 + 1]
+}
+
+/// The IPv6 address of client `index`.
+pub fn address_6(index: usize) -> [u8; 16] {
+    [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, (index >> 8) as u8, index as u8 + 1]
 }
 
 /// The port of client `index`.

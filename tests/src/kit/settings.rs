@@ -9,8 +9,11 @@ use stack::tcp::sender::SenderConfig;
 use stack::time::Duration;
 use stack::wire::Address;
 
-/// The address of every service.
+/// The IPv4 address of every service.
 pub const ADDRESS: [u8; 4] = [10, 0, 0, 100];
+
+/// Its IPv6 address.
+pub const ADDRESS_6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100];
 
 /// How a link treats what crosses it.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +139,7 @@ impl Settings {
 impl Port {
     fn service(&self) -> Service {
         Service {
-            addresses: vec![Address::v4(ADDRESS)],
+            addresses: vec![Address::v4(ADDRESS), Address(ADDRESS_6)],
             ports: vec![(self.port, self.port)],
             app: self.app,
             content: Content::default(),

@@ -8,7 +8,7 @@ use crate::kit::client::{self, Client, ClientSettings, Ending};
 use crate::kit::dialogue::Dialogue;
 use crate::kit::random::Random;
 use crate::kit::raw::Raw;
-use crate::kit::settings::{ADDRESS, Link, Settings};
+use crate::kit::settings::{ADDRESS, ADDRESS_6, Link, Settings};
 use cluster::engine::{Engine, EngineConfig};
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId, Op};
 use cluster::link::{self, Endpoint};
@@ -344,7 +344,7 @@ impl World {
         let to: Mac = frame[..6].try_into().expect("frames have headers");
         match parse(frame, &to, &[]) {
             Ok(Frame::AddressQuery { sender_mac, target, is_claim: true, .. }) => {
-                if target == Address::v4(ADDRESS) {
+                if target == Address::v4(ADDRESS) || target == Address(ADDRESS_6) {
                     self.neighbor = Some(sender_mac);
                 }
             }
@@ -395,7 +395,8 @@ impl World {
             let mut frame = Vec::with_capacity(14 + packet.len());
             frame.extend_from_slice(&to);
             frame.extend_from_slice(&client::mac(index));
-            frame.extend_from_slice(&[8, 0]);
+            let is_v6 = packet[0] >> 4 == 6;
+            frame.extend_from_slice(if is_v6 { &[0x86, 0xdd] } else { &[8, 0] });
             frame.extend_from_slice(&packet);
             self.send_request(frame);
         }

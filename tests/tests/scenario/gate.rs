@@ -134,3 +134,28 @@ fn the_right_edge_never_moves_left() {
         }
     }
 }
+
+/// DESIGN 6: without a lease nothing leaves, not even an answer to ARP; with one, everything goes on.
+#[test]
+fn a_node_without_a_lease_is_silent_and_goes_on_with_one() {
+    let mut world = World::mirrored(Settings::default());
+    let client = world.connect(ClientSettings::default(), download(900_000));
+    world.run_until(Duration::from_secs(1), |world| world.clients[client].received.len() > 50_000);
+    let groups = world.settings.ports.len() as u8;
+    for group in 0..groups {
+        world.nodes[0].engine.set_voice(group, false);
+    }
+    // What had left before arrives.
+    world.run_for(Duration::from_millis(1));
+    let (received, frames) =
+        (world.clients[client].received.len(), world.nodes[0].engine.stack().counters().tx_frames);
+    world.run_for(Duration::from_millis(700));
+    assert_eq!(world.clients[client].received.len(), received);
+    assert_eq!(world.nodes[0].engine.stack().counters().tx_frames, frames);
+    for group in 0..groups {
+        world.nodes[0].engine.set_voice(group, true);
+    }
+    world.drive(0);
+    assert!(world.run_until(Duration::from_secs(60), |world| world.clients[client].is_done()));
+    assert_eq!(world.resets, 0);
+}
