@@ -1,0 +1,270 @@
+//! Segments without a flow: they open one, find a cookie's memory, or are answered with RST; and the small
+//! questions that are about addresses, not flows.
+//!
+//! Path: step 3. Spec: RFC 9293 3.10.7.1 and 3.10.7.2, RFC 4987 3.6, RFC 6191, RFC 826, 4861, 792.
+
+use super::{Mode, Stack};
+use crate::drop::Drop;
+use crate::fact::{Fact, Open, Tick};
+use crate::flow::{Flow, FlowId, Standing};
+use crate::key::FlowKey;
+use crate::limits::BACKLOG_FLOWS_MAX;
+use crate::recorder::Recorder;
+use crate::reply::Reply;
+use crate::seq::Seq;
+use crate::service::Service;
+use crate::tcp::contract::Options;
+use crate::tcp::state::State;
+use crate::time::Instant;
+use crate::wire::{Flags, Frame, Segment};
+
+impl Stack {
+    /// A segment without a flow: it may open one, or is answered with RST.
+    pub(super) fn handle_stray<R: Recorder>(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        segment: &Segment,
+        recorder: &mut R,
+    ) -> Result<(), Drop> {
+        let owner = |service: &Service| service.owns(&key.local, key.local_port);
+        let Some(index) = self.env.services.iter().position(owner) else {
+            return Err(Drop::NoService);
+        };
+        if self.groups[index].mode != Mode::Serving {
+            return Err(Drop::NotOwner);
+        }
+        if segment.flags.has(Flags::RST) {
+            return Err(Drop::StrayReset);
+        }
+        if segment.flags.has(Flags::ACK) {
+            let opened = self.open_by_cookie(now, key, index as u8, segment, recorder);
+            return opened.or_else(|reason| {
+                self.reply(Reply::reset(segment, index as u8))?;
+                Err(reason)
+            });
+        }
+        if !segment.flags.has(Flags::SYN) || segment.flags.has(Flags::FIN) {
+            self.reply(Reply::reset(segment, index as u8))?;
+            return Err(Drop::NoFlow);
+        }
+        if self.syn_received >= BACKLOG_FLOWS_MAX.min(self.flows.capacity() as u32 / 2) {
+            return self.send_cookie(now, key, index as u8, segment);
+        }
+        let clock = self.groups[index].clock(now);
+        let iss = self.keys.iss(&key, clock);
+        let open = self.opening(key, index as u8, segment, iss);
+        self.open(now, open, index as u8, recorder).map(|_| ())
+    }
+
+    /// What a SYN and our limits agree on.
+    fn opening(&self, key: FlowKey, service: u8, segment: &Segment, iss: Seq) -> Open {
+        let settings = &self.env.services[service as usize];
+        let offered = &segment.options;
+        // RFC 9293 MUST-15: without the option the client takes 536 bytes (IPv6: 1220).
+        let default = if key.remote.as_v4().is_some() { 536 } else { 1220 };
+        Open {
+            key,
+            service,
+            next_hop: segment.source_mac,
+            irs: segment.seq,
+            iss,
+            options: Options {
+                mss: offered.mss.unwrap_or(default).max(64).min(settings.mss),
+                snd_scale: offered.window_scale.unwrap_or(0),
+                rcv_scale: offered.window_scale.map_or(0, |_| settings.window_scale()),
+                scaling: offered.window_scale.is_some(),
+                sack: offered.sack_permitted,
+                timestamps: offered.timestamps.is_some(),
+            },
+            ts_recent: offered.timestamps.map_or(0, |(value, _)| value),
+            snd_wnd: segment.window as u32,
+        }
+    }
+
+    fn open<R: Recorder>(
+        &mut self,
+        now: Instant,
+        open: Open,
+        group: u8,
+        recorder: &mut R,
+    ) -> Result<u32, Drop> {
+        let is_mirrored = self.groups[group as usize].is_mirrored;
+        if !self.env.memory.has_room_for(0) {
+            return Err(Drop::PoolExhausted);
+        }
+        if is_mirrored && recorder.room(group, 0, false).is_none() {
+            return Err(Drop::LogFull);
+        }
+        self.births += 1;
+        let id = FlowId::new(self.node, self.births);
+        let slot = self.insert(&open, id, group).ok_or(Drop::FlowTableFull)?;
+        let clock_ms = self.groups[group as usize].clock(now).millis() as u32;
+        let ts_offset = self.keys.timestamp_offset(&open.key);
+        let ts_now = clock_ms.wrapping_add(ts_offset);
+        let flow = &mut self.flows[slot];
+        flow.serve_new(now, ts_now, ts_offset, &self.env.services[open.service as usize]);
+        if is_mirrored {
+            flow.standing = Standing::Copied;
+            self.groups[group as usize].copied += 1;
+        }
+        flow.local.is_half_open = true;
+        flow.enact(slot, &mut self.env, recorder, &Fact::Open(open));
+        self.syn_received += 1;
+        self.counters.opened += 1;
+        self.settle(now, slot);
+        Ok(slot)
+    }
+
+    /// Puts a flow that begins with `open` into a free slot.
+    pub(super) fn insert(&mut self, open: &Open, id: FlowId, group: u8) -> Option<u32> {
+        let service = &self.env.services[open.service as usize];
+        let slot = self.flows.take(Flow::open(open, id, group, service))?;
+        self.enter(slot);
+        Some(slot)
+    }
+
+    pub(super) fn enter(&mut self, slot: u32) {
+        let id = self.flows[slot].id;
+        if id.node() == self.node {
+            // A flow of a former life of this node came back: its name is taken.
+            self.births = self.births.max(id.counter());
+        }
+        let hash = self.keys.flow_hash(&self.flows[slot].key);
+        let Stack { table, flows, keys, .. } = self;
+        table.insert_unique(hash, slot, |&slot| keys.flow_hash(&flows[slot].key));
+        self.groups[self.flows[slot].group as usize].flows += 1;
+    }
+
+    fn send_cookie(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        service: u8,
+        segment: &Segment,
+    ) -> Result<(), Drop> {
+        let clock = self.groups[service as usize].clock(now);
+        let mss = segment.options.mss.unwrap_or(536);
+        let iss = self.keys.cookie(&key, segment.seq, mss, clock);
+        let open = self.opening(key, service, segment, iss);
+        let ts = (clock.millis() as u32).wrapping_add(self.keys.timestamp_offset(&key));
+        let settings = &self.env.services[service as usize];
+        self.reply(Reply::cookie(&open, segment, settings, ts))?;
+        self.counters.cookies_sent += 1;
+        Ok(())
+    }
+
+    /// An acknowledgement without a flow may be the answer to a cookie that this node or its former
+    /// owner gave out; the first data segment will do as well (RFC 4987 3.6).
+    fn open_by_cookie<R: Recorder>(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        group: u8,
+        segment: &Segment,
+        recorder: &mut R,
+    ) -> Result<(), Drop> {
+        if segment.flags.has(Flags::SYN) {
+            return Err(Drop::NoFlow);
+        }
+        let clock = self.groups[group as usize].clock(now);
+        let (irs, iss) = (segment.seq - 1, segment.ack - 1);
+        let cookie = self.keys.check_cookie(&key, irs, iss, clock).ok_or(Drop::BadCookie)?;
+        let offset = self.keys.timestamp_offset(&key);
+        let syn_options = Reply::cookie_options(segment, cookie.mss);
+        let syn = Segment { seq: irs, options: syn_options, ..*segment };
+        let open = self.opening(key, group, &syn, iss);
+        let slot = self.open(now, open, group, recorder)?;
+        self.counters.cookies_accepted += 1;
+        let flow = &mut self.flows[slot];
+        // The SYN-ACK has left as a cookie.
+        flow.local.snd_nxt = iss + 1;
+        flow.local.owed.syn_ack = false;
+        flow.local.rcv_acked = segment.seq;
+        let ts_now = (clock.millis() as u32).wrapping_add(offset);
+        let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
+        if flow.contract.state == State::SynReceived {
+            // The segment found no room: a real SYN-ACK makes the client say it again.
+            flow.local.snd_nxt = iss;
+            flow.local.owed.syn_ack = true;
+        }
+        self.settle(now, slot);
+        outcome
+    }
+
+    /// RFC 6191, RFC 9293 3.10.7.4: a newer SYN takes the place of a connection in TIME-WAIT.
+    pub(super) fn replace_time_wait<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        key: FlowKey,
+        segment: &Segment,
+        recorder: &mut R,
+    ) -> Result<(), Drop> {
+        let group = self.flows[slot].group;
+        let is_copied = self.flows[slot].standing == Standing::Copied;
+        if is_copied && recorder.room(group, 0, false).is_none() {
+            return Err(Drop::LogFull);
+        }
+        let flow = &mut self.flows[slot];
+        flow.enact(slot, &mut self.env, recorder, &Fact::Tick(Tick::TimeWaitOver));
+        self.unlist(slot);
+        self.settle(now, slot);
+        self.handle_stray(now, key, segment, recorder)
+    }
+
+    /// ARP, neighbour discovery, ICMP echo.
+    pub(super) fn handle_query(&mut self, frame: &Frame) -> Result<(), Drop> {
+        let target = match frame {
+            Frame::AddressQuery { target, .. } => target,
+            Frame::Echo { destination, .. } => destination,
+            Frame::Tcp(_) => return Err(Drop::Unasked),
+        };
+        let owns = |service: &Service| service.addresses.contains(target);
+        let index = self.env.services.iter().position(owns).ok_or(Drop::NoService)?;
+        if self.groups[index].mode != Mode::Serving {
+            return Err(Drop::NotOwner);
+        }
+        match *frame {
+            Frame::AddressQuery { is_claim: true, sender_mac, .. } => {
+                if sender_mac == self.mac {
+                    return Err(Drop::Unasked);
+                }
+                // Somebody else claims our address: it is announced again at once (RFC 5227 2.4 (b)).
+                self.counters.address_conflicts += 1;
+                self.reply(Reply::announce(*target, index as u8))
+            }
+            Frame::AddressQuery { sender_mac, sender, target, .. } => {
+                self.reply(Reply::address(sender_mac, sender, target, index as u8))
+            }
+            Frame::Echo { source_mac, source, destination, identifier, sequence, payload } => {
+                let reply = Reply::echo(
+                    source_mac,
+                    source,
+                    destination,
+                    (identifier, sequence),
+                    payload,
+                    index as u8,
+                );
+                self.reply(reply.ok_or(Drop::Unasked)?)
+            }
+            Frame::Tcp(_) => Err(Drop::Unasked),
+        }
+    }
+
+    pub(super) fn reply(&mut self, reply: Reply) -> Result<(), Drop> {
+        if self.replies.push(reply) { Ok(()) } else { Err(Drop::ReplyQueueFull) }
+    }
+}
+
+/// RFC 9293 3.10.7.4 and RFC 6191: a SYN that cannot be an old one of the connection in TIME-WAIT.
+pub(super) fn is_newer_syn(flow: &Flow, segment: &Segment) -> bool {
+    let is_syn = segment.flags.has(Flags::SYN)
+        && !segment.flags.has(Flags::ACK)
+        && !segment.flags.has(Flags::RST);
+    let is_newer = match (flow.contract.options.timestamps, segment.options.timestamps) {
+        (true, Some((value, _))) => (value.wrapping_sub(flow.local.ts_recent) as i32) > 0,
+        _ => segment.seq.after(flow.contract.rcv_nxt),
+    };
+    is_syn && is_newer
+}

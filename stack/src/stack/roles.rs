@@ -1,0 +1,182 @@
+//! What this node is to a group, and the copies that a peer holds: served, silent, promoted, forgotten.
+//!
+//! Bounds: a change of role looks at every slot once; it is no part of a segment's path.
+
+use super::{Mode, Stack};
+use crate::fact::{Fact, Open};
+use crate::flow::{Flow, FlowId, Standing};
+use crate::limits::PROBE_AFTER;
+use crate::tcp::state::State;
+use crate::time::{Duration, Instant};
+use alloc::vec::Vec;
+
+impl Stack {
+    /// Sets what this node is to a group. Flows of a group that is switched off are forgotten.
+    pub fn set_mode(&mut self, now: Instant, group: u8, mode: Mode) {
+        if mode == Mode::Off {
+            self.forget(group);
+        }
+        let state = &mut self.groups[group as usize];
+        state.announced_from = (mode == Mode::Serving).then_some((now, 0));
+        state.mode = mode;
+        self.schedule_announcement();
+    }
+
+    /// Forgets every flow of a group.
+    pub fn forget(&mut self, group: u8) {
+        for slot in 0..self.flows.capacity() as u32 {
+            if self.flows.is_used(slot) && self.flows[slot].group == group {
+                self.remove(slot);
+            }
+        }
+        self.groups[group as usize].is_mirrored = false;
+    }
+
+    /// From now on new flows of the group are recorded, or not.
+    pub fn set_mirrored(&mut self, group: u8, is_mirrored: bool) {
+        self.groups[group as usize].is_mirrored = is_mirrored;
+    }
+
+    /// Nothing of the group is recorded any more: everything counts as committed.
+    pub fn detach(&mut self, now: Instant, group: u8) {
+        self.set_mirrored(group, false);
+        for slot in 0..self.flows.capacity() as u32 {
+            if self.flows.is_used(slot) && self.flows[slot].group == group {
+                self.detach_flow(now, slot);
+            }
+        }
+    }
+
+    /// Nothing of the flow in `slot` is recorded any more.
+    pub fn detach_flow(&mut self, now: Instant, slot: u32) {
+        let flow = &mut self.flows[slot];
+        if flow.standing == Standing::Copied {
+            self.groups[flow.group as usize].copied -= 1;
+        }
+        flow.standing = Standing::Absent;
+        flow.local.committed = flow.progress();
+        (flow.local.last_op, flow.local.hold_op, flow.local.committed_op) = (0, 0, 0);
+        self.settle(now, slot);
+    }
+
+    /// The flow in `slot` is copied from here on: `op` is the last of its capture.
+    pub fn attach(&mut self, slot: u32, op: u64) {
+        let flow = &mut self.flows[slot];
+        debug_assert_eq!(flow.standing, Standing::Absent);
+        flow.standing = Standing::Copied;
+        flow.local.first_op = op;
+        flow.local.last_op = op;
+        flow.local.hold_op = op;
+        flow.local.committed_op = 0;
+        self.groups[flow.group as usize].copied += 1;
+    }
+
+    /// Sets the group's clock to read `clock` now.
+    pub fn set_clock(&mut self, now: Instant, group: u8, clock: Instant) {
+        self.groups[group as usize].clock_offset = clock.0.wrapping_sub(now.0);
+    }
+
+    /// As peer: a flow begins. `None` if the table is full or the key is taken.
+    pub fn open_copy(&mut self, now: Instant, open: &Open, id: FlowId, group: u8) -> Option<u32> {
+        let service = self.env.services.get(open.service as usize)?;
+        if open.options.mss > service.mss || self.find(&open.key).is_some() {
+            return None;
+        }
+        let slot = self.insert(open, id, group)?;
+        self.flows[slot].local.heard_at = now;
+        Some(slot)
+    }
+
+    /// As peer: puts an imported flow into a slot; `None` if the table is full or the key is taken.
+    pub fn adopt_copy(&mut self, now: Instant, mut flow: Flow) -> Option<u32> {
+        if self.find(&flow.key).is_some() || self.flows.available() == 0 {
+            flow.release(&mut self.env);
+            return None;
+        }
+        flow.local.heard_at = now;
+        let slot = self.flows.take(flow)?;
+        self.enter(slot);
+        Some(slot)
+    }
+
+    /// Gives back what an imported flow holds that is not adopted.
+    pub fn discard_import(&mut self, mut flow: Flow) {
+        flow.release(&mut self.env);
+    }
+
+    /// As peer: applies a fact to a copy. `Ok(true)` if the flow is over and gone.
+    pub fn apply(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        fact: &Fact,
+    ) -> Result<bool, crate::output::OutOfMemory> {
+        let flow = &mut self.flows[slot];
+        flow.local.heard_at = now;
+        flow.apply(&mut self.env, fact)?;
+        let is_over = flow.contract.state == State::Closed;
+        if is_over {
+            self.remove(slot);
+        }
+        Ok(is_over)
+    }
+
+    /// As peer: forgets a copy.
+    pub fn discard_copy(&mut self, slot: u32) {
+        self.remove(slot);
+    }
+
+    /// Begins to serve the copies of a group. Every flow that was active within `recently` is kicked,
+    /// the last heard first; behind these every flow is probed at a low rate.
+    pub fn promote(&mut self, now: Instant, group: u8, recently: Duration) -> u32 {
+        self.set_mode(now, group, Mode::Serving);
+        let clock_ms = self.groups[group as usize].clock(now).millis() as u32;
+        let mut flows = 0;
+        for slot in 0..self.flows.capacity() as u32 {
+            if !self.flows.is_used(slot) || self.flows[slot].group != group {
+                continue;
+            }
+            flows += 1;
+            let flow = &mut self.flows[slot];
+            let heard_at = flow.local.heard_at;
+            let ts_offset = self.keys.timestamp_offset(&flow.key);
+            let ts_now = clock_ms.wrapping_add(ts_offset);
+            let service = &self.env.services[flow.service as usize];
+            flow.resume(now, ts_now, ts_offset, service);
+            if flow.contract.state == State::SynReceived {
+                flow.local.is_half_open = true;
+                self.syn_received += 1;
+            }
+            if now.since(heard_at) <= recently {
+                self.kicks.push((heard_at, slot));
+            }
+            self.unprobed.push(slot);
+            let deadline = self.flows[slot].poll_timeout(&self.env);
+            if deadline != Instant::MAX {
+                self.wheel.arm(slot, deadline);
+            }
+        }
+        self.kicks.sort_unstable();
+        while let Some((_, slot)) = self.kicks.pop() {
+            self.flows[slot].owe_kick();
+            self.ready.push(slot);
+        }
+        self.probe_at = if self.unprobed.is_empty() { Instant::MAX } else { now + PROBE_AFTER };
+        flows
+    }
+
+    /// Writes everything that a peer needs to carry the flow in `slot` on.
+    pub fn export(&self, slot: u32, out: &mut Vec<u8>) {
+        self.flows[slot].export(&self.env, out);
+    }
+
+    /// Reads what `export` wrote, into the pools of this stack.
+    pub fn import(&mut self, group: u8, bytes: &[u8]) -> Result<Flow, crate::codec::ImportError> {
+        Flow::import(&mut self.env, group, bytes)
+    }
+
+    /// What two holders of a flow must agree on at equal op.
+    pub fn digest(&self, slot: u32, scratch: &mut Vec<u8>) -> u64 {
+        self.flows[slot].digest(&self.env, scratch)
+    }
+}

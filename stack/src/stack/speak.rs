@@ -1,0 +1,106 @@
+//! What leaves: announcements, small answers, then the flows that have something to say, in turn.
+//!
+//! Path: step 7. Without the lease a group is mute: its flows wait, and are asked again when it is back.
+
+use super::{Group, Mode, Stack};
+use crate::limits::{ANNOUNCE_AFTER_MS, TURN_FRAMES};
+use crate::reply::Reply;
+use crate::time::{Duration, Instant};
+
+impl Stack {
+    /// Writes the next frame into `buffer`; answers its length and its group. `None`: nothing to say now.
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(usize, u8)> {
+        if let Some(sent) = self.transmit_small(now, buffer) {
+            self.counters.tx_frames += 1;
+            return Some(sent);
+        }
+        while let Some(slot) = self.ready.front() {
+            let flow = &mut self.flows[slot];
+            let group = &self.groups[flow.group as usize];
+            if group.mode == Mode::Serving && !group.is_mute {
+                let ts_now = (group.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
+                let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &self.mac, buffer);
+                if bytes > 0 {
+                    let group = flow.group;
+                    self.counters.tx_frames += 1;
+                    self.turn += 1;
+                    if self.turn >= TURN_FRAMES {
+                        self.turn = 0;
+                        self.ready.remove(slot);
+                        self.ready.push(slot);
+                    }
+                    return Some((bytes, group));
+                }
+                // Nothing more to say: its timer is set anew, and if it is over it goes.
+                self.settle(now, slot);
+            }
+            self.turn = 0;
+            self.ready.remove(slot);
+        }
+        None
+    }
+
+    fn transmit_small(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(usize, u8)> {
+        if now >= self.announce_at {
+            self.announce(now);
+        }
+        while let Some(reply) = self.replies.pop() {
+            let group = &self.groups[reply.group() as usize];
+            if group.mode == Mode::Serving && !group.is_mute {
+                return Some((reply.emit(&self.mac, buffer), reply.group()));
+            }
+        }
+        None
+    }
+
+    /// Queues the announcements that are due.
+    pub(super) fn announce(&mut self, now: Instant) {
+        for index in 0..self.groups.len() {
+            if self.groups[index].next_announcement().is_some_and(|at| at <= now) {
+                self.groups[index].count_announcement();
+                for address in &self.env.services[index].addresses {
+                    self.replies.push(Reply::announce(*address, index as u8));
+                }
+            }
+        }
+        self.schedule_announcement();
+    }
+
+    pub(super) fn schedule_announcement(&mut self) {
+        let next = self.groups.iter().filter_map(Group::next_announcement).min();
+        self.announce_at = next.unwrap_or(Instant::MAX);
+    }
+
+    /// Gives or takes the right to speak for a group; what waited for it is asked again.
+    #[inline]
+    pub fn set_voice(&mut self, group: u8, has_voice: bool) {
+        if self.groups[group as usize].is_mute != has_voice {
+            return;
+        }
+        self.groups[group as usize].is_mute = !has_voice;
+        self.schedule_announcement();
+        for slot in 0..self.flows.capacity() as u32 {
+            if has_voice && self.flows.is_used(slot) && self.flows[slot].group == group {
+                self.ready.push(slot);
+            }
+        }
+    }
+}
+
+impl Group {
+    /// When the addresses are to be announced next.
+    pub(super) fn next_announcement(&self) -> Option<Instant> {
+        if self.is_mute {
+            return None;
+        }
+        let (from, count) = self.announced_from?;
+        let after = ANNOUNCE_AFTER_MS.get(count as usize)?;
+        Some(from + Duration::from_millis(*after))
+    }
+
+    pub(super) fn count_announcement(&mut self) {
+        if let Some((_, count)) = &mut self.announced_from {
+            *count += 1;
+        }
+    }
+}
