@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn any_order_gives_the_stream_and_returns_every_chunk() {
-        let stream: Vec<u8> = (0..6000u32).map(|n| (n * 7 >> 2) as u8).collect();
+        let stream: Vec<u8> = (0..6000u32).map(|n| ((n * 7) >> 2) as u8).collect();
         let mut state = 3u64;
         let mut random = move |n: usize| {
             state ^= state << 13;
