@@ -200,6 +200,14 @@ impl Client {
         self.progress.step == self.dialogue.steps.len()
     }
 
+    /// smoltcp stops its timer when three duplicates of the acknowledgement before a lone FIN arrive (each kick
+    /// may be one), and then never sends the FIN again. That is nothing a server could repair.
+    pub fn has_lost_its_timer(&mut self, now: Instant) -> bool {
+        let state = self.sockets.get::<Socket>(self.handle).state();
+        let waits = matches!(state, State::FinWait1 | State::LastAck | State::Closing);
+        waits && self.unacknowledged() == 0 && self.poll_timeout(now).is_none()
+    }
+
     /// Where it stands, for messages.
     pub fn describe(&self) -> String {
         let socket = self.sockets.get::<Socket>(self.handle);

@@ -157,6 +157,20 @@ impl World {
         world
     }
 
+    /// The same over links that may lose: every group is filled in the end.
+    pub fn mirrored_slowly(settings: Settings) -> World {
+        let mut world = World::serving(settings);
+        world.mirror(0, Epoch(2));
+        let groups = world.settings.ports.len();
+        let is_filled = |world: &World| world.nodes[0].reports.len() == groups;
+        assert!(world.run_until(Duration::from_secs(10), is_filled), "every group is filled");
+        // The announcements of the address may be lost; they come again for three seconds.
+        let is_known = |world: &World| world.neighbor.is_some();
+        assert!(world.run_until(Duration::from_secs(10), is_known), "the address is known");
+        world.nodes[0].reports.clear();
+        world
+    }
+
     /// `owner` mirrors every group to the other node.
     pub fn mirror(&mut self, owner: usize, epoch: Epoch) {
         let (from, peer) = (self.nodes[owner].member, self.nodes[1 - owner].member);
