@@ -163,8 +163,20 @@ impl Scene<'_> {
 
     /// The hardware address of a node's client interface.
     pub fn mac(&self, node: u8) -> String {
-        let address = self.bed.node(node).run("cat", &["/sys/class/net/eth0/address"]);
-        address.unwrap().trim().to_string()
+        self.read(Place::Node(node), "eth0/address")
+    }
+
+    /// Frames that have come out of a node's client interface so far, as the switch counts them.
+    pub fn frames_from(&self, node: u8) -> u64 {
+        let count = self.read(Place::Switch, &format!("node{node}-eth0/statistics/rx_packets"));
+        count.parse().unwrap()
+    }
+
+    /// What the kernel of a machine says of one of its interfaces.
+    fn read(&self, place: Place, what: &str) -> String {
+        let path = format!("/sys/class/net/{what}");
+        let text = run(self.bed.command(place, "cat").arg(path));
+        text.unwrap_or_else(|error| panic!("{error:#}")).trim().to_string()
     }
 
     /// Which hardware address the client's kernel uses for an address; empty if it knows none.
