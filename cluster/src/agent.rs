@@ -146,6 +146,8 @@ pub struct Agent {
     core_ok: bool,
     /// The present life of the witness, once it has answered.
     witness: Option<Member>,
+    /// When it answered last.
+    witness_heard: Instant,
     witness_past: VecDeque<Incarnation>,
     registered: bool,
     hello: ask::Pace,
@@ -181,6 +183,7 @@ impl Agent {
             started: now,
             core_ok: false,
             witness: None,
+            witness_heard: now,
             witness_past: VecDeque::new(),
             registered: false,
             hello,

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// How long the core and the agent may take to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// An arbiter that has not answered for so long is gone: it is asked every second.
+const ARBITER_SILENT: stack::time::Duration = stack::time::Duration::from_secs(3);
+
 /// Asks the threads of a node how they are.
 pub struct Reporter {
     config: Config,
@@ -52,18 +55,28 @@ impl Reporter {
         let core = core.recv_timeout(PATIENCE).ok()?;
         let now = clock::now();
         let groups = agent.groups.iter().zip(&core.groups).enumerate();
+        let has_arbiter = self.has_arbiter(&agent);
         Some(shown::Status {
             node: self.me.node.0,
             incarnation: self.me.incarnation.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_us: now.since(self.started).micros(),
             cluster: self.cluster(&agent),
-            groups: groups.map(|(n, (group, engine))| self.group(now, n, group, engine)).collect(),
+            groups: groups
+                .map(|(n, (group, engine))| self.group(now, n, group, engine, has_arbiter))
+                .collect(),
             cores: vec![self.core(&core)],
             ports: self.ports(&core),
             timers: timers(&agent.configured, &agent.effective),
             largest_gap_us: agent.largest_gap.micros(),
         })
+    }
+
+    /// Whether somebody could let a peer take over now.
+    fn has_arbiter(&self, agent: &Status) -> bool {
+        let is_witness =
+            matches!(self.config.cluster.arbiter, crate::config::Arbiter::Witness { .. });
+        !is_witness || agent.witness_age.is_some_and(|age| age < ARBITER_SILENT)
     }
 
     fn cluster(&self, agent: &Status) -> shown::ClusterStatus {
@@ -75,7 +88,7 @@ impl Reporter {
         shown::ClusterStatus {
             name: self.config.cluster.name.clone(),
             arbiter: if witness { "witness" } else { "none" }.into(),
-            arbiter_answer_age_us: None,
+            arbiter_answer_age_us: agent.witness_age.map(|age| age.micros()),
             split_brain_possible: agent.split_brain_possible,
             nodes: agent
                 .nodes
@@ -99,6 +112,7 @@ impl Reporter {
         index: usize,
         group: &GroupStatus,
         engine: &Engine,
+        has_arbiter: bool,
     ) -> shown::GroupStatus {
         let service = &self.config.services[index];
         let register = &group.register;
@@ -115,7 +129,7 @@ impl Reporter {
             owner: is_known.then_some(register.owner.node.0),
             peer: register.peer.filter(|_| is_known).map(|peer| peer.node.0),
             in_sync: register.in_sync,
-            protection: protection(group, engine, is_known),
+            protection: protection(group, engine, is_known, has_arbiter),
             lease_remaining_us: group.lease.since(now).micros(),
             flows: engine.flows.into(),
             flows_copied: engine.copied.into(),
@@ -143,7 +157,7 @@ impl Reporter {
             grant_us: takeover.granted.since(takeover.asked).micros(),
             apply_us: ready.since(takeover.granted).micros(),
             announce_us: announced.since(ready).micros(),
-            first_byte_us: first.since(announced).micros(),
+            first_byte_us: first.since(ready).micros(),
         })
     }
 
@@ -190,10 +204,16 @@ impl Reporter {
     }
 }
 
-fn protection(group: &GroupStatus, engine: &Engine, is_known: bool) -> shown::Protection {
+fn protection(
+    group: &GroupStatus,
+    engine: &Engine,
+    is_known: bool,
+    has_arbiter: bool,
+) -> shown::Protection {
     use shown::Protection as P;
     match (is_known, group.register.peer, group.register.in_sync) {
         (false, ..) => P::Unknown,
+        (_, _, true) if !has_arbiter => P::UnprotectedNoArbiter,
         (_, _, true) => P::Protected,
         (_, None, _) => P::UnprotectedNoPeer,
         (_, Some(_), false) => {
@@ -226,11 +246,37 @@ fn group_counters(engine: &Engine) -> BTreeMap<String, u64> {
 fn decision(now: Instant, decision: &cluster::agent::Decision) -> String {
     let ago = now.since(decision.at).millis();
     let times = if decision.times > 1 { format!(" ({} times)", decision.times) } else { "".into() };
-    let what = match decision.reason {
-        Reason::Became(role) => format!("became {role:?}").to_lowercase(),
-        other => format!("{other:?}"),
+    format!("{ago} ms ago, epoch {}: {}{times}", decision.epoch, sentence(decision.reason))
+}
+
+/// A decision in words.
+fn sentence(reason: Reason) -> String {
+    let ms = |span: stack::time::Duration| {
+        format!("{}.{} ms", span.millis(), span.micros() % 1000 / 100)
     };
-    format!("{ago} ms ago, epoch {}: {what}{times}", decision.epoch)
+    match reason {
+        Reason::Became(role) => format!("became {role:?}").to_lowercase(),
+        Reason::AskedFirst => "asked to own it: it was never owned".into(),
+        Reason::AskedPeer(peer) => format!("asked to add node {} as peer", peer.node),
+        Reason::AskedInSync(peer) => {
+            format!("asked to declare node {} in sync: it holds every connection", peer.node)
+        }
+        Reason::AskedAlone(span) => {
+            format!("asked to be alone: the peer granted nothing for {}", ms(span))
+        }
+        Reason::AskedAloneNewLife(node) => {
+            format!("asked to be alone: node {node} has begun a new life")
+        }
+        Reason::AskedTakeOver(span) => {
+            format!("asked to take over: the owner was silent for {}", ms(span))
+        }
+        Reason::AskedFresh => {
+            "asked for a fresh start: nobody who held the connections seems to live".into()
+        }
+        Reason::Refused(refusal) => format!("refused by the arbiter: {refusal:?}"),
+        Reason::NotSurvivor => "did not go on alone: another node is the survivor".into(),
+        Reason::Superseded => "ended: another life of this node is registered".into(),
+    }
 }
 
 fn timers(configured: &Timers, effective: &Timers) -> Vec<shown::TimerStatus> {

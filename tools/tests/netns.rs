@@ -249,7 +249,6 @@ fn a_witness_that_is_gone_disturbs_nobody() {
 }
 
 #[test]
-#[ignore = "the status does not show yet that the witness is silent"]
 fn a_witness_that_is_gone_is_shown() {
     play(|scene| {
         scene.cluster.kill_witness().unwrap();

@@ -7,7 +7,7 @@
 use super::{Agent, Arbiter, Reason, Survivor};
 use crate::id::Epoch;
 use crate::lease::Timers;
-use crate::message::{ChangeRequest, Message, Role};
+use crate::message::{ChangeRequest, Message};
 use crate::register::{Change, Evidence, Refusal};
 use stack::time::{Duration, Instant};
 
@@ -153,15 +153,13 @@ impl Agent {
         let wants_lease = self.wants_lease(at);
         let entry = &mut self.groups[at];
         let (group, epoch) = (entry.config.group, entry.register.epoch);
-        let settled = entry.role == Role::Owner && entry.lease.until() > now;
         if now >= entry.read_at {
             let pause =
                 if entry.known { timers.alone_lease.0 / 2 } else { timers.heartbeat.0 * 10 };
             entry.read_at = now + Duration(pause);
-            if !settled {
-                let copy = entry.register;
-                self.send_witness(&Message::Read { group, copy });
-            }
+            // Also while there is nothing to learn: a witness that is gone must be known to be gone.
+            let copy = entry.register;
+            self.send_witness(&Message::Read { group, copy });
         }
         let entry = &mut self.groups[at];
         if wants_lease && !entry.register.in_sync && now >= entry.renew_at {

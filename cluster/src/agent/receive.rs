@@ -140,6 +140,7 @@ impl Agent {
         if self.witness_past.contains(&from.incarnation) || from.incarnation.0 == 0 {
             return Err(Drop::UnknownSender);
         }
+        self.witness_heard = now;
         if let Some(former) = self.witness.replace(from)
             && former != from
         {

@@ -26,6 +26,8 @@ pub struct Status {
     pub largest_gap: Duration,
     /// The life of the witness that answered last; `None` if none did or there is none.
     pub witness: Option<Incarnation>,
+    /// Time since it answered; `None` if it never did or there is none.
+    pub witness_age: Option<Duration>,
     /// Whether the configuration lets two nodes own one group at the same time.
     pub split_brain_possible: bool,
     /// The other nodes.
@@ -93,6 +95,7 @@ impl Agent {
             effective: self.timers(),
             largest_gap: self.gaps.largest(),
             witness: self.witness.map(|witness| witness.incarnation),
+            witness_age: self.witness.map(|_| now.since(self.witness_heard)),
             split_brain_possible: self.config.arbiter == Arbiter::None { survivor: Survivor::Both },
             nodes: self.detector.nodes().iter().map(node).collect(),
             groups: (0..self.groups.len()).map(|at| self.group_status(at)).collect(),

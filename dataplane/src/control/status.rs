@@ -197,7 +197,7 @@ pub struct Takeover {
     pub apply_us: u64,
     /// Until the addresses were announced.
     pub announce_us: u64,
-    /// Until the first segment with payload or acknowledgement left.
+    /// From when every flow was ready until the first segment left; the announcement is part of it.
     pub first_byte_us: u64,
 }
 
@@ -250,10 +250,8 @@ pub struct TimerStatus {
 impl Takeover {
     /// From the owner's last sign of life to the first byte of the new one.
     pub fn total_us(&self) -> u64 {
-        let Takeover { detect_us, grant_us, apply_us, announce_us, first_byte_us, .. } = *self;
-        [grant_us, apply_us, announce_us, first_byte_us]
-            .into_iter()
-            .fold(detect_us, u64::saturating_add)
+        let Takeover { detect_us, grant_us, apply_us, first_byte_us, .. } = *self;
+        [grant_us, apply_us, first_byte_us].into_iter().fold(detect_us, u64::saturating_add)
     }
 }
 
