@@ -66,7 +66,7 @@ pub const ACK_AHEAD_MAX: u32 = 1 << 30;
 /// For how long after a takeover (DESIGN 5): the dead owner's last segments are gone long before.
 pub const GRACE: Duration = Duration::from_secs(60);
 
-/// Delay of an acknowledgement (RFC 9293 MUST-58 allows 500 ms; Linux waits 40): well below any client's
+/// Delay of an acknowledgement (RFC 9293 MUST-40 allows 500 ms; Linux waits 40): well below any client's
 /// retransmission timer.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
@@ -90,6 +90,14 @@ pub const PERSIST_FIRST: Duration = Duration::from_millis(200);
 
 /// Longest interval between probes of a closed window.
 pub const PERSIST_MAX: Duration = Duration::from_secs(60);
+
+/// Probes of a closed window after which silence counts: three minutes have passed by then, and the
+/// last three were a minute apart.
+pub const PERSIST_COUNT_LEAST: u8 = 10;
+
+/// For how long TS.Recent can tell old segments from new ones (RFC 7323 5.5: the clock of a client
+/// may take 24.8 days to half of its range).
+pub const TS_RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
 
 /// Least time between two answers to segments that prove nothing (RFC 5961 7): two ends that find each
 /// other's acknowledgements unacceptable must not answer each other for ever.

@@ -29,7 +29,7 @@ use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
 use crate::recorder::{Progress, Recorder};
-use crate::reply::Replies;
+use crate::reply::{Replies, Reply};
 use crate::service::Service;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -261,8 +261,13 @@ impl Stack {
             return self.replace_time_wait(now, slot, key, segment, recorder);
         }
         let ts_now = (group.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
+        let opening = (flow.contract.state == State::SynReceived).then_some(flow.group);
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
         self.settle(now, slot);
+        if let (Err(Drop::AckUnsent), Some(group)) = (outcome, opening) {
+            // RFC 9293 3.10.7.4, fifth: whoever acknowledges another SYN than ours is told so.
+            self.reply(Reply::reset(segment, group))?;
+        }
         outcome
     }
 

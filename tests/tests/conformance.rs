@@ -2,6 +2,16 @@
 
 mod conformance {
     mod close;
+    mod desk;
+    mod finish;
     mod handshake;
+    mod header;
+    mod listen;
+    mod option;
     mod receive;
+    mod resend;
+    mod selective;
+    mod sequence;
+    mod timestamp;
+    mod window;
 }

@@ -16,7 +16,7 @@ use crate::fact::{Acked, Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
 use crate::limits::{
     ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNK_BYTES, CHUNKS_IN_ORDER, HOLD_BACK,
-    TICK_AGAIN, UNA_FLUSH, UNA_FLUSH_BYTES,
+    TICK_AGAIN, TIME_WAIT, TS_RECENT_VALID, UNA_FLUSH, UNA_FLUSH_BYTES,
 };
 use crate::pool::NONE;
 use crate::recorder::Recorder;
@@ -45,7 +45,7 @@ impl Flow {
             self.local.owed.syn_ack = true;
             return Ok(());
         }
-        self.check_timestamp(segment)?;
+        self.check_timestamp(now, segment)?;
         if segment.flags.has(Flags::RST) {
             return self.handle_reset(now, slot, env, recorder, segment);
         }
@@ -86,15 +86,19 @@ impl Flow {
     }
 
     /// RFC 7323 5.3 R1: a segment older than what was seen is answered and dropped.
-    fn check_timestamp(&mut self, segment: &Segment) -> Result<(), Drop> {
-        if !self.contract.options.timestamps || segment.flags.has(Flags::RST) {
+    fn check_timestamp(&mut self, now: Instant, segment: &Segment) -> Result<(), Drop> {
+        // A SYN is never taken here and always questioned (RFC 5961 4.2): its sender has forgotten
+        // what was agreed on.
+        let is_exempt = segment.flags.has(Flags::RST) || segment.flags.has(Flags::SYN);
+        if !self.contract.options.timestamps || is_exempt {
             return Ok(());
         }
         let Some((value, _)) = segment.options.timestamps else {
             // RFC 7323 3.2: once agreed on, every segment but RST carries them.
             return Err(Drop::BadTcp);
         };
-        if (value.wrapping_sub(self.local.ts_recent) as i32) < 0 {
+        let is_older = (value.wrapping_sub(self.local.ts_recent) as i32) < 0;
+        if is_older && now.since(self.local.heard_at) < TS_RECENT_VALID {
             self.local.owed.ack = true;
             return Err(Drop::OldTimestamp);
         }
@@ -120,7 +124,8 @@ impl Flow {
             (0, 0) => segment.seq == rcv_nxt,
             // A client that has filled the window acknowledges from its very edge, also when we miss some of it.
             (0, _) => segment.seq.within(rcv_nxt, window + 1),
-            // MUST-73: with a closed window, ACKs and RSTs of a segment at its edge still count.
+            // RFC 9293 MUST-66: with a closed window, ACKs and RSTs of a segment at its edge still
+            // count.
             (_, 0) => segment.seq == rcv_nxt,
             _ => {
                 segment.seq.within(rcv_nxt, window)
@@ -134,6 +139,10 @@ impl Flow {
             && segment.seq.after_eq(self.local.rcv_acked.min(self.local.committed.rcv_nxt));
         if is_acceptable || is_old_ack {
             return Ok(());
+        }
+        if self.contract.state == State::TimeWait && segment.flags.has(Flags::FIN) {
+            // RFC 9293 3.10.7.4, eighth: the client has missed our ACK; the time to repeat it starts anew.
+            self.local.time_wait_until = now + TIME_WAIT;
         }
         if len == 0 {
             self.challenge(now);
@@ -213,14 +222,15 @@ impl Flow {
             }
             return Err(Drop::AckUnsent);
         }
+        // RFC 9293 3.10.7.4: nothing is taken from whoever has not shown that he knows our SYN; the
+        // stack resets him.
+        if self.contract.state == State::SynReceived && segment.ack.before_eq(self.contract.iss) {
+            return Err(Drop::AckUnsent);
+        }
         // RFC 5961 5.2: far too old an acknowledgement may be blind; it is questioned.
         let oldest = una - local.snd_wnd_max.max(0xffff);
         if segment.ack.before(oldest) {
             self.challenge(now);
-            return Err(Drop::AckUnsent);
-        }
-        // RFC 9293 3.10.7.4: nothing is taken from whoever has not shown that he knows our SYN.
-        if self.contract.state == State::SynReceived && segment.ack.before_eq(self.contract.iss) {
             return Err(Drop::AckUnsent);
         }
         let window_update = self.handle_window(segment);
@@ -369,7 +379,12 @@ impl Flow {
             (seq, payload) = (rcv_nxt, &payload[known..]);
         }
         let edge = self.contract.rcv_edge.max(self.local.adv_edge);
-        payload = &payload[..payload.len().min(edge.since(seq) as usize)];
+        let room = edge.since(seq) as usize;
+        if payload.len() > room {
+            // RFC 9293 3.8.6.1: a probe of our window is answered, however little of it is taken.
+            self.local.owed.ack = true;
+            payload = &payload[..room];
+        }
         if payload.is_empty() {
             return Ok(());
         }
@@ -414,9 +429,10 @@ impl Flow {
         Ok(())
     }
 
-    /// Decides when the payload is acknowledged: every second segment at once (RFC 9293 SHLD-18, MUST-58), a
-    /// single one after a delay, and the newest full segment of a stream not before the next (DESIGN 9,
-    /// hold-back: so that a promoted peer has an acknowledgement to advance).
+    /// Decides when the payload is acknowledged: every second segment at once (RFC 9293 SHLD-19), a
+    /// single one after a delay (SHLD-18, MUST-40), and the newest full segment of a stream not
+    /// before the next (DESIGN 9, hold-back: so that a promoted peer has an acknowledgement to
+    /// advance).
     fn note_arrival(&mut self, now: Instant, segment: &Segment, bytes: usize) {
         let local = &mut self.local;
         local.rcv_mss = local.rcv_mss.max(bytes as u16);
@@ -522,7 +538,7 @@ impl Flow {
                 // A repeated FIN is acknowledged again; in TIME-WAIT it restarts the clock.
                 self.local.owed.ack = true;
                 if self.contract.state == State::TimeWait {
-                    self.local.time_wait_until = now + crate::limits::TIME_WAIT;
+                    self.local.time_wait_until = now + TIME_WAIT;
                 }
             }
             return;

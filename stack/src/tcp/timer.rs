@@ -7,7 +7,7 @@
 
 use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
-use crate::limits::{FIN_WAIT_2, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN};
+use crate::limits::{FIN_WAIT_2, PERSIST_COUNT_LEAST, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN};
 use crate::recorder::Recorder;
 use crate::tcp::sender::TimeoutOutcome;
 use crate::tcp::state::State;
@@ -63,6 +63,11 @@ impl Flow {
         if self.contract.state == State::Closed {
             return;
         }
+        if self.local.persist_at <= now && self.is_given_up(now, env) {
+            self.local.persist_at = Instant::MAX;
+            self.tick(now, slot, env, recorder, Tick::Abort);
+            return;
+        }
         self.handle_local_timers(now);
         if let Some(tick) = self.local.tick_waiting {
             if self.local.tick_again_at <= now {
@@ -91,6 +96,13 @@ impl Flow {
         if self.idle_timeout(env).is_some_and(|idle| self.local.heard_at + idle <= now) {
             self.handle_idle(now, slot, env, recorder);
         }
+    }
+
+    /// RFC 9293 3.8.3 and MUST-37: a closed window may stay closed as long as the client answers;
+    /// one that has not answered any probe for as long as R2 is gone.
+    fn is_given_up(&self, now: Instant, env: &Env) -> bool {
+        let patience = env.services[self.service as usize].sender.give_up_after;
+        self.local.persist_count >= PERSIST_COUNT_LEAST && self.local.heard_at + patience <= now
     }
 
     /// Nothing was heard for too long: the application decides, where it may.

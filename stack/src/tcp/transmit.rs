@@ -39,7 +39,7 @@ impl Flow {
             return self.transmit_reset(ts_now, source_mac, buffer);
         }
         if self.contract.state == State::SynReceived {
-            return self.transmit_syn_ack(now, ts_now, env, source_mac, buffer);
+            return self.transmit_opening(now, ts_now, env, source_mac, buffer);
         }
         if self.local.owed.kick_unanswered && !self.local.owed.kick {
             return self.transmit_resend_or_ack(now, ts_now, env, source_mac, buffer);
@@ -113,6 +113,24 @@ impl Flow {
             options: self.segment_options(ts_now),
         };
         emit_tcp(buffer, &self.path(source_mac), &header, 0)
+    }
+
+    /// SYN-ACK if it is due, else the ACK that answers what lies outside the window (RFC 9293
+    /// 3.10.7.4, first).
+    fn transmit_opening(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        buffer: &mut [u8],
+    ) -> usize {
+        let bytes = self.transmit_syn_ack(now, ts_now, env, source_mac, buffer);
+        if bytes > 0 || !self.local.owed.ack || self.local.snd_nxt == self.contract.iss {
+            return bytes;
+        }
+        let plan = Plan { seq: self.local.snd_nxt, payload_bytes: 0, flags: Flags::ACK };
+        self.emit(now, ts_now, env, source_mac, plan, buffer)
     }
 
     fn transmit_syn_ack(

@@ -48,7 +48,7 @@ fn what_lies_beyond_a_hole_is_sacked_and_kept() {
     assert_eq!(answer.last().expect("answered").ack, start + 14);
 }
 
-/// RFC 9293 MUST-59 and 3.10.7.4: an old segment is answered with an ACK and changes nothing.
+/// RFC 9293 3.10.7.4: an old segment is answered with an ACK and changes nothing.
 #[test]
 fn old_and_alien_segments_are_answered_with_an_ack() {
     let mut world = World::mirrored(Settings::default());
@@ -108,9 +108,10 @@ fn a_segment_with_an_old_timestamp_is_dropped() {
     assert_eq!((answer.len(), answer[0].ack, answer[0].payload.len()), (1, next, 0));
 }
 
-/// RFC 9293 MUST-58, SHLD-18: every second full segment is acknowledged, the last one within 500 ms.
+/// RFC 9293 SHLD-19, MUST-40: every second full segment is acknowledged, the last one within 500
+/// ms.
 #[test]
-fn must_58_acknowledgements_are_delayed_but_not_for_long() {
+fn must_40_acknowledgements_are_delayed_but_not_for_long() {
     let mut world = World::mirrored(Settings::default());
     let raw = world.raw(tests::kit::settings::DISCARD);
     world.raws[raw].send(Flags::SYN, &[]);

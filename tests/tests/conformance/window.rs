@@ -1,0 +1,197 @@
+//! Windows, probes, silly windows, delayed acknowledgements: RFC 9293 3.8.6.
+
+use super::desk::{BOTH, Desk, Family, PLAIN, Say, Setup, generate, payload};
+use stack::app::AppConfig;
+use stack::seq::Seq;
+use stack::tcp::state::State;
+use stack::wire::Flags;
+
+/// A desk whose client has closed its window after the first segments; answers SND.UNA.
+fn stalled(family: Family) -> (Desk, Seq) {
+    let mut desk = Desk::with(Setup::new(family, generate(50_000, true)));
+    desk.window = 2000;
+    desk.syn(PLAIN);
+    let answer = desk.say(Flags::ACK, &[]);
+    assert_eq!(payload(&answer).len(), 2000);
+    desk.window = 0;
+    assert!(desk.say(Flags::ACK, &[]).is_empty());
+    let una = desk.rcv_nxt;
+    (desk, una)
+}
+
+/// RFC 9293 MUST-35, MUST-36, SHLD-29, SHLD-30: a closed window is probed, first after about a
+/// time-out, then in growing pauses; MUST-37: for as long as the client answers.
+#[test]
+fn must_36_a_closed_window_is_probed() {
+    for family in BOTH {
+        let (mut desk, una) = stalled(family);
+        let begun = desk.now;
+        let mut times = Vec::new();
+        for _ in 0..6000 {
+            for probe in desk.wait_ms(100) {
+                assert!(probe.seq.before_eq(una) && probe.payload.len() <= 1);
+                times.push(probe.at.since(begun).millis());
+                desk.say(Flags::ACK, &[]);
+            }
+        }
+        assert!((150..=1100).contains(&times[0]), "{times:?}");
+        assert!(times.windows(3).take(5).all(|w| w[2] - w[1] > w[1] - w[0]), "{times:?}");
+        assert!(times.windows(2).all(|w| w[1] - w[0] <= 61_000), "{times:?}");
+        assert_eq!(desk.state(), Some(State::Established), "for ten minutes");
+        desk.window = 3000;
+        assert_eq!(payload(&desk.say(Flags::ACK, &[])).len(), 3000);
+    }
+}
+
+/// RFC 9293 MUST-20: a client that does not answer the probes is given up in the end, as one that
+/// does not answer data.
+#[test]
+fn must_20_a_silent_closed_window_is_given_up() {
+    let (mut desk, _) = stalled(Family::V4);
+    let answer = desk.wait_ms(1_200_000);
+    assert!(answer.last().expect("probed").flags.has(Flags::RST), "{:?}", answer.last());
+    assert_eq!(desk.state(), None);
+}
+
+/// RFC 9293 MUST-34, SHLD-15, SHLD-16, SHLD-17: when the client takes window back, nothing new goes
+/// out, what is in flight is repeated, and the connection goes on when the window opens.
+#[test]
+fn must_34_a_shrinking_window_is_survived() {
+    let mut desk = Desk::with(Setup::new(Family::V4, generate(50_000, true)));
+    desk.window = 8000;
+    desk.syn(PLAIN);
+    let first = desk.say(Flags::ACK, &[]);
+    assert_eq!(payload(&first).len(), 8000);
+    let (una, end) = (first[0].seq, desk.rcv_nxt);
+    let say = Say { ack: una + 1000, window: 1000, ..desk.segment(Flags::ACK, &[]) };
+    let mut answer = desk.hear(say);
+    answer.extend(desk.wait_ms(5_000));
+    assert!(!answer.is_empty(), "the old is repeated");
+    assert!(answer.iter().all(|h| (h.seq + h.payload.len() as u32).before_eq(end)), "nothing new");
+    assert_eq!(desk.state(), Some(State::Established));
+    desk.window = 8000;
+    let mut answer = desk.say(Flags::ACK, &[]);
+    answer.extend(desk.wait_ms(1_000));
+    assert!(answer.iter().any(|heard| heard.seq.after_eq(end)));
+}
+
+/// RFC 9293 SHLD-14: our right edge never moves left, whatever arrives.
+#[test]
+fn shld_14_our_window_does_not_shrink() {
+    let mut desk = Desk::connected(Setup::new(Family::V4, AppConfig::Echo), PLAIN);
+    let (una, mut edge) = (desk.rcv_nxt, Seq(0));
+    for round in 0..60u32 {
+        let say = Say { ack: una, ..desk.segment(Flags::ACK, &[1; 301]) };
+        let ack = if round > 30 { desk.rcv_nxt } else { una };
+        let mut answer = desk.hear(Say { ack, ..say });
+        answer.extend(desk.wait_ms(3));
+        for heard in &answer {
+            let right = heard.ack + u32::from(heard.window);
+            assert!(edge == Seq(0) || right.after_eq(edge), "{edge:?}, then {right:?}");
+            edge = right;
+        }
+        desk.snd_nxt = desk.flow().expect("open").contract.rcv_nxt;
+    }
+}
+
+/// RFC 9293 MUST-38: a window that opens by a little is not filled with little segments, until
+/// waiting has been in vain.
+#[test]
+fn must_38_no_silly_segments() {
+    let (mut desk, una) = stalled(Family::V4);
+    for window in [1, 10, 100, 500] {
+        desk.window = window;
+        assert!(desk.acknowledge(una).is_empty(), "{window} bytes are not worth a segment");
+    }
+    let answer = desk.wait_ms(1_500);
+    assert!(answer.iter().any(|heard| heard.payload.len() == 500), "but in the end they are");
+    let (mut desk, una) = stalled(Family::V4);
+    desk.window = 1000;
+    assert_eq!(payload(&desk.acknowledge(una)).len(), 1000, "a full segment goes at once");
+}
+
+/// RFC 9293 MUST-39: our closed window opens in steps that are worth a segment.
+#[test]
+fn must_39_our_window_opens_in_worthy_steps() {
+    let mut desk = Desk::connected(Setup::new(Family::V4, AppConfig::Echo), PLAIN);
+    let una = desk.rcv_nxt;
+    while desk.snd_nxt != desk.flow().expect("open").contract.rcv_edge {
+        let say = Say { ack: una, ..desk.segment(Flags::ACK, &[5; 1024]) };
+        desk.snd_nxt += 1024;
+        desk.hear(say);
+    }
+    desk.wait_ms(100);
+    let mut edge = desk.snd_nxt;
+    let mut opened = 0;
+    for n in 1..=160 {
+        for heard in desk.acknowledge(una + 100 * n) {
+            let right = heard.ack + u32::from(heard.window);
+            let step = right.since(edge);
+            assert!(step == 0 || step >= 1000, "a step of {step}");
+            opened += (step > 0) as u32;
+            edge = right;
+        }
+    }
+    assert!(opened > 0);
+}
+
+/// RFC 9293 SHLD-18, MUST-40: a single segment is acknowledged after a while, and within half a
+/// second; SHLD-19: the second full one at once, or soon.
+#[test]
+fn must_40_acknowledgements_are_delayed_a_little() {
+    for family in BOTH {
+        let mut desk = Desk::connected(Setup::new(family, AppConfig::Discard), PLAIN);
+        assert!(desk.say(Flags::ACK, b"hello").is_empty());
+        let asked = desk.now;
+        let answer = desk.wait_ms(500);
+        assert_eq!((answer.len(), answer[0].ack), (1, desk.snd_nxt));
+        assert!(answer[0].at.since(asked).millis() >= 10);
+        desk.say(Flags::ACK, &[0; 1000]);
+        let mut answer = desk.say(Flags::ACK, &[0; 1000]);
+        answer.extend(desk.wait_ms(3));
+        assert_eq!(answer.last().map(|heard| heard.ack), Some(desk.snd_nxt));
+        for _ in 0..10 {
+            let before = desk.flow().expect("open").local.rcv_acked;
+            desk.say(Flags::ACK, &[0; 1000]);
+            desk.say(Flags::ACK, &[0; 1000]);
+            assert!(desk.flow().expect("open").local.rcv_acked.after(before), "every second");
+        }
+    }
+}
+
+/// RFC 9293 MUST-58, MUST-59: segments that arrive together are all taken before one ACK answers
+/// them.
+#[test]
+fn must_59_one_ack_for_a_burst() {
+    let mut desk = Desk::connected(Setup::new(Family::V4, AppConfig::Discard), PLAIN);
+    for _ in 0..8 {
+        let say = desk.segment(Flags::ACK.with(Flags::PSH), &[1; 1000]);
+        desk.snd_nxt += 1000;
+        desk.put(&say);
+    }
+    let answer = desk.poll();
+    assert_eq!((answer.len(), answer[0].ack), (1, desk.snd_nxt));
+}
+
+/// RFC 9293 MUST-17: nothing waits for acknowledgements to grow; Nagle's algorithm is off.
+#[test]
+fn must_17_small_segments_go_out_at_once() {
+    let mut desk = Desk::connected(Setup::new(Family::V4, AppConfig::Echo), PLAIN);
+    let una = desk.rcv_nxt;
+    for n in 0..5u8 {
+        let say = Say { ack: una, ..desk.segment(Flags::ACK, &[n]) };
+        desk.snd_nxt += 1;
+        assert_eq!(payload(&desk.hear(say)), [n]);
+    }
+}
+
+/// RFC 9293 MUST-60, MUST-61, SHLD-27: PSH is in the last segment of what there is to send, and in
+/// no other.
+#[test]
+fn must_61_the_last_segment_is_pushed() {
+    let mut desk = Desk::with(Setup::new(Family::V4, generate(4500, true)));
+    desk.syn(PLAIN);
+    let answer = desk.say(Flags::ACK, &[]);
+    let pushed: Vec<bool> = answer.iter().map(|heard| heard.flags.has(Flags::PSH)).collect();
+    assert_eq!(pushed, [false, false, false, false, true]);
+}
