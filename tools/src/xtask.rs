@@ -1,0 +1,45 @@
+//! `cargo xtask`: what developers run that is not part of the appliance.
+//!
+//! Exit codes: 0 all is well; 1 the check found mistakes, or could not run.
+
+#[path = "xtask/rfc.rs"]
+mod rfc;
+
+use clap::Parser;
+use std::path::Path;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Checks that every requirement which stack/RFC.md claims has a test.
+    Rfc,
+}
+
+fn main() -> ExitCode {
+    let Task::Rfc = Task::parse();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let report = match rfc::check(&root) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("stack/RFC.md or the sources cannot be read: {error}.");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!(
+        "stack/RFC.md: {} requirements in, {} partly, {} out, {} not applicable; {} tests named.",
+        report.rows_in,
+        report.rows_partly,
+        report.rows_out,
+        report.rows_not_applicable,
+        report.tests,
+    );
+    for mistake in &report.mistakes {
+        eprintln!("{mistake}");
+    }
+    if report.mistakes.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("{} mistakes: write the test, or say in the table why not.", report.mistakes.len());
+    ExitCode::FAILURE
+}
