@@ -336,7 +336,7 @@ impl Engine {
     /// Reads ahead what `handle_frame` will need for a burst, so that the waits for memory overlap. It changes
     /// nothing; call it once the burst is there, before its first frame is handled.
     #[inline]
-    pub fn look_ahead<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
+    pub fn look_ahead<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         self.stack.look_ahead(frames);
     }
 

@@ -150,6 +150,7 @@ pub struct Stack {
     unprobed: Vec<u32>,
     probe_at: Instant,
     announce_at: Instant,
+    ahead: ahead::Guesses,
     /// Frames that the flow at the front of the queue has sent in its turn.
     turn: u8,
 }
@@ -182,6 +183,7 @@ impl Stack {
             unprobed: Vec::with_capacity(config.flows_max),
             probe_at: Instant::MAX,
             announce_at: Instant::MAX,
+            ahead: ahead::Guesses::NONE,
             turn: 0,
         }
     }
@@ -226,8 +228,9 @@ impl Stack {
     /// Takes a frame of the client-side interface.
     pub fn handle_frame<R: Recorder>(&mut self, now: Instant, frame: &[u8], recorder: &mut R) {
         self.counters.rx_frames += 1;
+        let guess = self.ahead.take();
         let outcome = match parse(frame, &self.mac, &[]) {
-            Ok(Frame::Tcp(segment)) => self.handle_segment(now, &segment, recorder),
+            Ok(Frame::Tcp(segment)) => self.handle_segment(now, guess, &segment, recorder),
             Ok(frame) => self.handle_query(&frame),
             Err(reason) => Err(reason),
         };
@@ -240,6 +243,7 @@ impl Stack {
     fn handle_segment<R: Recorder>(
         &mut self,
         now: Instant,
+        guess: u32,
         segment: &Segment,
         recorder: &mut R,
     ) -> Result<(), Drop> {
@@ -249,7 +253,11 @@ impl Stack {
             remote_port: segment.source_port,
             local_port: segment.destination_port,
         };
-        let Some(slot) = self.find(&key) else {
+        let is_right = self.flows.is_used(guess)
+            && self.flows[guess].key == key
+            && self.flows[guess].contract.state != State::Closed;
+        let found = if is_right { Some(guess) } else { self.find(&key) };
+        let Some(slot) = found else {
             return self.handle_stray(now, key, segment, recorder);
         };
         let flow = &mut self.flows[slot];
@@ -279,8 +287,8 @@ impl Stack {
         }
     }
 
-    /// What must follow whenever a flow was touched: it is queued to speak, its timer is set, and if it is
-    /// over and the peer knows that, it is gone.
+    /// What must follow whenever a flow was touched: it is queued to speak, and if it is over and the peer
+    /// knows that, it is gone. Its timer is set when it leaves the queue ([`Stack::rest`]).
     fn settle(&mut self, now: Instant, slot: u32) {
         let flow = &mut self.flows[slot];
         if flow.local.is_half_open && flow.contract.state != State::SynReceived {
@@ -296,15 +304,27 @@ impl Stack {
                 return;
             }
             self.wheel.disarm(slot);
-        } else {
-            let deadline = flow.poll_timeout(&self.env);
-            if deadline == Instant::MAX {
-                self.wheel.disarm(slot);
-            } else if !self.wheel.is_armed_by(slot, deadline) {
-                self.wheel.arm(slot, deadline);
-            }
         }
         self.ready.push(slot);
+    }
+
+    /// A flow has nothing more to say now: it leaves the queue, and its timer is set. If what it said last was
+    /// its end, it is gone.
+    fn rest(&mut self, slot: u32) {
+        self.ready.remove(slot);
+        let flow = &self.flows[slot];
+        if flow.contract.state == State::Closed {
+            if flow.is_committed() && !flow.local.owed.rst {
+                self.remove(slot);
+            }
+            return;
+        }
+        let deadline = flow.poll_timeout(&self.env);
+        if deadline == Instant::MAX {
+            self.wheel.disarm(slot);
+        } else if !self.wheel.is_armed_by(slot, deadline) {
+            self.wheel.arm(slot, deadline);
+        }
     }
 
     fn remove(&mut self, slot: u32) {

@@ -2,8 +2,9 @@
 //!
 //! With many flows, each segment would wait for the flow table, then for its flow line by line, then for its
 //! timer, a hundred nanoseconds and more each time. Before a burst is handled, a little of each of these
-//! lines is read for all of its flows: the reads do not depend on each other, so the waits overlap. Nothing
-//! depends on what is read. A guess that is wrong costs a line.
+//! lines is read for all of its flows: the reads do not depend on each other, so the waits overlap. The slots
+//! found are kept as guesses for the frames that follow, in their order: a right one saves the second hash, a
+//! wrong one costs a line.
 //!
 //! Path: before step 1. Bounds: [`AHEAD_FLOWS_MAX`] flows; what lies beyond is merely slower.
 
@@ -18,19 +19,21 @@ pub const AHEAD_FLOWS_MAX: usize = 64;
 
 impl Stack {
     /// Reads ahead what [`Stack::handle_frame`] will need for `frames`.
-    pub fn look_ahead<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
-        let mut hashes = [0; AHEAD_FLOWS_MAX];
+    pub fn look_ahead<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
+        let mut hashes = [None; AHEAD_FLOWS_MAX];
         let mut count = 0;
-        for (hash, key) in hashes.iter_mut().zip(frames.filter_map(guess_key)) {
-            *hash = self.keys.flow_hash(&key);
+        for (hash, frame) in hashes.iter_mut().zip(frames) {
+            *hash = guess_key(frame).map(|key| self.keys.flow_hash(&key));
             count += 1;
         }
         let mut slots = [NONE; AHEAD_FLOWS_MAX];
-        for (slot, &hash) in slots.iter_mut().zip(&hashes[..count]) {
+        for (slot, hash) in slots.iter_mut().zip(&hashes[..count]) {
             // The first entry with a like hash: to compare keys would be to wait for the flow.
-            *slot = self.table.find(hash, |_| true).copied().unwrap_or(NONE);
+            let found = hash.and_then(|hash| self.table.find(hash, |_| true).copied());
+            *slot = found.unwrap_or(NONE);
         }
         self.look_ahead_at(&slots[..count]);
+        self.ahead = Guesses { slots, next: 0, count };
     }
 
     /// Reads ahead what handling or applying something will need for the flows in `slots`; `NONE` is nothing.
@@ -40,6 +43,28 @@ impl Stack {
             sum ^= self.flows[slot].touch() ^ self.wheel.touch(slot) ^ self.ready.touch(slot);
         }
         core::hint::black_box(sum);
+    }
+}
+
+/// Where the flows of the frames that follow are believed to be.
+pub(super) struct Guesses {
+    slots: [u32; AHEAD_FLOWS_MAX],
+    next: usize,
+    count: usize,
+}
+
+impl Guesses {
+    /// No guess.
+    pub(super) const NONE: Guesses = Guesses { slots: [NONE; AHEAD_FLOWS_MAX], next: 0, count: 0 };
+
+    /// The guess for the next frame, or `NONE`.
+    #[inline]
+    pub(super) fn take(&mut self) -> u32 {
+        if self.next == self.count {
+            return NONE;
+        }
+        self.next += 1;
+        self.slots[self.next - 1]
     }
 }
 

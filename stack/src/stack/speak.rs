@@ -31,11 +31,11 @@ impl Stack {
                     }
                     return Some((bytes, group));
                 }
-                // Nothing more to say: its timer is set anew, and if it is over it goes.
-                self.settle(now, slot);
+                self.rest(slot);
+            } else {
+                self.ready.remove(slot);
             }
             self.turn = 0;
-            self.ready.remove(slot);
         }
         None
     }
