@@ -48,7 +48,7 @@ fn a_simultaneous_close() {
     }
 }
 
-/// RFC 9293 3.6, MAY-1: a client that has closed still gets everything (half-close).
+/// RFC 9293 3.6: a client that has closed still gets everything (half-close).
 #[test]
 fn a_half_closed_client_gets_the_rest() {
     let mut desk = Desk::with(Setup::new(Family::V4, generate(30_000, true)));

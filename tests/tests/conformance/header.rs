@@ -46,7 +46,7 @@ fn a_wrong_data_offset_is_dropped() {
     assert_eq!(desk.drops(Drop::BadTcp), 3);
 }
 
-/// RFC 9293 MUST-63, MUST-57, MUST-46: a SYN from nobody in particular, or to a group, is dropped
+/// RFC 9293 MUST-63, MUST-57: a SYN from nobody in particular, or to a group, is dropped
 /// in silence.
 #[test]
 fn must_63_martians_are_dropped() {
@@ -88,7 +88,7 @@ fn land_is_dropped() {
     }
 }
 
-/// RFC 9293 MUST-66 (urgent data): it is delivered in band, in its place.
+/// RFC 9293 3.8.5: urgent data is delivered in band, in its place.
 #[test]
 fn urgent_data_is_delivered_in_band() {
     let mut desk = echo(Family::V4);
