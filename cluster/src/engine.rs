@@ -15,7 +15,8 @@ use crate::backup::{Backup, BackupCounters};
 use crate::id::{Epoch, GroupId, Member, NodeId, Op};
 use crate::limits::{
     CAPTURE_AGAIN, DIGEST_BYTES_MAX, DIGEST_INTERVAL, DIGEST_LAG_MAX, FILL_FLOWS_PER_POLL,
-    FILL_SLOTS_PER_POLL, KICK_RECENT, PART_BYTES, PARTS_MAX, SNAPSHOT_BYTES_MAX,
+    FILL_SLOTS_PER_POLL, KICK_RECENT, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, PART_BYTES, PARTS_MAX,
+    SNAPSHOT_BYTES_MAX, STASH_DATAGRAMS_MAX,
 };
 use crate::link::{self, Endpoint, LINK_HEADER_BYTES};
 use crate::log::{Log, LogCounters};
@@ -134,6 +135,13 @@ pub struct GroupStatus {
     pub log: LogCounters,
     /// The copies, as peer.
     pub backup: BackupCounters,
+}
+
+/// Bytes that a group takes: its log as owner, its copies' bookkeeping as peer, whichever it is.
+pub fn group_memory_bytes(link_mtu: usize, flows: usize) -> usize {
+    let log = LOG_DATAGRAMS_MAX * link_mtu + LOG_RECORDS_MAX * size_of::<crate::log::Commit>();
+    let copies = STASH_DATAGRAMS_MAX * link_mtu + SNAPSHOT_BYTES_MAX + flows * 24;
+    log.max(copies)
 }
 
 /// One core's share of a node.

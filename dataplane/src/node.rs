@@ -104,12 +104,6 @@ impl Clock for MachineClock {
 impl Node {
     /// Takes everything that the node needs and starts its threads.
     pub fn start(config: &Config) -> Result<Node, StartError> {
-        if config.cores.pin.len() != 1 {
-            return Err(StartError {
-                doing: "use `cores.pin`".into(),
-                cause: "one poll core is all that this version can use: name one processor".into(),
-            });
-        }
         let _ = sys::no_core_dump();
         let incarnation = random::incarnation().map_err(failed("draw an incarnation"))?;
         let me = Member { node: config.node.id, incarnation };
@@ -453,7 +447,7 @@ fn summary(config: &Config, programs: &[XdpProgram], ports: &[XdpPort], me: Memb
         me.incarnation,
         config.services.len(),
         limits.flows,
-        limits.memory_bytes(1, queues) >> 20,
+        limits.memory_bytes(config.services.len(), queues) >> 20,
         config.interfaces.client.name,
         mode(&programs[0]),
         if ports.iter().all(XdpPort::is_zero_copy) { "zero copy" } else { "copy" },

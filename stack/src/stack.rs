@@ -24,13 +24,14 @@ pub use ahead::AHEAD_FLOWS_MAX;
 use crate::drop::{Drop, Drops};
 use crate::flow::{Env, Flow, Standing};
 use crate::key::{FlowKey, Keys};
-use crate::limits::PROBE_INTERVAL;
+use crate::limits::{CHUNK_BYTES, PROBE_INTERVAL};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
 use crate::recorder::{Progress, Recorder};
 use crate::reply::{Replies, Reply};
 use crate::service::Service;
+use crate::sha256::Sha256;
 use crate::tcp::state::State;
 use crate::time::Instant;
 use crate::wheel::Wheel;
@@ -56,6 +57,15 @@ pub struct StackConfig {
     pub pieces_max: usize,
     /// Flows with a hole in what they received, at most.
     pub reassemblies_max: usize,
+}
+
+/// Bytes that a stack with these limits takes at start, but for the table's and the wheel's constant parts.
+pub const fn memory_bytes(flows: usize, segments: usize, chunks: usize, pieces: usize) -> usize {
+    // Beside the flow: its hash for uploads, free-list link, table entry, timer, place in two queues.
+    let flow = size_of::<Flow>() + size_of::<Sha256>() + 2 * 4 + 8 + 24 + 2 * 4 + 16 + 4;
+    let segment = size_of::<crate::tcp::in_flight::Segment>() + 4;
+    let piece = size_of::<crate::output::Piece>() + 4;
+    flows * flow + segments * segment + chunks * (CHUNK_BYTES + 4) + pieces * piece
 }
 
 /// What this node is to a group.

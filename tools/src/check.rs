@@ -95,16 +95,15 @@ fn summary(loaded: &Loaded) -> String {
     let warnings = counted(loaded.count(Severity::Warning), "warning");
     let mut text = format!("{}: {errors}, {warnings}", loaded.file);
     let Some(config) = &loaded.config else { return text };
-    let cores = config.cores.pin.len();
+    let services = config.services.len();
     let ports = config.interfaces.client.queues.len() + config.interfaces.cluster.queues.len();
-    let mebibytes = config.limits.memory_bytes(cores, ports).div_ceil(1 << 20);
+    let mebibytes = config.limits.memory_bytes(services, ports).div_ceil(1 << 20);
     text += &format!(
-        "\nnode {} of cluster {:?} with {}; {}, {}; about {mebibytes} MiB of memory at start",
+        "\nnode {} of cluster {:?} with {}; {}; about {mebibytes} MiB of memory at start",
         config.node.id,
         config.cluster.name,
         counted(config.others().count(), "other node"),
         counted(config.services.len(), "service"),
-        counted(cores, "core"),
     );
     for service in &config.services {
         let addresses: Vec<String> = service.addresses.iter().map(ToString::to_string).collect();

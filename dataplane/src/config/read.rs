@@ -271,6 +271,10 @@ fn cores(reader: &mut Reader, root: &mut Table<'_>) -> Cores {
     let pin = numbers(reader, &mut table, "pin", 4095).unwrap_or(vec![0]);
     let words = [("busy", Idle::Busy), ("adaptive", Idle::Adaptive)];
     let idle = table.choice(reader, "idle", &words).unwrap_or_default();
+    if pin.len() > 1 {
+        let message = "more than one poll core is not built yet".to_string();
+        reader.reject_with_help("cores.pin", Kind::NotYet, message, "name one processor");
+    }
     table.finish(reader);
     Cores { pin, idle }
 }
@@ -297,7 +301,6 @@ fn limits(reader: &mut Reader, root: &mut Table<'_>) -> Limits {
         ("flows", &mut limits.flows, 16..=1 << 24),
         ("chunks", &mut limits.chunks, 64..=1 << 24),
         ("pieces", &mut limits.pieces, 64..=1 << 26),
-        ("uploads", &mut limits.uploads, 16..=1 << 24),
         ("segments", &mut limits.segments, 64..=1 << 26),
         ("frames", &mut limits.frames, 256..=1 << 20),
     ];
@@ -310,8 +313,6 @@ fn limits(reader: &mut Reader, root: &mut Table<'_>) -> Limits {
             format!("`frames` is {frames}; a ring has a power of two, {next} for example");
         reader.reject("limits.frames", Kind::BadValue, message);
     }
-    let log = table.integer(reader, "log_bytes", 64 << 10..=4 * GIB);
-    limits.log_bytes = log.unwrap_or(limits.log_bytes);
     let content = table.integer(reader, "content_bytes", 0..=1024 * GIB);
     limits.content_bytes = content.unwrap_or(limits.content_bytes);
     table.finish(reader);

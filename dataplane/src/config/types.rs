@@ -9,9 +9,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use cluster::engine::group_memory_bytes;
 use cluster::id::NodeId;
 use cluster::lease;
 use serde::{Serialize, Serializer};
+use stack::stack::memory_bytes;
 use stack::time::Duration;
 
 use super::value::{self, Mac, PortRange};
@@ -228,7 +230,8 @@ pub struct Control {
     pub socket: PathBuf,
 }
 
-/// `[limits]`: memory is taken at start by these numbers. All but the last are for each core.
+/// `[limits]`: memory is taken at start by these numbers. Each service takes a log and room for copies
+/// beside them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Limits {
     /// `flows`: connections held, owned and copied together. Default 65536.
@@ -237,14 +240,10 @@ pub struct Limits {
     pub chunks: u32,
     /// `pieces`: parts of output, queued or unacknowledged. Default 131072.
     pub pieces: u32,
-    /// `uploads`: request bodies being hashed at once. Default 16384.
-    pub uploads: u32,
     /// `segments`: segments sent and not yet acknowledged. Default 262144.
     pub segments: u32,
     /// `frames`: frames of 4096 bytes of each port. Default 4096, a power of two.
     pub frames: u32,
-    /// `log_bytes`: records that the peer has not acknowledged. Default 16 MiB.
-    pub log_bytes: u64,
     /// `content_bytes`: files pinned in memory, for the whole node. Default 256 MiB.
     pub content_bytes: u64,
 }
@@ -375,17 +374,17 @@ impl Config {
 }
 
 impl Limits {
-    /// Bytes of memory taken at start by what has a fixed size: an estimate that leaves out the
-    /// tables' own administration.
-    pub fn memory_bytes(&self, cores: usize, ports: usize) -> u64 {
-        let flow = 1024;
-        let per_core = u64::from(self.flows) * flow
-            + u64::from(self.chunks) * 2048
-            + u64::from(self.pieces) * 48
-            + u64::from(self.uploads) * 112
-            + u64::from(self.segments) * 32
-            + self.log_bytes;
-        per_core * cores as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes
+    /// Bytes of memory that a node with so many services and ports takes at start, pinned content at its
+    /// limit and a cluster link of 1500 bytes.
+    pub fn memory_bytes(&self, services: usize, ports: usize) -> u64 {
+        let pools = memory_bytes(
+            self.flows as usize,
+            self.segments as usize,
+            self.chunks as usize,
+            self.pieces as usize,
+        );
+        let logs = services * group_memory_bytes(1500, self.flows as usize);
+        (pools + logs) as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes
     }
 }
 
@@ -455,10 +454,8 @@ impl Default for Limits {
             flows: 65536,
             chunks: 16384,
             pieces: 131072,
-            uploads: 16384,
             segments: 262144,
             frames: 4096,
-            log_bytes: 16 << 20,
             content_bytes: 256 << 20,
         }
     }
