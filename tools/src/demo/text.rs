@@ -26,6 +26,9 @@ const MS: f64 = 1_000_000.0;
 pub fn report(summary: &Summary) -> String {
     let mut text = String::from("\n");
     table(&mut text, summary);
+    if summary.runs.len() > 1 {
+        phases(&mut text, &summary.runs);
+    }
     if let Some(run) = summary.runs.last() {
         text += "\n";
         takeover(&mut text, run);
@@ -90,6 +93,40 @@ fn table(text: &mut String, summary: &Summary) {
         };
     }
     let _ = writeln!(text, "{GAP_NOTE}");
+}
+
+/// The phases of all takeovers, and when clients saw the first byte.
+fn phases(text: &mut String, runs: &[RunOutcome]) {
+    let mut spans: Vec<(String, Vec<u64>)> = Vec::new();
+    let mut add = |name: &str, us: u64| match spans.iter_mut().find(|(known, _)| known == name) {
+        Some((_, span)) => span.push(us),
+        None => spans.push((name.to_string(), vec![us])),
+    };
+    for run in runs {
+        for (name, us) in run.takeovers.iter().flat_map(|takeover| &takeover.phases) {
+            add(name, *us);
+        }
+        if let Some(first) = run.first_byte_ns.filter(|_| run.kill != "none") {
+            add("first byte at a client", first / 1_000);
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<24}{:>10}{:>12}{:>12}{:>12}",
+        "takeover phase", "", "p50", "p99", "max"
+    );
+    for (name, mut span) in spans {
+        span.sort_unstable();
+        let at = |share: usize| micros(span[(span.len() * share).div_ceil(100).max(1) - 1]);
+        let _ = writeln!(
+            text,
+            "{name:<24}{:>10}{:>12}{:>12}{:>12}",
+            format!("n = {}", span.len()),
+            at(50),
+            at(99),
+            at(100)
+        );
+    }
 }
 
 fn takeover(text: &mut String, run: &RunOutcome) {
@@ -176,6 +213,14 @@ mod tests {
         assert!(text.contains("All 3 connections survived, byte-exact."), "{text}");
         assert!(text.contains("Takeover of web, 3 flows: detect 30.0 ms, grant 400 us."), "{text}");
         assert!(text.contains("First byte at a client 40.0 ms after the kill."), "{text}");
+        let mut twice = sample(Outcome::Survived);
+        twice.runs.push(twice.runs[0].clone());
+        let words: Vec<String> = report(&twice)
+            .lines()
+            .filter(|line| line.starts_with("detect"))
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(words, ["detect n = 2 30.0 ms 30.0 ms 30.0 ms"]);
         let text = report(&sample(Outcome::Reset));
         assert!(text.contains("1 of 3 connections did not survive."), "{text}");
         assert!(text.contains("Failed: paced downloads number 2: Reset: gone"), "{text}");
