@@ -263,7 +263,13 @@ impl Engine {
 
     fn promote(&mut self, now: Instant, group: GroupId, epoch: Epoch, clock_jump: Duration) {
         let Some(index) = self.index_of(group) else { return };
-        let Some(backup) = self.groups[index].backup.take() else { return };
+        let Some(backup) = self.groups[index].backup.take() else {
+            // Without copies there is nothing to carry on, but the service must be served: whoever held a
+            // connection is answered by RST.
+            self.serve(now, group, epoch);
+            let report = Report::Promoted { group, epoch, flows: 0, apply: Duration::ZERO };
+            return self.report(report);
+        };
         // What lies beyond a gap was never acknowledged; it is thrown away with the backup.
         let clock = backup.clock(now) + clock_jump;
         self.stack.set_clock(now, index as u8, clock);

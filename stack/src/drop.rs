@@ -32,7 +32,7 @@ macro_rules! drops {
 drops! {
     /// The frame is shorter than its headers say.
     Truncated = "truncated",
-    /// The Ethernet destination is neither ours nor broadcast.
+    /// The Ethernet destination is neither ours nor, for a question about an address, everybody.
     AlienMac = "alien_mac",
     /// The frame's protocol is none that a service speaks.
     UnknownProtocol = "unknown_protocol",

@@ -401,7 +401,7 @@ impl Flow {
     fn feed_backlog(&mut self, env: &mut Env) -> Result<(), OutOfMemory> {
         let mut scratch = core::mem::take(&mut env.scratch);
         let mut result = Ok(());
-        while !self.backlog.is_empty() {
+        while !self.backlog.is_empty() && !self.app.blocked(&self.output) {
             if self.output.is_closed() {
                 self.backlog.clear(&mut env.memory.chunks);
                 break;

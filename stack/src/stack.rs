@@ -33,7 +33,7 @@ use crate::reply::{Replies, Reply};
 use crate::service::Service;
 use crate::sha256::Sha256;
 use crate::tcp::state::State;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wheel::Wheel;
 use crate::wire::{Frame, Mac, Segment, parse};
 use alloc::vec::Vec;
@@ -159,6 +159,7 @@ pub struct Stack {
     /// Promoted flows that are to be probed, one after another.
     unprobed: Vec<u32>,
     probe_at: Instant,
+    probe_every: Duration,
     announce_at: Instant,
     ahead: ahead::Guesses,
     /// Frames that the flow at the front of the queue has sent in its turn.
@@ -192,6 +193,7 @@ impl Stack {
             kicks: Vec::with_capacity(config.flows_max),
             unprobed: Vec::with_capacity(config.flows_max),
             probe_at: Instant::MAX,
+            probe_every: PROBE_INTERVAL,
             announce_at: Instant::MAX,
             ahead: ahead::Guesses::NONE,
             turn: 0,
@@ -393,7 +395,7 @@ impl Stack {
                 self.probe_at = Instant::MAX;
                 return;
             };
-            self.probe_at += PROBE_INTERVAL;
+            self.probe_at += self.probe_every;
             if self.flows.is_used(slot) && self.flows[slot].in_grace(now) {
                 self.flows[slot].owe_probe();
                 self.ready.push(slot);

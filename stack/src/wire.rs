@@ -193,17 +193,21 @@ pub fn parse<'a>(frame: &'a [u8], own_mac: &Mac, extra_macs: &[Mac]) -> Result<F
     let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Drop::Truncated)?;
     let to = ethernet.dst_addr().0;
     let is_group = to[0] & 1 == 1;
-    if to != *own_mac && !is_group && !extra_macs.contains(&to) {
+    let is_ours = to == *own_mac || extra_macs.contains(&to);
+    if !is_ours && !is_group {
         return Err(Drop::AlienMac);
     }
     let source_mac = ethernet.src_addr().0;
     let body = EthernetFrame::new_unchecked(frame).payload();
-    match ethernet.ethertype() {
+    let frame = match ethernet.ethertype() {
         EthernetProtocol::Ipv4 => parse_ipv4(body, source_mac),
         EthernetProtocol::Ipv6 => parse_ipv6(body, source_mac),
         EthernetProtocol::Arp => parse_arp(body),
         _ => Err(Drop::UnknownProtocol),
-    }
+    }?;
+    // RFC 1122 3.3.6: only questions about an address are put to everybody.
+    let may_be_shouted = matches!(frame, Frame::AddressQuery { .. });
+    if is_ours || may_be_shouted { Ok(frame) } else { Err(Drop::AlienMac) }
 }
 
 fn parse_arp<'a>(body: &'a [u8]) -> Result<Frame<'a>, Drop> {

@@ -263,7 +263,10 @@ pub(super) fn is_newer_syn(flow: &Flow, segment: &Segment) -> bool {
         && !segment.flags.has(Flags::ACK)
         && !segment.flags.has(Flags::RST);
     let is_newer = match (flow.contract.options.timestamps, segment.options.timestamps) {
-        (true, Some((value, _))) => (value.wrapping_sub(flow.local.ts_recent) as i32) > 0,
+        // An equal timestamp proves nothing: then the sequence number decides.
+        (true, Some((value, _))) if value != flow.local.ts_recent => {
+            value.wrapping_sub(flow.local.ts_recent) as i32 > 0
+        }
         _ => segment.seq.after(flow.contract.rcv_nxt),
     };
     is_syn && is_newer

@@ -5,7 +5,7 @@
 use super::{Mode, Stack};
 use crate::fact::{Fact, Open};
 use crate::flow::{Flow, FlowId, Standing};
-use crate::limits::PROBE_AFTER;
+use crate::limits::{GRACE, PROBE_AFTER, PROBE_INTERVAL};
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
@@ -162,6 +162,9 @@ impl Stack {
             self.ready.push(slot);
         }
         self.probe_at = if self.unprobed.is_empty() { Instant::MAX } else { now + PROBE_AFTER };
+        // All of them within half of the time in which their answers are believed.
+        let share = GRACE.0 / 2 / self.unprobed.len().max(1) as u64;
+        self.probe_every = Duration(share.min(PROBE_INTERVAL.0));
         flows
     }
 
