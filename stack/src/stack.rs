@@ -281,11 +281,14 @@ impl Stack {
             return self.replace_time_wait(now, slot, key, segment, recorder);
         }
         let ts_now = (group.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
-        let opening = (flow.contract.state == State::SynReceived).then_some(flow.group);
+        // RFC 9293 3.10.7.4, fifth: whoever acknowledges another SYN than ours is told so. The ACK of a
+        // cookie for which the log had no room is right, though our SYN-ACK has yet to go out again.
+        let is_alien =
+            flow.contract.state == State::SynReceived && segment.ack != flow.contract.iss + 1;
+        let alien_to = is_alien.then_some(flow.group);
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
         self.settle(now, slot);
-        if let (Err(Drop::AckUnsent), Some(group)) = (outcome, opening) {
-            // RFC 9293 3.10.7.4, fifth: whoever acknowledges another SYN than ours is told so.
+        if let (Err(Drop::AckUnsent), Some(group)) = (outcome, alien_to) {
             self.reply(Reply::reset(segment, group))?;
         }
         outcome
