@@ -192,22 +192,33 @@ pub enum Frame<'a> {
 pub fn parse<'a>(frame: &'a [u8], own_mac: &Mac, extra_macs: &[Mac]) -> Result<Frame<'a>, Drop> {
     let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Drop::Truncated)?;
     let to = ethernet.dst_addr().0;
-    let is_group = to[0] & 1 == 1;
-    let is_ours = to == *own_mac || extra_macs.contains(&to);
-    if !is_ours && !is_group {
+    let source_mac = ethernet.src_addr().0;
+    if to == *own_mac || extra_macs.contains(&to) {
+        return parse_body(frame, ethernet.ethertype(), source_mac);
+    }
+    if to[0] & 1 == 0 {
         return Err(Drop::AlienMac);
     }
-    let source_mac = ethernet.src_addr().0;
+    // RFC 1122 3.3.6: only questions about an address are put to everybody.
+    match parse_body(frame, ethernet.ethertype(), source_mac)? {
+        query @ Frame::AddressQuery { .. } => Ok(query),
+        _ => Err(Drop::AlienMac),
+    }
+}
+
+#[inline]
+fn parse_body<'a>(
+    frame: &'a [u8],
+    protocol: EthernetProtocol,
+    source_mac: Mac,
+) -> Result<Frame<'a>, Drop> {
     let body = EthernetFrame::new_unchecked(frame).payload();
-    let frame = match ethernet.ethertype() {
+    match protocol {
         EthernetProtocol::Ipv4 => parse_ipv4(body, source_mac),
         EthernetProtocol::Ipv6 => parse_ipv6(body, source_mac),
         EthernetProtocol::Arp => parse_arp(body),
         _ => Err(Drop::UnknownProtocol),
-    }?;
-    // RFC 1122 3.3.6: only questions about an address are put to everybody.
-    let may_be_shouted = matches!(frame, Frame::AddressQuery { .. });
-    if is_ours || may_be_shouted { Ok(frame) } else { Err(Drop::AlienMac) }
+    }
 }
 
 fn parse_arp<'a>(body: &'a [u8]) -> Result<Frame<'a>, Drop> {

@@ -88,6 +88,19 @@ fn land_is_dropped() {
     }
 }
 
+/// RFC 1122 3.3.6: a segment that was sent to everybody on the link is for nobody.
+#[test]
+fn a_segment_to_everybody_is_dropped() {
+    for family in BOTH {
+        let mut desk = Desk::new(family, AppConfig::Echo);
+        let mut shouted = frame(&desk.segment(Flags::SYN, &[]));
+        shouted[..6].fill(0xff);
+        desk.put_frame(&shouted);
+        assert!(desk.poll().is_empty());
+        assert_eq!((desk.drops(Drop::AlienMac), desk.stack.slots().count()), (1, 0));
+    }
+}
+
 /// RFC 9293 3.8.5: urgent data is delivered in band, in its place.
 #[test]
 fn urgent_data_is_delivered_in_band() {
