@@ -2,8 +2,9 @@
 //!
 //! A row is `| label | asks | status | where | test or reason |`. What is `in` names at least one
 //! test in backticks; what is `partly`, `out` or `not applicable` says why. Every name in backticks
-//! in the last column is a test that exists in `tests/` or `stack/src/`, and every label of RFC
-//! 9293's appendix B has a row.
+//! in the last column is a test that exists in `tests/` or `stack/src/`. Every place in the fourth,
+//! `file.rs: name`, is there: below `stack/src/`, or in `dataplane/`. Every label of RFC 9293's
+//! appendix B has a row.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -36,7 +37,30 @@ pub fn check(root: &Path) -> io::Result<Report> {
     for folder in ["tests/tests", "tests/src", "stack/src"] {
         collect_tests(&root.join(folder), &mut tests)?;
     }
-    Ok(check_table(&table, &tests))
+    let mut report = check_table(&table, &tests);
+    for (label, file, name) in table.lines().filter_map(cells).flat_map(|cells| places(&cells)) {
+        let path = match file.strip_prefix("dataplane/") {
+            Some(rest) => root.join("dataplane/src").join(rest),
+            None => root.join("stack/src").join(&file),
+        };
+        let source = std::fs::read_to_string(path).unwrap_or_default();
+        if source.is_empty() || !source.contains(&name) {
+            report.mistakes.push(format!("{label}: there is no `{name}` in {file}"));
+        }
+    }
+    Ok(report)
+}
+
+/// The places in a row: label, file, what is in it (empty: anything).
+fn places(cells: &[&str]) -> Vec<(String, String, String)> {
+    let [label, _, _, places, _] = cells[..] else { return Vec::new() };
+    let place = |place: &str| {
+        let (file, name) = place.split_once(": ").unwrap_or((place, ""));
+        let name = name.rsplit("::").next().unwrap_or_default();
+        let is_file = file.ends_with(".rs");
+        is_file.then(|| (label.to_string(), file.to_string(), name.to_string()))
+    };
+    places.split(", ").filter_map(place).collect()
 }
 
 fn check_table(table: &str, tests: &BTreeSet<String>) -> Report {
@@ -120,6 +144,13 @@ fn tests_of(source: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_read() {
+        let row = ["MUST-1", "x", "in", "wire.rs: Options::emit, flow.rs, by design", "y"];
+        let place = |file: &str, name: &str| ("MUST-1".into(), file.into(), name.into());
+        assert_eq!(places(&row), [place("wire.rs", "emit"), place("flow.rs", "")]);
+    }
 
     #[test]
     fn mistakes_are_found() {
