@@ -18,6 +18,16 @@ use cluster::id::Epoch;
 use cluster::role::Report;
 use stack::tcp::state::State;
 use stack::time::Duration;
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Points played by this process.
+static POINTS: AtomicU64 = AtomicU64::new(0);
+
+/// Says something past the test harness, which keeps what passing tests print to itself.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// From the death to the promotion: several time-outs of the clients.
 const OUTAGE: Duration = Duration::from_millis(35);
@@ -161,7 +171,11 @@ pub fn every_point(case: &Case) -> Summary {
 pub fn assert_unnoticed(case: &Case) -> u64 {
     let summary = every_point(case);
     let Reference { outputs, records, .. } = summary.reference;
-    println!("{}: {} points, {records} records, {outputs} outputs", case.name, summary.points);
+    let all = POINTS.fetch_add(summary.points, Ordering::Relaxed) + summary.points;
+    say(&format!(
+        "kill points: {} of {} ({records} records, {outputs} outputs), {all} so far",
+        summary.points, case.name
+    ));
     for (point, what) in summary.failures.iter().take(FAILURES_TOLD) {
         println!("  {point:?}: {what}");
     }
@@ -186,7 +200,7 @@ pub fn assert_unnoticed_twice(case: &Case, seed: u64, count: u64) {
             failures.push((first, second, what));
         }
     }
-    println!("{}: {count} pairs of deaths", case.name);
+    say(&format!("kill points: {count} pairs of deaths of {}", case.name));
     for (first, second, what) in failures.iter().take(FAILURES_TOLD) {
         println!("  {first:?}, {second:?}: {what}");
     }

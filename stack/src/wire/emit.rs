@@ -1,0 +1,222 @@
+//! Frames out: headers written around a payload that already lies in place.
+//!
+//! Path: the last step. Bounds: the caller's buffer holds the frame.
+
+use super::{Address, BROADCAST, ETHERNET_BYTES, Header, Mac, Path, SegmentOptions};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Address, Ipv4Packet,
+    Ipv6Address, Ipv6Packet, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress, TcpOption,
+    TcpPacket, TcpSeqNumber,
+};
+
+impl SegmentOptions {
+    /// Bytes that these options take in a header, padded to four.
+    #[inline]
+    pub fn header_bytes(&self) -> usize {
+        let blocks = self.sack.iter().flatten().count();
+        let bytes = if self.mss.is_some() { 4 } else { 0 }
+            + if self.window_scale.is_some() { 3 } else { 0 }
+            + if self.sack_permitted { 2 } else { 0 }
+            + if self.timestamps.is_some() { 12 } else { 0 }
+            + if blocks > 0 { 4 + 8 * blocks } else { 0 };
+        (bytes + 3) & !3
+    }
+
+    fn emit(&self, mut buffer: &mut [u8]) {
+        if let Some((tsval, tsecr)) = self.timestamps {
+            // Two NOPs first: receivers have a fast path for exactly this layout (RFC 7323 appendix A).
+            buffer = TcpOption::NoOperation.emit(buffer);
+            buffer = TcpOption::NoOperation.emit(buffer);
+            buffer = TcpOption::TimeStamp { tsval, tsecr }.emit(buffer);
+        }
+        if let Some(mss) = self.mss {
+            buffer = TcpOption::MaxSegmentSize(mss).emit(buffer);
+        }
+        if self.sack_permitted {
+            buffer = TcpOption::SackPermitted.emit(buffer);
+        }
+        if let Some(scale) = self.window_scale {
+            buffer = TcpOption::WindowScale(scale).emit(buffer);
+        }
+        let blocks = self.sack.iter().flatten().count();
+        if blocks > 0 {
+            buffer[..4].copy_from_slice(&[1, 1, 5, 2 + 8 * blocks as u8]);
+            buffer = &mut buffer[4..];
+            for (from, to) in self.sack.iter().flatten() {
+                buffer[..4].copy_from_slice(&from.0.to_be_bytes());
+                buffer[4..8].copy_from_slice(&to.0.to_be_bytes());
+                buffer = &mut buffer[8..];
+            }
+        }
+        // RFC 9293 MUST-69: the padding is zeros.
+        buffer.fill(0);
+    }
+}
+
+/// Where the payload of a segment to `destination` with these options begins in its frame.
+#[inline]
+pub fn payload_offset(destination: &Address, options: &SegmentOptions) -> usize {
+    ETHERNET_BYTES + destination.header_bytes() + 20 + options.header_bytes()
+}
+
+/// Writes every header of a segment around `payload_bytes` that already lie in place; returns the
+/// length of the frame.
+pub fn emit_tcp(buffer: &mut [u8], path: &Path, header: &Header, payload_bytes: usize) -> usize {
+    let tcp_bytes = 20 + header.options.header_bytes() + payload_bytes;
+    let start = emit_ip(buffer, path, IpProtocol::Tcp, tcp_bytes);
+    let bytes = &mut buffer[start..start + tcp_bytes];
+    let mut packet = TcpPacket::new_unchecked(&mut *bytes);
+    packet.set_src_port(header.source_port);
+    packet.set_dst_port(header.destination_port);
+    packet.set_seq_number(TcpSeqNumber(header.seq.0 as i32));
+    packet.set_ack_number(TcpSeqNumber(header.ack.0 as i32));
+    packet.clear_flags();
+    packet.set_header_len((20 + header.options.header_bytes()) as u8);
+    packet.set_window_len(header.window);
+    packet.set_urgent_at(0);
+    header.options.emit(packet.options_mut());
+    bytes[13] = header.flags.0;
+    let mut packet = TcpPacket::new_unchecked(bytes);
+    packet.fill_checksum(&path.source.to_wire(), &path.destination.to_wire());
+    start + tcp_bytes
+}
+
+/// Writes Ethernet and IP headers for `payload_bytes`; returns where the IP payload begins.
+fn emit_ip(buffer: &mut [u8], path: &Path, protocol: IpProtocol, payload_bytes: usize) -> usize {
+    let mut ethernet = EthernetFrame::new_unchecked(&mut *buffer);
+    ethernet.set_src_addr(EthernetAddress(path.source_mac));
+    ethernet.set_dst_addr(EthernetAddress(path.destination_mac));
+    match (path.source.as_v4(), path.destination.as_v4()) {
+        (Some(source), Some(destination)) => {
+            ethernet.set_ethertype(EthernetProtocol::Ipv4);
+            let mut ip = Ipv4Packet::new_unchecked(&mut buffer[ETHERNET_BYTES..]);
+            ip.set_version(4);
+            ip.set_header_len(20);
+            ip.set_dscp(0);
+            ip.set_ecn(0);
+            ip.set_total_len((20 + payload_bytes) as u16);
+            ip.set_ident(0);
+            ip.clear_flags();
+            ip.set_dont_frag(true);
+            ip.set_frag_offset(0);
+            ip.set_hop_limit(64);
+            ip.set_next_header(protocol);
+            ip.set_src_addr(Ipv4Address::from(source));
+            ip.set_dst_addr(Ipv4Address::from(destination));
+            ip.fill_checksum();
+            ETHERNET_BYTES + 20
+        }
+        _ => {
+            ethernet.set_ethertype(EthernetProtocol::Ipv6);
+            let mut ip = Ipv6Packet::new_unchecked(&mut buffer[ETHERNET_BYTES..]);
+            ip.set_version(6);
+            ip.set_traffic_class(0);
+            ip.set_flow_label(0);
+            ip.set_payload_len(payload_bytes as u16);
+            ip.set_next_header(protocol);
+            // RFC 4861 4.3, 4.4: neighbour messages need 255; nothing else minds.
+            ip.set_hop_limit(if protocol == IpProtocol::Icmpv6 { 255 } else { 64 });
+            ip.set_src_addr(Ipv6Address::from(path.source.0));
+            ip.set_dst_addr(Ipv6Address::from(path.destination.0));
+            ETHERNET_BYTES + 40
+        }
+    }
+}
+
+/// Writes an answer to an ICMP echo request; returns the length of the frame.
+pub fn emit_echo_reply(
+    buffer: &mut [u8],
+    path: &Path,
+    identifier: u16,
+    sequence: u16,
+    payload: &[u8],
+) -> usize {
+    let checksum = ChecksumCapabilities::default();
+    let bytes = 8 + payload.len();
+    if path.source.as_v4().is_some() {
+        let start = emit_ip(buffer, path, IpProtocol::Icmp, bytes);
+        let mut packet = Icmpv4Packet::new_unchecked(&mut buffer[start..start + bytes]);
+        Icmpv4Repr::EchoReply { ident: identifier, seq_no: sequence, data: payload }
+            .emit(&mut packet, &checksum);
+        return start + bytes;
+    }
+    let start = emit_ip(buffer, path, IpProtocol::Icmpv6, bytes);
+    let mut packet = Icmpv6Packet::new_unchecked(&mut buffer[start..start + bytes]);
+    let (from, to) = (Ipv6Address::from(path.source.0), Ipv6Address::from(path.destination.0));
+    Icmpv6Repr::EchoReply { ident: identifier, seq_no: sequence, data: payload }.emit(
+        &from,
+        &to,
+        &mut packet,
+        &checksum,
+    );
+    start + bytes
+}
+
+/// Writes an answer to an address query, or an announcement of `address` to everybody if `to` is `None`;
+/// returns the length of the frame.
+pub fn emit_address(
+    buffer: &mut [u8],
+    own_mac: &Mac,
+    address: &Address,
+    to: Option<(Mac, Address)>,
+) -> usize {
+    match address.as_v4() {
+        Some(v4) => emit_arp(buffer, own_mac, v4, to),
+        None => emit_neighbor_advert(buffer, own_mac, address, to),
+    }
+}
+
+fn emit_arp(buffer: &mut [u8], own_mac: &Mac, v4: [u8; 4], to: Option<(Mac, Address)>) -> usize {
+    let (target_mac, target) = match to {
+        Some((mac, address)) => (mac, address.as_v4().unwrap_or(v4)),
+        None => (BROADCAST, v4),
+    };
+    let mut ethernet = EthernetFrame::new_unchecked(&mut *buffer);
+    ethernet.set_src_addr(EthernetAddress(*own_mac));
+    ethernet.set_dst_addr(EthernetAddress(target_mac));
+    ethernet.set_ethertype(EthernetProtocol::Arp);
+    let repr = ArpRepr::EthernetIpv4 {
+        // RFC 5227 3: an announcement is a request for one's own address.
+        operation: if to.is_some() { ArpOperation::Reply } else { ArpOperation::Request },
+        source_hardware_addr: EthernetAddress(*own_mac),
+        source_protocol_addr: Ipv4Address::from(v4),
+        target_hardware_addr: EthernetAddress(if to.is_some() { target_mac } else { [0; 6] }),
+        target_protocol_addr: Ipv4Address::from(target),
+    };
+    let bytes = repr.buffer_len();
+    repr.emit(&mut ArpPacket::new_unchecked(&mut buffer[ETHERNET_BYTES..ETHERNET_BYTES + bytes]));
+    ETHERNET_BYTES + bytes
+}
+
+fn emit_neighbor_advert(
+    buffer: &mut [u8],
+    own_mac: &Mac,
+    address: &Address,
+    to: Option<(Mac, Address)>,
+) -> usize {
+    const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let (destination_mac, destination, flags) = match to {
+        // RFC 4861 7.2.4: an asker without an address is answered through the all-nodes group.
+        Some((mac, asker)) if asker.0 != [0; 16] => {
+            (mac, asker, NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE)
+        }
+        _ => ([0x33, 0x33, 0, 0, 0, 1], Address(ALL_NODES), NdiscNeighborFlags::OVERRIDE),
+    };
+    let repr = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+        flags,
+        target_addr: Ipv6Address::from(address.0),
+        lladdr: Some(RawHardwareAddress::from_bytes(own_mac)),
+    });
+    let path = Path { source_mac: *own_mac, destination_mac, source: *address, destination };
+    let bytes = repr.buffer_len();
+    let start = emit_ip(buffer, &path, IpProtocol::Icmpv6, bytes);
+    repr.emit(
+        &Ipv6Address::from(address.0),
+        &Ipv6Address::from(destination.0),
+        &mut Icmpv6Packet::new_unchecked(&mut buffer[start..start + bytes]),
+        &ChecksumCapabilities::default(),
+    );
+    start + bytes
+}

@@ -1,0 +1,230 @@
+//! Frames in: every header checked once, each failure a named drop.
+//!
+//! Path: step 1. Bounds: nothing is copied; options are walked once.
+
+use super::{Address, Flags, Frame, Mac, Segment, SegmentOptions};
+use crate::drop::Drop;
+use crate::seq::Seq;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr,
+    Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv6Address, Ipv6Packet, NdiscRepr,
+    TcpOption, TcpPacket,
+};
+
+/// Parses a frame that was sent to `own_mac`, to one of `extra_macs` or to everybody.
+pub fn parse<'a>(frame: &'a [u8], own_mac: &Mac, extra_macs: &[Mac]) -> Result<Frame<'a>, Drop> {
+    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Drop::Truncated)?;
+    let to = ethernet.dst_addr().0;
+    let source_mac = ethernet.src_addr().0;
+    if to == *own_mac || extra_macs.contains(&to) {
+        return parse_body(frame, ethernet.ethertype(), source_mac);
+    }
+    if to[0] & 1 == 0 {
+        return Err(Drop::AlienMac);
+    }
+    // RFC 1122 3.3.6: only questions about an address are put to everybody.
+    match parse_body(frame, ethernet.ethertype(), source_mac)? {
+        query @ Frame::AddressQuery { .. } => Ok(query),
+        _ => Err(Drop::AlienMac),
+    }
+}
+
+#[inline]
+fn parse_body<'a>(
+    frame: &'a [u8],
+    protocol: EthernetProtocol,
+    source_mac: Mac,
+) -> Result<Frame<'a>, Drop> {
+    let body = EthernetFrame::new_unchecked(frame).payload();
+    match protocol {
+        EthernetProtocol::Ipv4 => parse_ipv4(body, source_mac),
+        EthernetProtocol::Ipv6 => parse_ipv6(body, source_mac),
+        EthernetProtocol::Arp => parse_arp(body),
+        _ => Err(Drop::UnknownProtocol),
+    }
+}
+
+fn parse_arp<'a>(body: &'a [u8]) -> Result<Frame<'a>, Drop> {
+    let packet = ArpPacket::new_checked(body).map_err(|_| Drop::Truncated)?;
+    let ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr,
+        source_protocol_addr,
+        target_protocol_addr,
+        ..
+    } = ArpRepr::parse(&packet).map_err(|_| Drop::UnknownProtocol)?
+    else {
+        return Err(Drop::UnknownProtocol);
+    };
+    let sender = Address::v4(source_protocol_addr.octets());
+    let target = Address::v4(target_protocol_addr.octets());
+    let is_claim = sender == target || operation == ArpOperation::Reply;
+    let target = if operation == ArpOperation::Reply { sender } else { target };
+    Ok(Frame::AddressQuery { sender_mac: source_hardware_addr.0, sender, target, is_claim })
+}
+
+fn parse_ipv4<'a>(body: &'a [u8], source_mac: Mac) -> Result<Frame<'a>, Drop> {
+    let packet = Ipv4Packet::new_checked(body).map_err(|_| Drop::Truncated)?;
+    if packet.version() != 4 || !packet.verify_checksum() {
+        return Err(Drop::BadIp);
+    }
+    if packet.header_len() != 20 {
+        return Err(Drop::IpOptions);
+    }
+    if packet.more_frags() || packet.frag_offset() != 0 {
+        return Err(Drop::Fragment);
+    }
+    let source = Address::v4(packet.src_addr().octets());
+    let destination = Address::v4(packet.dst_addr().octets());
+    let protocol = packet.next_header();
+    let payload = &body[20..packet.total_len() as usize];
+    match protocol {
+        IpProtocol::Tcp => parse_tcp(payload, source_mac, source, destination),
+        IpProtocol::Icmp => {
+            let icmp = Icmpv4Packet::new_checked(payload).map_err(|_| Drop::Truncated)?;
+            let repr = Icmpv4Repr::parse(&icmp, &ChecksumCapabilities::default());
+            match repr.map_err(|_| Drop::BadIp)? {
+                Icmpv4Repr::EchoRequest { ident, seq_no, .. } => Ok(Frame::Echo {
+                    source_mac,
+                    source,
+                    destination,
+                    identifier: ident,
+                    sequence: seq_no,
+                    payload: &payload[8..],
+                }),
+                _ => Err(Drop::Unasked),
+            }
+        }
+        _ => Err(Drop::UnknownProtocol),
+    }
+}
+
+fn parse_ipv6<'a>(body: &'a [u8], source_mac: Mac) -> Result<Frame<'a>, Drop> {
+    let packet = Ipv6Packet::new_checked(body).map_err(|_| Drop::Truncated)?;
+    if packet.version() != 6 {
+        return Err(Drop::BadIp);
+    }
+    let source = Address(packet.src_addr().octets());
+    let destination = Address(packet.dst_addr().octets());
+    let payload = &body[40..40 + packet.payload_len() as usize];
+    match packet.next_header() {
+        IpProtocol::Tcp => parse_tcp(payload, source_mac, source, destination),
+        IpProtocol::Icmpv6 => {
+            parse_icmpv6(payload, source_mac, source, destination, packet.hop_limit())
+        }
+        IpProtocol::HopByHop
+        | IpProtocol::Ipv6Route
+        | IpProtocol::Ipv6Frag
+        | IpProtocol::Ipv6Opts => Err(Drop::IpOptions),
+        _ => Err(Drop::UnknownProtocol),
+    }
+}
+
+fn parse_icmpv6<'a>(
+    payload: &'a [u8],
+    source_mac: Mac,
+    source: Address,
+    destination: Address,
+    hop_limit: u8,
+) -> Result<Frame<'a>, Drop> {
+    let icmp = Icmpv6Packet::new_checked(payload).map_err(|_| Drop::Truncated)?;
+    let (from, to) = (Ipv6Address::from(source.0), Ipv6Address::from(destination.0));
+    match Icmpv6Repr::parse(&from, &to, &icmp, &ChecksumCapabilities::default()) {
+        Ok(Icmpv6Repr::EchoRequest { ident, seq_no, .. }) => Ok(Frame::Echo {
+            source_mac,
+            source,
+            destination,
+            identifier: ident,
+            sequence: seq_no,
+            payload: &payload[8..],
+        }),
+        // RFC 4861 7.1.1: a neighbour solicitation that was routed is not one.
+        Ok(Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr, .. }))
+            if hop_limit == 255 =>
+        {
+            Ok(Frame::AddressQuery {
+                sender_mac: source_mac,
+                sender: source,
+                target: Address(target_addr.octets()),
+                is_claim: false,
+            })
+        }
+        Ok(Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, .. }))
+            if hop_limit == 255 =>
+        {
+            let target = Address(target_addr.octets());
+            Ok(Frame::AddressQuery {
+                sender_mac: source_mac,
+                sender: target,
+                target,
+                is_claim: true,
+            })
+        }
+        Ok(_) => Err(Drop::Unasked),
+        Err(_) => Err(Drop::BadIp),
+    }
+}
+
+fn parse_tcp<'a>(
+    bytes: &'a [u8],
+    source_mac: Mac,
+    source: Address,
+    destination: Address,
+) -> Result<Frame<'a>, Drop> {
+    let packet = TcpPacket::new_checked(bytes).map_err(|_| Drop::BadTcp)?;
+    if !packet.verify_checksum(&source.to_wire(), &destination.to_wire()) {
+        return Err(Drop::BadTcpChecksum);
+    }
+    // RFC 9293 MUST-63 and 3.9.2.3: nobody may speak for a group of hosts; LAND.
+    if !source.is_unicast()
+        || packet.src_port() == 0
+        || (source == destination && packet.src_port() == packet.dst_port())
+    {
+        return Err(Drop::Martian);
+    }
+    let header_bytes = packet.header_len() as usize;
+    let options = parse_options(&bytes[20..header_bytes])?;
+    Ok(Frame::Tcp(Segment {
+        source_mac,
+        source,
+        destination,
+        source_port: packet.src_port(),
+        destination_port: packet.dst_port(),
+        seq: Seq(packet.seq_number().0 as u32),
+        ack: Seq(packet.ack_number().0 as u32),
+        flags: Flags(bytes[13] & 0x3f),
+        window: packet.window_len(),
+        options,
+        payload: &bytes[header_bytes..],
+    }))
+}
+
+/// Parses the options area. RFC 9293 MUST-6, MUST-7: unknown options are skipped, broken ones are an error.
+fn parse_options(mut bytes: &[u8]) -> Result<SegmentOptions, Drop> {
+    let mut options = SegmentOptions::default();
+    // What Linux sends in every segment: two NOPs and timestamps.
+    if let [1, 1, 8, 10, a, b, c, d, e, f, g, h] = *bytes {
+        let (value, echo) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+        options.timestamps = Some((value, echo));
+        return Ok(options);
+    }
+    while !bytes.is_empty() {
+        let (rest, option) = TcpOption::parse(bytes).map_err(|_| Drop::BadTcp)?;
+        match option {
+            TcpOption::EndOfList => break,
+            TcpOption::NoOperation | TcpOption::Unknown { .. } => {}
+            TcpOption::MaxSegmentSize(mss) => options.mss = Some(mss),
+            TcpOption::WindowScale(scale) => options.window_scale = Some(scale.min(14)),
+            TcpOption::SackPermitted => options.sack_permitted = true,
+            TcpOption::SackRange(ranges) => {
+                for (slot, range) in options.sack.iter_mut().zip(ranges) {
+                    *slot = range.map(|(from, to)| (Seq(from), Seq(to)));
+                }
+            }
+            TcpOption::TimeStamp { tsval, tsecr } => options.timestamps = Some((tsval, tsecr)),
+        }
+        bytes = rest;
+    }
+    Ok(options)
+}
