@@ -55,8 +55,6 @@ pub struct LogCounters {
     pub datagrams: u64,
     /// Datagrams sent again.
     pub resent: u64,
-    /// Inputs refused for want of room.
-    pub refused: u64,
 }
 
 /// The log of one mirroring session.
@@ -175,11 +173,6 @@ impl Log {
     pub fn has_room_for_parts(&self, parts: usize) -> bool {
         self.free() >= parts + LOG_RESERVED
             && self.pending.len() + LOG_RECORDS_RESERVED <= LOG_RECORDS_MAX
-    }
-
-    /// Counts an input that was refused.
-    pub fn count_refusal(&mut self) {
-        self.counters.refused += 1;
     }
 
     /// Appends a fact; returns its op.

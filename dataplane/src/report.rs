@@ -229,7 +229,6 @@ fn group_counters(engine: &Engine) -> BTreeMap<String, u64> {
         ("log_datagrams", log.datagrams),
         ("log_bytes_sent", log.bytes_sent),
         ("log_resent", log.resent),
-        ("log_refused", log.refused),
         ("copy_records", backup.records),
         ("copy_repeated", backup.repeated),
         ("copy_stash_full", backup.stash_full),
