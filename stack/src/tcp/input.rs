@@ -323,7 +323,8 @@ impl Flow {
         let receive_buffer = env.services[self.service as usize].receive_buffer;
         let acked_all = self.output.is_closed()
             && contract.offset_of(self.local.snd_una) > Some(self.output.end());
-        let window = contract.rcv_edge.since(contract.rcv_nxt);
+        // Rounding may have offered a few bytes more than the edge: then nothing is left of it.
+        let window = contract.rcv_edge.distance(contract.rcv_nxt).max(0) as u32;
         let is_due = contract.state == State::SynReceived
             || acked_all
             || !self.backlog.is_empty()
