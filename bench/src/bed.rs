@@ -82,7 +82,8 @@ impl Bed {
         self.owner.handle_command(now, Command::Serve { group, epoch: Epoch(1) });
         self.owner.handle_command(now, Command::Mirror { group, epoch, peer: member(2) });
         self.peer.handle_command(now, Command::Follow { group, epoch, owner: member(1) });
-        for _ in 0..100 {
+        // A fill looks at some thousand slots a round.
+        for _ in 0..1_000 {
             self.let_timers_run(&mut PerStep::default());
             if let Some(Report::Filled { .. }) = self.owner.poll_report() {
                 return;
