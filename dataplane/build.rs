@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! clang -g -O2 -target bpf -mcpu=v3 -I/usr/include/x86_64-linux-gnu \
+//!     -ffile-prefix-map=$PWD=. -fdebug-compilation-dir=. \
 //!     -c bpf/steer.bpf.c -o bpf/prebuilt/steer.bpf.o && llvm-strip -g bpf/prebuilt/steer.bpf.o
 //! ```
 //!
