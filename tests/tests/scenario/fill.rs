@@ -143,3 +143,44 @@ fn a_copy_that_the_peer_gives_up_is_captured_again() {
         assert_eq!(client.received, Random::new(n as u64).bytes(6000));
     }
 }
+
+/// One client; the peer joins right after the owner's `output`th frame or datagram, so that the flow is captured as
+/// it stands there, and the owner dies as soon as the peer is filled. Answers whether the owner got that far.
+fn captured_after(dialogue: &Dialogue, output: u64, expected: &mut Option<Vec<u8>>) -> bool {
+    let mut world = World::serving(Settings::default());
+    world.connect(ClientSettings::default(), dialogue.clone());
+    let patience = Duration::from_secs(300);
+    let reached = world
+        .run_until(patience, |world| world.nodes[0].outputs >= output || all_done(world))
+        && world.nodes[0].outputs >= output;
+    if reached {
+        world.mirror(0, Epoch(2));
+        let groups = world.settings.ports.len();
+        assert!(world.run_until(Duration::from_secs(5), |world| filled(world) == groups));
+        world.kill(0);
+        world.run_for(Duration::from_millis(40));
+        world.promote(1, Epoch(3));
+    }
+    assert!(world.run_until(patience, all_done), "{} at {output}", dialogue.name);
+    assert_eq!(world.resets, 0, "{} at {output}", dialogue.name);
+    let received = &world.clients[0].received;
+    assert_eq!(received, expected.get_or_insert_with(|| received.clone()), "at {output}");
+    reached
+}
+
+#[test]
+fn a_flow_captured_at_any_op_carries_on_with_the_same_bytes() {
+    let mut captures = 0;
+    for dialogue in [download(20_000), upload(20_000), echo(6_000)] {
+        // Without a death first: what the client must receive.
+        let mut expected = None;
+        captured_after(&dialogue, u64::MAX, &mut expected);
+        let mut output = 1;
+        while captured_after(&dialogue, output, &mut expected) {
+            output += 1;
+        }
+        captures += output - 1;
+    }
+    println!("{captures} captures");
+    assert!(captures > 60, "{captures}");
+}
