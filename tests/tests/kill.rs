@@ -5,7 +5,9 @@ use stack::sha256::Sha256;
 use stack::time::Duration;
 use tests::kit::client::ClientSettings;
 use tests::kit::dialogue::{Dialogue, Step, bodies};
-use tests::kit::kill::{Case, assert_unnoticed, assert_unnoticed_twice, every_point, reference};
+use tests::kit::kill::{
+    Case, assert_unnoticed, assert_unnoticed_late, assert_unnoticed_twice, every_point, reference,
+};
 use tests::kit::settings::{
     DISCARD, ECHO, GENERATE, GENERATE_STAY, GENERATED, HTTP, HTTP_IMPATIENT, Link,
 };
@@ -100,6 +102,17 @@ fn an_upload_survives_every_death() {
         let receipt = receipt.expect("a receipt is text");
         assert_eq!(receipt.trim_end(), format!("length={len} sha256={hex}"));
         assert_unnoticed(case);
+    }
+}
+
+/// A paused owner's last burst, checked before the pause, leaves after the new epoch has begun to speak.
+#[test]
+fn a_late_burst_of_a_paused_owner_changes_nothing() {
+    let half_close = with_goodbye(vec![Step::Send(get(9000, 4, "")), Step::Responses(1)]);
+    for dialogue in
+        [download(20_000), upload(12_000), echo(), Dialogue::new("late close", HTTP, half_close)]
+    {
+        assert_unnoticed_late(&Case::new(dialogue));
     }
 }
 

@@ -21,6 +21,9 @@ use stack::time::Duration;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Frames of a burst that leave after one look at the lease.
+const BURST_MAX: usize = 64;
+
 /// Points played by this process.
 static POINTS: AtomicU64 = AtomicU64::new(0);
 
@@ -244,6 +247,38 @@ pub fn play_twice(
         world.promote(0, Epoch(5));
     }
     conclude(case, reference, &mut world, 0)
+}
+
+/// Plays every point once more with an owner that is not dead but paused: what it had on its way to the clients (a
+/// burst, checked before the pause) reaches them only after the new owner has spoken. Panics if a client noticed.
+pub fn assert_unnoticed_late(case: &Case) -> u64 {
+    let reference = reference(case);
+    let (mut points, mut late) = (0, 0);
+    for output in 1..=reference.outputs {
+        for prefix in [0, usize::MAX] {
+            let mut world = case.start();
+            world.nodes[0].dies_after = Some(output);
+            assert!(world.run_until(PATIENCE, |world| !world.nodes[0].is_alive));
+            let burst = world.take_answers(0);
+            assert!(burst.len() <= BURST_MAX, "{} frames were on their way", burst.len());
+            late += burst.len();
+            hand_over(&mut world, 0, Point { output, is_heard: true, prefix });
+            world.run_for(OUTAGE);
+            let said = check_said(&world, 0);
+            world.promote(1, Epoch(3));
+            world.run_until(Duration::from_millis(20), |world| world.nodes[1].outputs > 0);
+            world.put_answers(0, burst);
+            let outcome = said.and_then(|()| conclude(case, &reference, &mut world, 1));
+            assert_eq!(outcome, Ok(()), "{}: output {output}, prefix {prefix}", case.name);
+            points += 1;
+        }
+    }
+    say(&format!(
+        "kill points: {points} of {}, {late} frames later than the new owner's",
+        case.name
+    ));
+    assert!(late > 0, "no frame was late");
+    points
 }
 
 fn is_filled(world: &World, node: usize) -> bool {

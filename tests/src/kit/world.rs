@@ -579,6 +579,28 @@ impl World {
             .retain(|_, event| !matches!(event, Event::Answer { node: from, .. } if *from == node));
     }
 
+    /// Takes the frames of a node that are on their way to clients, oldest first: a burst that was checked and
+    /// whose kick is late.
+    pub fn take_answers(&mut self, node: usize) -> Vec<Vec<u8>> {
+        let events = std::mem::take(&mut self.events);
+        let mut taken = Vec::new();
+        for (at, event) in events {
+            match event {
+                Event::Answer { node: from, frame } if from == node => taken.push(frame),
+                event => drop(self.events.insert(at, event)),
+            }
+        }
+        taken
+    }
+
+    /// Lets frames of a node reach the clients now, whatever happened since they were made.
+    pub fn put_answers(&mut self, node: usize, frames: Vec<Vec<u8>>) {
+        for frame in frames {
+            self.events_count += 1;
+            self.events.insert((self.now, self.events_count), Event::Answer { node, frame });
+        }
+    }
+
     /// Records that a node has logged, all groups together.
     pub fn records(&self, node: usize) -> u64 {
         self.nodes[node].engine.status().map(|status| status.log.records).sum()
