@@ -10,6 +10,7 @@ pub mod port;
 pub mod random;
 pub mod report;
 pub mod shared;
+pub mod solicited;
 pub mod sys;
 pub mod witness;
 pub mod xdp_program;

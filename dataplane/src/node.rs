@@ -19,6 +19,7 @@ use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::random;
 use crate::report::Reporter;
 use crate::shared::Shared;
+use crate::solicited::Solicited;
 use crate::sys;
 use crate::xdp_program::{AttachMode, XdpProgram};
 use cluster::agent::{self, Agent};
@@ -89,6 +90,7 @@ pub struct Node {
     threads: Vec<thread::JoinHandle<()>>,
     _control: control::Server,
     _programs: Vec<XdpProgram>,
+    _solicited: Option<Solicited>,
     summary: String,
 }
 
@@ -153,6 +155,7 @@ impl Node {
             threads: vec![poll, agent],
             _control: control,
             _programs: programs,
+            _solicited: join_solicited(config),
             summary,
         })
     }
@@ -220,6 +223,21 @@ fn open_ports(
     Ok((program, ports))
 }
 
+/// Makes neighbour solicitations about the IPv6 addresses reach the client-side interface.
+fn join_solicited(config: &Config) -> Option<Solicited> {
+    let name = &config.interfaces.client.name;
+    let addresses: Vec<IpAddr> =
+        config.services.iter().flat_map(|service| service.addresses.iter().copied()).collect();
+    let joined = Solicited::join(name, &addresses);
+    if let Err(error) = &joined {
+        eprintln!(
+            "warning: cannot join the multicast groups of the IPv6 addresses on {name} ({error}): neighbours find \
+             them only if NIC and switch pass all multicast; `sysctl net.ipv6.conf.{name}.disable_ipv6=0` helps"
+        );
+    }
+    joined.ok()
+}
+
 /// Tells the programs which frames are the node's.
 fn steer(config: &Config, programs: &mut [XdpProgram]) -> Result<(), StartError> {
     let mut owned: BTreeMap<IpAddr, Vec<RangeInclusive<u16>>> = BTreeMap::new();
@@ -269,7 +287,6 @@ fn build_service(
             AppConfig::Http(HttpConfig { upload_bytes_max: UPLOAD_BYTES_MAX })
         }
     };
-    let has_v6 = service.addresses.iter().any(IpAddr::is_ipv6);
     Ok(Service {
         addresses: service.addresses.iter().map(address).collect(),
         ports: service.ports.iter().map(|range| (range.first, range.last)).collect(),
@@ -278,7 +295,7 @@ fn build_service(
         receive_buffer: service.receive_buffer,
         idle_timeout: Some(service.idle_timeout),
         sender: SenderConfig::default(),
-        mss: (mtu - if has_v6 { 60 } else { 40 }) as u16,
+        mss: mtu.saturating_sub(40).min(usize::from(u16::MAX)) as u16,
     })
 }
 

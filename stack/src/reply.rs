@@ -127,7 +127,7 @@ impl Reply {
             flags: Flags::SYN.with(Flags::ACK),
             window: service.receive_buffer.min(0xffff) as u16,
             options: SegmentOptions {
-                mss: Some(service.mss),
+                mss: Some(service.mss_for(&open.key.local)),
                 window_scale: (stamped && options.scaling).then_some(options.rcv_scale),
                 sack_permitted: stamped && options.sack,
                 sack: [None; 4],

@@ -25,7 +25,8 @@ pub struct Service {
     pub idle_timeout: Option<Duration>,
     /// Loss recovery and congestion control.
     pub sender: SenderConfig,
-    /// Largest segment that our side of the path takes without fragmentation (MTU less IP and TCP headers).
+    /// Largest segment that our side of the path takes over IPv4 (MTU less IP and TCP headers); see
+    /// [`Service::mss_for`].
     pub mss: u16,
 }
 
@@ -34,6 +35,11 @@ impl Service {
     pub fn owns(&self, address: &Address, port: u16) -> bool {
         self.addresses.contains(address)
             && self.ports.iter().any(|&(low, high)| (low..=high).contains(&port))
+    }
+
+    /// The MSS to offer on a connection to `address`: the header of IPv6 is 20 bytes longer (RFC 6691).
+    pub fn mss_for(&self, address: &Address) -> u16 {
+        self.mss - if address.as_v4().is_some() { 0 } else { 20 }
     }
 
     /// The window scale to offer: the least with which the receive buffer can be said (RFC 7323 2.3).

@@ -149,7 +149,7 @@ impl Flow {
         self.service = reader.u8()?;
         let service = env.services.get(self.service as usize).ok_or(ImportError::Invalid)?;
         self.contract = Contract::import(&mut reader)?;
-        if self.contract.options.mss > service.mss {
+        if self.contract.options.mss > service.mss_for(&self.key.local) {
             // Our interface could not send such segments.
             return Err(ImportError::Invalid);
         }

@@ -21,7 +21,7 @@ use dataplane::port::BURST;
 use dialogue::{Browser, Chat, connect_echo, echo};
 use scene::{Scene, UNDERSTUDY, has_role, play};
 use tools::demo::KillMode;
-use tools::demo::bed::{NODES, Place, SERVICE_ADDRESS};
+use tools::demo::bed::{ECHO_ADDRESS_6, NODES, Place, SERVICE_ADDRESS, SERVICE_ADDRESS_6};
 use tools::load::pattern;
 use tools::load::wire::monotonic_ns;
 use traffic::Traffic;
@@ -220,6 +220,38 @@ fn the_nodes_own_addresses_answer_throughout() {
         let rounds = chats.map(Chat::finish);
         println!("rounds with the nodes' own addresses: {rounds:?}");
         assert!(rounds.iter().all(|rounds| *rounds > 0));
+    });
+}
+
+#[test]
+fn ipv6_connections_survive_a_killed_owner() {
+    play(|scene| {
+        scene.speak_ipv6();
+        let mut idle = scene.connect(ECHO_ADDRESS_6, 7).unwrap();
+        let chat = Chat::start(scene.connect(ECHO_ADDRESS_6, 7).unwrap());
+        assert_eq!(scene.neighbor(ECHO_ADDRESS_6), scene.mac(scene.owner));
+        let url = format!("http://[{SERVICE_ADDRESS_6}]/generate/3000000?seed=6");
+        let (began, file) = (monotonic_ns(), scene.dir.join("download-6"));
+        let mut curl = scene.bed.command(Place::Client, "curl");
+        curl.args(["-sfg", "--limit-rate", "1M", &url, "-o"]).arg(&file);
+        let mut curl = curl.spawn().unwrap();
+        scene.wait_for("the download to be under way", || {
+            std::fs::metadata(&file).is_ok_and(|file| file.len() > 500_000)
+        });
+        let killed_ns = scene.take_over(KillMode::Sigkill);
+        assert!(killed_ns > began && curl.try_wait().unwrap().is_none(), "it was over too soon");
+        scene.wait_for("the address to have moved", || {
+            scene.neighbor(ECHO_ADDRESS_6) == scene.mac(scene.survivor())
+        });
+        echo(&mut idle, 1).unwrap();
+        assert!(curl.wait().unwrap().success());
+        let bytes = std::fs::read(&file).unwrap();
+        assert_eq!((bytes.len(), pattern::first_difference(6, 0, &bytes)), (3_000_000, None));
+        assert!(chat.finish() > 0);
+        // A host that knows nothing yet finds the survivor by asking.
+        scene.ip(Place::Client, "neigh flush dev eth0");
+        echo(&mut scene.connect(ECHO_ADDRESS_6, 7).unwrap(), 2).unwrap();
+        assert_eq!(scene.neighbor(ECHO_ADDRESS_6), scene.mac(scene.survivor()));
     });
 }
 

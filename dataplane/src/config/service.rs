@@ -123,9 +123,7 @@ fn addresses(reader: &mut Reader, table: &mut Table<'_>) -> Vec<IpAddr> {
     }
     let mut addresses: Vec<IpAddr> = Vec::new();
     for (path, value) in elements.unwrap_or_default() {
-        let address = reader.parsed(&path, value, "an address", |text| {
-            text.parse::<IpAddr>().map_err(|_| format!("{text:?} is no IP address"))
-        });
+        let address = reader.parsed(&path, value, "an address", virtual_address);
         if address.is_some_and(|address| addresses.contains(&address)) {
             reader.reject(&path, Kind::Duplicate, "this address is listed twice");
         }
@@ -133,6 +131,21 @@ fn addresses(reader: &mut Reader, table: &mut Table<'_>) -> Vec<IpAddr> {
         addresses.push(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
     }
     addresses
+}
+
+/// An address that many hosts can reach as one host's.
+fn virtual_address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is no IP address"))?;
+    let why = match address {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address in disguise",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
+        address if address.is_multicast() => "a multicast address",
+        address if address.is_loopback() => "a loopback address",
+        address if address.is_unspecified() => "the unspecified address",
+        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
+        _ => return Ok(address),
+    };
+    Err(format!("{text:?} is {why}: a service needs a unicast address that its clients can reach"))
 }
 
 /// `80`, `"80"`, `"8000-8010"` or an array of these.
@@ -246,10 +259,5 @@ fn refuse_what_is_not_built(reader: &mut Reader, table: &Table<'_>, service: &Se
         }
         ArpPolicy::None => refuse("arp", "routed delivery", "use `arp = \"gratuitous\"`"),
         ArpPolicy::Gratuitous => {}
-    }
-    for (i, address) in service.addresses.iter().enumerate() {
-        if address.is_ipv6() {
-            refuse(&format!("addresses[{i}]"), "IPv6", "use an IPv4 address");
-        }
     }
 }

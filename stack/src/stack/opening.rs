@@ -70,7 +70,7 @@ impl Stack {
             irs: segment.seq,
             iss,
             options: Options {
-                mss: offered.mss.unwrap_or(default).max(64).min(settings.mss),
+                mss: offered.mss.unwrap_or(default).max(64).min(settings.mss_for(&key.local)),
                 snd_scale: offered.window_scale.unwrap_or(0),
                 rcv_scale: offered.window_scale.map_or(0, |_| settings.window_scale()),
                 scaling: offered.window_scale.is_some(),

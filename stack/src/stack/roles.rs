@@ -79,7 +79,7 @@ impl Stack {
     /// As peer: a flow begins. `None` if the table is full or the key is taken.
     pub fn open_copy(&mut self, now: Instant, open: &Open, id: FlowId, group: u8) -> Option<u32> {
         let service = self.env.services.get(open.service as usize)?;
-        if open.options.mss > service.mss || self.find(&open.key).is_some() {
+        if open.options.mss > service.mss_for(&open.key.local) || self.find(&open.key).is_some() {
             return None;
         }
         let slot = self.insert(open, id, group)?;

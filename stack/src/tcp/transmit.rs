@@ -165,7 +165,7 @@ impl Flow {
             flags: Flags::SYN.with(Flags::ACK),
             window: service.receive_buffer.min(0xffff) as u16,
             options: SegmentOptions {
-                mss: Some(service.mss),
+                mss: Some(service.mss_for(&self.key.local)),
                 window_scale: options.scaling.then_some(options.rcv_scale),
                 sack_permitted: options.sack,
                 sack: [None; 4],

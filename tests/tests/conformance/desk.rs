@@ -126,7 +126,7 @@ impl Setup {
             receive_buffer: self.receive_buffer,
             idle_timeout: None,
             sender: SenderConfig::default(),
-            mss: self.mss,
+            mss: self.mss + if self.family == Family::V6 { 20 } else { 0 },
         }
     }
 }

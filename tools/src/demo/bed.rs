@@ -46,8 +46,14 @@ pub const NODES: [u8; 2] = [1, 2];
 /// The address that clients know.
 pub const SERVICE_ADDRESS: &str = "10.88.0.100";
 
+/// Its IPv6 address. The machines of the bed speak IPv4 alone until a test says otherwise.
+pub const SERVICE_ADDRESS_6: &str = "fd88::100";
+
 /// The address of the echo service.
 pub const ECHO_ADDRESS: &str = "10.88.0.101";
+
+/// Its IPv6 address.
+pub const ECHO_ADDRESS_6: &str = "fd88::101";
 
 /// Where the witness listens.
 pub const WITNESS: &str = "10.99.0.9:7948";

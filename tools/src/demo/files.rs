@@ -4,11 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::bed::{ECHO_ADDRESS, NODES, SERVICE_ADDRESS, WITNESS};
+use super::bed::{
+    ECHO_ADDRESS, ECHO_ADDRESS_6, NODES, SERVICE_ADDRESS, SERVICE_ADDRESS_6, WITNESS,
+};
 
-/// The services of the demo: name, address, port, application.
-pub const SERVICES: [(&str, &str, u16, &str); 2] =
-    [("web", SERVICE_ADDRESS, 80, "http"), ("echo", ECHO_ADDRESS, 7, "echo")];
+/// The services of the demo: name, addresses, port, application.
+pub const SERVICES: [(&str, [&str; 2], u16, &str); 2] = [
+    ("web", [SERVICE_ADDRESS, SERVICE_ADDRESS_6], 80, "http"),
+    ("echo", [ECHO_ADDRESS, ECHO_ADDRESS_6], 7, "echo"),
+];
 
 /// The cluster's name.
 pub const CLUSTER: &str = "demo";
@@ -73,7 +77,7 @@ socket = "{}"
     for node in NODES {
         text += &format!("\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
     }
-    for (name, address, port, application) in SERVICES {
+    for (name, addresses, port, application) in SERVICES {
         let generate = if application == "http" { "generate = true\n" } else { "" };
         text += &format!(
             r#"
@@ -81,7 +85,7 @@ socket = "{}"
 name = "{name}"
 home = 1
 peers = [2]
-addresses = ["{address}"]
+addresses = {addresses:?}
 ports = {port}
 protocol = "tcp"
 arp = "gratuitous"

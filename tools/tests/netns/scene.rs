@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -145,8 +145,8 @@ impl Scene<'_> {
         port: u16,
         bound: Duration,
     ) -> std::io::Result<TcpStream> {
-        let address: Ipv4Addr = address.parse().unwrap();
-        let to = SocketAddrV4::new(address, port).into();
+        let address: IpAddr = address.parse().unwrap();
+        let to = SocketAddr::new(address, port);
         let stream = self.at_client(|| TcpStream::connect_timeout(&to, bound))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -159,6 +159,13 @@ impl Scene<'_> {
         let mut command = Command::new("ip");
         command.args(["-n", &self.bed.namespace(place)]).args(words.split(' '));
         run(&mut command).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Gives the client an IPv6 address in the network of the services.
+    pub fn speak_ipv6(&self) {
+        let mut sysctl = self.bed.command(Place::Client, "sysctl");
+        run(sysctl.args(["-qw", "net.ipv6.conf.eth0.disable_ipv6=0"])).unwrap();
+        self.ip(Place::Client, "addr add fd88::1/64 dev eth0 nodad");
     }
 
     /// The hardware address of a node's client interface.
