@@ -138,6 +138,10 @@ pub struct Local {
     pub cursor: Cursor,
     /// Largest payload seen from the client.
     pub rcv_mss: u16,
+    /// Bytes that arrived twice and are not reported yet (RFC 2883); 0 if there are none.
+    pub duplicate_bytes: u16,
+    /// Where they begin.
+    pub duplicate: Seq,
     /// When the next answer to a segment that proves nothing may go out.
     pub challenge_at: Instant,
     /// What time has brought and the log had no room for.

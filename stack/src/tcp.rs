@@ -12,5 +12,6 @@ mod prr;
 mod rack;
 pub mod reassembly;
 mod rtt;
+mod selective;
 mod timer;
 mod transmit;

@@ -9,6 +9,7 @@ mod rfc;
 mod conformance {
     mod close;
     mod desk;
+    mod duplicate;
     mod finish;
     mod handshake;
     mod header;

@@ -45,7 +45,10 @@ impl Flow {
             self.local.owed.syn_ack = true;
             return Ok(());
         }
-        self.check_timestamp(now, segment)?;
+        if let Err(reason) = self.check_timestamp(now, segment) {
+            self.note_taken_before(segment);
+            return Err(reason);
+        }
         if segment.flags.has(Flags::RST) {
             return self.handle_reset(now, slot, env, recorder, segment);
         }
@@ -148,6 +151,7 @@ impl Flow {
             self.challenge(now);
         } else {
             self.local.owed.ack = true;
+            self.note_taken_before(segment);
         }
         Err(Drop::OutOfWindow)
     }
@@ -377,6 +381,7 @@ impl Flow {
             let known = (rcv_nxt.since(seq) as usize).min(payload.len());
             // What was taken before is sent again: the client has missed our acknowledgement.
             self.local.owed.ack = true;
+            self.note_taken_before(segment);
             (seq, payload) = (rcv_nxt, &payload[known..]);
         }
         let edge = self.contract.rcv_edge.max(self.local.adv_edge);
@@ -463,6 +468,9 @@ impl Flow {
                 env.reassembly.take(Reassembly::default()).ok_or(Drop::PoolExhausted)?;
         }
         let reassembly = &mut env.reassembly[self.reassembly];
+        if let Some((start, end)) = reassembly.overlap(seq, seq + payload.len() as u32) {
+            self.note_duplicate(start, end);
+        }
         let kept = reassembly.insert(&mut env.memory.chunks, seq, payload);
         kept.map_err(|_| Drop::PoolExhausted)
     }

@@ -141,16 +141,49 @@ impl Reassembly {
         self.used == 0 && self.fin.is_none()
     }
 
-    /// The SACK blocks to send: the newest first, then the others (RFC 2018 4).
-    pub fn blocks(&self, most: usize) -> [Option<(Seq, Seq)>; 4] {
-        let mut blocks = [None; 4];
-        let used = self.used as usize;
-        let newest = (self.newest as usize).min(used.saturating_sub(1));
-        let order = core::iter::once(newest).chain((0..used).rev().filter(|&i| i != newest));
-        for (block, i) in blocks.iter_mut().take(most).zip(order.take(used)) {
-            *block = Some((self.ranges[i].start, self.ranges[i].end()));
+    /// What is kept, as SACK blocks: the newest first, then the others (RFC 2018 4).
+    pub fn blocks(&self) -> impl Iterator<Item = (Seq, Seq)> {
+        let (runs, count) = self.runs();
+        let newest = self.ranges[self.newest as usize].start;
+        let is_newest = |run: &(Seq, Seq)| run.0.before_eq(newest) && newest.before(run.1);
+        let first = runs[..count].iter().position(is_newest).unwrap_or(0);
+        let order = core::iter::once(first).chain((0..count).rev().filter(move |&i| i != first));
+        order.take(count).map(move |i| runs[i])
+    }
+
+    /// The ranges by sequence number, those that touch each other as one (RFC 2018 3: a block is isolated).
+    fn runs(&self) -> ([(Seq, Seq); RANGES_MAX], usize) {
+        let mut runs = [(Seq(0), Seq(0)); RANGES_MAX];
+        let mut count = 0;
+        for range in self.used() {
+            match runs[..count].last_mut() {
+                Some(run) if run.1 == range.start => run.1 = range.end(),
+                _ => {
+                    runs[count] = (range.start, range.end());
+                    count += 1;
+                }
+            }
         }
-        blocks
+        (runs, count)
+    }
+
+    /// The first part of what lies between `start` and `end` that is kept already.
+    pub fn overlap(&self, start: Seq, end: Seq) -> Option<(Seq, Seq)> {
+        let (runs, count) = self.runs();
+        let run = runs[..count].iter().find(|run| run.1.after(start))?;
+        let (start, end) = (run.0.max(start), run.1.min(end));
+        start.before(end).then_some((start, end))
+    }
+
+    /// The block that all of what lies between `start` and `end` is in.
+    pub fn containing(&self, start: Seq, end: Seq) -> Option<(Seq, Seq)> {
+        let (runs, count) = self.runs();
+        let is_around = |run: &&(Seq, Seq)| run.0.before_eq(start) && end.before_eq(run.1);
+        runs[..count].iter().find(is_around).copied()
+    }
+
+    fn used(&self) -> impl Iterator<Item = &Range> {
+        self.ranges[..self.used as usize].iter()
     }
 
     /// Gives every chunk back.
@@ -202,10 +235,11 @@ mod tests {
                     received.extend_from_slice(bytes);
                     reassembly.consume(&mut chunks, n);
                 }
-                let blocks = reassembly.blocks(4);
-                for (start, end) in blocks.iter().flatten() {
-                    assert!(start.before(*end));
+                for (start, end) in reassembly.blocks() {
+                    assert!(start.before(end));
                     assert!(start.after(base + received.len() as u32));
+                    assert_eq!(reassembly.containing(start, end), Some((start, end)));
+                    assert_eq!(reassembly.overlap(start - 1, end + 1), Some((start, end)));
                 }
             }
             assert!(received == stream[..received.len()], "round {round}");
@@ -222,15 +256,9 @@ mod tests {
         for start in [100, 300, 200] {
             reassembly.insert(&mut chunks, Seq(start), &[0; 10]).unwrap();
         }
-        assert_eq!(
-            reassembly.blocks(3),
-            [
-                Some((Seq(200), Seq(210))),
-                Some((Seq(300), Seq(310))),
-                Some((Seq(100), Seq(110))),
-                None
-            ]
-        );
+        let blocks: Vec<_> = reassembly.blocks().collect();
+        let expected = [200, 300, 100].map(|start| (Seq(start), Seq(start + 10)));
+        assert_eq!(blocks, expected);
         for n in 0..40u32 {
             let _ = reassembly.insert(&mut chunks, Seq(1000 + 20 * n), &[0; 10]);
         }

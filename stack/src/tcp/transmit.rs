@@ -4,11 +4,10 @@
 //! right edge that the peer knows, and output that cannot be derived again waits for its op. Payload is
 //! not gated: it follows from bytes that the client still holds.
 //!
-//! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 2018, RFC 6691 (MSS without options).
+//! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
 //! Left out: Nagle's algorithm is off, as in every load balancer; a switch follows.
 
 use crate::flow::{Env, Flow};
-use crate::pool::NONE;
 use crate::seq::Seq;
 use crate::tcp::sender::Resend;
 use crate::tcp::state::State;
@@ -53,7 +52,7 @@ impl Flow {
         if let Some(resend) = resend {
             return self.transmit_again(now, ts_now, env, source_mac, resend, buffer);
         }
-        if let Some(plan) = self.plan_new(now) {
+        if let Some(plan) = self.plan_new(now, env) {
             return self.transmit_new(now, ts_now, env, source_mac, plan, buffer);
         }
         self.transmit_ack(now, ts_now, env, source_mac, buffer)
@@ -215,13 +214,22 @@ impl Flow {
     }
 
     /// Bytes of payload that fit into a segment with the options that it will carry.
-    fn payload_room(&self) -> u32 {
-        let options = self.segment_options(0).header_bytes() as u32;
-        (self.contract.options.mss as u32).saturating_sub(options).max(1)
+    fn payload_room(&self, now: Instant, env: &Env) -> u32 {
+        let mut options = self.segment_options(0);
+        if self.has_blocks() {
+            options.sack = self.blocks(env, self.ack_value(now), 0).0;
+        }
+        (self.mss() as u32).saturating_sub(options.header_bytes() as u32).max(1)
+    }
+
+    /// The largest segment that may be sent now, options counted.
+    #[inline]
+    pub(super) fn mss(&self) -> u16 {
+        self.contract.options.mss
     }
 
     /// The next segment of new data, if windows and silly-window avoidance allow one.
-    fn plan_new(&mut self, now: Instant) -> Option<Plan> {
+    fn plan_new(&mut self, now: Instant, env: &Env) -> Option<Plan> {
         if !self.has_unsent() {
             return None;
         }
@@ -230,7 +238,7 @@ impl Flow {
         let window_edge = self.local.snd_una + self.local.snd_wnd;
         let window = window_edge.distance(snd_nxt).max(0) as u32;
         let congestion = self.sender.window_left(now);
-        let full = self.payload_room();
+        let full = self.payload_room(now, env);
         let mut bytes = unsent.min(window).min(congestion).min(full);
         if self.local.owed.kick {
             // The one segment of a kick goes out whatever congestion control says of a flow that it has
@@ -341,13 +349,13 @@ impl Flow {
         plan: Plan,
         buffer: &mut [u8],
     ) -> usize {
+        let ack = self.ack_value(now);
         let mut options = self.segment_options(ts_now);
-        if self.reassembly != NONE {
-            let most = if options.timestamps.is_some() { 3 } else { 4 };
-            if self.contract.options.sack && plan.payload_bytes == 0 {
-                options.sack = env.reassembly[self.reassembly].blocks(most);
-            } else {
-                options.sack = [None; 4];
+        if self.has_blocks() {
+            let (blocks, is_reported) = self.blocks(env, ack, plan.payload_bytes);
+            options.sack = blocks;
+            if is_reported {
+                self.local.duplicate_bytes = 0;
             }
         }
         let path = self.path(source_mac);
@@ -360,7 +368,6 @@ impl Flow {
             let read = self.output.read_at(&env.memory, content, cursor, offset, room);
             assert_eq!(read, plan.payload_bytes, "what is in flight is held");
         }
-        let ack = self.ack_value(now);
         let (window, edge) = self.window_value(ack, self.contract.options.rcv_scale);
         let header = Header {
             source_port: self.key.local_port,
@@ -386,7 +393,7 @@ impl Flow {
         }
     }
 
-    /// The options of an ordinary segment; without out-of-order payload there are no SACK blocks.
+    /// The options of an ordinary segment but for SACK blocks.
     #[inline]
     fn segment_options(&self, ts_now: u32) -> SegmentOptions {
         SegmentOptions {

@@ -8,7 +8,7 @@ use stack::wire::Flags;
 use tests::kit::client::{ClientSettings, Ending};
 use tests::kit::dialogue::{Dialogue, Step};
 use tests::kit::random::Random;
-use tests::kit::settings::{ECHO, HTTP, HTTP_IMPATIENT, Link, Settings};
+use tests::kit::settings::{DISCARD, ECHO, HTTP, HTTP_IMPATIENT, Link, Settings};
 use tests::kit::world::World;
 
 /// A cluster link on which nothing arrives.
@@ -158,4 +158,39 @@ fn a_node_without_a_lease_is_silent_and_goes_on_with_one() {
     world.drive(0);
     assert!(world.run_until(Duration::from_secs(60), |world| world.clients[client].is_done()));
     assert_eq!(world.resets, 0);
+}
+
+/// RFC 2883 under rule 1: a copy of what we have taken and the peer does not hold lies above SEG.ACK. It is
+/// not reported, nor anything else there, until the peer holds it; then it is, once.
+#[test]
+fn a_duplicate_is_reported_when_the_peer_holds_it() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = world.raw(DISCARD);
+    world.raws[raw].options.sack_permitted = true;
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(5));
+    world.raws[raw].options.sack_permitted = false;
+    world.raws[raw].heard.clear();
+    world.settings.cluster_link = CUT;
+    let start = world.raws[raw].snd_nxt;
+    world.raws[raw].send(Flags::ACK, &[1; 700]);
+    for _ in 0..3 {
+        world.raws[raw].send_at(start, Flags::ACK, &[1; 700]);
+        world.send_raw(raw);
+        world.run_for(Duration::from_millis(20));
+    }
+    let flow = world.nodes[0].engine.stack();
+    let flow = flow.flow(flow.find(&world.raws[raw].key()).expect("open")).expect("in use");
+    assert_eq!(flow.contract.rcv_nxt, start + 700, "taken");
+    assert!(world.raws[raw].heard.len() >= 3, "every copy is answered");
+    for heard in world.raws[raw].heard.drain(..) {
+        assert_eq!((heard.ack, heard.options.sack), (start, [None; 4]), "nothing is said of it");
+    }
+    world.settings.cluster_link = Link::clean(Duration::from_micros(70));
+    world.run_for(Duration::from_millis(100));
+    let heard: Vec<_> = world.raws[raw].heard.drain(..).collect();
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0].ack, start + 700);
+    assert_eq!(heard[0].options.sack, [Some((start, start + 700)), None, None, None]);
 }
