@@ -13,14 +13,15 @@ use crate::app::{App, Context, Tick as AppTick, Verdict};
 use crate::bytes::ByteQueue;
 use crate::fact::{Acked, Fact, Open, Tick};
 use crate::key::FlowKey;
-use crate::limits::{GRACE, RESUME_SRTT_US, TIME_WAIT};
+use crate::limits::{RESUME_SRTT_US, TIME_WAIT};
 use crate::output::{Cursor, Memory, OutOfMemory, Output};
 use crate::pool::{NONE, Pool};
 use crate::recorder::{FlowName, Progress, Recorder};
 use crate::seq::Seq;
 use crate::service::Service;
 use crate::tcp::contract::Contract;
-use crate::tcp::in_flight::InFlightPool;
+use crate::tcp::deadline::{Deadlines, Heard, Wait};
+use crate::tcp::in_flight::{self, InFlightPool};
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::sender::Sender;
 use crate::tcp::state::{Event, State};
@@ -72,6 +73,8 @@ pub struct Env {
     pub reassembly: Pool<Reassembly>,
     /// Services, in the order of the configuration.
     pub services: Vec<Service>,
+    /// Until when a SEG.ACK beyond `snd_nxt` is believed to be due to a former owner, by group; ZERO if never.
+    pub grace_until: Vec<Instant>,
     /// Where a backlog is laid out in one slice.
     pub scratch: Vec<u8>,
 }
@@ -104,36 +107,25 @@ pub struct Local {
     pub adv_edge: Seq,
     /// What the peer holds: SEG.ACK never goes beyond.
     pub committed: Progress,
-    /// The last op of this flow that the peer holds.
-    pub committed_op: u64,
-    /// The op from which on the peer holds the flow: what it says about earlier ones is about a former copy.
+    /// The op from which on the peer holds the flow: what it says about earlier ones is about a former copy; 0
+    /// if nothing of the flow is recorded.
     pub first_op: u64,
-    /// The last op of this flow; 0 if there is none.
+    /// The last op of this flow; 0 once the peer holds it.
     pub last_op: u64,
-    /// Output waits until this op is committed.
+    /// Output waits until this op is committed; 0 once it is.
     pub hold_op: u64,
     /// TS.Recent.
     pub ts_recent: u32,
     /// When a segment of the client was last used.
-    pub heard_at: Instant,
+    pub heard: Heard,
     /// Added to the group's millisecond clock, this is TSval.
     pub ts_offset: u32,
     /// TSval of our first segment; an echo older than that is a former owner's.
     pub ts_first: u32,
-    /// When a delayed ACK goes out; MAX if none waits.
-    pub ack_at: Instant,
-    /// The newest full segment without PSH begins here and stays unacknowledged until `hold_back_until`.
+    /// What time will bring.
+    pub deadlines: Deadlines,
+    /// The newest full segment without PSH begins here and stays unacknowledged until `Wait::HoldBack`.
     pub hold_back: Seq,
-    /// See `hold_back`; MAX if there is none.
-    pub hold_back_until: Instant,
-    /// When `snd_una` is recorded although no record is due; MAX if it is.
-    pub una_flush_at: Instant,
-    /// When the client's zero window is probed; MAX if it is not.
-    pub persist_at: Instant,
-    /// Until when a SEG.ACK beyond `snd_nxt` is believed to be due to a former owner; ZERO if never.
-    pub grace_until: Instant,
-    /// When TIME-WAIT ends; MAX outside it.
-    pub time_wait_until: Instant,
     /// Where the output was last read.
     pub cursor: Cursor,
     /// Largest payload seen from the client.
@@ -143,19 +135,17 @@ pub struct Local {
     /// Where they begin.
     pub duplicate: Seq,
     /// When the next answer to a segment that proves nothing may go out.
-    pub challenge_at: Instant,
+    pub challenge_at: in_flight::Tick,
     /// What time has brought and the log had no room for.
     pub tick_waiting: Option<Tick>,
-    /// When it is tried again.
-    pub tick_again_at: Instant,
-    /// When what is in order but found no room is tried again; MAX if nothing waits.
-    pub drain_at: Instant,
     /// Times that the zero window was probed without an answer.
     pub persist_count: u8,
     /// What is owed to the client.
     pub owed: Owed,
     /// Counted as half open by the stack.
     pub is_half_open: bool,
+    /// Carried on after a takeover: a former owner may have said what this node does not know.
+    pub is_resumed: bool,
 }
 
 /// Segments that are due whatever the windows say.
@@ -273,7 +263,7 @@ impl Flow {
         self.local = Local {
             snd_una: contract.snd_una,
             snd_nxt: contract.snd_una,
-            grace_until: now + GRACE,
+            is_resumed: true,
             committed: self.progress(),
             ..self.local_at_rest(now, ts_now, ts_offset)
         };
@@ -298,6 +288,10 @@ impl Flow {
     /// Local state of a flow of which nothing was sent or received by this node.
     fn local_at_rest(&self, now: Instant, ts_now: u32, ts_offset: u32) -> Local {
         let contract = &self.contract;
+        let mut deadlines = Deadlines::default();
+        if contract.state == State::TimeWait {
+            deadlines.set(Wait::TimeWait, now + TIME_WAIT);
+        }
         Local {
             snd_wnd: contract.snd_wnd,
             snd_wnd_max: contract.snd_wnd,
@@ -306,18 +300,11 @@ impl Flow {
             rcv_acked: contract.rcv_nxt,
             adv_edge: contract.rcv_nxt,
             ts_recent: contract.ts_recent,
-            heard_at: now,
+            heard: Heard::at(now),
+            challenge_at: in_flight::Tick::of(now),
             ts_first: ts_now,
             ts_offset,
-            ack_at: Instant::MAX,
-            hold_back_until: Instant::MAX,
-            una_flush_at: Instant::MAX,
-            persist_at: Instant::MAX,
-            drain_at: Instant::MAX,
-            time_wait_until: match contract.state {
-                State::TimeWait => now + TIME_WAIT,
-                _ => Instant::MAX,
-            },
+            deadlines,
             ..Local::default()
         }
     }
@@ -496,7 +483,7 @@ impl Flow {
             return;
         }
         let op = recorder.record(self.name(slot), fact, self.progress());
-        if self.local.last_op == 0 {
+        if self.local.first_op == 0 {
             self.local.first_op = op;
         }
         self.local.last_op = op;
@@ -508,19 +495,36 @@ impl Flow {
     /// Whether everything of the flow that was recorded is held by the peer.
     #[inline]
     pub fn is_committed(&self) -> bool {
-        self.standing == Standing::Absent || self.local.committed_op >= self.local.last_op
+        self.standing == Standing::Absent || self.local.last_op == 0
     }
 
     /// Whether output must wait for the peer.
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.standing == Standing::Copied && self.local.hold_op > self.local.committed_op
+        self.standing == Standing::Copied && self.local.hold_op != 0
     }
 
     /// Whether a former owner may have said what this node does not know.
     #[inline]
-    pub fn in_grace(&self, now: Instant) -> bool {
-        now < self.local.grace_until
+    pub fn in_grace(&self, now: Instant, env: &Env) -> bool {
+        self.local.is_resumed && now < env.grace_until[self.group as usize]
+    }
+
+    /// The peer holds everything of the flow up to `op`. What is said about a copy that was given up since, or
+    /// about a former flow in this slot, is ignored; answers whether it was.
+    pub fn handle_committed(&mut self, op: u64, progress: Progress) -> bool {
+        let local = &mut self.local;
+        if self.standing == Standing::Absent || op < local.first_op {
+            return false;
+        }
+        local.committed = progress;
+        if op >= local.last_op {
+            local.last_op = 0;
+        }
+        if op >= local.hold_op {
+            local.hold_op = 0;
+        }
+        true
     }
 
     /// Gives everything that the flow holds in the pools back.

@@ -32,6 +32,7 @@ use crate::recorder::{Progress, Recorder};
 use crate::reply::{Replies, Reply};
 use crate::service::Service;
 use crate::sha256::Sha256;
+use crate::tcp::deadline::Wait;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use crate::wheel::Wheel;
@@ -154,8 +155,8 @@ pub struct Stack {
     counters: Counters,
     births: u64,
     syn_received: u32,
-    /// Scratch of a promotion: what to kick, by when it was last heard.
-    kicks: Vec<(Instant, u32)>,
+    /// Scratch of a promotion: what to kick, by how long nothing was heard of it.
+    kicks: Vec<(Duration, u32)>,
     /// Promoted flows that are to be probed, one after another.
     unprobed: Vec<u32>,
     probe_at: Instant,
@@ -178,6 +179,7 @@ impl Stack {
                 memory: Memory::new(config.flows_max, config.pieces_max, config.chunks_max),
                 in_flight: Pool::new(config.segments_max),
                 reassembly: Pool::new(config.reassemblies_max),
+                grace_until: alloc::vec![Instant::ZERO; services.len()],
                 services,
                 scratch: Env::new_scratch(),
             },
@@ -310,8 +312,8 @@ impl Stack {
             flow.local.is_half_open = false;
             self.syn_received -= 1;
         }
-        if flow.contract.state == State::TimeWait && flow.local.time_wait_until == Instant::MAX {
-            flow.local.time_wait_until = now + crate::limits::TIME_WAIT;
+        if flow.contract.state == State::TimeWait && !flow.local.deadlines.is_set(Wait::TimeWait) {
+            flow.local.deadlines.set(Wait::TimeWait, now + crate::limits::TIME_WAIT);
         }
         if flow.contract.state == State::Closed {
             if flow.is_committed() && !flow.local.owed.rst {
@@ -325,7 +327,7 @@ impl Stack {
 
     /// A flow has nothing more to say now: it leaves the queue, and its timer is set. If what it said last was
     /// its end, it is gone.
-    fn rest(&mut self, slot: u32) {
+    fn rest(&mut self, now: Instant, slot: u32) {
         self.ready.remove(slot);
         let flow = &self.flows[slot];
         if flow.contract.state == State::Closed {
@@ -334,10 +336,8 @@ impl Stack {
             }
             return;
         }
-        let deadline = flow.poll_timeout(&self.env);
-        if deadline == Instant::MAX {
-            self.wheel.disarm(slot);
-        } else if !self.wheel.is_armed_by(slot, deadline) {
+        let deadline = flow.poll_timeout(now, &self.env);
+        if !self.wheel.is_armed_by(slot, deadline) {
             self.wheel.arm(slot, deadline);
         }
     }
@@ -366,14 +366,9 @@ impl Stack {
         if !self.flows.is_used(slot) {
             return;
         }
-        let flow = &mut self.flows[slot];
-        if flow.standing == Standing::Absent || op < flow.local.first_op {
-            // About a copy that was given up since, or about a former flow in this slot.
-            return;
+        if self.flows[slot].handle_committed(op, progress) {
+            self.settle(now, slot);
         }
-        flow.local.committed_op = op;
-        flow.local.committed = progress;
-        self.settle(now, slot);
     }
 
     /// Does what has come due.
@@ -399,7 +394,7 @@ impl Stack {
                 return;
             };
             self.probe_at += self.probe_every;
-            if self.flows.is_used(slot) && self.flows[slot].in_grace(now) {
+            if self.flows.is_used(slot) && self.flows[slot].in_grace(now, &self.env) {
                 self.flows[slot].owe_probe();
                 self.ready.push(slot);
             }

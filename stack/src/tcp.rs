@@ -6,6 +6,7 @@ pub mod sender;
 pub mod state;
 
 pub mod contract;
+pub mod deadline;
 mod input;
 mod probe;
 mod prr;

@@ -74,8 +74,7 @@ impl Flow {
     fn touch(&self) -> u64 {
         let Flow { key, id, contract, output, backlog, local, sender, .. } = self;
         let contract = contract.received ^ contract.rcv_nxt.0 as u64;
-        let times = local.heard_at.0 ^ local.committed_op ^ local.persist_at.0;
-        let local = times ^ local.snd_una.0 as u64 ^ local.owed.ack as u64;
+        let local = local.last_op ^ local.snd_una.0 as u64 ^ local.owed.ack as u64;
         let streams = output.end() ^ backlog.len() as u64;
         key.remote_port as u64 ^ id.0 ^ contract ^ local ^ streams ^ sender.touch()
     }

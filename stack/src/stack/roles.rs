@@ -6,6 +6,7 @@ use super::{Mode, Stack};
 use crate::fact::{Fact, Open};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::limits::{GRACE, PROBE_AFTER, PROBE_INTERVAL};
+use crate::tcp::deadline::Heard;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
@@ -55,7 +56,7 @@ impl Stack {
         }
         flow.standing = Standing::Absent;
         flow.local.committed = flow.progress();
-        (flow.local.last_op, flow.local.hold_op, flow.local.committed_op) = (0, 0, 0);
+        (flow.local.first_op, flow.local.last_op, flow.local.hold_op) = (0, 0, 0);
         self.settle(now, slot);
     }
 
@@ -67,7 +68,6 @@ impl Stack {
         flow.local.first_op = op;
         flow.local.last_op = op;
         flow.local.hold_op = op;
-        flow.local.committed_op = 0;
         self.groups[flow.group as usize].copied += 1;
     }
 
@@ -83,7 +83,7 @@ impl Stack {
             return None;
         }
         let slot = self.insert(open, id, group)?;
-        self.flows[slot].local.heard_at = now;
+        self.flows[slot].local.heard = Heard::at(now);
         Some(slot)
     }
 
@@ -93,7 +93,7 @@ impl Stack {
             flow.release(&mut self.env);
             return None;
         }
-        flow.local.heard_at = now;
+        flow.local.heard = Heard::at(now);
         let slot = self.flows.take(flow)?;
         self.enter(slot);
         Some(slot)
@@ -112,7 +112,7 @@ impl Stack {
         fact: &Fact,
     ) -> Result<bool, crate::output::OutOfMemory> {
         let flow = &mut self.flows[slot];
-        flow.local.heard_at = now;
+        flow.local.heard = Heard::at(now);
         flow.apply(&mut self.env, fact)?;
         let is_over = flow.contract.state == State::Closed;
         if is_over {
@@ -130,6 +130,7 @@ impl Stack {
     /// the last heard first; behind these every flow is probed at a low rate.
     pub fn promote(&mut self, now: Instant, group: u8, recently: Duration) -> u32 {
         self.set_mode(now, group, Mode::Serving);
+        self.env.grace_until[group as usize] = now + GRACE;
         let clock_ms = self.groups[group as usize].clock(now).millis() as u32;
         let mut flows = 0;
         for slot in 0..self.flows.capacity() as u32 {
@@ -138,7 +139,7 @@ impl Stack {
             }
             flows += 1;
             let flow = &mut self.flows[slot];
-            let heard_at = flow.local.heard_at;
+            let silence = flow.local.heard.silence(now);
             let ts_offset = self.keys.timestamp_offset(&flow.key);
             let ts_now = clock_ms.wrapping_add(ts_offset);
             let service = &self.env.services[flow.service as usize];
@@ -147,16 +148,14 @@ impl Stack {
                 flow.local.is_half_open = true;
                 self.syn_received += 1;
             }
-            if now.since(heard_at) <= recently {
-                self.kicks.push((heard_at, slot));
+            if silence <= recently {
+                self.kicks.push((silence, slot));
             }
             self.unprobed.push(slot);
-            let deadline = self.flows[slot].poll_timeout(&self.env);
-            if deadline != Instant::MAX {
-                self.wheel.arm(slot, deadline);
-            }
+            let deadline = self.flows[slot].poll_timeout(now, &self.env);
+            self.wheel.arm(slot, deadline);
         }
-        self.kicks.sort_unstable();
+        self.kicks.sort_unstable_by(|a, b| b.cmp(a));
         while let Some((_, slot)) = self.kicks.pop() {
             self.flows[slot].owe_kick();
             self.ready.push(slot);

@@ -31,7 +31,7 @@ impl Stack {
                     }
                     return Some((bytes, group));
                 }
-                self.rest(slot);
+                self.rest(now, slot);
             } else {
                 self.ready.remove(slot);
             }

@@ -21,6 +21,7 @@ use crate::limits::{
 use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::seq::Seq;
+use crate::tcp::deadline::{self, Heard, Wait};
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::sender::Ack;
 use crate::tcp::state::State;
@@ -69,7 +70,7 @@ impl Flow {
             // There was no room to open the connection: as if the segment had been lost.
             return Err(Drop::PoolExhausted);
         }
-        self.local.heard_at = now;
+        self.local.heard = Heard::at(now);
         // A time-out that waited for room was about a silence that is over.
         self.local.tick_waiting = None;
         if self.contract.state == State::Closed {
@@ -101,7 +102,7 @@ impl Flow {
             return Err(Drop::BadTcp);
         };
         let is_older = (value.wrapping_sub(self.local.ts_recent) as i32) < 0;
-        if is_older && now.since(self.local.heard_at) < TS_RECENT_VALID {
+        if is_older && self.local.heard.silence(now) < TS_RECENT_VALID {
             self.local.owed.ack = true;
             return Err(Drop::OldTimestamp);
         }
@@ -145,7 +146,7 @@ impl Flow {
         }
         if self.contract.state == State::TimeWait && segment.flags.has(Flags::FIN) {
             // RFC 9293 3.10.7.4, eighth: the client has missed our ACK; the time to repeat it starts anew.
-            self.local.time_wait_until = now + TIME_WAIT;
+            self.local.deadlines.set(Wait::TimeWait, now + TIME_WAIT);
         }
         if len == 0 {
             self.challenge(now);
@@ -158,8 +159,8 @@ impl Flow {
 
     /// Answers a segment that proves nothing with an ACK, but not many of them.
     fn challenge(&mut self, now: Instant) {
-        if now >= self.local.challenge_at {
-            self.local.challenge_at = now + CHALLENGE_INTERVAL;
+        if !deadline::is_ahead(now, self.local.challenge_at, CHALLENGE_INTERVAL) {
+            self.local.challenge_at = deadline::rounded_up(now + CHALLENGE_INTERVAL);
             self.local.owed.ack = true;
         }
     }
@@ -217,9 +218,10 @@ impl Flow {
         recorder: &mut R,
         segment: &Segment,
     ) -> Result<(), Drop> {
+        let in_grace = self.in_grace(now, env);
         let local = &mut self.local;
         let una = local.snd_una;
-        let ahead = if now < local.grace_until { una + ACK_AHEAD_MAX } else { local.snd_nxt };
+        let ahead = if in_grace { una + ACK_AHEAD_MAX } else { local.snd_nxt };
         if segment.ack.after(ahead.max(local.snd_nxt)) {
             if self.contract.state != State::SynReceived {
                 self.challenge(now);
@@ -283,7 +285,7 @@ impl Flow {
         local.snd_wnd_max = local.snd_wnd_max.max(window);
         (local.snd_wl1, local.snd_wl2) = (segment.seq, segment.ack);
         if window > 0 {
-            local.persist_at = Instant::MAX;
+            local.deadlines.clear(Wait::Persist);
         }
         changed
     }
@@ -336,8 +338,8 @@ impl Flow {
             || window < receive_buffer / 2;
         if is_due || self.standing == Standing::Absent {
             self.record_acknowledged(now, slot, env, recorder);
-        } else if self.local.una_flush_at == Instant::MAX {
-            self.local.una_flush_at = now + UNA_FLUSH;
+        } else if !self.local.deadlines.is_set(Wait::UnaFlush) {
+            self.local.deadlines.set(Wait::UnaFlush, now + UNA_FLUSH);
         }
     }
 
@@ -356,10 +358,10 @@ impl Flow {
             hint: self.sender.hint(),
         });
         if self.check_log(recorder).is_err() || !self.memory_allows(env, &acked) {
-            self.local.una_flush_at = now + TICK_AGAIN;
+            self.local.deadlines.set(Wait::UnaFlush, now + TICK_AGAIN);
             return;
         }
-        self.local.una_flush_at = Instant::MAX;
+        self.local.deadlines.clear(Wait::UnaFlush);
         self.enact(slot, env, recorder, &acked);
     }
 
@@ -445,15 +447,15 @@ impl Flow {
         let is_full = bytes >= local.rcv_mss as usize && bytes >= 536;
         if is_full && !segment.flags.has(Flags::PSH) && !segment.flags.has(Flags::FIN) {
             local.hold_back = self.contract.rcv_nxt;
-            local.hold_back_until = now + HOLD_BACK;
+            local.deadlines.set(Wait::HoldBack, now + HOLD_BACK);
         } else {
-            local.hold_back_until = Instant::MAX;
+            local.deadlines.clear(Wait::HoldBack);
         }
         let unacked = self.contract.rcv_nxt.since(local.rcv_acked) as usize + bytes;
         if unacked >= 2 * local.rcv_mss as usize {
             local.owed.ack_new = true;
-        } else if local.ack_at == Instant::MAX {
-            local.ack_at = now + ACK_DELAY;
+        } else if !local.deadlines.is_set(Wait::Ack) {
+            local.deadlines.set(Wait::Ack, now + ACK_DELAY);
         }
     }
 
@@ -492,7 +494,7 @@ impl Flow {
             let n = front.len();
             copy[..n].copy_from_slice(front);
             if self.take_in_order(slot, env, recorder, &copy[..n]).is_err() {
-                self.local.drain_at = now + TICK_AGAIN;
+                self.local.deadlines.set(Wait::Drain, now + TICK_AGAIN);
                 return;
             }
         }
@@ -524,12 +526,12 @@ impl Flow {
         if self.check_log(recorder).is_err() || !self.memory_allows(env, &Fact::Fin) {
             // It is kept like what arrived out of order, if there is room for that.
             self.keep_fin(env, self.contract.rcv_nxt);
-            self.local.drain_at = now + TICK_AGAIN;
+            self.local.deadlines.set(Wait::Drain, now + TICK_AGAIN);
             return;
         }
         self.enact(slot, env, recorder, &Fact::Fin);
         self.drop_reassembly(env);
-        self.local.hold_back_until = Instant::MAX;
+        self.local.deadlines.clear(Wait::HoldBack);
         self.local.owed.ack_new = true;
     }
 
@@ -547,7 +549,7 @@ impl Flow {
                 // A repeated FIN is acknowledged again; in TIME-WAIT it restarts the clock.
                 self.local.owed.ack = true;
                 if self.contract.state == State::TimeWait {
-                    self.local.time_wait_until = now + TIME_WAIT;
+                    self.local.deadlines.set(Wait::TimeWait, now + TIME_WAIT);
                 }
             }
             return;

@@ -9,29 +9,22 @@ use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
 use crate::limits::{FIN_WAIT_2, PERSIST_COUNT_LEAST, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN};
 use crate::recorder::Recorder;
+use crate::tcp::deadline::{Heard, SILENCE_MAX, Wait};
 use crate::tcp::sender::TimeoutOutcome;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 
 impl Flow {
-    /// When [`Flow::handle_timer`] is next due.
-    pub fn poll_timeout(&self, env: &Env) -> Instant {
+    /// When [`Flow::handle_timer`] is next due: at the latest when a long silence must be kept from coming round.
+    pub fn poll_timeout(&self, now: Instant, env: &Env) -> Instant {
         let local = &self.local;
         if local.tick_waiting.is_some() {
-            return local.tick_again_at;
+            return local.deadlines.at(now, Wait::TickAgain);
         }
-        let mut deadline = local
-            .ack_at
-            .min(local.hold_back_until)
-            .min(local.una_flush_at)
-            .min(local.persist_at)
-            .min(local.time_wait_until)
-            .min(local.drain_at);
+        let silence = self.idle_timeout(env).unwrap_or(SILENCE_MAX);
+        let mut deadline = local.deadlines.first(now).min(local.heard.until(now, silence));
         if let Some(at) = self.sender.poll_timeout() {
             deadline = deadline.min(at);
-        }
-        if let Some(idle) = self.idle_timeout(env) {
-            deadline = deadline.min(local.heard_at + idle);
         }
         deadline
     }
@@ -63,21 +56,22 @@ impl Flow {
         if self.contract.state == State::Closed {
             return;
         }
-        if self.local.persist_at <= now && self.is_given_up(now, env) {
-            self.local.persist_at = Instant::MAX;
+        self.local.heard.clamp(now);
+        if self.local.deadlines.is_due(now, Wait::Persist) && self.is_given_up(now, env) {
+            self.local.deadlines.clear(Wait::Persist);
             self.tick(now, slot, env, recorder, Tick::Abort);
             return;
         }
         self.handle_local_timers(now);
+        let again = self.local.deadlines.take_due(now, Wait::TickAgain);
         if let Some(tick) = self.local.tick_waiting {
-            if self.local.tick_again_at <= now {
+            if again {
                 self.local.tick_waiting = None;
                 self.tick(now, slot, env, recorder, tick);
             }
             return;
         }
-        if self.local.drain_at <= now {
-            self.local.drain_at = Instant::MAX;
+        if self.local.deadlines.take_due(now, Wait::Drain) {
             self.drain_reassembly(now, slot, env, recorder);
         }
         if self.sender.poll_timeout().is_some_and(|at| at <= now) {
@@ -87,13 +81,14 @@ impl Flow {
                 return;
             }
         }
-        if self.local.una_flush_at <= now {
+        if self.local.deadlines.is_due(now, Wait::UnaFlush) {
             self.record_acknowledged(now, slot, env, recorder);
         }
-        if self.local.time_wait_until <= now {
+        if self.local.deadlines.is_due(now, Wait::TimeWait) {
             self.tick(now, slot, env, recorder, Tick::TimeWaitOver);
         }
-        if self.idle_timeout(env).is_some_and(|idle| self.local.heard_at + idle <= now) {
+        let heard = self.local.heard;
+        if self.idle_timeout(env).is_some_and(|idle| heard.until(now, idle) <= now) {
             self.handle_idle(now, slot, env, recorder);
         }
     }
@@ -102,7 +97,7 @@ impl Flow {
     /// one that has not answered any probe for as long as R2 is gone.
     fn is_given_up(&self, now: Instant, env: &Env) -> bool {
         let patience = env.services[self.service as usize].sender.give_up_after;
-        self.local.persist_count >= PERSIST_COUNT_LEAST && self.local.heard_at + patience <= now
+        self.local.persist_count >= PERSIST_COUNT_LEAST && self.local.heard.silence(now) >= patience
     }
 
     /// Nothing was heard for too long: the application decides, where it may.
@@ -114,13 +109,13 @@ impl Flow {
         recorder: &mut R,
     ) {
         // What is idle must not come due again at once.
-        self.local.heard_at = now;
+        self.local.heard = Heard::at(now);
         if self.local.snd_una != self.contract.snd_una {
             self.record_acknowledged(now, slot, env, recorder);
         }
         // A promoted flow makes nothing up where a former owner may have spoken (DESIGN 5). Without memory
         // for what the application might say, the flow gives back what it holds.
-        let must_abort = self.in_grace(now)
+        let must_abort = self.in_grace(now, env)
             || self.contract.state == State::FinWait2
             || !self.memory_allows(env, &Fact::Tick(Tick::Idle));
         let tick = if must_abort { Tick::Abort } else { Tick::Idle };
@@ -129,15 +124,13 @@ impl Flow {
 
     fn handle_local_timers(&mut self, now: Instant) {
         let local = &mut self.local;
-        if local.hold_back_until <= now {
-            local.hold_back_until = Instant::MAX;
+        if local.deadlines.take_due(now, Wait::HoldBack) {
             local.owed.ack_new = true;
         }
-        if local.ack_at <= now {
-            local.ack_at = Instant::MAX;
+        if local.deadlines.take_due(now, Wait::Ack) {
             local.owed.ack_new = true;
         }
-        if local.persist_at <= now {
+        if local.deadlines.is_due(now, Wait::Persist) {
             let window = (local.snd_una + local.snd_wnd).distance(local.snd_nxt);
             if window > 0 {
                 // RFC 9293 3.8.6.2.1: the override time-out of silly-window avoidance.
@@ -146,9 +139,8 @@ impl Flow {
                 local.owed.probe = true;
             }
             local.persist_count = local.persist_count.saturating_add(1);
-            local.persist_at = Instant::MAX;
             let interval = self.persist_interval();
-            self.local.persist_at = now + interval;
+            self.local.deadlines.set(Wait::Persist, now + interval);
         }
     }
 
@@ -164,11 +156,11 @@ impl Flow {
         let is_copied = self.standing == Standing::Copied;
         if is_copied && recorder.room(self.group, 0, true).is_none() {
             self.local.tick_waiting = Some(tick);
-            self.local.tick_again_at = now + TICK_AGAIN;
+            self.local.deadlines.set(Wait::TickAgain, now + TICK_AGAIN);
             return;
         }
         self.enact(slot, env, recorder, &Fact::Tick(tick));
-        self.local.time_wait_until = Instant::MAX;
+        self.local.deadlines.clear(Wait::TimeWait);
         if self.contract.state == State::Closed && tick != Tick::TimeWaitOver {
             self.local.owed.rst = true;
         }

@@ -9,6 +9,7 @@
 
 use crate::flow::{Env, Flow};
 use crate::seq::Seq;
+use crate::tcp::deadline::Wait;
 use crate::tcp::sender::Resend;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -63,7 +64,7 @@ impl Flow {
     #[inline]
     fn ack_value(&self, now: Instant) -> Seq {
         let mut ack = self.local.committed.rcv_nxt;
-        if now < self.local.hold_back_until && self.local.hold_back_until != Instant::MAX {
+        if self.local.deadlines.is_ahead(now, Wait::HoldBack) {
             ack = ack.min(self.local.hold_back);
         }
         ack.max(self.local.rcv_acked)
@@ -276,8 +277,9 @@ impl Flow {
     /// RFC 9293 MUST-36: a closed window is probed for as long as the client answers.
     fn watch_closed_window(&mut self, now: Instant, unsent: u32, window: u32) {
         let stalled = unsent > window && self.sender.is_idle();
-        if stalled && self.local.persist_at == Instant::MAX {
-            self.local.persist_at = now + self.persist_interval();
+        if stalled && !self.local.deadlines.is_set(Wait::Persist) {
+            let interval = self.persist_interval();
+            self.local.deadlines.set(Wait::Persist, now + interval);
         }
     }
 
@@ -293,9 +295,10 @@ impl Flow {
         let fin = plan.flags.has(Flags::FIN);
         let len = plan.payload_bytes as u32 + fin as u32;
         if self.sender.handle_sent(now, &mut env.in_flight, plan.seq, len, fin).is_err() {
-            if self.sender.is_idle() && self.local.persist_at == Instant::MAX {
+            if self.sender.is_idle() && !self.local.deadlines.is_set(Wait::Persist) {
                 // No acknowledgement will come to try again after.
-                self.local.persist_at = now + self.persist_interval();
+                let interval = self.persist_interval();
+                self.local.deadlines.set(Wait::Persist, now + interval);
             }
             return self.transmit_ack(now, ts_now, env, source_mac, buffer);
         }
@@ -328,7 +331,7 @@ impl Flow {
         let opens_window = edge.distance(self.local.adv_edge) >= step as i32
             || (edge.after(self.local.adv_edge) && offered == 0);
         let is_due = self.local.owed.ack
-            || (is_new && (self.local.owed.ack_new || now >= self.local.ack_at))
+            || (is_new && (self.local.owed.ack_new || self.local.deadlines.is_due(now, Wait::Ack)))
             || opens_window
             || self.local.owed.kick;
         if !is_due {
@@ -389,7 +392,7 @@ impl Flow {
         local.owed.ack = false;
         if ack == self.contract.rcv_nxt {
             local.owed.ack_new = false;
-            local.ack_at = Instant::MAX;
+            local.deadlines.clear(Wait::Ack);
         }
     }
 
