@@ -4,12 +4,13 @@
 #   make demo ARGS="--kill power"    with options; `make demo ARGS=--help` lists them
 #   make test                        formatting, lints, all tests
 #   make bench                       measurements
+#   make beside ARGS=bulk            side by side with the kernel; bench/README.md lists the subjects
 
 CARGO ?= cargo
 ARGS ?=
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench build packages
+.PHONY: demo test bench beside build packages
 
 demo: build
 	$(TARGET_DIR)/release/understudy demo $(ARGS)
@@ -21,6 +22,9 @@ test: packages
 
 bench: packages
 	$(CARGO) bench -p bench
+
+beside: build
+	$(TARGET_DIR)/release/beside $(ARGS)
 
 build: packages
 	$(CARGO) build --release

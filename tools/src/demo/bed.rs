@@ -9,7 +9,9 @@
 //! Both bridges live in the namespace of the switch. The switch's ports towards the nodes do not
 //! leave checksums to hardware that does not exist (`tx off`): a node reads frames from its
 //! interface as they are. Names carry the process id and a number, so several beds can stand side by
-//! side, and a bed whose maker died without clearing up is recognised and removed by the next.
+//! side, and a bed whose maker died without clearing up is recognised and removed by the next. A
+//! [`Layout`] changes the client's way to the first node: through the switch, by a cable of their
+//! own, or through whatever the maker of the bed puts between two ends in the switch.
 //!
 //! Everything is removed when the last of [`Bed`] goes: processes by their ids, then the
 //! namespaces.
@@ -27,7 +29,11 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+pub use layout::{Cable, Layout};
+
 use super::process::Process;
+
+mod layout;
 
 /// Name of namespaces that the next run may remove when their maker is gone.
 const PREFIX: &str = "usdemo";
@@ -103,6 +109,11 @@ pub struct Node<'a> {
 impl Bed {
     /// Builds the bed; processes started in it write their logs to `dir`. Needs root.
     pub fn new(dir: &Path, keep: bool) -> anyhow::Result<Bed> {
+        Bed::laid_out(dir, keep, Layout::default())
+    }
+
+    /// Builds a bed that differs from the usual one.
+    pub fn laid_out(dir: &Path, keep: bool, layout: Layout) -> anyhow::Result<Bed> {
         if !nix::unistd::geteuid().is_root() {
             bail!("network namespaces can only be made by root; run this as root");
         }
@@ -118,7 +129,7 @@ impl Bed {
         });
         // From here on a failure clears up what was made so far.
         let bed = Bed { prefix, dir: dir.to_path_buf(), teardown };
-        bed.build().context("building the bed of network namespaces")?;
+        bed.build(layout).context("building the bed of network namespaces")?;
         Ok(bed)
     }
 
@@ -163,7 +174,7 @@ impl Bed {
         Process::start(name, command, Some(log))
     }
 
-    fn build(&self) -> anyhow::Result<()> {
+    fn build(&self, layout: Layout) -> anyhow::Result<()> {
         for place in Place::ALL {
             let namespace = self.namespace(place);
             ip(&["netns", "add", &namespace])?;
@@ -177,29 +188,71 @@ impl Bed {
             self.ip(Place::Switch, &format!("link add {bridge} {options}"))?;
             self.ip(Place::Switch, &format!("link set {bridge} up"))?;
         }
-        self.link(Place::Client, "eth0", "br0", "10.88.0.1/24")?;
-        self.link(Place::Witness, "eth1", "br1", "10.99.0.9/24")?;
+        let Layout { cable, mtu } = layout;
+        self.link(Place::Witness, "eth1", Some("br1"), "10.99.0.9/24", mtu)?;
         for id in NODES {
-            self.link(Place::Node(id), "eth0", "br0", &format!("10.88.0.1{id}/24"))?;
-            self.link(Place::Node(id), "eth1", "br1", &format!("10.99.0.{id}/24"))?;
+            self.link(Place::Node(id), "eth1", Some("br1"), &format!("10.99.0.{id}/24"), mtu)?;
+        }
+        self.link(Place::Node(2), "eth0", Some("br0"), "10.88.0.12/24", mtu)?;
+        let (client, node) = (Place::Client, Place::Node(1));
+        let addresses = ["10.88.0.1/24", "10.88.0.11/24"];
+        if cable == Cable::Direct {
+            self.wire((client, "eth0"), (node, "eth0"), mtu)?;
+        }
+        for (place, address) in [client, node].into_iter().zip(addresses) {
+            match cable {
+                Cable::Switched => self.link(place, "eth0", Some("br0"), address, mtu)?,
+                Cable::Direct => self.end(place, "eth0", address)?,
+                Cable::Relayed => {
+                    self.link(place, "eth0", None, address, mtu)?;
+                    self.plain(Place::Switch, &port(place, "eth0"))?;
+                }
+            }
+            if cable != Cable::Switched {
+                self.plain(place, "eth0")?;
+            }
         }
         Ok(())
     }
 
-    /// A cable from `place` to a bridge, with the address of its end.
-    fn link(&self, place: Place, end: &str, bridge: &str, address: &str) -> anyhow::Result<()> {
+    /// A cable from `place` to the switch, and there to a bridge; `address` is that of its end.
+    fn link(
+        &self,
+        place: Place,
+        end: &str,
+        bridge: Option<&str>,
+        address: &str,
+        mtu: u32,
+    ) -> anyhow::Result<()> {
         let port = port(place, end);
-        let (inside, switch) = (self.namespace(place), self.namespace(Place::Switch));
-        let queues = "numrxqueues 1 numtxqueues 1";
-        let peer = format!("peer name {port} netns {switch} {queues}");
-        ip_words(&format!("link add {end} netns {inside} {queues} type veth {peer}"))?;
-        self.ip(Place::Switch, &format!("link set {port} master {bridge} up"))?;
-        self.ip(place, &format!("addr add {address} dev {end}"))?;
-        self.ip(place, &format!("link set {end} up"))?;
+        self.wire((place, end), (Place::Switch, &port), mtu)?;
+        let master = bridge.map(|bridge| format!("master {bridge}")).unwrap_or_default();
+        self.ip(Place::Switch, &format!("link set {port} {master} up"))?;
+        self.end(place, end, address)?;
         if matches!(place, Place::Node(_)) {
             run(self.command(Place::Switch, "ethtool").args(["-K", &port, "tx", "off"]))?;
         }
         Ok(())
+    }
+
+    /// A cable between two machines, its ends down.
+    fn wire(&self, a: (Place, &str), b: (Place, &str), mtu: u32) -> anyhow::Result<()> {
+        let queues = "numrxqueues 1 numtxqueues 1";
+        let (at, to) = (self.namespace(a.0), self.namespace(b.0));
+        let peer = format!("peer name {} netns {to} mtu {mtu} {queues}", b.1);
+        ip_words(&format!("link add {} netns {at} mtu {mtu} {queues} type veth {peer}", a.1))
+    }
+
+    /// An end of a cable gets its address and goes up.
+    fn end(&self, place: Place, end: &str, address: &str) -> anyhow::Result<()> {
+        self.ip(place, &format!("addr add {address} dev {end}"))?;
+        self.ip(place, &format!("link set {end} up"))
+    }
+
+    /// An interface leaves nothing to hardware.
+    fn plain(&self, place: Place, interface: &str) -> anyhow::Result<()> {
+        let off = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"];
+        run(self.command(place, "ethtool").args(["-K", interface]).args(off)).map(drop)
     }
 
     fn ip(&self, place: Place, words: &str) -> anyhow::Result<()> {

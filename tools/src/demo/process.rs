@@ -34,6 +34,11 @@ impl Process {
         &self.name
     }
 
+    /// Its process id, whatever namespace it runs in.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its output, if it was asked for.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()

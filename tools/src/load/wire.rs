@@ -89,17 +89,22 @@ impl Wire {
 
     /// Bytes that the other side has acknowledged.
     pub fn acked(&self) -> u64 {
-        self.info(BYTES_ACKED)
+        acked(&self.stream)
     }
 
     /// Bytes that have arrived in order, read or not.
     pub fn received(&self) -> u64 {
-        self.info(BYTES_RECEIVED)
+        info(&self.stream, BYTES_RECEIVED)
     }
+}
 
-    fn info(&self, word: usize) -> u64 {
-        getsockopt(&self.stream, TcpInfo).map_or(0, |info| info[word])
-    }
+/// Bytes that the other side of a connection has acknowledged; its SYN and FIN count as one each.
+pub fn acked(stream: &TcpStream) -> u64 {
+    info(stream, BYTES_ACKED)
+}
+
+fn info(stream: &TcpStream, word: usize) -> u64 {
+    getsockopt(stream, TcpInfo).map_or(0, |info| info[word])
 }
 
 impl AsFd for Wire {

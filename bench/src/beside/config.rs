@@ -1,0 +1,107 @@
+//! The configuration files of the nodes under measurement.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tools::demo::bed::WITNESS;
+
+/// The services of every node: name, address, port, application.
+pub const SERVICES: [(&str, &str, u16, &str); 3] = [
+    ("web", "10.88.0.100", 80, "http"),
+    ("echo", "10.88.0.101", 7, "echo"),
+    ("discard", "10.88.0.102", 9, "discard"),
+];
+
+/// The cluster's name.
+pub const CLUSTER: &str = "beside";
+
+/// The set of timers: several nodes share these processors.
+pub const TIMERS: &str = "bed";
+
+/// What differs between the nodes of one run and those of another.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSetup {
+    /// Processor of each poll core: owner, peer.
+    pub pins: [u16; 2],
+    /// Connections at most.
+    pub flows: u32,
+    /// A silent connection is ended after so many seconds.
+    pub idle_secs: u32,
+}
+
+/// Writes the configuration of node `id` among `nodes`; where it is, and where the node's socket will be.
+pub fn write(
+    dir: &Path,
+    id: u8,
+    nodes: &[u8],
+    setup: &NodeSetup,
+) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let secret = dir.join("secret.key");
+    fs::write(&secret, "5e".repeat(32) + "\n")?;
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
+    // The path of a Unix socket must be short, and `dir` may be anywhere.
+    let short = std::env::temp_dir().join(format!("beside-{}-{id}.sock", std::process::id()));
+    let file = dir.join(format!("node{id}.toml"));
+    fs::write(&file, text(&short, id, nodes, setup))?;
+    Ok((file, short))
+}
+
+fn text(socket: &Path, id: u8, nodes: &[u8], setup: &NodeSetup) -> String {
+    let NodeSetup { pins, flows, idle_secs } = setup;
+    let pin = pins[usize::from(id) - 1];
+    let arbiter = match nodes.len() {
+        1 => "arbiter = \"none\"\nsurvivor = 1".to_string(),
+        _ => format!("arbiter = \"witness\"\nwitness = \"{WITNESS}\""),
+    };
+    let mut text = format!(
+        r#"[node]
+id = {id}
+
+[cluster]
+name = "{CLUSTER}"
+address = "10.99.0.{id}"
+secret_file = "secret.key"
+{arbiter}
+timers = "{TIMERS}"
+
+[interfaces]
+client = {{ name = "eth0", queues = [0] }}
+cluster = {{ name = "eth1", queues = [0] }}
+
+[cores]
+pin = [{pin}]
+idle = "adaptive"
+
+[control]
+socket = "{}"
+
+[limits]
+flows = {flows}
+"#,
+        socket.display()
+    );
+    for node in nodes {
+        let _ = write!(text, "\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
+    }
+    let peers = if nodes.len() > 1 { "[2]" } else { "[]" };
+    for (name, address, port, application) in SERVICES {
+        let _ = write!(
+            text,
+            r#"
+[[services]]
+name = "{name}"
+home = 1
+peers = {peers}
+addresses = ["{address}"]
+ports = {port}
+idle_timeout = "{idle_secs}s"
+
+[services.application]
+type = "{application}"
+"#
+        );
+    }
+    text
+}

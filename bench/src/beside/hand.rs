@@ -1,0 +1,111 @@
+//! What works inside a namespace: clients over the kernel's TCP, generators of frames.
+//!
+//! A hand is this program started again. It does one thing, says what it found out as one line of JSON
+//! and ends; its exit code is 0 if it could do it.
+
+use std::net::SocketAddrV4;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use crate::{bulk, pingpong};
+
+/// Arguments of a hand.
+#[derive(Args, Debug)]
+pub struct HandArgs {
+    /// The processor to run on.
+    #[arg(long)]
+    cpu: u16,
+    #[command(subcommand)]
+    work: Work,
+}
+
+#[derive(Subcommand, Debug)]
+enum Work {
+    /// Reads as fast as it can.
+    Download(Stream),
+    /// Writes as fast as it can.
+    Upload(Stream),
+    /// Uploads a little and compares the hash that comes back.
+    Prove {
+        /// The web service.
+        #[arg(long)]
+        target: SocketAddrV4,
+    },
+    /// Small exchanges, one after another.
+    Pingpong {
+        /// The echo service.
+        #[arg(long)]
+        target: SocketAddrV4,
+        /// Bytes of each.
+        #[arg(long)]
+        bytes: usize,
+        /// How many.
+        #[arg(long)]
+        count: usize,
+    },
+}
+
+/// A bulk transfer.
+#[derive(Args, Debug)]
+pub struct Stream {
+    /// The service.
+    #[arg(long)]
+    pub target: SocketAddrV4,
+    /// How long is measured, in milliseconds.
+    #[arg(long)]
+    pub ms: u64,
+    /// How long it runs before that.
+    #[arg(long, default_value_t = 300)]
+    pub warm_ms: u64,
+}
+
+impl Stream {
+    /// Before anything counts.
+    pub fn warm(&self) -> Duration {
+        Duration::from_millis(self.warm_ms)
+    }
+
+    /// What counts.
+    pub fn measured(&self) -> Duration {
+        Duration::from_millis(self.ms)
+    }
+}
+
+/// Does its work.
+pub fn main(args: &HandArgs) -> ExitCode {
+    let outcome = pin(args.cpu).and_then(|()| match &args.work {
+        Work::Download(stream) => said(bulk::download(stream)),
+        Work::Upload(stream) => said(bulk::upload(stream)),
+        Work::Prove { target } => said(bulk::prove(*target)),
+        Work::Pingpong { target, bytes, count } => {
+            said(pingpong::exchange(*target, *bytes, *count))
+        }
+    });
+    match outcome {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("beside hand: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn said<T: Serialize>(outcome: anyhow::Result<T>) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(&outcome?)?)
+}
+
+fn pin(cpu: u16) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(usize::from(cpu))?;
+    sched_setaffinity(Pid::from_raw(0), &set)
+        .with_context(|| format!("cannot run on processor {cpu} alone"))
+}

@@ -1,0 +1,144 @@
+//! `beside`: the appliance side by side with the kernel, on one machine.
+//!
+//! ```text
+//! beside SUBJECT -> stage (namespaces, contenders) -> hands (clients inside a namespace) -> report
+//! ```
+//!
+//! A *subject* is what is measured (`beside/bulk.rs` and its neighbours), a *contender* is who serves:
+//! the kernel's TCP, a node alone, or a node with a peer. Contenders take turns within each round, so that
+//! what else happens on the machine happens to all; figures are medians over the rounds, ratios are made
+//! within a round. Progress goes to standard error, the table (or JSON) to standard output, and every
+//! figure into one file of `--out`.
+//!
+//! Exit code 0: every goal was met. 1: at least one was not. 2: it could not be measured.
+
+mod bulk;
+mod config;
+mod hand;
+mod pingpong;
+mod report;
+mod stage;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+
+use report::Report;
+
+#[derive(Parser)]
+#[command(name = "beside", about = "Measures the appliance side by side with the kernel.")]
+struct Cli {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(Subcommand)]
+enum Subject {
+    /// One connection at full speed, down and up.
+    Bulk(bulk::BulkArgs),
+    /// Small exchanges on one connection: how long each takes.
+    Pingpong(pingpong::PingpongArgs),
+    /// Works inside a namespace for the other subcommands.
+    #[command(hide = true)]
+    Hand(hand::HandArgs),
+}
+
+/// What every subject takes.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// How often each contender has its turn.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Print the figures as JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Where figures, logs and configuration files go.
+    #[arg(long, default_value = "out/beside")]
+    pub out: PathBuf,
+    /// The program `understudy`. Not given: it is built, and lies beside this program.
+    #[arg(long)]
+    pub program: Option<PathBuf>,
+    /// Processor of the clients.
+    #[arg(long, default_value_t = 0)]
+    pub client_cpu: u16,
+    /// Processor of the server: the kernel's program, or the owner's poll core.
+    #[arg(long, default_value_t = 1)]
+    pub server_cpu: u16,
+    /// Processor of the peer's poll core. Not given: that of the clients on a machine with two.
+    #[arg(long)]
+    pub peer_cpu: Option<u16>,
+}
+
+impl Common {
+    /// Processor of the peer's poll core.
+    pub fn peer_cpu(&self) -> u16 {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        self.peer_cpu.unwrap_or(if processors > 2 { 2 } else { self.client_cpu })
+    }
+
+    /// Paths made whole, and the program under test found or built.
+    fn prepared(mut self) -> anyhow::Result<Common> {
+        std::fs::create_dir_all(&self.out)
+            .with_context(|| format!("cannot make {}", self.out.display()))?;
+        self.out = self.out.canonicalize()?;
+        let program = match self.program.take() {
+            Some(program) => program,
+            None => built()?,
+        };
+        self.program = Some(program.canonicalize().with_context(|| {
+            format!("there is no {}: build it with `cargo build --release`", program.display())
+        })?);
+        Ok(self)
+    }
+}
+
+/// The program `understudy` beside this one, fresh if cargo started this one.
+fn built() -> anyhow::Result<PathBuf> {
+    let mine = std::env::current_exe()?;
+    if let Ok(cargo) = std::env::var("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "-q", "-p", "tools", "--bin", "understudy"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        if !build.status().context("cannot start cargo")?.success() {
+            bail!("building understudy failed");
+        }
+    }
+    Ok(mine.with_file_name("understudy"))
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().subject {
+        Subject::Hand(args) => return hand::main(&args),
+        Subject::Bulk(args) => present(args.common.clone(), |common| bulk::run(&args, common)),
+        Subject::Pingpong(args) => {
+            present(args.common.clone(), |common| pingpong::run(&args, common))
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("beside: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Measures, saves and prints; whether every goal was met.
+fn present(
+    common: Common,
+    measure: impl FnOnce(&Common) -> anyhow::Result<Report>,
+) -> anyhow::Result<bool> {
+    let common = common.prepared()?;
+    let report = measure(&common)?;
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let file = common.out.join(format!("{}.json", report.subject));
+    std::fs::write(&file, &json).with_context(|| format!("cannot write {}", file.display()))?;
+    tools::print(if common.json { &json } else { &report.text }.as_str());
+    eprintln!("Figures: {}", file.display());
+    Ok(report.passed)
+}

@@ -1,0 +1,263 @@
+//! Where contenders serve, one at a time: a bed of namespaces, the server in its node, clients in theirs.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use dataplane::control::status::{GroupStatus, Protection, Role, Status};
+use nix::sys::signal::Signal;
+use serde::de::DeserializeOwned;
+use tools::demo::bed::{Bed, Layout, Place, WITNESS, run};
+use tools::demo::process::Process;
+use tools::demo::status;
+
+use crate::Common;
+use crate::config::{self, CLUSTER, NodeSetup, SERVICES, TIMERS};
+use crate::report::KERNEL;
+
+/// How long anything may take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Between two looks at something that will come.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Who serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contender {
+    /// A plain program over the kernel's TCP.
+    Kernel,
+    /// One node without a peer.
+    Alone,
+    /// Two nodes: the second holds the copies.
+    Mirrored,
+}
+
+impl Contender {
+    /// In the order of their turns.
+    pub const ALL: [Contender; 3] = [Contender::Kernel, Contender::Alone, Contender::Mirrored];
+
+    /// As reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Contender::Kernel => KERNEL,
+            Contender::Alone => "alone",
+            Contender::Mirrored => "mirrored",
+        }
+    }
+
+    /// Names of all.
+    pub fn names() -> [&'static str; 3] {
+        Contender::ALL.map(Contender::name)
+    }
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Generated objects, uploads answered with their hash.
+    Web,
+    /// Every byte comes back.
+    Echo,
+    /// Every byte is forgotten.
+    Discard,
+}
+
+/// A standing bed.
+pub struct Stage<'a> {
+    /// Its namespaces.
+    pub bed: Bed,
+    common: &'a Common,
+    dir: PathBuf,
+}
+
+/// A contender that is ready; it is ended when this is dropped.
+pub struct Server<'a> {
+    stage: &'a Stage<'a>,
+    contender: Contender,
+    processes: Vec<Process>,
+    sockets: Vec<PathBuf>,
+}
+
+impl<'a> Stage<'a> {
+    /// Builds the bed; `name` is the directory of its logs.
+    pub fn new(common: &'a Common, name: &str, layout: Layout) -> anyhow::Result<Stage<'a>> {
+        let dir = common.out.join(name);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let bed = Bed::laid_out(&dir, false, layout)?;
+        Ok(Stage { bed, common, dir })
+    }
+
+    /// How a node of this run is set up unless a subject wants otherwise.
+    pub fn setup(&self) -> NodeSetup {
+        let pins = [self.common.server_cpu, self.common.peer_cpu()];
+        NodeSetup { pins, flows: 65536, idle_secs: 60 }
+    }
+
+    /// Starts a contender and waits until it is ready.
+    pub fn start(&self, contender: Contender) -> anyhow::Result<Server<'_>> {
+        self.start_with(contender, &self.setup())
+    }
+
+    /// Starts a contender whose nodes are set up like this.
+    pub fn start_with(
+        &self,
+        contender: Contender,
+        setup: &NodeSetup,
+    ) -> anyhow::Result<Server<'_>> {
+        let (processes, sockets) = (Vec::new(), Vec::new());
+        let mut server = Server { stage: self, contender, processes, sockets };
+        let nodes: &[u8] = match contender {
+            Contender::Kernel => {
+                let args = ["load", "serve", "--listen", "0.0.0.0"];
+                let process =
+                    self.spawn(Place::Node(1), "kernel", self.common.server_cpu, &args)?;
+                server.processes.push(process);
+                &[]
+            }
+            Contender::Alone => &[1],
+            Contender::Mirrored => {
+                let store = self.dir.join("witness.store");
+                // Every start is a first one.
+                let _ = fs::remove_file(&store);
+                let store = store.display().to_string();
+                let mut args = vec!["witness", "--listen", WITNESS, "--store", &store];
+                args.extend(["--cluster", CLUSTER, "--timers", TIMERS, "--bootstrap"]);
+                let cpu = self.common.peer_cpu();
+                server.processes.push(self.spawn(Place::Witness, "witness", cpu, &args)?);
+                &[1, 2]
+            }
+        };
+        for &id in nodes {
+            let (file, socket) = config::write(&self.dir, id, nodes, setup)?;
+            let program = self.program();
+            let args = ["run".as_ref(), file.as_os_str()];
+            let process = self.bed.spawn(Place::Node(id), &format!("node{id}"), &program, &args)?;
+            server.processes.push(process);
+            server.sockets.push(socket);
+        }
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    fn spawn(&self, place: Place, name: &str, cpu: u16, args: &[&str]) -> anyhow::Result<Process> {
+        let (cpu, program) = (cpu.to_string(), self.program().display().to_string());
+        let mut words = vec!["-c", &cpu, &program];
+        words.extend(args);
+        self.bed.spawn(place, name, "taskset".as_ref(), &words)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.common.program.clone().expect("found before anything is measured")
+    }
+
+    /// This program as a hand: a client in the client's namespace.
+    pub fn hand(&self, words: &[String]) -> anyhow::Result<Command> {
+        let mut command = self.bed.command(Place::Client, std::env::current_exe()?);
+        command.args(["hand", "--cpu", &self.common.client_cpu.to_string()]).args(words);
+        Ok(command)
+    }
+
+    /// Runs a hand to its end; what it found out.
+    pub fn ask<T: DeserializeOwned>(&self, words: &[String]) -> anyhow::Result<T> {
+        let text = run(&mut self.hand(words)?)?;
+        serde_json::from_str(&text).with_context(|| format!("a client said {text:?}"))
+    }
+}
+
+impl Server<'_> {
+    /// Where a client finds a service.
+    pub fn target(&self, service: Service) -> SocketAddrV4 {
+        let (_, address, port, _) = SERVICES[service as usize];
+        let address: Ipv4Addr = match self.contender {
+            Contender::Kernel => Ipv4Addr::new(10, 88, 0, 11),
+            _ => address.parse().expect("an address"),
+        };
+        SocketAddrV4::new(address, port)
+    }
+
+    /// What a node says of itself.
+    pub fn status(&self, node: usize) -> anyhow::Result<Status> {
+        status::read(&self.sockets[node - 1])
+    }
+
+    /// Waits until `is_so` of the owner's status.
+    pub fn wait_for(&mut self, what: &str, is_so: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
+        self.wait(what, |server| {
+            let seen = server.status(1);
+            let done = seen.as_ref().is_ok_and(&is_so);
+            done.then_some(()).ok_or_else(|| match seen {
+                Ok(status) => status::in_words(&status),
+                Err(error) => format!("{error:#}"),
+            })
+        })
+    }
+
+    fn wait_ready(&mut self) -> anyhow::Result<()> {
+        match self.contender {
+            Contender::Kernel => {
+                let bed = &self.stage.bed;
+                let port = self.target(Service::Discard).port().to_string();
+                let listening = ["-Hltn", "sport", "=", &port];
+                self.wait("the kernel's server to listen", |_| {
+                    match run(bed.command(Place::Node(1), "ss").args(listening)) {
+                        Ok(text) if !text.trim().is_empty() => Ok(()),
+                        Ok(_) => Err("it does not yet".into()),
+                        Err(error) => Err(format!("{error:#}")),
+                    }
+                })
+            }
+            Contender::Alone => {
+                let serves =
+                    |group: &GroupStatus| group.role == Role::Owner && group.lease_remaining_us > 0;
+                self.wait_for("the node to serve", |status| status.groups.iter().all(serves))
+            }
+            Contender::Mirrored => {
+                let safe = |group: &GroupStatus| {
+                    group.role == Role::Owner && group.protection == Protection::Protected
+                };
+                self.wait_for("the pair to be protected", |status| status.groups.iter().all(safe))
+            }
+        }
+    }
+
+    fn wait(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut(&Self) -> Result<(), String>,
+    ) -> anyhow::Result<()> {
+        let limit = Instant::now() + READY_WITHIN;
+        while let Err(last) = look(self) {
+            for process in &mut self.processes {
+                if let Some(status) = process.ended()? {
+                    let (name, log) = (process.name(), process.log_tail());
+                    return Err(anyhow!("{name} has ended ({status}); {log}"));
+                }
+            }
+            if Instant::now() > limit {
+                let logs: String = self.processes.iter().map(Process::log_tail).collect();
+                bail!("waited in vain for {what}; last seen: {last}\n{logs}");
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            // Gone already is as good.
+            let _ = process.signal(Signal::SIGKILL);
+        }
+        for process in &mut self.processes {
+            let _ = process.wait();
+        }
+        for socket in &self.sockets {
+            let _ = fs::remove_file(socket);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What differs from bed to bed.
+
+/// How the client reaches the first node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cable {
+    /// Through the switch, as every other machine.
+    #[default]
+    Switched,
+    /// By a cable of their own. Neither end leaves anything to hardware: no checksums, no cutting
+    /// and no joining of segments.
+    Direct,
+    /// Both ends lie in the switch, and nothing is between them until somebody relays frames from
+    /// `client-eth0` to `node1-eth0` and back. Nothing is left to hardware here, either.
+    Relayed,
+}
+
+/// What differs from bed to bed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// How the client reaches the first node.
+    pub cable: Cable,
+    /// Bytes of a packet on every link at most.
+    pub mtu: u32,
+}
+
+impl Default for Layout {
+    fn default() -> Layout {
+        Layout { cable: Cable::default(), mtu: 1500 }
+    }
+}
