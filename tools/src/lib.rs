@@ -7,6 +7,7 @@ use std::io::Write;
 
 pub mod check;
 pub mod demo;
+pub mod impair;
 pub mod load;
 pub mod run;
 pub mod status;

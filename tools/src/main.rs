@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tools::{check, demo, load, print, run, status, witness};
+use tools::{check, demo, impair, load, print, run, status, witness};
 
 /// A bare-metal load balancer that does not drop connections when a machine dies.
 #[derive(Parser, Debug)]
@@ -32,6 +32,9 @@ enum Command {
     /// Clients that verify every byte, as the demo uses them.
     #[command(hide = true)]
     Load(load::LoadArgs),
+    /// A bad network between two interfaces, as the tests and benchmarks use it.
+    #[command(hide = true)]
+    Impair(impair::ImpairArgs),
     /// Print the version.
     Version,
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Witness(args) => witness::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::Load(args) => load::main(&args),
+        Command::Impair(args) => impair::main(&args),
         Command::Version => {
             print(concat!("understudy ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
