@@ -11,6 +11,7 @@
 //! never written -> Create -> owner alone -> AddPeer -> (cores fill) -> InSync -> protected
 //!   owner silent:  peer's promise runs out -> TakeOver -> Promote
 //!   peer silent:   own lease runs out      -> Alone    -> serve on, alone
+//!   either surrenders: the same, at once (`crate::surrender`)
 //!   both dead:     longest promise over    -> Fresh    -> serve from an empty state
 //! ```
 //!
@@ -18,8 +19,8 @@
 //! empty, publish [`Agent::lease`] of every group, wait until [`Agent::poll_timeout`]. The lease
 //! must be published after *every* `handle_*`: it can end at once.
 //!
-//! Spec: PROTOCOL.md. Not here: handover (`Swap` is in the register only), surrender (decoded, not
-//! yet believed). Bounds: [`MESSAGES_MAX`], [`REASONS_MAX`]; commands are at most two per change.
+//! Spec: PROTOCOL.md. Not here: handover (`Swap` is in the register only).
+//! Bounds: [`MESSAGES_MAX`], [`REASONS_MAX`]; commands are at most two per change.
 
 mod adopt;
 mod ask;

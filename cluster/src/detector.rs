@@ -8,6 +8,8 @@
 //! Bounds: [`PAST_LIVES`] former lives per node, [`GAP_SECONDS`] per-second maxima.
 
 use crate::id::{Incarnation, Member, NodeId};
+use crate::message::Drop;
+use crate::surrender::Ended;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -33,6 +35,8 @@ pub struct Heard {
     pub core_ok: bool,
     /// Its hardware address on the cluster's data link.
     pub mac: [u8; 6],
+    /// Its present life has surrendered.
+    pub ended: Option<Ended>,
     past: VecDeque<Incarnation>,
 }
 
@@ -52,6 +56,7 @@ impl Detector {
             sent: Instant::ZERO,
             core_ok: false,
             mac: [0; 6],
+            ended: None,
             past: VecDeque::new(),
         };
         Detector { nodes: nodes.map(heard).collect() }
@@ -86,9 +91,46 @@ impl Detector {
             heard.member = from;
             heard.sent = Instant::ZERO;
             heard.core_ok = false;
+            heard.ended = None;
         }
         heard.at = heard.at.max(now);
         true
+    }
+
+    /// The guardian of `from` says that this life has ended. It is no sign of life.
+    ///
+    /// Errors: the life is not the present one as far as is known here, or has surrendered before,
+    /// or has spoken since.
+    pub fn handle_surrender(
+        &mut self,
+        now: Instant,
+        from: Member,
+        said: Instant,
+        patience: Duration,
+    ) -> Result<(), Drop> {
+        let present = self.nodes.iter_mut().find(|heard| heard.member == from);
+        let Some(heard) = present.filter(|_| from.incarnation.0 != 0) else {
+            return Err(Drop::UnknownSender);
+        };
+        if heard.ended.is_some() {
+            return Err(Drop::Surrendered);
+        }
+        let ended = Ended { said, heard: now };
+        if ended.is_refuted_by(heard.sent, patience) {
+            return Err(Drop::Refuted);
+        }
+        heard.ended = Some(ended);
+        Ok(())
+    }
+
+    /// A living core that was heard `patience` after its own surrender has not ended.
+    pub fn refute(&mut self, from: Member, patience: Duration) {
+        if let Some(heard) = self.nodes.iter_mut().find(|heard| heard.member == from)
+            && heard.core_ok
+            && heard.ended.is_some_and(|ended| ended.is_refuted_by(heard.sent, patience))
+        {
+            heard.ended = None;
+        }
     }
 
     /// A heartbeat of the present life of `from` said this.
@@ -104,10 +146,21 @@ impl Detector {
         }
     }
 
-    /// Whether exactly this life was heard within `limit`.
+    /// Whether exactly this life was heard within `limit` and has not surrendered.
     pub fn is_alive(&self, now: Instant, member: Member, limit: Duration) -> bool {
-        self.node(member.node)
-            .is_some_and(|heard| heard.member == member && now.since(heard.at) <= limit)
+        self.node(member.node).is_some_and(|heard| {
+            heard.member == member && now.since(heard.at) <= limit && heard.ended.is_none()
+        })
+    }
+
+    /// The surrender of exactly this life, if it was heard.
+    pub fn ended(&self, member: Member) -> Option<Ended> {
+        self.node(member.node).filter(|heard| heard.member == member).and_then(|heard| heard.ended)
+    }
+
+    /// Whether this life is over: a later one was heard, or it has surrendered.
+    pub fn is_dead(&self, member: Member) -> bool {
+        self.is_superseded(member) || self.ended(member).is_some()
     }
 
     /// Whether a later life of this member's node was heard: this one is dead.
@@ -190,6 +243,43 @@ mod tests {
     fn an_unknown_node_is_refused() {
         let mut detector = Detector::new([NodeId(3)].into_iter());
         assert!(!detector.handle_heard(Instant(1), member(1)));
+    }
+
+    #[test]
+    fn a_surrender_ends_the_life_that_is_known_and_no_other() {
+        let patience = Duration(100);
+        let mut detector = Detector::new([NodeId(2)].into_iter());
+        let surrender = |detector: &mut Detector, life, at| {
+            detector.handle_surrender(Instant(9), member(life), Instant(at), patience)
+        };
+        assert_eq!(surrender(&mut detector, 1, 5), Err(Drop::UnknownSender));
+        assert_eq!(surrender(&mut detector, 0, 5), Err(Drop::UnknownSender));
+        detector.handle_heard(Instant(1), member(1));
+        detector.handle_heard(Instant(1), member(2));
+        assert_eq!(surrender(&mut detector, 1, 5), Err(Drop::UnknownSender));
+        assert_eq!(surrender(&mut detector, 3, 5), Err(Drop::UnknownSender));
+        assert_eq!(surrender(&mut detector, 2, 5), Ok(()));
+        assert_eq!(surrender(&mut detector, 2, 5), Err(Drop::Surrendered));
+        assert!(detector.is_dead(member(2)) && !detector.is_superseded(member(2)));
+        assert!(!detector.is_alive(Instant(1), member(2), patience));
+        detector.handle_heard(Instant(10), member(3));
+        assert!(detector.is_alive(Instant(10), member(3), patience));
+    }
+
+    #[test]
+    fn a_life_that_speaks_long_after_its_surrender_has_not_ended() {
+        let patience = Duration(100);
+        let mut detector = Detector::new([NodeId(2)].into_iter());
+        detector.handle_heard(Instant(1), member(1));
+        detector.handle_surrender(Instant(2), member(1), Instant(500), patience).unwrap();
+        for (sent, core_ok, is_dead) in [(600, true, true), (601, false, true), (601, true, false)]
+        {
+            detector.handle_heartbeat(member(1), Instant(sent), core_ok, [0; 6]);
+            detector.refute(member(1), patience);
+            assert_eq!(detector.is_dead(member(1)), is_dead, "{sent} {core_ok}");
+        }
+        let late = detector.handle_surrender(Instant(3), member(1), Instant(500), patience);
+        assert_eq!(late, Err(Drop::Refuted));
     }
 
     #[test]

@@ -16,4 +16,5 @@ pub mod message;
 pub mod mirror;
 pub mod register;
 pub mod role;
+pub mod surrender;
 pub mod witness;

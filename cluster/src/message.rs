@@ -58,14 +58,11 @@ pub enum Message {
         /// The group.
         group: GroupId,
     },
-    /// All poll threads of this life are dead (sent on its behalf by its guardian).
+    /// Every poll thread of the sender's life is dead, so it transmits for no group any more: said
+    /// on its behalf by its guardian, or by itself when it stops.
     Surrender {
-        /// The life that has ended.
-        member: Member,
-        /// The group that it owned.
-        group: GroupId,
-        /// Its epoch.
-        epoch: Epoch,
+        /// When that was known, on the clock of the sender's machine.
+        at: Instant,
     },
     /// Agent to witness: this is my present life.
     Hello {
@@ -240,11 +237,15 @@ pub enum Drop {
     UnknownSender,
     /// A kind that this receiver does not take.
     Unexpected,
+    /// A surrender that was heard before.
+    Surrendered,
+    /// A surrender of a life that has spoken since.
+    Refuted,
 }
 
 impl Drop {
     /// How many reasons there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 12;
 }
 
 impl Header {

@@ -25,8 +25,11 @@ mod store;
 
 use crate::id::{GroupId, Incarnation, Member, NodeId};
 use crate::lease::Timers;
-use crate::message::{Answer, Drop, Header, Message, Verdict, WITNESS, decode, encode};
+use crate::message::{
+    Answer, ChangeRequest, Drop, Header, Message, Verdict, WITNESS, decode, encode,
+};
 use crate::register::{Refusal, Register};
+use crate::surrender::Ended;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use stack::time::{Duration, Instant};
@@ -117,6 +120,29 @@ struct Node {
     registered: Instant,
     /// When this life was heard last. Volatile: the start after a restart.
     heard: Instant,
+    /// This life has surrendered. Volatile: then its silence must tell.
+    ended: Option<Ended>,
+    /// When this life last asked for something, on its own clock. Volatile: as above.
+    asked: Instant,
+}
+
+impl Node {
+    /// What is registered with its hello.
+    fn new(now: Instant, life: Incarnation, past: VecDeque<Incarnation>) -> Node {
+        Node { life, past, registered: now, heard: now, ended: None, asked: Instant::ZERO }
+    }
+
+    /// A life that asks for its voice so long after its surrender has not ended.
+    fn note_asked(&mut self, message: &Message, patience: Duration) {
+        let (Message::Renew { sent, .. } | Message::Change(ChangeRequest { sent, .. })) = message
+        else {
+            return;
+        };
+        self.asked = self.asked.max(*sent);
+        if self.ended.is_some_and(|ended| ended.is_refuted_by(self.asked, patience)) {
+            self.ended = None;
+        }
+    }
 }
 
 impl Witness {
@@ -195,11 +221,15 @@ impl Witness {
             // Nothing is noted either: the unreadable store stays as it is for whoever repairs it.
             return Ok(self.effect(self.reply(header.from, unknown(&message))));
         }
+        if let Message::Surrender { at } = message {
+            return self.handle_surrender(now, header.from, at).map(|()| Effect::Nothing);
+        }
         let same_life = header.to.incarnation == self.me.incarnation;
         if let Some(node) = self.nodes.get_mut(&header.from.node)
             && node.life == header.from.incarnation
         {
             node.heard = now;
+            node.note_asked(&message, self.timers.longest_promise());
         }
         let answer = match message {
             Message::Hello { ticket } => {

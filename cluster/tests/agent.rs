@@ -7,6 +7,8 @@
 
 #[path = "agent/fault.rs"]
 mod fault;
+#[path = "agent/surrender.rs"]
+mod surrender;
 #[path = "agent/world.rs"]
 mod world;
 
@@ -324,11 +326,13 @@ fn random_story(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) {
         let (one, other) = (noise.below(ends) as usize, noise.below(ends) as usize);
         let long =
             if noise.percent(30) { noise.between(200, 3_000) } else { noise.between(5, 200) };
+        let outlives = noise.below(5);
         let mut pair = |begin, end| {
             world.at(at, Event::Fault(begin));
             world.at(at + long, Event::Fault(end));
         };
-        match noise.below(7) {
+        match noise.below(8) {
+            7 => pair(Fault::Die(one, outlives), Fault::Start(one)),
             0 => pair(Fault::Crash(one), Fault::Start(one)),
             1 => pair(Fault::Pause(one), Fault::Resume(one)),
             2 => pair(Fault::Stick(one), Fault::Unstick(one)),

@@ -269,6 +269,11 @@ fn sentence(reason: Reason) -> String {
         Reason::AskedTakeOver(span) => {
             format!("asked to take over: the owner was silent for {}", ms(span))
         }
+        Reason::Surrendered(node) => {
+            format!("node {node} has surrendered: its process has ended")
+        }
+        Reason::AskedTakeOverSurrendered => "asked to take over: the owner has surrendered".into(),
+        Reason::AskedAloneSurrendered => "asked to be alone: the peer has surrendered".into(),
         Reason::AskedFresh => {
             "asked for a fresh start: nobody who held the connections seems to live".into()
         }

@@ -103,7 +103,10 @@ impl Agent {
 
     /// The outcome is known: it was refused.
     pub(super) fn close_refused(&mut self, now: Instant, at: usize, why: Refusal, wait: Duration) {
+        let ended = self.detector.ended(self.groups[at].register.owner).is_some();
         let pause = match why {
+            // The arbiter has not heard the surrender yet; its guardian says it several times.
+            Refusal::NotYet if ended => Duration(4 * self.config.timers.heartbeat.0).min(wait),
             Refusal::NotYet => wait,
             Refusal::Stale | Refusal::OtherLife => Duration::ZERO,
             _ => Duration(self.config.timers.alone_lease.0 / 8),
@@ -121,7 +124,7 @@ impl Agent {
         let survives = survivor == Survivor::Both || survivor == Survivor::Node(me);
         let entry = &self.groups[at];
         let register = entry.register;
-        let gone = |member| self.detector.is_superseded(member);
+        let gone = |member| self.detector.is_dead(member);
         match change {
             Change::AddPeer(_) | Change::InSync(_) => true,
             Change::Alone => survives || !register.in_sync || register.peer.is_some_and(gone),

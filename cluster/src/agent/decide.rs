@@ -50,6 +50,9 @@ impl Agent {
         if self.detector.is_superseded(peer) {
             return self.ask(now, at, Change::Alone, Reason::AskedAloneNewLife(peer.node));
         }
+        if self.detector.ended(peer).is_some() {
+            return self.ask(now, at, Change::Alone, Reason::AskedAloneSurrendered);
+        }
         // In sync, only its grants count; filling, its life does.
         let word = if register.in_sync {
             entry.granted_at
@@ -80,13 +83,16 @@ impl Agent {
             .chain(&config.peers)
             .filter(|node| **node != me && allowed(**node))
             .filter_map(|node| self.detector.node(*node))
-            .find(|heard| heard.core_ok && now.since(heard.at) <= limit)
+            .find(|heard| heard.core_ok && heard.ended.is_none() && now.since(heard.at) <= limit)
             .map(|heard| heard.member)
     }
 
     fn decide_as_peer(&mut self, now: Instant, at: usize) {
         let entry = &self.groups[at];
-        if now >= entry.promise && now >= self.accuse_at {
+        if self.detector.ended(entry.register.owner).is_some() {
+            // Neither the promise nor this node's own lateness matters: that life says nothing more.
+            self.ask(now, at, Change::TakeOver, Reason::AskedTakeOverSurrendered);
+        } else if now >= entry.promise && now >= self.accuse_at {
             let silent = now.since(entry.renewed_at);
             self.ask(now, at, Change::TakeOver, Reason::AskedTakeOver(silent));
         }
@@ -113,6 +119,9 @@ impl Agent {
         }
         let ready = if register.owner.node == self.config.me.node {
             self.started + longest
+        } else if let Some(ended) = self.detector.ended(register.owner) {
+            // It says nothing more: only the order of those who are left is to be kept.
+            ended.heard.max(entry.since) + Duration(self.config.timers.peer_silent.0 * rank)
         } else {
             self.detector.heard_at(register.owner).max(entry.since) + patience(1 + rank)
         };

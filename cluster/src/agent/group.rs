@@ -97,6 +97,12 @@ pub enum Reason {
     AskedAloneNewLife(NodeId),
     /// Asked to take over because the owner's renewals stayed away for that long.
     AskedTakeOver(Duration),
+    /// Owner or peer on this node has surrendered: what follows does not wait for its silence.
+    Surrendered(NodeId),
+    /// Asked to take over because the owner has surrendered.
+    AskedTakeOverSurrendered,
+    /// Asked to be alone because the peer has surrendered.
+    AskedAloneSurrendered,
     /// Asked for a fresh start because nobody who held the flows seems to live.
     AskedFresh,
     /// The arbiter refused what was asked.

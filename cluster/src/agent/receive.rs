@@ -1,6 +1,6 @@
 //! What arrives: heartbeats, grants, answers of the witness, advertisements.
 
-use super::{Agent, Arbiter, Survivor, WITNESS_LIVES_MAX};
+use super::{Agent, Arbiter, Reason, Survivor, WITNESS_LIVES_MAX};
 use crate::id::{GroupId, Member};
 use crate::lease::Lessor;
 use crate::message::{
@@ -23,6 +23,9 @@ impl Agent {
         if from.node == WITNESS {
             let Message::Answer(answer) = message else { return Err(Drop::Unexpected) };
             return self.handle_answer(now, from, answer);
+        }
+        if let Message::Surrender { at } = message {
+            return self.handle_surrender(now, from, at);
         }
         if !self.detector.handle_heard(now, from) {
             return Err(Drop::UnknownSender);
@@ -48,7 +51,6 @@ impl Agent {
                     self.send(from, &message);
                 }
             }
-            Message::Surrender { .. } => {}
             _ => return Err(Drop::Unexpected),
         }
         Ok(())
@@ -58,8 +60,23 @@ impl Agent {
         self.groups.iter().position(|entry| entry.config.group == group)
     }
 
+    /// Nobody of that life can speak any more: what was waited for because it might is not waited
+    /// for any longer.
+    fn handle_surrender(&mut self, now: Instant, from: Member, said: Instant) -> Result<(), Drop> {
+        let patience = self.config.timers.longest_promise();
+        self.detector.handle_surrender(now, from, said, patience)?;
+        for entry in &mut self.groups {
+            if entry.register.owner == from || entry.register.peer == Some(from) {
+                entry.ask_at = now;
+                entry.note(now, Reason::Surrendered(from.node));
+            }
+        }
+        Ok(())
+    }
+
     fn handle_heartbeat(&mut self, now: Instant, from: Member, exact: bool, beat: &Heartbeat) {
         self.detector.handle_heartbeat(from, beat.sent, beat.core_ok, beat.mac);
+        self.detector.refute(from, self.config.timers.longest_promise());
         let mut grants = Vec::new();
         for entry in &beat.entries {
             let Some(at) = self.find(entry.group) else { continue };
@@ -96,6 +113,7 @@ impl Agent {
             && !entry.is_mute()
             && self.core_ok
             && !self.superseded
+            && self.detector.ended(from).is_none()
             && lease <= self.config.timers.longest_lease()
     }
 

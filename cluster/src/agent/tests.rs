@@ -135,3 +135,43 @@ fn a_peer_that_never_followed_is_not_in_sync_whatever_the_register_says() {
     assert_eq!(agent.counters().granted, 0);
     assert!(commands(&mut agent).is_empty());
 }
+
+#[test]
+fn a_surrender_is_believed_once_and_only_of_the_life_that_is_known() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(0), true);
+    let register = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    agent.handle_message(ms(1), &heartbeat(ME, ms(0), register, None));
+    let surrender = |agent: &mut Agent, cluster, from| {
+        let header = Header { cluster, from, to: any_life(ME.node) };
+        agent.handle_message(ms(2), &encode(header, &Message::Surrender { at: ms(1) }));
+        let notes = agent.status(ms(2)).groups[0].reasons.clone();
+        notes.iter().filter(|d| matches!(d.reason, Reason::Surrendered(_))).count()
+    };
+    let later = Member { incarnation: Incarnation(22), ..OTHER };
+    assert_eq!(surrender(&mut agent, 6, OTHER), 0);
+    assert_eq!(surrender(&mut agent, 5, later), 0);
+    assert_eq!(surrender(&mut agent, 5, ME), 0, "whoever hears its own surrender is alive");
+    assert_eq!(surrender(&mut agent, 5, OTHER), 1);
+    assert_eq!(surrender(&mut agent, 5, OTHER), 1);
+    let dropped = |reason: Drop| agent.counters().dropped[reason as usize];
+    assert_eq!(dropped(Drop::OtherCluster), 1);
+    assert_eq!(dropped(Drop::UnknownSender), 2);
+    assert_eq!(dropped(Drop::Surrendered), 1);
+}
+
+#[test]
+fn a_life_that_has_surrendered_is_granted_nothing() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(0), true);
+    let filling = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let in_sync = Register { epoch: Epoch(3), in_sync: true, ..filling };
+    agent.handle_message(ms(1), &heartbeat(ME, ms(0), filling, None));
+    let header = Header { cluster: 5, from: OTHER, to: any_life(ME.node) };
+    agent.handle_message(ms(2), &encode(header, &Message::Surrender { at: ms(1) }));
+    let lease = Some(Duration::from_millis(25));
+    agent.handle_message(ms(3), &heartbeat(ME, ms(1), in_sync, lease));
+    assert_eq!(agent.counters().granted, 0);
+    let asking = agent.status(ms(3)).groups[0].asking;
+    assert_eq!(asking, Some(crate::register::Change::TakeOver), "the promise is waived");
+}

@@ -47,11 +47,9 @@ impl Message {
                 w.u8(SOLICIT);
                 w.u16(group.0);
             }
-            Message::Surrender { member, group, epoch } => {
+            Message::Surrender { at } => {
                 w.u8(SURRENDER);
-                w.member(*member);
-                w.u16(group.0);
-                w.u64(epoch.0);
+                w.u64(at.0);
             }
             _ => self.write_arbitration(w),
         }
@@ -104,9 +102,7 @@ impl Message {
             }),
             ADVERTISE => Message::Advertise(Advertise::read(r)?),
             SOLICIT => Message::Solicit { group: r.group()? },
-            SURRENDER => {
-                Message::Surrender { member: r.member()?, group: r.group()?, epoch: r.epoch()? }
-            }
+            SURRENDER => Message::Surrender { at: r.instant()? },
             HELLO => Message::Hello { ticket: r.u64()? },
             READ => Message::Read { group: r.group()?, copy: read_register(r)? },
             CHANGE => Message::Change(ChangeRequest::read(r)?),

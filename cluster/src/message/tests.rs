@@ -40,7 +40,7 @@ fn samples() -> Vec<Message> {
         Message::Hello { ticket: 3 },
         Message::Advertise(advertise()),
         Message::Solicit { group },
-        Message::Surrender { member: member(2), group, epoch: Epoch(4) },
+        Message::Surrender { at: Instant(4) },
         Message::Renew { group, epoch: Epoch(1), sent: Instant(5), lease: Duration(6) },
         Message::Release { group, epoch: Epoch(1) },
         Message::RenewGrant(RenewGrant {

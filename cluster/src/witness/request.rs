@@ -4,8 +4,9 @@ use super::{
     Closed, GROUPS_MAX, Group, Knowledge, NOTHING_KNOWN, Node, PAST_LIVES, Witness, refused,
 };
 use crate::id::{Epoch, GroupId, Member};
-use crate::message::{Answer, ChangeRequest, Verdict};
+use crate::message::{Answer, ChangeRequest, Drop, Verdict};
 use crate::register::{Change, Evidence, Refusal, Register};
+use crate::surrender::Ended;
 use alloc::collections::{BTreeMap, VecDeque};
 use stack::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ impl Witness {
             }
             past.push_back(former.life);
         }
-        let node = Node { life: from.incarnation, past, registered: now, heard: now };
+        let node = Node::new(now, from.incarnation, past);
         self.nodes.insert(from.node, node);
         self.dirty = true;
         Answer { verdict: Verdict::Noted, ..NOTHING_KNOWN }
@@ -87,6 +88,30 @@ impl Witness {
             Verdict::Done
         };
         self.answer_leased(now, from, group, 0, verdict, lease)
+    }
+
+    /// The guardian of `from` says that this life has ended. Nothing of it is durable: what a crash
+    /// of the witness forgets, silence tells later.
+    pub(super) fn handle_surrender(
+        &mut self,
+        now: Instant,
+        from: Member,
+        said: Instant,
+    ) -> Result<(), Drop> {
+        let patience = self.timers.longest_promise();
+        let Some(node) = self.nodes.get_mut(&from.node).filter(|n| n.life == from.incarnation)
+        else {
+            return Err(Drop::UnknownSender);
+        };
+        if node.ended.is_some() {
+            return Err(Drop::Surrendered);
+        }
+        let ended = Ended { said, heard: now };
+        if ended.is_refuted_by(node.asked, patience) {
+            return Err(Drop::Refuted);
+        }
+        node.ended = Some(ended);
+        Ok(())
     }
 
     /// The owner uses no lease of ours any more: the promise has nobody left to protect.
@@ -169,7 +194,7 @@ impl Witness {
         // A dead lessor renews nothing: once its last promise must have run out, its owner is mute.
         let mute = peer_gone
             && promise_over
-            && self.nodes.get(&peer.node).is_some_and(|node| now >= node.registered + longest);
+            && self.nodes.get(&peer.node).is_some_and(|node| now >= node.died(peer) + longest);
         // A living peer of a dead owner would have taken over long ago.
         let heard = self.nodes.get(&peer.node).map_or(self.started, |node| node.heard);
         let forsaken = owner_gone && now >= heard.max(self.started) + self.timers.forsaken();
@@ -179,8 +204,8 @@ impl Witness {
     }
 
     fn is_dead(&self, member: Member) -> bool {
-        self.declared.contains(&member)
-            || self.nodes.get(&member.node).is_some_and(|node| node.life != member.incarnation)
+        let dead = |node: &Node| node.life != member.incarnation || node.ended.is_some();
+        self.declared.contains(&member) || self.nodes.get(&member.node).is_some_and(dead)
     }
 
     fn registration(&self, from: Member) -> Option<Refusal> {
@@ -188,6 +213,16 @@ impl Witness {
             Some(node) if node.life == from.incarnation => None,
             Some(node) if node.past.contains(&from.incarnation) => Some(Refusal::Superseded),
             _ => Some(Refusal::NotRegistered),
+        }
+    }
+}
+
+impl Node {
+    /// When `member`, a dead life of this node, can have been alive last, at the latest.
+    fn died(&self, member: Member) -> Instant {
+        match self.ended {
+            Some(ended) if self.life == member.incarnation => ended.heard,
+            _ => self.registered,
         }
     }
 }

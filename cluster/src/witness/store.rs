@@ -104,8 +104,7 @@ impl Witness {
             let id = NodeId(r.u8()?);
             let life = Incarnation(r.u64()?);
             let past = r.list(PAST_LIVES, |r| Ok(Incarnation(r.u64()?)))?.into();
-            let (registered, heard) = (self.started, self.started);
-            nodes.insert(id, Node { life, past, registered, heard });
+            nodes.insert(id, Node::new(self.started, life, past));
         }
         r.finish()?;
         Ok(Content { cluster, known, groups, nodes })

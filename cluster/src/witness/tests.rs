@@ -290,3 +290,59 @@ fn noise_is_dropped() {
         assert!(bench.witness.handle_request(ms(2_300), &bytes).is_err());
     }
 }
+
+fn surrender(bench: &mut Bench, now: Instant, from: Member, at: Instant) -> Result<(), Drop> {
+    let header = Header { cluster: CLUSTER, from, to: any_life(WITNESS) };
+    let bytes = encode(header, &Message::Surrender { at });
+    bench.witness.handle_request(now, &bytes).map(|effect| {
+        assert!(matches!(effect, Effect::Nothing), "a surrender is not answered");
+    })
+}
+
+#[test]
+fn a_surrender_waives_the_promise_to_that_life_only() {
+    let mut bench = Bench::protected();
+    let former = Member { incarnation: Incarnation(10), ..A };
+    let other = surrender(&mut bench, ms(2_203), former, ms(9));
+    assert_eq!(other, Err(Drop::UnknownSender));
+    assert_eq!(
+        bench.change(ms(2_204), B, 3, Change::TakeOver).verdict,
+        Verdict::Refused(Refusal::NotYet)
+    );
+    assert_eq!(surrender(&mut bench, ms(2_205), A, ms(9)), Err(Drop::Refuted), "asked at 2202");
+    let again = surrender(&mut bench, ms(2_205), A, ms(2_205));
+    assert_eq!(again, Ok(()));
+    assert_eq!(surrender(&mut bench, ms(2_206), A, ms(2_205)), Err(Drop::Surrendered));
+    assert_eq!(bench.change(ms(2_207), B, 3, Change::TakeOver).verdict, Verdict::Done);
+}
+
+#[test]
+fn a_lessor_that_surrenders_mutes_its_owner_only_after_its_last_promise() {
+    let mut bench = Bench::protected();
+    let longest = Timers::bed().longest_promise();
+    let died = ms(10_000);
+    assert_eq!(surrender(&mut bench, died, B, ms(10_000)), Ok(()));
+    let third = member(3, 31);
+    assert_eq!(bench.hello(ms(10_001), third), Verdict::Noted);
+    let fresh = |bench: &mut Bench, now| bench.change(now, third, 3, Change::Fresh).verdict;
+    assert_eq!(fresh(&mut bench, died + longest - Duration(1)), Verdict::Refused(Refusal::NotDead));
+    assert_eq!(fresh(&mut bench, died + longest), Verdict::Done);
+}
+
+#[test]
+fn a_life_that_asks_long_after_its_surrender_has_not_ended() {
+    let mut bench = Bench::protected();
+    let longest = Timers::bed().longest_promise();
+    let said = ms(3_000);
+    assert_eq!(surrender(&mut bench, said, A, said), Ok(()));
+    let later = said + longest + Duration(1);
+    let alone = bench.change(later, A, 3, Change::Alone);
+    assert!(alone.verdict == Verdict::Done && alone.leased.is_some());
+    let third = member(3, 31);
+    assert_eq!(bench.hello(later, third), Verdict::Noted);
+    assert_eq!(
+        bench.change(later, third, 4, Change::Fresh).verdict,
+        Verdict::Refused(Refusal::NotDead)
+    );
+    assert_eq!(surrender(&mut bench, later, A, said), Err(Drop::Refuted));
+}

@@ -31,16 +31,43 @@ impl Noise {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Event {
-    Deliver { to: usize, bytes: Vec<u8>, reply_to: usize },
-    Wake { node: usize, life: u64 },
-    Filled { node: usize, life: u64, epoch: u64, peer: (u8, u64) },
-    Promoted { node: usize, life: u64, epoch: u64 },
+    Deliver {
+        to: usize,
+        bytes: Vec<u8>,
+        reply_to: usize,
+    },
+    /// A guardian says something; it does not need its node for that.
+    Say {
+        from: usize,
+        to: usize,
+        bytes: Vec<u8>,
+    },
+    Wake {
+        node: usize,
+        life: u64,
+    },
+    Filled {
+        node: usize,
+        life: u64,
+        epoch: u64,
+        peer: (u8, u64),
+    },
+    Promoted {
+        node: usize,
+        life: u64,
+        epoch: u64,
+    },
     Fault(Fault),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Fault {
     Crash(usize),
+    /// The cores of a node end and its guardian says so; its agent outlives them by that many
+    /// milliseconds and knows nothing.
+    Die(usize, u64),
+    /// Somebody says that a living node has surrendered.
+    Forge(usize),
     Start(usize),
     Pause(usize),
     Resume(usize),

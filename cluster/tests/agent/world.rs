@@ -11,8 +11,8 @@ use cluster::agent::status::GroupStatus;
 use cluster::agent::{Agent, Arbiter, Config, Destination, GroupConfig};
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::lease::Timers;
-use cluster::message::Role;
 use cluster::message::advertise::{Advertise, OnPeerLoss};
+use cluster::message::{Header, Message, Role, WITNESS, any_life, encode};
 use cluster::role::{Command, Report};
 use cluster::witness::{Effect, Witness};
 use stack::time::{Duration, Instant};
@@ -28,6 +28,8 @@ pub struct Node {
     pub life: u64,
     paused: bool,
     stuck: bool,
+    /// Its cores have ended: whatever its agent publishes, nobody transmits.
+    coreless: bool,
     /// What the cores see; renewed after every input, kept while the agent is paused.
     published: Instant,
     held: Vec<Vec<u8>>,
@@ -72,6 +74,7 @@ impl World {
             life: 0,
             paused: false,
             stuck: false,
+            coreless: false,
             published: Instant::ZERO,
             held: Vec::new(),
             wake: 0,
@@ -221,6 +224,7 @@ impl World {
         match event {
             Event::Fault(fault) => self.fault(fault),
             Event::Deliver { to, bytes, reply_to } => self.deliver(to, bytes, reply_to),
+            Event::Say { from, to, bytes } => self.transmit(from, to, bytes),
             Event::Wake { node, life } => {
                 let due = self.nodes[node].life == life && self.nodes[node].wake <= self.now;
                 if due && !self.nodes[node].paused {
@@ -287,7 +291,7 @@ impl World {
         let now = node.clock.local(self.now);
         let Some(agent) = &mut node.agent else { return };
         input(agent, now);
-        node.published = agent.lease(GROUP);
+        node.published = if node.coreless { Instant::ZERO } else { agent.lease(GROUP) };
         node.wake = node.clock.when(agent.poll_timeout()).max(self.now);
         let (wake, life) = (node.wake, node.life);
         let messages: Vec<_> = std::iter::from_fn(|| agent.poll_message()).collect();
@@ -384,6 +388,15 @@ impl World {
                 node.paused = false;
                 node.held.clear();
             }
+            Fault::Die(index, outlives_ms) => {
+                if index < witness && self.nodes[index].agent.is_some() {
+                    self.nodes[index].coreless = true;
+                    self.nodes[index].published = Instant::ZERO;
+                    self.surrender(index, MS);
+                }
+                self.at(outlives_ms, Event::Fault(Fault::Crash(index)));
+            }
+            Fault::Forge(index) => self.surrender(index, 0),
             Fault::Start(index) => self.start_node(index),
             Fault::Pause(index) => {
                 if index < witness {
@@ -405,6 +418,22 @@ impl World {
                 self.cut.remove(&(from, to));
             }
             Fault::Loss(percent) => self.loss = percent,
+        }
+    }
+
+    /// A guardian's four words to everybody, the first after `wake` nanoseconds.
+    fn surrender(&mut self, index: usize, wake: u64) {
+        let node = &self.nodes[index];
+        let from = Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(node.life) };
+        let at = node.clock.local(self.now + wake);
+        for to in (0..=self.nodes.len()).filter(|to| *to != index) {
+            let name = if to == self.witness_index() { WITNESS } else { NodeId(to as u8 + 1) };
+            let header = Header { cluster: CLUSTER, from, to: any_life(name) };
+            let bytes = encode(header, &Message::Surrender { at });
+            for pause in [0, 1, 5, 20] {
+                let say = Event::Say { from: index, to, bytes: bytes.clone() };
+                self.push(self.now + wake + pause * MS, say);
+            }
         }
     }
 
@@ -448,6 +477,7 @@ impl World {
         node.agent = Some(Agent::new(now, config));
         node.life = life;
         node.stuck = false;
+        node.coreless = false;
         node.commands.clear();
         self.touch(index, |agent, now| agent.handle_progress(now, true));
     }
@@ -489,6 +519,9 @@ impl World {
             .filter(|Reverse((_, _, event))| !matches!(event, Event::Fault(_)))
             .collect();
         for index in 0..self.nodes.len() {
+            if self.nodes[index].coreless {
+                self.fault(Fault::Crash(index));
+            }
             self.fault(Fault::Resume(index));
             self.fault(Fault::Unstick(index));
             self.fault(Fault::Start(index));
