@@ -16,7 +16,7 @@ use cluster::link::Endpoint;
 use cluster::role::{Command, Report};
 use stack::app::AppConfig;
 use stack::content::Content;
-use stack::service::Service;
+use stack::service::{HOP_LIMIT, Service};
 use stack::stack::StackConfig;
 use stack::tcp::sender::SenderConfig;
 use stack::time::{Duration, Instant};
@@ -212,6 +212,8 @@ fn engine(node: u8, flows: usize, link_mtu: usize) -> Engine {
         idle_timeout: None,
         sender: SenderConfig::default(),
         mss: 1460,
+        nodelay: true,
+        hop_limit: HOP_LIMIT,
     };
     let stack = StackConfig {
         node,

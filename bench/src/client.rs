@@ -69,6 +69,7 @@ impl Clients {
             destination_mac: OWNER_MAC,
             source,
             destination: Address::v4(SERVICE),
+            hop_limit: 64,
         };
         let mut options = SegmentOptions {
             timestamps: Some(((now.0 / 1_000_000) as u32, client.ts_echo)),

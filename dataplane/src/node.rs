@@ -296,6 +296,8 @@ fn build_service(
         idle_timeout: Some(service.idle_timeout),
         sender: SenderConfig::default(),
         mss: mtu.saturating_sub(40).min(usize::from(u16::MAX)) as u16,
+        nodelay: service.nodelay,
+        hop_limit: service.hop_limit,
     })
 }
 

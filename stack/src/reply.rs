@@ -87,8 +87,7 @@ impl Reply {
     ) -> Option<Reply> {
         let mut copy = [0; ECHO_BYTES_MAX];
         copy.get_mut(..payload.len())?.copy_from_slice(payload);
-        let path =
-            Path { source_mac: [0; 6], destination_mac: mac, source: address, destination: asker };
+        let path = Path { destination_mac: mac, source: address, destination: asker, ..NOWHERE };
         let len = payload.len() as u16;
         Some(Reply { group, kind: Kind::Echo { path, identifier, sequence, len, payload: copy } })
     }
@@ -151,27 +150,36 @@ impl Reply {
     }
 
     /// Writes the answer; returns the length of the frame.
-    pub fn emit(&self, mac: &Mac, buffer: &mut [u8]) -> usize {
+    pub fn emit(&self, mac: &Mac, hop_limit: u8, buffer: &mut [u8]) -> usize {
         match &self.kind {
             Kind::Address { address, to } => emit_address(buffer, mac, address, *to),
             Kind::Segment { path, header } => {
-                emit_tcp(buffer, &Path { source_mac: *mac, ..*path }, header, 0)
+                emit_tcp(buffer, &Path { source_mac: *mac, hop_limit, ..*path }, header, 0)
             }
             Kind::Echo { path, identifier, sequence, len, payload } => {
-                let path = Path { source_mac: *mac, ..*path };
+                let path = Path { source_mac: *mac, hop_limit, ..*path };
                 emit_echo_reply(buffer, &path, *identifier, *sequence, &payload[..*len as usize])
             }
         }
     }
 }
 
+/// A path of which nothing is known yet; source and hop limit are filled in when the reply is written.
+const NOWHERE: Path = Path {
+    source_mac: [0; 6],
+    destination_mac: [0; 6],
+    source: Address([0; 16]),
+    destination: Address([0; 16]),
+    hop_limit: 0,
+};
+
 /// The way back to where a segment came from.
 fn back(segment: &Segment) -> Path {
     Path {
-        source_mac: [0; 6],
         destination_mac: segment.source_mac,
         source: segment.destination,
         destination: segment.source,
+        ..NOWHERE
     }
 }
 

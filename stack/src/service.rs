@@ -28,7 +28,15 @@ pub struct Service {
     /// Largest segment that our side of the path takes over IPv4 (MTU less IP and TCP headers); see
     /// [`Service::mss_for`].
     pub mss: u16,
+    /// What an application writes in small pieces is not held back until what was sent before is acknowledged
+    /// (RFC 9293 MUST-17): Nagle's algorithm is off.
+    pub nodelay: bool,
+    /// TTL or hop limit of what is sent (RFC 9293 MUST-49).
+    pub hop_limit: u8,
 }
+
+/// TTL or hop limit unless the configuration has another: what every current system uses.
+pub const HOP_LIMIT: u8 = 64;
 
 impl Service {
     /// Whether a segment to (address, port) is for this service.

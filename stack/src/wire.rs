@@ -198,6 +198,8 @@ pub struct Path {
     pub source: Address,
     /// Receiver.
     pub destination: Address,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
 }
 
 /// The TCP header of a segment to send.
@@ -238,7 +240,8 @@ mod tests {
                 Address::v4([10, 0, 0, n])
             }
         };
-        Path { source_mac: A, destination_mac: B, source: address(1), destination: address(2) }
+        let (source, destination) = (address(1), address(2));
+        Path { source_mac: A, destination_mac: B, source, destination, hop_limit: 9 }
     }
 
     #[test]

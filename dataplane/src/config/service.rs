@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use cluster::id::NodeId;
+use stack::service::HOP_LIMIT;
 use stack::time::Duration;
 
 use super::diagnostic::Kind;
@@ -74,6 +75,8 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
     let arp = table.choice(reader, "arp", &words).unwrap_or_default();
     let mac = table.parsed(reader, "mac", "a MAC address", value::mac);
     let receive_buffer = table.integer(reader, "receive_buffer", 4096..=16 << 20);
+    let nodelay = table.boolean(reader, "nodelay").unwrap_or(true);
+    let hop_limit = table.integer(reader, "hop_limit", 1..=255);
     let idle_timeout = span(reader, table, "idle_timeout", "1s", "24h");
     let application = application(reader, table, directory);
     Service {
@@ -88,6 +91,8 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         arp,
         mac,
         receive_buffer: receive_buffer.unwrap_or(262_144) as u32,
+        nodelay,
+        hop_limit: hop_limit.unwrap_or(u64::from(HOP_LIMIT)) as u8,
         idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(60)),
         application,
     }

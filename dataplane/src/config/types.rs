@@ -276,6 +276,10 @@ pub struct Service {
     pub mac: Option<Mac>,
     /// `receive_buffer`: bytes offered to a client at most. Default 262144.
     pub receive_buffer: u32,
+    /// `nodelay`: small segments go at once; `false` switches Nagle's algorithm on. Default true.
+    pub nodelay: bool,
+    /// `hop_limit`: TTL or hop limit of what is sent, 1..=255. Default 64.
+    pub hop_limit: u8,
     /// `idle_timeout`: a connection that is silent for this long is ended. Default "60s".
     #[serde(serialize_with = "duration")]
     pub idle_timeout: Duration,

@@ -108,6 +108,7 @@ mod tests {
             destination_mac: [4; 6],
             source: Address::v4([10, 1, 2, 3]),
             destination: Address::v4([192, 0, 2, 1]),
+            hop_limit: 64,
         };
         let header = Header {
             source_port: 4711,

@@ -47,7 +47,8 @@ impl Stack {
         while let Some(reply) = self.replies.pop() {
             let group = &self.groups[reply.group() as usize];
             if group.mode == Mode::Serving && !group.is_mute {
-                return Some((reply.emit(&self.mac, buffer), reply.group()));
+                let hop_limit = self.env.services[reply.group() as usize].hop_limit;
+                return Some((reply.emit(&self.mac, hop_limit, buffer), reply.group()));
             }
         }
         None

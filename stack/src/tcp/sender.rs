@@ -220,6 +220,11 @@ impl Sender {
         self.flight.is_empty()
     }
 
+    /// Whether a tail loss probe is to go out: then new data, however little, is better than a repetition.
+    pub fn is_probe_due(&self) -> bool {
+        self.probe.is_due()
+    }
+
     /// Consecutive retransmission time-outs without progress.
     pub fn timeouts(&self) -> u8 {
         self.rtt.timeouts()

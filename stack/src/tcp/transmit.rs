@@ -5,7 +5,6 @@
 //! not gated: it follows from bytes that the client still holds.
 //!
 //! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
-//! Left out: Nagle's algorithm is off, as in every load balancer; a switch follows.
 
 use crate::flow::{Env, Flow};
 use crate::seq::Seq;
@@ -36,7 +35,7 @@ impl Flow {
             return 0;
         }
         if self.contract.state == State::Closed {
-            return self.transmit_reset(ts_now, source_mac, buffer);
+            return self.transmit_reset(ts_now, env, source_mac, buffer);
         }
         if self.contract.state == State::SynReceived {
             return self.transmit_opening(now, ts_now, env, source_mac, buffer);
@@ -97,7 +96,13 @@ impl Flow {
         self.transmit_ack(now, ts_now, env, source_mac, buffer)
     }
 
-    fn transmit_reset(&mut self, ts_now: u32, source_mac: &Mac, buffer: &mut [u8]) -> usize {
+    fn transmit_reset(
+        &mut self,
+        ts_now: u32,
+        env: &Env,
+        source_mac: &Mac,
+        buffer: &mut [u8],
+    ) -> usize {
         if !self.local.owed.rst {
             return 0;
         }
@@ -112,7 +117,7 @@ impl Flow {
             window: 0,
             options: self.segment_options(ts_now),
         };
-        emit_tcp(buffer, &self.path(source_mac), &header, 0)
+        emit_tcp(buffer, &self.path(env, source_mac), &header, 0)
     }
 
     /// SYN-ACK if it is due, else the ACK that answers what lies outside the window (RFC 9293
@@ -174,7 +179,7 @@ impl Flow {
         };
         self.local.rcv_acked = self.contract.irs + 1;
         self.local.adv_edge = self.local.rcv_acked + header.window as u32;
-        emit_tcp(buffer, &self.path(source_mac), &header, 0)
+        emit_tcp(buffer, &self.path(env, source_mac), &header, 0)
     }
 
     /// Sends again what the client has not acknowledged.
@@ -246,13 +251,18 @@ impl Flow {
             // just met; a closed window is probed with one byte.
             bytes = unsent.min(window.max(1)).min(full);
         }
-        // RFC 9293 3.8.6.2.1: a full segment, all there is, half of the largest window ever seen, or
-        // whatever goes after waiting for that in vain.
-        let is_worth = bytes == full
-            || bytes == unsent
-            || 2 * bytes >= self.local.snd_wnd_max
-            || self.local.owed.partial;
         let carries_fin = self.output.is_closed() && bytes == unsent && self.may_finish();
+        // RFC 9293 3.7.4, Nagle's algorithm: while anything is unacknowledged, only full segments go, and what
+        // nothing can follow.
+        let is_alone = env.services[self.service as usize].nodelay || self.sender.is_idle();
+        let goes_small = is_alone || carries_fin;
+        // RFC 9293 3.8.6.2.1: a full segment, all there is, half of the largest window ever seen, or
+        // whatever goes after waiting for that in vain or asks for an answer (RFC 8985 7.3).
+        let is_worth = bytes == full
+            || (bytes == unsent && goes_small)
+            || (2 * bytes >= self.local.snd_wnd_max && goes_small)
+            || self.local.owed.partial
+            || self.sender.is_probe_due();
         if !is_worth || (bytes == 0 && !carries_fin) {
             self.watch_closed_window(now, unsent, window);
             return None;
@@ -361,7 +371,7 @@ impl Flow {
                 self.local.duplicate_bytes = 0;
             }
         }
-        let path = self.path(source_mac);
+        let path = self.path(env, source_mac);
         let at = payload_offset(&path.destination, &options);
         if plan.payload_bytes > 0 {
             let offset = self.contract.offset_of(plan.seq).expect("within the stream");
@@ -406,8 +416,9 @@ impl Flow {
     }
 
     #[inline]
-    fn path(&self, source_mac: &Mac) -> Path {
+    fn path(&self, env: &Env, source_mac: &Mac) -> Path {
         Path {
+            hop_limit: env.services[self.service as usize].hop_limit,
             source_mac: *source_mac,
             destination_mac: self.next_hop,
             source: self.key.local,

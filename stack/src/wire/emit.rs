@@ -101,7 +101,7 @@ fn emit_ip(buffer: &mut [u8], path: &Path, protocol: IpProtocol, payload_bytes: 
             ip.clear_flags();
             ip.set_dont_frag(true);
             ip.set_frag_offset(0);
-            ip.set_hop_limit(64);
+            ip.set_hop_limit(path.hop_limit);
             ip.set_next_header(protocol);
             ip.set_src_addr(Ipv4Address::from(source));
             ip.set_dst_addr(Ipv4Address::from(destination));
@@ -116,8 +116,7 @@ fn emit_ip(buffer: &mut [u8], path: &Path, protocol: IpProtocol, payload_bytes: 
             ip.set_flow_label(0);
             ip.set_payload_len(payload_bytes as u16);
             ip.set_next_header(protocol);
-            // RFC 4861 4.3, 4.4: neighbour messages need 255; nothing else minds.
-            ip.set_hop_limit(if protocol == IpProtocol::Icmpv6 { 255 } else { 64 });
+            ip.set_hop_limit(path.hop_limit);
             ip.set_src_addr(Ipv6Address::from(path.source.0));
             ip.set_dst_addr(Ipv6Address::from(path.destination.0));
             ETHERNET_BYTES + 40
@@ -209,7 +208,9 @@ fn emit_neighbor_advert(
         target_addr: Ipv6Address::from(address.0),
         lladdr: Some(RawHardwareAddress::from_bytes(own_mac)),
     });
-    let path = Path { source_mac: *own_mac, destination_mac, source: *address, destination };
+    // RFC 4861 4.3, 4.4: neighbour messages are sent with 255.
+    let (source, hop_limit) = (*address, 255);
+    let path = Path { source_mac: *own_mac, destination_mac, source, destination, hop_limit };
     let bytes = repr.buffer_len();
     let start = emit_ip(buffer, &path, IpProtocol::Icmpv6, bytes);
     repr.emit(

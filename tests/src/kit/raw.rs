@@ -116,6 +116,7 @@ impl Raw {
             destination_mac: to,
             source: Address::v4(crate::kit::client::address(self.index)),
             destination: Address::v4(ADDRESS),
+            hop_limit: 64,
         };
         let mut buffer = [0; 2048];
         let at = payload_offset(&path.destination, &header.options);

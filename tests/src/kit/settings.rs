@@ -4,7 +4,7 @@ use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
 use stack::content::Content;
-use stack::service::Service;
+use stack::service::{HOP_LIMIT, Service};
 use stack::tcp::sender::SenderConfig;
 use stack::time::Duration;
 use stack::wire::Address;
@@ -147,6 +147,8 @@ impl Port {
             idle_timeout: self.idle_timeout,
             sender: SenderConfig::default(),
             mss: self.mss,
+            nodelay: true,
+            hop_limit: HOP_LIMIT,
         }
     }
 }

@@ -18,7 +18,7 @@ use stack::flow::Flow;
 use stack::key::FlowKey;
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
-use stack::service::Service;
+use stack::service::{HOP_LIMIT, Service};
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::tcp::sender::SenderConfig;
 use stack::tcp::state::State;
@@ -99,6 +99,10 @@ pub struct Setup {
     pub receive_buffer: u32,
     /// Our MSS.
     pub mss: u16,
+    /// Nagle's algorithm is off.
+    pub nodelay: bool,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
 }
 
 /// `generate` of so many bytes.
@@ -114,7 +118,8 @@ pub fn http() -> AppConfig {
 impl Setup {
     /// A service with usual settings.
     pub fn new(family: Family, app: AppConfig) -> Setup {
-        Setup { family, app, receive_buffer: 16 << 10, mss: 1440 }
+        let (nodelay, hop_limit) = (true, HOP_LIMIT);
+        Setup { family, app, receive_buffer: 16 << 10, mss: 1440, nodelay, hop_limit }
     }
 
     fn service(&self, n: u8) -> Service {
@@ -127,6 +132,8 @@ impl Setup {
             idle_timeout: None,
             sender: SenderConfig::default(),
             mss: self.mss + if self.family == Family::V6 { 20 } else { 0 },
+            nodelay: self.nodelay,
+            hop_limit: self.hop_limit,
         }
     }
 }

@@ -101,6 +101,22 @@ fn a_segment_to_everybody_is_dropped() {
     }
 }
 
+/// RFC 9293 MUST-49: the TTL or hop limit of everything that is sent is the service's.
+#[test]
+fn must_49_the_hop_limit_is_configured() {
+    for family in BOTH {
+        for hop_limit in [64, 255, 3] {
+            let setup = Setup { hop_limit, ..Setup::new(family, AppConfig::Echo) };
+            let mut desk = Desk::with(setup);
+            let stray = desk.say_at(desk.snd_nxt - 9, Flags::ACK, &[]);
+            assert!(stray[0].flags.has(Flags::RST));
+            let answers = [stray, desk.syn(PLAIN), desk.say(Flags::ACK, b"hello")].concat();
+            assert_eq!(answers.len(), 3);
+            assert!(answers.iter().all(|heard| heard.hop_limit == hop_limit), "{answers:?}");
+        }
+    }
+}
+
 /// RFC 9293 3.8.5: urgent data is delivered in band, in its place.
 #[test]
 fn urgent_data_is_delivered_in_band() {

@@ -1,6 +1,6 @@
 //! Windows, probes, silly windows, delayed acknowledgements: RFC 9293 3.8.6.
 
-use super::desk::{BOTH, Desk, Family, PLAIN, Say, Setup, generate, payload};
+use super::desk::{BOTH, Desk, Family, Offer, PLAIN, Say, Setup, generate, payload};
 use stack::app::AppConfig;
 use stack::seq::Seq;
 use stack::tcp::state::State;
@@ -183,6 +183,67 @@ fn must_17_small_segments_go_out_at_once() {
         desk.snd_nxt += 1;
         assert_eq!(payload(&desk.hear(say)), [n]);
     }
+}
+
+/// RFC 9293 SHLD-7, 3.7.4: with Nagle's algorithm a small tail waits until everything before it is
+/// acknowledged, and grows meanwhile; full segments do not wait.
+#[test]
+fn shld_7_small_segments_wait_where_the_service_asks() {
+    for family in BOTH {
+        let setup = Setup { nodelay: false, ..Setup::new(family, AppConfig::Echo) };
+        let mut desk = Desk::connected(setup, PLAIN);
+        let una = desk.rcv_nxt;
+        let say = |desk: &mut Desk, bytes: &[u8]| {
+            let say = Say { ack: una, ..desk.segment(Flags::ACK, bytes) };
+            desk.snd_nxt += bytes.len() as u32;
+            payload(&desk.hear(say))
+        };
+        assert_eq!(say(&mut desk, b"a"), b"a", "nothing was unacknowledged");
+        for byte in [b"b", b"c", b"d"] {
+            assert_eq!(say(&mut desk, byte), b"");
+        }
+        assert_eq!(payload(&desk.acknowledge(una + 1)), b"bcd");
+        assert_eq!(desk.acknowledge(una + 4).len(), 0);
+        assert_eq!(say(&mut desk, &[1; 300]).len(), 300);
+        assert_eq!(say(&mut desk, &[2; 600]).len(), 0);
+        assert_eq!(say(&mut desk, &[3; 600]).len(), 1000, "a full segment goes");
+        assert_eq!(payload(&desk.acknowledge(una + 1304)), [3; 200]);
+    }
+}
+
+/// RFC 9293 3.7.4: what nothing can follow does not wait: the last bytes go with the FIN.
+#[test]
+fn the_last_bytes_do_not_wait() {
+    let setup = Setup { nodelay: false, ..Setup::new(Family::V4, generate(2500, false)) };
+    let mut desk = Desk::with(setup);
+    desk.syn(PLAIN);
+    let answer = desk.say(Flags::ACK, &[]);
+    let sizes: Vec<usize> = answer.iter().map(|heard| heard.payload.len()).collect();
+    assert_eq!(sizes, [1000, 1000, 500]);
+    assert!(answer[2].flags.has(Flags::FIN));
+    let setup = Setup { nodelay: false, ..Setup::new(Family::V4, generate(2500, true)) };
+    let mut desk = Desk::with(setup);
+    desk.syn(PLAIN);
+    assert_eq!(desk.say(Flags::ACK, &[]).len(), 2, "more may follow");
+}
+
+/// RFC 8985 7.3: a small tail that waits is what a tail loss probe sends.
+#[test]
+fn a_waiting_tail_is_the_probe() {
+    let setup = Setup { nodelay: false, ..Setup::new(Family::V4, AppConfig::Echo) };
+    let mut desk = Desk::connected(setup, Offer { sack: true, ..PLAIN });
+    let una = desk.rcv_nxt;
+    // A round trip is measured.
+    desk.say(Flags::ACK, &[0; 100]);
+    desk.wait_ms(20);
+    desk.acknowledge(una + 100);
+    for bytes in [&[1; 100][..], &[2; 50]] {
+        let say = Say { ack: una + 100, ..desk.segment(Flags::ACK, bytes) };
+        desk.snd_nxt += bytes.len() as u32;
+        desk.hear(say);
+    }
+    let answer = desk.wait_ms(280);
+    assert_eq!(payload(&answer), [2; 50], "new data, not a repetition");
 }
 
 /// RFC 9293 MUST-60, MUST-61, SHLD-27: PSH is in the last segment of what there is to send, and in

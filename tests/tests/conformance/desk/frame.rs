@@ -61,6 +61,8 @@ pub struct Heard {
     pub sack: Vec<(Seq, Seq)>,
     /// TSval, TSecr.
     pub timestamps: Option<(u32, u32)>,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
     /// Payload.
     pub payload: Vec<u8>,
 }
@@ -165,6 +167,7 @@ pub fn read(at: Instant, frame: &[u8]) -> Option<Heard> {
         sack_permitted: false,
         sack: Vec::new(),
         timestamps: None,
+        hop_limit: if kind == 0x0800 { frame[22] } else { frame[21] },
         payload: tcp[offset..].to_vec(),
     };
     read_options(&mut heard, &tcp[20..offset]);
