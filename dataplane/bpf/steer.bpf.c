@@ -287,7 +287,7 @@ INLINE int ipv6(struct xdp_md *context, void *head)
 	}
 }
 
-SEC("xdp") int steer(struct xdp_md *context)
+INLINE int decide(struct xdp_md *context)
 {
 	struct ethhdr *ethernet = (void *)(long)context->data;
 	if ((void *)(ethernet + 1) > (void *)(long)context->data_end)
@@ -302,6 +302,20 @@ SEC("xdp") int steer(struct xdp_md *context)
 	default:
 		return pass(PASS_OTHER);
 	}
+}
+
+/*
+ * Frames may lie in several buffers (jumbo MTU); the headers are in the first. Kernels before 5.18
+ * and some drivers take the other one only, and with it no frame longer than a buffer.
+ */
+SEC("xdp.frags") int steer(struct xdp_md *context)
+{
+	return decide(context);
+}
+
+SEC("xdp") int steer_single(struct xdp_md *context)
+{
+	return decide(context);
 }
 
 /* The helpers used here need no GPL, but the kernel wants to be told something. */

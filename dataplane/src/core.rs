@@ -46,8 +46,6 @@ pub struct Core<P: Port, C: Clock> {
     late_bursts: u64,
     /// Kicks that the kernel refused.
     kick_errors: u64,
-    /// Groups of the burst that the kernel has been told of and has not taken whole.
-    left: u64,
 }
 
 /// What one round did.
@@ -82,7 +80,6 @@ impl<P: Port, C: Clock> Core<P, C> {
             rounds: 0,
             late_bursts: 0,
             kick_errors: 0,
-            left: 0,
         }
     }
 
@@ -164,8 +161,7 @@ impl<P: Port, C: Clock> Core<P, C> {
     fn send_frames(&mut self, now: Instant) -> usize {
         let Core { engine, client, shared, .. } = self;
         let port = &mut client[0];
-        // What the kernel left lying is of a burst that was checked; it needs a lease like what follows it.
-        let mut groups = if port.staged() > 0 { self.left } else { 0 };
+        let mut groups = 0u64;
         let mut has_segment = 0u64;
         while port.staged() < BURST {
             let mut group = 0;
@@ -194,9 +190,9 @@ impl<P: Port, C: Clock> Core<P, C> {
             port.discard();
             return 0;
         }
-        self.left = groups;
         if port.kick().is_err() {
-            // As if the network had lost the burst.
+            // As if the network had lost the burst. What the kernel has not taken is withdrawn now: it must
+            // not leave later, under a lease that nobody has looked at.
             self.kick_errors += 1;
             port.discard();
             return 0;

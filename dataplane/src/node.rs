@@ -116,10 +116,12 @@ impl Node {
         let (client_program, client) = open_ports(config, &config.interfaces.client)?;
         let (cluster_program, cluster) = open_ports(config, &config.interfaces.cluster)?;
         let mut programs = vec![client_program, cluster_program];
-        let services = build_services(config)?;
+        let mtu = effective_mtu(&config.interfaces.client.name, &client)?;
+        let link_mtu = effective_mtu(&config.interfaces.cluster.name, &cluster)?;
+        let services = build_services(config, mtu)?;
         let digests: Vec<[u8; 32]> =
             config.services.iter().zip(&services).map(|(c, s)| digest(c, s)).collect();
-        let engine = build_engine(config, me, services, &groups)?;
+        let engine = build_engine(config, me, services, &groups, link_mtu)?;
         let (orders, commands) = bounded(ORDERS_MAX);
         let (report, reports) = bounded(REPORTS_MAX);
         let (question, questions) = bounded(16);
@@ -215,6 +217,7 @@ fn open_ports(
             queue: queue.into(),
             frames: config.limits.frames,
             zero_copy,
+            multi_buffer: program.is_multi_buffer(),
         })
         .map_err(failed(&doing))?;
         program.bind_queue(queue.into(), port.fd()).map_err(failed(&doing))?;
@@ -258,10 +261,21 @@ fn steer(config: &Config, programs: &mut [XdpProgram]) -> Result<(), StartError>
         .map_err(failed("steer the cluster's datagrams"))
 }
 
-fn build_services(config: &Config) -> Result<Vec<Service>, StartError> {
-    let name = &config.interfaces.client.name;
-    let mtu = sys::interface_mtu(name).map_err(failed(format!("read the MTU of {name}")))?;
-    config.services.iter().map(|service| build_service(config, service, mtu as usize)).collect()
+/// Bytes of a packet that every port of an interface takes. Says so if the interface would take more.
+fn effective_mtu(name: &str, ports: &[XdpPort]) -> Result<usize, StartError> {
+    let whole = sys::interface_mtu(name).map_err(failed(format!("read the MTU of {name}")))?;
+    let mtu = ports.iter().map(XdpPort::mtu).min().unwrap_or(whole);
+    if mtu < whole {
+        eprintln!(
+            "warning: kernel or driver take frames of {name} in one buffer only: packets are limited to {mtu} bytes \
+             although its MTU is {whole}; longer ones are dropped and counted as rx_too_long"
+        );
+    }
+    Ok(mtu as usize)
+}
+
+fn build_services(config: &Config, mtu: usize) -> Result<Vec<Service>, StartError> {
+    config.services.iter().map(|service| build_service(config, service, mtu)).collect()
 }
 
 fn build_service(
@@ -327,6 +341,7 @@ fn build_engine(
     me: Member,
     services: Vec<Service>,
     groups: &[GroupId],
+    link_mtu: usize,
 ) -> Result<Engine, StartError> {
     let (client, cluster) = (&config.interfaces.client.name, &config.interfaces.cluster.name);
     let limits = &config.limits;
@@ -340,7 +355,7 @@ fn build_engine(
             address: config.cluster.address.octets(),
             port: config.cluster.data_port,
         },
-        link_mtu: sys::interface_mtu(cluster).map_err(failed(format!("use {cluster}")))? as usize,
+        link_mtu,
         wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
         stack: StackConfig {
             node: me.node.0,

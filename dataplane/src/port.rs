@@ -44,8 +44,13 @@ pub struct PortCounters {
     pub tx_no_room: u64,
     /// System calls made to tell the kernel of staged frames.
     pub kicks: u64,
+    /// Frames that the kernel had been shown, had not taken and will never see again.
+    pub tx_withdrawn: u64,
     /// Frames that the kernel dropped because the receive or fill ring had no room.
     pub rx_kernel_dropped: u64,
+    /// Frames longer than the MTU allows: super-frames whose sender leaves cutting and checksums to a
+    /// NIC that is not there. `ethtool -K INTERFACE tx off` at the sending end ends it.
+    pub rx_too_long: u64,
 }
 
 /// A queue of frames in both directions. Implemented by AF_XDP and by the simulated wire.
@@ -59,7 +64,7 @@ pub trait Port {
     /// Gives every frame of the burst back to the port and empties it.
     fn recycle(&mut self, burst: &mut Vec<RxFrame>);
 
-    /// Offers memory for one frame (at least the interface's MTU plus 14 bytes) to `write`, which
+    /// Offers memory for one frame (at least the port's MTU plus 14 bytes) to `write`, which
     /// returns the frame's length, or 0 for "nothing to send" (the memory stays free). Returns the
     /// length staged; `None` if there is no room for a frame now (ring full, no free frame, burst full).
     fn stage(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize>;
@@ -67,10 +72,11 @@ pub trait Port {
     /// Frames staged and not yet kicked.
     fn staged(&self) -> usize;
 
-    /// Gives every staged frame to the kernel.
+    /// Gives every staged frame to the kernel. On an error what it did not take is still staged: kick
+    /// again, or discard it.
     fn kick(&mut self) -> io::Result<()>;
 
-    /// Throws every staged frame away.
+    /// Throws every staged frame away, also what an earlier kick could not get rid of.
     fn discard(&mut self);
 
     /// Counters so far.

@@ -204,7 +204,25 @@ impl std::error::Error for XdpError {
 pub struct XdpProgram {
     bpf: Ebpf,
     native: bool,
+    variant: Variant,
     cluster: Option<EndpointKey>,
+}
+
+/// The same program twice: declared to take frames of several buffers, or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Variant {
+    MultiBuffer,
+    SingleBuffer,
+}
+
+impl Variant {
+    /// The name in the object.
+    const fn name(self) -> &'static str {
+        match self {
+            Variant::MultiBuffer => "steer",
+            Variant::SingleBuffer => "steer_single",
+        }
+    }
 }
 
 impl XdpProgram {
@@ -218,11 +236,22 @@ impl XdpProgram {
     /// Loads an object ([`BUILT`] or [`PREBUILT`]) without attaching it.
     pub fn load(object: &[u8]) -> Result<XdpProgram, XdpError> {
         let bpf = Ebpf::load(object).map_err(XdpError::Load)?;
-        let mut program = XdpProgram { bpf, native: false, cluster: None };
-        program.program()?.load().map_err(XdpError::Verify)?;
+        let variant = Variant::MultiBuffer;
+        let mut program = XdpProgram { bpf, native: false, variant, cluster: None };
+        if program.select(variant).is_err() {
+            program.select(Variant::SingleBuffer)?;
+        }
         Ok(program)
     }
 
+    /// Makes this variant the one that is attached; it is loaded if it was not.
+    fn select(&mut self, variant: Variant) -> Result<(), XdpError> {
+        self.variant = variant;
+        let program = self.program()?;
+        if program.fd().is_ok() { Ok(()) } else { program.load().map_err(XdpError::Verify) }
+    }
+
+    /// Tries the modes in their order, in each the variant for several buffers first.
     fn attach_to(&mut self, interface: &str, mode: AttachMode) -> Result<(), XdpError> {
         if interface.contains('\0') {
             return Err(XdpError::Name(interface.into()));
@@ -234,16 +263,24 @@ impl XdpProgram {
         };
         let mut outcome = Ok(());
         for mode in modes {
-            let attached = self.program()?.attach(interface, *mode);
-            outcome = attached
-                .map(|_| ())
-                .map_err(|source| XdpError::Attach { interface: interface.into(), source });
-            if outcome.is_ok() {
-                self.native = *mode == XdpMode::Driver;
-                break;
+            for variant in [Variant::MultiBuffer, Variant::SingleBuffer] {
+                outcome = self.select(variant).and_then(|()| {
+                    let attached = self.program()?.attach(interface, *mode).map(|_| ());
+                    attached
+                        .map_err(|source| XdpError::Attach { interface: interface.into(), source })
+                });
+                if outcome.is_ok() {
+                    self.native = *mode == XdpMode::Driver;
+                    return Ok(());
+                }
             }
         }
         outcome
+    }
+
+    /// Whether the program takes frames of several buffers.
+    pub fn is_multi_buffer(&self) -> bool {
+        self.variant == Variant::MultiBuffer
     }
 
     /// Whether the program runs in the driver.
@@ -253,7 +290,8 @@ impl XdpProgram {
 
     /// The program itself, for test runs.
     pub fn program(&mut self) -> Result<&mut Xdp, XdpError> {
-        let program = self.bpf.program_mut("steer").ok_or(XdpError::Object("steer"))?;
+        let name = self.variant.name();
+        let program = self.bpf.program_mut(name).ok_or(XdpError::Object(name))?;
         program.try_into().map_err(XdpError::Verify)
     }
 

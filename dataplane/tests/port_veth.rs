@@ -10,6 +10,7 @@ use dataplane::sys;
 use dataplane::xdp_program::{AttachMode, Verdict, XdpProgram};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,6 +60,12 @@ impl Wire {
         run(&["ip", "-n", name, "link", "set", "eth0", state]);
     }
 
+    fn set_mtu(&self, mtu: u32) {
+        for name in &self.names {
+            run(&["ip", "-n", name, "link", "set", "eth0", "mtu", &mtu.to_string()]);
+        }
+    }
+
     /// Runs `f` on a thread in one of the namespaces.
     fn within<T: Send>(&self, end: usize, f: impl FnOnce() -> T + Send) -> T {
         let path = format!("/run/netns/{}", self.names[end]);
@@ -72,9 +79,14 @@ impl Wire {
     }
 
     fn end(&self, end: usize, mode: AttachMode) -> End {
+        self.end_with(end, mode, &config())
+    }
+
+    fn end_with(&self, end: usize, mode: AttachMode, config: &XdpConfig) -> End {
         self.within(end, || {
             let mut program = XdpProgram::attach("eth0", mode).unwrap();
-            let port = XdpPort::open(&config()).unwrap();
+            assert!(program.is_multi_buffer());
+            let port = XdpPort::open(config).unwrap();
             program.set_service(OWNED.into(), &[PORT..=PORT]).unwrap();
             program.bind_queue(0, port.fd()).unwrap();
             End { port, program, burst: Vec::with_capacity(BURST) }
@@ -83,6 +95,12 @@ impl Wire {
 
     fn ends(&self, mode: AttachMode) -> [End; 2] {
         [self.end(0, mode), self.end(1, mode)]
+    }
+
+    /// Ends for an MTU of 9000.
+    fn jumbo_ends(&self, mode: AttachMode) -> [End; 2] {
+        self.set_mtu(9000);
+        [0, 1].map(|end| self.end_with(end, mode, &XdpConfig { frames: 1024, ..config() }))
     }
 }
 
@@ -102,7 +120,13 @@ fn run(command: &[&str]) -> String {
 }
 
 fn config() -> XdpConfig {
-    XdpConfig { interface: "eth0".into(), queue: 0, frames: FRAMES, zero_copy: ZeroCopy::Auto }
+    XdpConfig {
+        interface: "eth0".into(),
+        queue: 0,
+        frames: FRAMES,
+        zero_copy: ZeroCopy::Auto,
+        multi_buffer: true,
+    }
 }
 
 /// A port with its program, and its current burst.
@@ -168,19 +192,36 @@ fn segment(len: usize, seed: u32) -> Vec<u8> {
 
 /// A burst of segments of many lengths, the shortest and the longest among them.
 fn segments(count: usize, seed: u32) -> Vec<Vec<u8>> {
-    let len = |i: usize| if i == 0 { 1514 } else { 54 + (i * 97 + seed as usize * 13) % 1461 };
+    segments_up_to(1514, count, seed)
+}
+
+fn segments_up_to(longest: usize, count: usize, seed: u32) -> Vec<Vec<u8>> {
+    let some = |i: usize| 54 + (i * 97 + seed as usize * 13) % (longest - 53);
+    let len = |i: usize| if i == 0 { longest } else { some(i) };
     (0..count).map(|i| segment(len(i), seed + i as u32)).collect()
 }
 
 fn exchange(mode: AttachMode) {
     let Some(wire) = Wire::new() else { return };
-    let mut ends = wire.ends(mode);
+    let ends = wire.ends(mode);
+    exchange_between(ends, mode, 1514);
+}
+
+fn exchange_jumbo(mode: AttachMode) {
+    let Some(wire) = Wire::new() else { return };
+    let ends = wire.jumbo_ends(mode);
+    assert_eq!(ends[0].port.mtu(), 9000);
+    exchange_between(ends, mode, 9014);
+}
+
+fn exchange_between(mut ends: [End; 2], mode: AttachMode, longest: usize) {
     assert_eq!(ends[0].program.is_native(), mode != AttachMode::Generic);
     assert!(!ends[0].port.is_zero_copy());
     // Enough rounds for every ring to go round and every frame to be used again.
     for round in 0..40 {
         for (from, to) in [(0, 1), (1, 0)] {
-            let burst = segments(1 + (round * 7 + from) % BURST, (round * 1000 + from) as u32);
+            let count = 1 + (round * 7 + from) % BURST;
+            let burst = segments_up_to(longest, count, (round * 1000 + from) as u32);
             for frame in &burst {
                 ends[from].stage(frame);
             }
@@ -207,6 +248,100 @@ fn bursts_arrive_byte_for_byte_through_the_driver() {
 #[test]
 fn bursts_arrive_byte_for_byte_through_the_generic_path() {
     exchange(AttachMode::Generic);
+}
+
+#[test]
+fn jumbo_frames_arrive_byte_for_byte_through_the_driver() {
+    exchange_jumbo(AttachMode::Auto);
+}
+
+#[test]
+fn jumbo_frames_arrive_byte_for_byte_through_the_generic_path() {
+    exchange_jumbo(AttachMode::Generic);
+}
+
+#[test]
+fn a_port_for_single_buffers_bounds_the_mtu() {
+    let Some(wire) = Wire::new() else { return };
+    let [mut a, b] = wire.jumbo_ends(AttachMode::Auto);
+    drop(b);
+    let single = XdpConfig { multi_buffer: false, ..config() };
+    let mut b = wire.end_with(1, AttachMode::Auto, &single);
+    assert_eq!((a.port.mtu(), b.port.mtu()), (9000, 3840 - 18));
+    let sent = [segment(3836, 1), segment(9014, 2), segment(3840, 3), segment(3841, 4)];
+    sent.iter().for_each(|frame| a.stage(frame));
+    a.port.kick().unwrap();
+    b.expect(&[sent[0].clone(), sent[2].clone()]);
+    let deadline = Instant::now() + PATIENCE;
+    while b.port.counters().rx_too_long < 2 {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    assert_eq!((b.port.counters().rx_too_long, b.port.counters().rx_kernel_dropped), (2, 0));
+    b.settle();
+}
+
+#[test]
+fn what_the_kernel_has_not_taken_is_withdrawn_and_never_seen() {
+    let Some(wire) = Wire::new() else { return };
+    for is_jumbo in [false, true] {
+        let mode = AttachMode::Auto;
+        let [mut a, mut b] = if is_jumbo { wire.jumbo_ends(mode) } else { wire.ends(mode) };
+        for round in 0..20 {
+            let longest = if is_jumbo { 9014 } else { 1514 };
+            let sent = segments_up_to(longest, 5, round);
+            sent.iter().for_each(|frame| a.stage(frame));
+            a.port.publish_only();
+            assert!(a.port.staged() >= sent.len());
+            assert_eq!(a.port.stage(|_| 100), None, "the last kick is not over");
+            a.port.discard();
+            assert_eq!((a.port.staged(), a.port.tx_in_flight()), (0, 0));
+            // An idle wait makes the kernel look at the ring.
+            sys::wait_readable(&[a.port.fd()], 0).unwrap();
+            let marker = segments_up_to(longest, BURST, 77 + round);
+            marker.iter().for_each(|frame| a.stage(frame));
+            a.port.kick().unwrap();
+            b.expect(&marker);
+            a.settle();
+        }
+        let counters = a.port.counters();
+        assert_eq!((counters.tx_withdrawn, counters.tx_frames), (20 * 5, 20 * BURST as u64));
+    }
+}
+
+#[test]
+fn super_frames_of_a_sender_with_offloads_are_counted() {
+    let Some(wire) = Wire::new() else { return };
+    let mut b = wire.end(1, AttachMode::Generic);
+    b.program.set_cluster_endpoint(OWNED.into(), PORT).unwrap();
+    run(&["ip", "netns", "exec", &wire.names[0], "ethtool", "-K", "eth0", "tx", "on"]);
+    let mac = "02:00:00:00:00:01";
+    let neighbor = ["lladdr", mac, "dev", "eth0", "nud", "permanent"];
+    let address = OWNED.to_string();
+    run(&[&["ip", "-n", &wire.names[0], "neigh", "replace", &address][..], &neighbor].concat());
+    wire.within(0, || {
+        let socket = std::net::UdpSocket::bind("10.99.0.1:0").unwrap();
+        let (segment, level): (libc::c_int, libc::c_int) = (1000, libc::SOL_UDP);
+        // SAFETY: the value is valid for its length.
+        let set = unsafe {
+            let value = (&raw const segment).cast();
+            libc::setsockopt(socket.as_raw_fd(), level, libc::UDP_SEGMENT, value, 4)
+        };
+        assert_eq!(set, 0);
+        for _ in 0..3 {
+            socket.send_to(&[7; 20_000], (OWNED, PORT)).unwrap();
+        }
+        socket.send_to(&[7; 900], (OWNED, PORT)).unwrap();
+    });
+    let deadline = Instant::now() + PATIENCE;
+    while b.port.receive(&mut b.burst) == 0 {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    assert_eq!(b.port.counters().rx_too_long, 3);
+    assert_eq!((b.burst.len(), b.burst[0].len), (1, 14 + 20 + 8 + 900));
+    b.port.recycle(&mut b.burst);
+    b.settle();
 }
 
 #[test]
@@ -355,6 +490,8 @@ fn impossible_ports_are_explained() {
     assert!(open(XdpConfig { queue: 99, ..config() }).contains("cannot bind"));
     let require = XdpConfig { zero_copy: ZeroCopy::Require, ..config() };
     assert!(open(require).contains("cannot bind"));
-    run(&["ip", "-n", &wire.names[0], "link", "set", "eth0", "mtu", "9000"]);
-    assert!(open(config()).contains("MTU of eth0 is 9000"));
+    wire.set_mtu(9000);
+    assert!(open(config()).contains("from 1024 to"), "three chunks for a frame take more of them");
+    wire.set_mtu(16_000);
+    assert!(open(config()).contains("MTU of eth0 is 16000"));
 }

@@ -266,7 +266,9 @@ impl PortStatus {
             ("tx_discarded", port.tx_discarded),
             ("tx_no_room", port.tx_no_room),
             ("kicks", port.kicks),
+            ("tx_withdrawn", port.tx_withdrawn),
             ("rx_kernel_dropped", port.rx_kernel_dropped),
+            ("rx_too_long", port.rx_too_long),
         ];
         let counters = counters.map(|(name, value)| (name.to_string(), value)).into();
         PortStatus { interface: interface.into(), queue, mode: mode.into(), counters }

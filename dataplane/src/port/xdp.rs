@@ -1,47 +1,71 @@
 //! A port on AF_XDP: one socket on one queue of an interface, with memory and rings of its own.
 //!
-//! Frames are never copied by us: a received frame is read where the kernel put it, a frame to send
-//! is written where the kernel takes it. `frames` knows who has which frame, so that each is in one
-//! place and none is lost. Staging writes the descriptor behind the published end of the transmit
-//! ring, where the kernel does not look; `kick` publishes and, where the kernel asks for it, makes
-//! one system call. In copy mode that call sends the frames before it returns; if it stops on the
-//! way it is repeated a bounded number of times, and what is still left counts as staged until a
-//! later kick gets rid of it. If the interface is down the whole burst is taken back and stays
-//! staged.
+//! A frame that fits into one buffer is never copied by us: a received frame is read where the
+//! kernel put it, a frame to send is written where the kernel takes it. A longer one (jumbo MTU) is
+//! received in several buffers and joined by one copy (`joiner`), and sent from neighbouring chunks
+//! with a descriptor each. `frames` knows who has which frame, so that each is in one place and none
+//! is lost.
+//!
+//! ```text
+//!   memory:  [ chunks to receive into ][ frames to send, `parts` chunks each ]
+//!   a frame to send:  |      chunk 0       |      chunk 1      |      chunk 2      |
+//!                             ^ the frame starts here (`lead`) and fills what follows
+//! ```
+//!
+//! Staging writes the descriptors behind the published end of the transmit ring, where the kernel
+//! does not look; `kick` publishes and, where the kernel asks for it, makes one system call. In copy
+//! mode that call sends the frames before it returns; if it stops on the way it is repeated a bounded
+//! number of times. What is still left is of a burst whose lease was checked at that time; `discard`
+//! withdraws it: its descriptors are overwritten with one that the kernel refuses, so that no later
+//! call, and no `poll` of an idle core, sends it under a lease that has run out. (In zero-copy mode
+//! the driver takes published frames in its own time; they are of a checked burst as well.) If the
+//! interface is down the whole burst is taken back and stays staged.
 //!
 //! Path: first and last step.
 //!
-//! Bounds: [`FRAMES_MIN`] to [`FRAMES_MAX`] frames, half of them for each direction, so that no
-//! ring can be too small; [`KICK_CALLS_MAX`] system calls per kick; frames up to
-//! [`FRAME_BYTES_MAX`].
+//! Bounds: [`FRAMES_MIN`] (with jumbo frames that times the parts of a frame) to [`FRAMES_MAX`]
+//! chunks, half of them for each direction, so that no ring can be too small; [`KICK_CALLS_MAX`]
+//! system calls per kick; frames up to [`JUMBO_BYTES_MAX`].
 //!
 //! Spec: Linux `Documentation/networking/af_xdp.rst`.
 
 use super::{BURST, Port, PortCounters, RxFrame};
 use crate::sys;
 use frames::{FrameState, Frames};
-use socket::{Socket, Told};
-use std::fmt;
+use joiner::{Joined, Joiner};
+use socket::{Request, Socket, Told};
 use std::io;
 use std::os::fd::RawFd;
 use umem::{CHUNK_BYTES, Umem};
 
+mod error;
 mod frames;
+mod joiner;
 mod mapping;
 mod ring;
 mod socket;
 mod umem;
 
+pub use error::OpenError;
+
 /// Frames of a port at least: one burst of each direction in the kernel and one with the core.
 pub const FRAMES_MIN: u32 = 4 * BURST as u32;
 /// Frames of a port at most: 1 GiB.
 pub const FRAMES_MAX: u32 = 1 << 18;
-/// Bytes of a frame at most, Ethernet header and VLAN tag included: the kernel keeps 256 bytes of a
-/// received frame's chunk for itself.
+/// Bytes of a frame in one buffer at most, Ethernet header and VLAN tag included: the kernel keeps
+/// 256 bytes of a received frame's chunk for itself.
 pub const FRAME_BYTES_MAX: u32 = CHUNK_BYTES as u32 - 256;
-/// System calls of one kick at most: one for each frame, and as many again. Each call either makes
-/// progress or finds a buffer full that empties within microseconds.
+/// Bytes of a frame at most, in as many buffers as that takes.
+pub const JUMBO_BYTES_MAX: u32 = 4 * FRAME_BYTES_MAX;
+/// System calls of one kick at most, beside one for each withdrawn descriptor: one for each frame, and
+/// as many again. Each call either makes progress or finds a buffer full that empties within
+/// microseconds.
 pub const KICK_CALLS_MAX: u32 = 2 * BURST as u32;
+
+/// Ethernet header and VLAN tag.
+const FRAME_OVERHEAD_BYTES: u32 = 14 + 4;
+/// What the kernel refuses: an address outside of any memory.
+const NOWHERE: libc::xdp_desc = libc::xdp_desc { addr: u64::MAX, len: 0, options: 0 };
 
 /// Whether the driver is to work on our memory itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -62,76 +86,35 @@ pub struct XdpConfig {
     pub interface: String,
     /// Its queue.
     pub queue: u32,
-    /// Frames of memory (4 KiB each), a power of two.
+    /// Chunks of memory (4 KiB each), a power of two.
     pub frames: u32,
     /// How to bind.
     pub zero_copy: ZeroCopy,
+    /// Whether frames may lie in several buffers where the MTU asks for it: the XDP program must be
+    /// one that takes them. Without, the port's MTU is bounded ([`XdpPort::mtu`]).
+    pub multi_buffer: bool,
 }
-
-/// Why a port could not be opened.
-#[derive(Debug)]
-pub enum OpenError {
-    /// `frames` is no power of two between [`FRAMES_MIN`] and [`FRAMES_MAX`].
-    Frames(u32),
-    /// The interface does not exist or cannot be asked.
-    Interface(String, io::Error),
-    /// Frames of this interface do not fit: its MTU is given.
-    Mtu(String, u32),
-    /// There is no memory for the frames: bytes asked for.
-    Memory(usize, io::Error),
-    /// The kernel refuses the socket or one of its options, which is named.
-    Socket(&'static str, io::Error),
-    /// The queue belongs to another socket, also after waiting.
-    Busy(io::Error),
-    /// The socket cannot be bound to this queue.
-    Bind(io::Error),
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::Frames(frames) => write!(
-                f,
-                "a port cannot have {frames} frames: give a power of two from {FRAMES_MIN} to \
-                 {FRAMES_MAX}"
-            ),
-            OpenError::Interface(name, e) => write!(f, "cannot use interface {name}: {e}"),
-            OpenError::Mtu(name, mtu) => write!(
-                f,
-                "the MTU of {name} is {mtu}: a port takes frames of up to {FRAME_BYTES_MAX} bytes, \
-                 so set it to {} or less",
-                FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES
-            ),
-            OpenError::Memory(bytes, e) => write!(f, "cannot take {bytes} bytes for frames: {e}"),
-            OpenError::Socket(step, e) => {
-                write!(f, "cannot make an AF_XDP socket ({step}): {e}")?;
-                match e.raw_os_error() {
-                    Some(libc::EPERM) => write!(f, "; it needs CAP_NET_RAW"),
-                    Some(libc::ENOBUFS) => {
-                        write!(f, "; raise the locked-memory limit or give CAP_IPC_LOCK")
-                    }
-                    _ => Ok(()),
-                }
-            }
-            OpenError::Busy(e) => write!(f, "another AF_XDP socket has this queue: {e}"),
-            OpenError::Bind(e) => write!(f, "cannot bind an AF_XDP socket to this queue: {e}"),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-/// Ethernet header and VLAN tag.
-const FRAME_OVERHEAD_BYTES: u32 = 14 + 4;
 
 /// One queue of an interface through AF_XDP.
 pub struct XdpPort {
     // The socket goes before the memory that the kernel was told of.
     socket: Socket,
     umem: Umem,
-    frames: Frames,
-    /// Frames staged, in the order of their descriptors.
-    staged: Vec<u32>,
+    mtu: u32,
+    /// Chunks to receive into: the first of the memory.
+    receiving: Frames,
+    joiner: Joiner,
+    /// Frames to send, of `parts` chunks each: behind them.
+    sending: Frames,
+    /// The chunk in which the first frame to send begins.
+    sending_from: u32,
+    /// Chunks of a frame to send.
+    parts: u32,
+    /// Where in its first chunk a frame to send begins: what does not fill its chunks is in front, so
+    /// that the kernel's copy of the first part is short and its allocation small.
+    lead: usize,
+    /// Frames staged and their descriptors, in the order of these.
+    staged: Vec<(u32, u8)>,
     staged_bytes: u64,
     /// Copy mode: published descriptors that the kernel has not taken in the last kick.
     left: u32,
@@ -141,24 +124,55 @@ pub struct XdpPort {
 impl XdpPort {
     /// Takes the memory, opens the socket and gives the kernel frames to receive into.
     pub fn open(config: &XdpConfig) -> Result<XdpPort, OpenError> {
-        let frames = config.frames;
-        if !frames.is_power_of_two() || !(FRAMES_MIN..=FRAMES_MAX).contains(&frames) {
-            return Err(OpenError::Frames(frames));
-        }
         let name = &config.interface;
         let unusable = |e| OpenError::Interface(name.clone(), e);
-        let index = sys::interface_index(name).map_err(unusable)?;
         let mtu = sys::interface_mtu(name).map_err(unusable)?;
-        if mtu > FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES {
+        if mtu > JUMBO_BYTES_MAX - FRAME_OVERHEAD_BYTES {
             return Err(OpenError::Mtu(name.clone(), mtu));
         }
+        let single = FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES;
+        if mtu > single && config.multi_buffer {
+            match XdpPort::open_with(config, mtu) {
+                // A kernel or a driver that knows one buffer only says so.
+                Err(OpenError::Bind(_)) => {}
+                outcome => return outcome,
+            }
+        }
+        XdpPort::open_with(config, mtu.min(single))
+    }
+
+    fn open_with(config: &XdpConfig, mtu: u32) -> Result<XdpPort, OpenError> {
+        let frame_bytes = mtu + FRAME_OVERHEAD_BYTES;
+        let is_jumbo = frame_bytes > FRAME_BYTES_MAX;
+        let parts = if is_jumbo { frame_bytes.div_ceil(CHUNK_BYTES as u32) } else { 1 };
+        let (chunks, least) = (config.frames, FRAMES_MIN * parts.next_power_of_two());
+        if !chunks.is_power_of_two() || !(least..=FRAMES_MAX).contains(&chunks) {
+            return Err(OpenError::Frames(chunks, least));
+        }
+        let name = &config.interface;
+        let index =
+            sys::interface_index(name).map_err(|e| OpenError::Interface(name.clone(), e))?;
         let umem =
-            Umem::new(frames).map_err(|e| OpenError::Memory(frames as usize * CHUNK_BYTES, e))?;
-        let socket = Socket::open(index, config.queue, &umem, frames / 2, config.zero_copy)?;
+            Umem::new(chunks).map_err(|e| OpenError::Memory(chunks as usize * CHUNK_BYTES, e))?;
+        let half = chunks / 2;
+        let request = Request {
+            interface: index,
+            queue: config.queue,
+            ring: half,
+            burst: BURST as u32 * parts,
+            zero_copy: config.zero_copy,
+            multi_buffer: is_jumbo,
+        };
         let mut port = XdpPort {
-            socket,
+            socket: Socket::open(&umem, &request)?,
             umem,
-            frames: Frames::new(frames),
+            mtu,
+            receiving: Frames::new(half),
+            joiner: Joiner::new(if is_jumbo { frame_bytes as usize } else { 0 }),
+            sending: Frames::new(half / parts),
+            sending_from: half,
+            parts,
+            lead: if is_jumbo { parts as usize * CHUNK_BYTES - frame_bytes as usize } else { 0 },
             staged: Vec::with_capacity(BURST),
             staged_bytes: 0,
             left: 0,
@@ -171,6 +185,12 @@ impl XdpPort {
     /// The socket, for the XDP program's map and for waiting.
     pub fn fd(&self) -> RawFd {
         self.socket.fd()
+    }
+
+    /// Bytes of a frame's payload at most: the interface's MTU, or less where kernel, driver or program
+    /// can only do with frames of one buffer.
+    pub fn mtu(&self) -> u32 {
+        self.mtu
     }
 
     /// Whether the driver works on our memory itself.
@@ -190,15 +210,30 @@ impl XdpPort {
 
     /// Frames that were shown to the kernel and have not come back.
     pub fn tx_in_flight(&self) -> u32 {
-        self.frames.count(FrameState::Tx)
+        self.sending.count(FrameState::Tx)
+    }
+
+    /// Shows the staged frames to the kernel and does not tell it, as a kick that got nowhere. For tests.
+    #[doc(hidden)]
+    pub fn publish_only(&mut self) {
+        self.show();
+        self.left = self.socket.transmit.unconsumed();
+        self.note_shown();
     }
 
     /// Takes completed frames back and panics if a frame is lost or in two places. For tests and
     /// rare checks.
     pub fn check(&mut self) {
         self.reap();
-        self.frames.check();
-        assert_eq!(self.frames.count(FrameState::Staged) as usize, self.staged.len());
+        self.receiving.check();
+        self.sending.check();
+        assert_eq!(self.sending.count(FrameState::Staged) as usize, self.staged.len());
+    }
+
+    /// The frame to send of which this descriptor's address is a part.
+    #[inline]
+    fn frame_at(&self, address: u64) -> u32 {
+        (Umem::chunk_of(address) - self.sending_from) / self.parts
     }
 
     /// Takes back what the kernel has sent.
@@ -206,7 +241,10 @@ impl XdpPort {
     fn reap(&mut self) {
         let mut reaped = false;
         while let Some(address) = self.socket.completion.take() {
-            self.frames.completed(Umem::frame_of(address));
+            // Some kernels give back the addresses that they refused, others do not.
+            if address != NOWHERE.addr {
+                self.sending.completed(self.frame_at(address));
+            }
             reaped = true;
         }
         if reaped {
@@ -217,21 +255,30 @@ impl XdpPort {
     /// Gives the kernel every frame of the receiving half that the core does not hold.
     #[inline]
     fn refill(&mut self) {
-        let room = self.frames.receive_room();
+        let room = self.receiving.count(FrameState::Free);
         if room == 0 {
             return;
         }
         for _ in 0..room {
             // The kernel shows a received frame before it shows that it took its address from this
             // ring, so a ring that looks full may not be. What does not fit waits for the next round.
-            if !self.socket.fill.has_room() {
+            if !self.socket.fill.has_room_for(1) {
                 break;
             }
-            let frame = self.frames.take_fill();
-            let written = self.socket.fill.write(Umem::address_of(frame));
+            let written = self.socket.fill.write(Umem::address_of(self.receiving.take_fill()));
             assert!(written, "there is room, as asked above");
         }
         self.socket.fill.publish();
+    }
+
+    /// Copies a part of a frame of several buffers; the chunk is free again.
+    #[inline(never)]
+    fn join(&mut self, descriptor: &libc::xdp_desc, more: bool) -> Joined {
+        // SAFETY: the chunk was just received and goes back to the kernel by `refill`, later.
+        let part = unsafe { self.umem.bytes(descriptor.addr, descriptor.len) };
+        let joined = self.joiner.add(part, more);
+        self.receiving.recycled(Umem::chunk_of(descriptor.addr));
+        joined
     }
 
     /// Whether a frame can be staged now.
@@ -240,10 +287,28 @@ impl XdpPort {
         if self.left > 0 || self.staged.len() == BURST {
             return false;
         }
-        if self.frames.send_room() == 0 {
+        if self.sending.count(FrameState::Free) == 0 {
             self.reap();
         }
-        self.frames.send_room() > 0
+        self.sending.count(FrameState::Free) > 0 && self.socket.transmit.has_room_for(self.parts)
+    }
+
+    /// Writes the descriptors of a frame of `len` bytes; returns how many there are.
+    #[inline]
+    fn describe(&mut self, chunk: u32, len: usize) -> u8 {
+        let mut addr = Umem::address_of(chunk) + self.lead as u64;
+        let (mut left, mut room, mut parts) = (len, CHUNK_BYTES - self.lead, 0);
+        while left > 0 {
+            let part = left.min(room);
+            left -= part;
+            let options = if left > 0 { libc::XDP_PKT_CONTD } else { 0 };
+            let descriptor = libc::xdp_desc { addr, len: part as u32, options };
+            let written = self.socket.transmit.write(descriptor);
+            assert!(written, "there is room for the longest frame, as asked before");
+            addr += part as u64;
+            (room, parts) = (CHUNK_BYTES, parts + 1);
+        }
+        parts
     }
 
     /// Zero copy: wakes the driver if it sleeps; it sends what is published in its own time.
@@ -258,9 +323,10 @@ impl XdpPort {
         }
     }
 
-    /// Copy mode: makes the kernel send what is published, as far as it goes.
-    fn send_all(&mut self) -> io::Result<()> {
-        for call in 0..KICK_CALLS_MAX {
+    /// Copy mode: makes the kernel send what is published, as far as it goes. `withdrawn` descriptors
+    /// are in front of it: the kernel steps over one in each call.
+    fn send_all(&mut self, withdrawn: u32) -> io::Result<()> {
+        for call in 0..KICK_CALLS_MAX + withdrawn {
             self.counters.kicks += 1;
             let told = self.socket.tell_transmit();
             self.left = self.socket.transmit.unconsumed();
@@ -276,12 +342,47 @@ impl XdpPort {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    /// Publishes the staged frames.
+    #[inline]
+    fn show(&mut self) {
+        self.socket.transmit.publish();
+        for (frame, parts) in &self.staged {
+            self.sending.kicked(*frame, *parts);
+        }
+    }
+
+    /// The staged frames are with the kernel.
+    #[inline]
+    fn note_shown(&mut self) {
+        self.counters.tx_frames += self.staged.len() as u64;
+        self.counters.tx_bytes += std::mem::take(&mut self.staged_bytes);
+        self.staged.clear();
+    }
+
     /// Takes the burst back that was just published and not looked at.
     fn take_back(&mut self) {
-        self.socket.transmit.unpublish(self.staged.len() as u32);
-        for frame in &self.staged {
-            self.frames.refused(*frame);
+        let descriptors = self.staged.iter().map(|(_, parts)| u32::from(*parts)).sum();
+        self.socket.transmit.unpublish(descriptors);
+        for (frame, _) in &self.staged {
+            self.sending.refused(*frame);
         }
+        self.left = 0;
+    }
+
+    /// Copy mode: makes sure that what the kernel has not taken is never sent. It looks at the ring
+    /// within our own system calls only, so not now.
+    fn withdraw(&mut self) {
+        let XdpPort { socket, sending, counters, sending_from, parts, .. } = self;
+        socket.transmit.withdraw(NOWHERE, |old| {
+            if old.addr == NOWHERE.addr {
+                return;
+            }
+            sending.completed((Umem::chunk_of(old.addr) - *sending_from) / *parts);
+            if old.options & libc::XDP_PKT_CONTD == 0 {
+                counters.tx_frames -= 1;
+                counters.tx_withdrawn += 1;
+            }
+        });
         self.left = 0;
     }
 }
@@ -290,15 +391,29 @@ impl Port for XdpPort {
     #[inline]
     fn receive(&mut self, burst: &mut Vec<RxFrame>) -> usize {
         self.reap();
-        let mut count = 0;
-        while count < BURST {
+        let (mut count, mut is_empty) = (0, true);
+        while count < BURST && self.joiner.has_room() {
             let Some(descriptor) = self.socket.receive.take() else { break };
-            self.frames.received(Umem::frame_of(descriptor.addr));
-            burst.push(RxFrame { address: descriptor.addr, len: descriptor.len });
-            self.counters.rx_bytes += descriptor.len as u64;
+            is_empty = false;
+            self.receiving.received(Umem::chunk_of(descriptor.addr));
+            let more = descriptor.options & libc::XDP_PKT_CONTD != 0;
+            let frame = if more || self.joiner.is_busy() {
+                match self.join(&descriptor, more) {
+                    Joined::Partly => continue,
+                    Joined::Whole(frame) => frame,
+                    Joined::TooLong => {
+                        self.counters.rx_too_long += 1;
+                        continue;
+                    }
+                }
+            } else {
+                RxFrame { address: descriptor.addr, len: descriptor.len }
+            };
+            burst.push(frame);
+            self.counters.rx_bytes += u64::from(frame.len);
             count += 1;
         }
-        if count > 0 {
+        if !is_empty {
             self.socket.receive.release();
             self.counters.rx_frames += count as u64;
         } else if self.socket.fill.needs_wakeup() {
@@ -309,7 +424,10 @@ impl Port for XdpPort {
 
     #[inline]
     fn frame(&self, frame: &RxFrame) -> &[u8] {
-        let held = self.frames.state(Umem::frame_of(frame.address)) == FrameState::Held;
+        if Joiner::has(frame) {
+            return self.joiner.bytes(frame);
+        }
+        let held = self.receiving.state(Umem::chunk_of(frame.address)) == FrameState::Held;
         assert!(held, "a received frame is read before it is recycled");
         // SAFETY: the frame is held by the core, as asserted; it goes back to the kernel by
         // `recycle`, which needs `&mut self` and so cannot happen while the slice lives.
@@ -319,7 +437,11 @@ impl Port for XdpPort {
     #[inline]
     fn recycle(&mut self, burst: &mut Vec<RxFrame>) {
         for frame in burst.drain(..) {
-            self.frames.recycled(Umem::frame_of(frame.address));
+            if Joiner::has(&frame) {
+                self.joiner.recycled();
+            } else {
+                self.receiving.recycled(Umem::chunk_of(frame.address));
+            }
         }
         self.refill();
     }
@@ -330,19 +452,20 @@ impl Port for XdpPort {
             self.counters.tx_no_room += 1;
             return None;
         }
-        let frame = self.frames.take_staged();
+        let frame = self.sending.take_staged();
+        let chunk = self.sending_from + frame * self.parts;
         // SAFETY: the frame was free and is now staged: the kernel does not have it before `kick`.
-        let len = write(unsafe { self.umem.chunk_mut(frame) });
-        assert!(len <= CHUNK_BYTES, "a frame fits into its chunk");
+        let memory = unsafe { self.umem.chunks_mut(chunk, self.parts) };
+        let memory = &mut memory[self.lead..];
+        let room = memory.len();
+        let len = write(memory);
+        assert!(len <= room, "a frame fits into its chunks");
         if len == 0 {
-            self.frames.discarded(frame);
+            self.sending.discarded(frame);
             return Some(0);
         }
-        let addr = Umem::address_of(frame);
-        let descriptor = libc::xdp_desc { addr, len: len as u32, options: 0 };
-        let written = self.socket.transmit.write(descriptor);
-        assert!(written, "the transmit ring has room for the whole half");
-        self.staged.push(frame);
+        let parts = self.describe(chunk, len);
+        self.staged.push((frame, parts));
         self.staged_bytes += len as u64;
         Some(len)
     }
@@ -356,20 +479,17 @@ impl Port for XdpPort {
         if self.staged() == 0 {
             return Ok(());
         }
-        let was_left = self.left > 0;
-        self.socket.transmit.publish();
-        for frame in &self.staged {
-            self.frames.kicked(*frame);
-        }
-        let outcome = if self.socket.is_zero_copy() { self.wake_driver() } else { self.send_all() };
+        // What is there before anything new is shown was withdrawn, or was left by the last kick.
+        let before = self.socket.transmit.unconsumed();
+        self.show();
+        let is_zero_copy = self.socket.is_zero_copy();
+        let outcome = if is_zero_copy { self.wake_driver() } else { self.send_all(before) };
         let refused = matches!(&outcome, Err(e) if e.kind() == io::ErrorKind::NetworkDown);
-        if refused && !was_left && !self.socket.is_zero_copy() {
+        if refused && !is_zero_copy && !self.staged.is_empty() {
             self.take_back();
             return outcome;
         }
-        self.counters.tx_frames += self.staged.len() as u64;
-        self.counters.tx_bytes += std::mem::take(&mut self.staged_bytes);
-        self.staged.clear();
+        self.note_shown();
         outcome
     }
 
@@ -377,15 +497,25 @@ impl Port for XdpPort {
         self.socket.transmit.rollback();
         self.counters.tx_discarded += self.staged.len() as u64;
         self.staged_bytes = 0;
-        for frame in self.staged.drain(..) {
-            self.frames.discarded(frame);
+        for (frame, _) in self.staged.drain(..) {
+            self.sending.discarded(frame);
+        }
+        if self.left > 0 {
+            self.withdraw();
         }
     }
 
     fn counters(&self) -> PortCounters {
-        // The socket is open, so the kernel answers; if it does not, the number is missing and
+        // The socket is open, so the kernel answers; if it does not, the numbers are missing and
         // nothing else.
-        let dropped = self.statistics().map_or(0, |s| s.rx_dropped + s.rx_ring_full);
-        PortCounters { rx_kernel_dropped: dropped, ..self.counters }
+        let Ok(kernel) = self.statistics() else { return self.counters };
+        // What it drops is either too long for our buffers or found none free; only the latter is
+        // counted at the fill ring as well.
+        let too_long = kernel.rx_dropped.saturating_sub(kernel.rx_fill_ring_empty_descs);
+        PortCounters {
+            rx_kernel_dropped: kernel.rx_dropped - too_long + kernel.rx_ring_full,
+            rx_too_long: self.counters.rx_too_long + too_long,
+            ..self.counters
+        }
     }
 }

@@ -1,16 +1,17 @@
-//! Who has which frame of a port's memory: every frame is in exactly one state, and only the listed
+//! Who has which frame of one direction: every frame is in exactly one state, and only the listed
 //! transitions exist, so that a frame can be neither lost nor used twice.
 //!
 //! ```text
-//!            +--> Fill --> Held --+        Fill: with the kernel, to be received into
-//!   Free ----+                    +--> Free
-//!            +--> Staged --> Tx --+        Tx: with the kernel, to be sent
-//!                   ^  |     |    |
-//!                   |  +-----|----+        Staged: written, still private
-//!                   +--------+ (the kernel refused the burst before it looked at it)
+//!   receiving:  Free --> Fill --> Held --> Free        Fill: with the kernel, to be received into
+//!
+//!   sending:    Free --> Staged --> Tx --> Free        Tx: with the kernel, to be sent
+//!                 ^       |  ^       |
+//!                 +-------+  +-------+                 Staged: written, still private
+//!             (thrown away)  (the kernel refused the burst before it looked at it)
 //! ```
 //!
-//! Half of the frames are for receiving, half for sending; neither direction can starve the other.
+//! Each direction has frames of its own; neither can starve the other. A frame to send may lie in
+//! several chunks with a descriptor each: it is with the kernel until all of them have come back.
 //! A transition that is not there is our bug and panics.
 
 /// Where a frame is.
@@ -31,19 +32,25 @@ pub enum FrameState {
 
 use FrameState::{Fill, Free, Held, Staged, Tx};
 
-/// The states of all frames, and the free ones as a stack.
+/// The states of all frames of a direction, and the free ones as a stack.
 pub struct Frames {
     states: Vec<FrameState>,
+    /// Descriptors of a frame in `Tx` that have not come back.
+    parts: Vec<u8>,
     free: Vec<u32>,
     counts: [u32; 5],
 }
 
 impl Frames {
-    /// `count` free frames (an even number).
+    /// `count` free frames.
     pub fn new(count: u32) -> Frames {
-        assert!(count > 0 && count.is_multiple_of(2));
-        let free = (0..count).rev().collect();
-        Frames { states: vec![Free; count as usize], free, counts: [count, 0, 0, 0, 0] }
+        assert!(count > 0);
+        Frames {
+            states: vec![Free; count as usize],
+            parts: vec![0; count as usize],
+            free: (0..count).rev().collect(),
+            counts: [count, 0, 0, 0, 0],
+        }
     }
 
     /// Frames in this state.
@@ -52,47 +59,27 @@ impl Frames {
         self.counts[state as usize]
     }
 
-    /// Frames of each direction.
-    #[inline]
-    pub fn half(&self) -> u32 {
-        self.states.len() as u32 / 2
-    }
-
-    /// Frames that may be taken for receiving now.
-    #[inline]
-    pub fn receive_room(&self) -> u32 {
-        self.half() - self.count(Fill) - self.count(Held)
-    }
-
-    /// Frames that may be taken for sending now.
-    #[inline]
-    pub fn send_room(&self) -> u32 {
-        self.half() - self.count(Staged) - self.count(Tx)
-    }
-
     /// The state of a frame.
     #[inline]
     pub fn state(&self, frame: u32) -> FrameState {
         self.states[frame as usize]
     }
 
-    /// Takes a free frame to receive into; there is room (`receive_room`).
+    /// Takes a free frame to receive into; there is one.
     #[inline]
     pub fn take_fill(&mut self) -> u32 {
-        assert!(self.receive_room() > 0, "the receiving half is used up");
         self.take(Fill)
     }
 
-    /// Takes a free frame to write into; there is room (`send_room`).
+    /// Takes a free frame to write into; there is one.
     #[inline]
     pub fn take_staged(&mut self) -> u32 {
-        assert!(self.send_room() > 0, "the sending half is used up");
         self.take(Staged)
     }
 
     #[inline]
     fn take(&mut self, to: FrameState) -> u32 {
-        let frame = self.free.pop().expect("each half has frames of its own");
+        let frame = self.free.pop().expect("whoever takes a frame has seen that one is free");
         self.change(frame, Free, to);
         frame
     }
@@ -109,15 +96,18 @@ impl Frames {
         self.give(frame, Held);
     }
 
-    /// A staged frame was shown to the kernel.
+    /// A staged frame was shown to the kernel, in so many descriptors.
     #[inline]
-    pub fn kicked(&mut self, frame: u32) {
+    pub fn kicked(&mut self, frame: u32, parts: u8) {
+        assert!(parts > 0);
         self.change(frame, Staged, Tx);
+        self.parts[frame as usize] = parts;
     }
 
     /// The kernel would not even look at the burst: the frame is ours again.
     pub fn refused(&mut self, frame: u32) {
         self.change(frame, Tx, Staged);
+        self.parts[frame as usize] = 0;
     }
 
     /// A staged frame was thrown away.
@@ -126,9 +116,15 @@ impl Frames {
         self.give(frame, Staged);
     }
 
-    /// The kernel is done with a sent frame.
+    /// One descriptor of a sent frame has come back.
     #[inline]
     pub fn completed(&mut self, frame: u32) {
+        let parts = &mut self.parts[frame as usize];
+        if *parts > 1 {
+            *parts -= 1;
+            return;
+        }
+        *parts = 0;
         self.give(frame, Tx);
     }
 
@@ -150,14 +146,13 @@ impl Frames {
     /// Counts everything anew and panics if it does not add up. For tests and rare checks.
     pub fn check(&self) {
         let mut counts = [0; 5];
-        for state in &self.states {
+        for (state, parts) in self.states.iter().zip(&self.parts) {
             counts[*state as usize] += 1;
+            assert_eq!(*state == Tx, *parts > 0);
         }
         assert_eq!(counts, self.counts);
         assert_eq!(self.free.len(), self.count(Free) as usize);
         assert!(self.free.iter().all(|frame| self.state(*frame) == Free));
-        assert!(self.count(Fill) + self.count(Held) <= self.half());
-        assert!(self.count(Staged) + self.count(Tx) <= self.half());
     }
 }
 
@@ -166,27 +161,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_halves_run_through_their_states_and_come_back() {
-        let mut frames = Frames::new(4);
-        let received = [frames.take_fill(), frames.take_fill()];
-        let sent = [frames.take_staged(), frames.take_staged()];
-        assert_eq!((frames.receive_room(), frames.send_room(), frames.count(Free)), (0, 0, 0));
-        frames.received(received[1]);
-        frames.recycled(received[1]);
-        frames.discarded(sent[0]);
-        frames.kicked(sent[1]);
+    fn received_frames_run_through_their_states_and_come_back() {
+        let mut frames = Frames::new(2);
+        let taken = [frames.take_fill(), frames.take_fill()];
+        assert_eq!((frames.count(Free), frames.count(Fill)), (0, 2));
+        frames.received(taken[1]);
+        frames.recycled(taken[1]);
         frames.check();
-        frames.refused(sent[1]);
-        frames.kicked(sent[1]);
-        frames.completed(sent[1]);
-        frames.check();
-        assert_eq!((frames.receive_room(), frames.send_room(), frames.count(Free)), (1, 2, 3));
+        assert_eq!((frames.count(Free), frames.take_fill()), (1, taken[1]));
     }
 
     #[test]
-    #[should_panic(expected = "the sending half is used up")]
-    fn sending_cannot_take_what_is_for_receiving() {
-        let mut frames = Frames::new(4);
+    fn sent_frames_come_back_when_all_their_parts_have() {
+        let mut frames = Frames::new(2);
+        let taken = [frames.take_staged(), frames.take_staged()];
+        frames.discarded(taken[0]);
+        frames.kicked(taken[1], 3);
+        frames.check();
+        frames.refused(taken[1]);
+        frames.kicked(taken[1], 3);
+        for _ in 0..3 {
+            assert_eq!(frames.count(Tx), 1);
+            frames.completed(taken[1]);
+            frames.check();
+        }
+        assert_eq!(frames.count(Free), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "has seen that one is free")]
+    fn no_more_can_be_taken_than_there_are() {
+        let mut frames = Frames::new(2);
         for _ in 0..3 {
             frames.take_staged();
         }
@@ -204,10 +209,10 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "is Free, not Tx")]
-    fn a_completion_for_a_discarded_frame_is_not_believed() {
+    fn a_completion_too_many_is_not_believed() {
         let mut frames = Frames::new(2);
         let frame = frames.take_staged();
-        frames.discarded(frame);
-        frames.completed(frame);
+        frames.kicked(frame, 2);
+        (0..3).for_each(|_| frames.completed(frame));
     }
 }

@@ -105,13 +105,14 @@ impl<T: Copy> Producer<T> {
         true
     }
 
-    /// Whether a descriptor can be written.
+    /// Whether so many descriptors can be written.
     #[inline]
-    pub fn has_room(&mut self) -> bool {
-        if self.written.wrapping_sub(self.consumed) == self.shared.size {
+    pub fn has_room_for(&mut self, count: u32) -> bool {
+        let room = |ring: &Self| ring.shared.size - ring.written.wrapping_sub(ring.consumed);
+        if room(self) < count {
             self.unconsumed();
         }
-        self.written.wrapping_sub(self.consumed) < self.shared.size
+        room(self) >= count
     }
 
     /// Shows the kernel everything written.
@@ -133,6 +134,19 @@ impl<T: Copy> Producer<T> {
         assert!(count <= self.unconsumed(), "what the kernel has taken cannot be taken back");
         self.published = self.published.wrapping_sub(count);
         self.shared.word(self.shared.layout.producer).store(self.published, Ordering::Release);
+    }
+
+    /// Writes `instead` over every published descriptor that the kernel has not taken, and hands
+    /// those to `withdrawn`. The kernel has noted how far the ring was published, so that they cannot
+    /// be taken back; `instead` is to be one that it refuses. Only right while the kernel does not
+    /// look at the ring.
+    pub fn withdraw(&mut self, instead: T, mut withdrawn: impl FnMut(T)) {
+        for n in (1..=self.unconsumed()).rev() {
+            let slot = self.shared.slot(self.published.wrapping_sub(n));
+            // SAFETY: inside the mapping (`slot`) and written by us; the kernel does not look at it
+            // now, as the caller promises.
+            withdrawn(unsafe { slot.replace(instead) });
+        }
     }
 
     /// Published descriptors that the kernel has not taken yet.
@@ -239,6 +253,23 @@ mod tests {
         assert_eq!(ring.shared.word(LAYOUT.producer).load(Ordering::Acquire), 0);
         ring.rollback();
         assert_eq!(ring.written, 0);
+    }
+
+    #[test]
+    fn withdrawn_descriptors_are_replaced_where_they_are() {
+        let mut ring: Producer<u64> = Producer::new(memory(), 4, LAYOUT);
+        assert!(ring.has_room_for(4) && !ring.has_room_for(5));
+        assert!((0..4).all(|n| ring.write(n)));
+        ring.publish();
+        ring.shared.word(LAYOUT.consumer).store(u32::MAX, Ordering::Release);
+        let mut withdrawn = Vec::new();
+        ring.withdraw(77, |old| withdrawn.push(old));
+        assert_eq!((withdrawn, ring.unconsumed()), (vec![1, 2, 3], 3));
+        assert!(ring.has_room_for(1) && !ring.has_room_for(2));
+        assert!(ring.write(5));
+        // SAFETY: inside the mapping; nobody else writes here.
+        let read = |position: u32| unsafe { ring.shared.slot(position).read() };
+        assert_eq!([0, 1, 2, 3].map(|n| read(u32::MAX.wrapping_add(n))), [77, 77, 77, 5]);
     }
 
     #[test]

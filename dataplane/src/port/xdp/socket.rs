@@ -1,14 +1,13 @@
 //! The AF_XDP socket: options, rings, binding, and the calls that move it on.
 //!
 //! Spec: Linux `Documentation/networking/af_xdp.rst`. One socket per memory and queue; no shared
-//! memory, no multi-buffer frames, no transmit metadata.
+//! memory, no transmit metadata. Frames of several buffers (Linux 6.6) where they are asked for.
 //!
 //! Bounds: [`BUSY_WAIT`] for a queue that its last owner has not quite left.
 
 use super::ring::{Consumer, Layout, Producer};
 use super::umem::Umem;
 use super::{OpenError, ZeroCopy};
-use crate::port::BURST;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -49,18 +48,29 @@ pub enum Told {
     Refused,
 }
 
+/// How to open a socket.
+#[derive(Clone, Copy)]
+pub struct Request {
+    /// Index of the interface.
+    pub interface: u32,
+    /// Its queue.
+    pub queue: u32,
+    /// Descriptors of a ring.
+    pub ring: u32,
+    /// Descriptors of one burst.
+    pub burst: u32,
+    /// How to bind.
+    pub zero_copy: ZeroCopy,
+    /// Frames may lie in several buffers.
+    pub multi_buffer: bool,
+}
+
 impl Socket {
-    /// Opens a socket for (interface, queue) with rings of `ring` descriptors and binds it.
+    /// Opens a socket and binds it.
     ///
     /// The kernel keeps parts of a failed bind, so that every try starts with a new socket.
-    pub fn open(
-        interface: u32,
-        queue: u32,
-        umem: &Umem,
-        ring: u32,
-        zero_copy: ZeroCopy,
-    ) -> Result<Socket, OpenError> {
-        let modes: &[bool] = match zero_copy {
+    pub fn open(umem: &Umem, request: &Request) -> Result<Socket, OpenError> {
+        let modes: &[bool] = match request.zero_copy {
             ZeroCopy::Auto => &[true, false],
             ZeroCopy::Never => &[false],
             ZeroCopy::Require => &[true],
@@ -69,7 +79,7 @@ impl Socket {
         loop {
             let mut outcome = Err(OpenError::Bind(io::ErrorKind::Unsupported.into()));
             for zero_copy in modes {
-                outcome = Socket::open_once(interface, queue, umem, ring, *zero_copy);
+                outcome = Socket::open_once(umem, request, *zero_copy);
                 if !matches!(&outcome, Err(OpenError::Bind(_))) {
                     break;
                 }
@@ -83,20 +93,15 @@ impl Socket {
         }
     }
 
-    fn open_once(
-        interface: u32,
-        queue: u32,
-        umem: &Umem,
-        ring: u32,
-        zero_copy: bool,
-    ) -> Result<Socket, OpenError> {
-        let mut socket = Socket::prepare(umem, ring)?;
+    fn open_once(umem: &Umem, request: &Request, zero_copy: bool) -> Result<Socket, OpenError> {
+        let mut socket = Socket::prepare(umem, request)?;
         let mode = if zero_copy { libc::XDP_ZEROCOPY } else { libc::XDP_COPY };
+        let buffers = if request.multi_buffer { libc::XDP_USE_SG } else { 0 };
         let address = libc::sockaddr_xdp {
             sxdp_family: libc::AF_XDP as u16,
-            sxdp_flags: mode | libc::XDP_USE_NEED_WAKEUP,
-            sxdp_ifindex: interface,
-            sxdp_queue_id: queue,
+            sxdp_flags: mode | buffers | libc::XDP_USE_NEED_WAKEUP,
+            sxdp_ifindex: request.interface,
+            sxdp_queue_id: request.queue,
             sxdp_shared_umem_fd: 0,
         };
         let len = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
@@ -113,7 +118,8 @@ impl Socket {
     }
 
     /// A socket with memory and rings, not bound.
-    fn prepare(umem: &Umem, ring: u32) -> Result<Socket, OpenError> {
+    fn prepare(umem: &Umem, request: &Request) -> Result<Socket, OpenError> {
+        let ring = request.ring;
         // SAFETY: no memory is involved.
         let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if fd < 0 {
@@ -137,7 +143,7 @@ impl Socket {
         }
         // Neither is needed to work, only to be told less often; old kernels and processes without
         // CAP_NET_ADMIN go without.
-        let _ = set(raw, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &(BURST as u32));
+        let _ = set(raw, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &request.burst);
         let _ = set(raw, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER_BYTES);
         let offsets = mmap_offsets(raw).map_err(step("XDP_MMAP_OFFSETS"))?;
         let page = |offset: libc::c_ulonglong| offset as libc::off_t;

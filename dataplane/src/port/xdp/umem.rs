@@ -5,21 +5,21 @@
 use super::mapping::Mapping;
 use std::io;
 
-/// Bytes of a chunk: one frame.
+/// Bytes of a chunk: one frame of ordinary length.
 pub const CHUNK_BYTES: usize = 4096;
 
 /// Frames' memory, shared with the kernel.
 pub struct Umem {
     map: Mapping,
-    frames: u32,
+    chunks: u32,
     huge: bool,
 }
 
 impl Umem {
-    /// Takes memory for `frames` frames, all of it at once.
-    pub fn new(frames: u32) -> io::Result<Umem> {
-        let (map, huge) = Mapping::anonymous(frames as usize * CHUNK_BYTES)?;
-        Ok(Umem { map, frames, huge })
+    /// Takes memory for so many chunks, all of it at once.
+    pub fn new(chunks: u32) -> io::Result<Umem> {
+        let (map, huge) = Mapping::anonymous(chunks as usize * CHUNK_BYTES)?;
+        Ok(Umem { map, chunks, huge })
     }
 
     /// Whether it lies in huge pages.
@@ -31,7 +31,7 @@ impl Umem {
     pub fn registration(&self) -> libc::xdp_umem_reg {
         libc::xdp_umem_reg {
             addr: self.map.at(0, 0) as u64,
-            len: self.frames as u64 * CHUNK_BYTES as u64,
+            len: self.chunks as u64 * CHUNK_BYTES as u64,
             chunk_size: CHUNK_BYTES as u32,
             headroom: 0,
             flags: 0,
@@ -39,22 +39,22 @@ impl Umem {
         }
     }
 
-    /// The frame in which `address` lies.
+    /// The chunk in which `address` lies.
     #[inline]
-    pub fn frame_of(address: u64) -> u32 {
+    pub fn chunk_of(address: u64) -> u32 {
         u32::try_from(address / CHUNK_BYTES as u64).expect("addresses are within the memory")
     }
 
-    /// Where a frame's chunk starts.
+    /// Where a chunk starts.
     #[inline]
-    pub fn address_of(frame: u32) -> u64 {
-        frame as u64 * CHUNK_BYTES as u64
+    pub fn address_of(chunk: u32) -> u64 {
+        chunk as u64 * CHUNK_BYTES as u64
     }
 
-    /// The bytes of a received frame. Panics if they are not within one chunk.
+    /// The bytes of a received frame, or of a part of one. Panics if they are not within one chunk.
     ///
     /// # Safety
-    /// The kernel must not have the frame while the slice lives.
+    /// The kernel must not have the chunk while the slice lives.
     #[inline]
     pub unsafe fn bytes(&self, address: u64, len: u32) -> &[u8] {
         let (offset, len) = (address as usize, len as usize);
@@ -65,15 +65,16 @@ impl Umem {
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
-    /// A frame's chunk, to be written.
+    /// Neighbouring chunks from `first` on, to be written.
     ///
     /// # Safety
-    /// The kernel must not have the frame while the slice lives.
+    /// The kernel must not have any of them while the slice lives.
     #[inline]
-    pub unsafe fn chunk_mut(&mut self, frame: u32) -> &mut [u8] {
-        let start = self.map.at(frame as usize * CHUNK_BYTES, CHUNK_BYTES);
+    pub unsafe fn chunks_mut(&mut self, first: u32, chunks: u32) -> &mut [u8] {
+        let len = chunks as usize * CHUNK_BYTES;
+        let start = self.map.at(first as usize * CHUNK_BYTES, len);
         // SAFETY: inside the mapping (`at`), initialised (zeroed at start), exclusive by `&mut
         // self` and by what the caller promises of the kernel.
-        unsafe { std::slice::from_raw_parts_mut(start, CHUNK_BYTES) }
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 }
