@@ -8,6 +8,8 @@
 
 #[path = "netns/dialogue.rs"]
 mod dialogue;
+#[path = "netns/guardian.rs"]
+mod guardian;
 #[path = "netns/scene.rs"]
 mod scene;
 #[path = "netns/traffic.rs"]
