@@ -35,6 +35,7 @@ use stack::app::http::HttpConfig;
 use stack::content::Content;
 use stack::service::Service;
 use stack::sha256::Sha256;
+use stack::shard::Place;
 use stack::stack::StackConfig;
 use stack::tcp::sender::SenderConfig;
 use stack::time::Instant;
@@ -376,6 +377,7 @@ fn build_engine(
         wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
         stack: StackConfig {
             node: me.node.0,
+            place: Place::ALONE,
             mac: sys::interface_mac(client).map_err(failed(format!("use {client}")))?,
             secret: config.cluster.secret.0,
             flows_max: limits.flows as usize,
