@@ -15,7 +15,6 @@ use crate::config::{self, Application, Config, CopyMode, XdpMode};
 use crate::control::{self, Reply, Request};
 use crate::core::{Clock, Core, Round};
 use crate::files;
-use crate::guardian::{Charge, Guard};
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::random;
 use crate::report::Reporter;
@@ -35,7 +34,6 @@ use stack::app::http::HttpConfig;
 use stack::content::Content;
 use stack::service::Service;
 use stack::sha256::Sha256;
-use stack::shard::Place;
 use stack::stack::StackConfig;
 use stack::tcp::sender::SenderConfig;
 use stack::time::Instant;
@@ -44,8 +42,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fmt, io, thread};
@@ -92,7 +88,6 @@ fn failed<E: fmt::Display>(doing: impl Into<String>) -> impl FnOnce(E) -> StartE
 pub struct Node {
     stopping: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<()>>,
-    guard: Arc<Guard>,
     _control: control::Server,
     _programs: Vec<XdpProgram>,
     _solicited: Option<Solicited>,
@@ -131,19 +126,17 @@ impl Node {
         let (report, reports) = bounded(REPORTS_MAX);
         let (question, questions) = bounded(16);
         let stopping = Arc::new(AtomicBool::new(false));
-        let guard = Guard::new(Charge::new(config, me)).map_err(failed("share a page"))?;
         let agent = AgentThread {
             agent: Agent::new(clock::now(), agent_config(config, me, &groups, &digests)?),
             socket,
             peers: peers(config),
             shared: shared.clone(),
-            guard: guard.clone(),
             commands: orders.clone(),
             reports,
             questions,
             stopping: stopping.clone(),
         };
-        let reporter = Reporter::new(config, me, shared.clone(), guard.clone(), (orders, question));
+        let reporter = Reporter::new(config, me, shared.clone(), orders, question);
         let answer = move |request: Request| match request {
             Request::Status => match reporter.status() {
                 Some(status) => Reply::Status { status: Box::new(status) },
@@ -157,13 +150,11 @@ impl Node {
         let descriptors = client.iter().chain(&cluster).map(XdpPort::fd).collect();
         steer(config, &mut programs)?;
         let core = Core::new(engine, MachineClock, client, cluster, shared, (commands, report));
-        let poll = start_poll_thread(config, core, descriptors, guard.clone(), stopping.clone())?;
-        guard.clone().keep(guardian()).map_err(failed("start the guardian's keeper"))?;
+        let poll = start_poll_thread(config, core, descriptors, stopping.clone())?;
         let agent = agent.start().map_err(failed("start the agent's thread"))?;
         Ok(Node {
             stopping,
             threads: vec![poll, agent],
-            guard,
             _control: control,
             _programs: programs,
             _solicited: join_solicited(config),
@@ -188,16 +179,7 @@ impl Drop for Node {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        // The last frame has left. The guardian says so, too, if there is one.
-        self.guard.surrender();
     }
-}
-
-/// This program as a guardian: the very file that runs, though another may have its name by now.
-fn guardian() -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("understudy").arg("guardian");
-    command
 }
 
 fn agent_socket(config: &Config) -> Result<UdpSocket, StartError> {
@@ -377,7 +359,6 @@ fn build_engine(
         wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
         stack: StackConfig {
             node: me.node.0,
-            place: Place::ALONE,
             mac: sys::interface_mac(client).map_err(failed(format!("use {client}")))?,
             secret: config.cluster.secret.0,
             flows_max: limits.flows as usize,
@@ -515,7 +496,6 @@ fn start_poll_thread(
     config: &Config,
     mut core: Core<XdpPort, MachineClock>,
     descriptors: Vec<RawFd>,
-    guard: Arc<Guard>,
     stopping: Arc<AtomicBool>,
 ) -> Result<thread::JoinHandle<()>, StartError> {
     let processor = usize::from(config.cores.pin[0]);
@@ -524,10 +504,6 @@ fn start_poll_thread(
         if let Err(error) = sys::pin_to_core(processor) {
             eprintln!("warning: the poll core is not pinned to processor {processor}: {error}");
         }
-        // Held until the last frame has left, however that comes.
-        let _held = guard.hold(0).inspect_err(|error| {
-            eprintln!("warning: no guardian ({error}): a crash is noticed by silence only");
-        });
         let mut idle_rounds = 0;
         while !stopping.load(Ordering::Relaxed) {
             let Round { received, sent } = core.poll();

@@ -3,7 +3,6 @@
 use crate::clock;
 use crate::config::Config;
 use crate::control::status as shown;
-use crate::guardian::{Guard, State};
 use crate::shared::{CoreSnapshot, Shared, ToCore};
 use cluster::agent::Reason;
 use cluster::agent::status::{GroupStatus, Status};
@@ -29,7 +28,6 @@ pub struct Reporter {
     config: Config,
     me: Member,
     shared: Arc<Shared>,
-    guard: Arc<Guard>,
     orders: Sender<ToCore>,
     questions: Sender<Sender<Box<Status>>>,
     started: Instant,
@@ -41,11 +39,10 @@ impl Reporter {
         config: &Config,
         me: Member,
         shared: Arc<Shared>,
-        guard: Arc<Guard>,
-        (orders, questions): (Sender<ToCore>, Sender<Sender<Box<Status>>>),
+        orders: Sender<ToCore>,
+        questions: Sender<Sender<Box<Status>>>,
     ) -> Reporter {
-        let config = config.clone();
-        Reporter { config, me, shared, guard, orders, questions, started: clock::now() }
+        Reporter { config: config.clone(), me, shared, orders, questions, started: clock::now() }
     }
 
     /// The node now; `None` if a thread does not answer in time.
@@ -72,13 +69,7 @@ impl Reporter {
             ports: self.ports(&core),
             timers: timers(&agent.configured, &agent.effective),
             largest_gap_us: agent.largest_gap.micros(),
-            guardian: self.guardian(),
         })
-    }
-
-    fn guardian(&self) -> shown::GuardianStatus {
-        let State { process, restarts } = self.guard.state();
-        shown::GuardianStatus { process, restarts }
     }
 
     /// Whether somebody could let a peer take over now.

@@ -16,6 +16,7 @@ pub mod html;
 mod narrator;
 pub mod outcome;
 pub mod process;
+pub mod relay;
 pub mod status;
 pub mod story;
 pub mod text;

@@ -8,8 +8,10 @@
 
 #[path = "netns/dialogue.rs"]
 mod dialogue;
-#[path = "netns/guardian.rs"]
-mod guardian;
+#[path = "netns/kernels.rs"]
+mod kernels;
+#[path = "netns/link.rs"]
+mod link;
 #[path = "netns/scene.rs"]
 mod scene;
 #[path = "netns/traffic.rs"]

@@ -2,7 +2,6 @@
 
 use super::{GroupConfig, REASONS_MAX};
 use crate::agent::ask::Ask;
-use crate::gather::Gather;
 use crate::id::{Epoch, Member, NodeId};
 use crate::lease::Lease;
 use crate::message::Role;
@@ -35,10 +34,8 @@ pub(super) struct Group {
     pub ask: Option<Ask>,
     /// Asks for nothing before then.
     pub ask_at: Instant,
-    /// The cores are to mirror or to follow, and it is not known how many cores the other side has.
-    pub awaits_cores: bool,
     /// Cores that reported the peer filled, in this epoch.
-    pub filled: Gather,
+    pub filled: u32,
     /// When to read the register next.
     pub read_at: Instant,
     /// When to renew at the arbiter next.
@@ -64,9 +61,7 @@ pub struct Takeover {
     pub asked: Instant,
     /// When the register said so.
     pub granted: Instant,
-    /// The cores that are ready.
-    pub promoted: Gather,
-    /// Flows assumed, of all of these.
+    /// Flows assumed, of all cores.
     pub flows: u32,
     /// The slowest core's time for applying the tail and rebuilding.
     pub apply: Duration,
@@ -130,7 +125,7 @@ impl Reason {
 }
 
 impl Group {
-    pub fn new(now: Instant, config: GroupConfig, cores: u8) -> Group {
+    pub fn new(now: Instant, config: GroupConfig) -> Group {
         Group {
             config,
             register: Register::NEVER,
@@ -143,8 +138,7 @@ impl Group {
             renewed_at: Instant::ZERO,
             ask: None,
             ask_at: now,
-            awaits_cores: false,
-            filled: Gather::new(cores),
+            filled: 0,
             read_at: now,
             renew_at: now,
             release_at: None,

@@ -281,14 +281,12 @@ fn smol(now: Instant) -> SmolInstant {
 
 /// The address of client `index`.
 pub fn address(index: usize) -> [u8; 4] {
-    let [high, low] = (index as u16 + 1).to_be_bytes();
-    [10, 1, high, low]
+    [10, 1, (index >> 8) as u8, index as u8 + 1]
 }
 
 /// The IPv6 address of client `index`.
 pub fn address_6(index: usize) -> [u8; 16] {
-    let [high, low] = (index as u16 + 1).to_be_bytes();
-    [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, high, low]
+    [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, (index >> 8) as u8, index as u8 + 1]
 }
 
 /// The port of client `index`.

@@ -19,7 +19,6 @@ use stack::key::FlowKey;
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
 use stack::service::{HOP_LIMIT, Service};
-use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::tcp::sender::SenderConfig;
 use stack::tcp::state::State;
@@ -173,7 +172,6 @@ impl Desk {
     pub fn with(setup: Setup) -> Desk {
         let config = StackConfig {
             node: 1,
-            place: Place::ALONE,
             mac: SERVER_MAC,
             secret: [7; 32],
             flows_max: 16,

@@ -250,12 +250,13 @@ impl Bed {
     }
 
     /// An interface leaves nothing to hardware.
-    fn plain(&self, place: Place, interface: &str) -> anyhow::Result<()> {
+    pub fn plain(&self, place: Place, interface: &str) -> anyhow::Result<()> {
         let off = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"];
         run(self.command(place, "ethtool").args(["-K", interface]).args(off)).map(drop)
     }
 
-    fn ip(&self, place: Place, words: &str) -> anyhow::Result<()> {
+    /// Runs `ip` inside a machine.
+    pub fn ip(&self, place: Place, words: &str) -> anyhow::Result<()> {
         ip_words(&format!("-n {} {words}", self.namespace(place)))
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow};
+use nix::sys::signal::Signal;
 
 use super::bed::{Bed, ECHO_ADDRESS, Place, SERVICE_ADDRESS};
 use super::process::Process;
@@ -68,6 +69,11 @@ impl Load {
     /// Whether it has ended.
     pub fn ended(&mut self) -> anyhow::Result<bool> {
         Ok(self.process.ended()?.is_some())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.process.signal(signal)
     }
 
     /// Waits for its end.

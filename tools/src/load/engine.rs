@@ -81,6 +81,8 @@ pub struct Plan {
     pub size: u64,
     /// Bytes per second.
     pub rate: u64,
+    /// Receive buffer, if not one that fits the rate.
+    pub receive_buffer: Option<usize>,
 }
 
 /// Drives the load that `args` describe and writes the report to standard output.
@@ -185,7 +187,9 @@ impl Engine {
                 self.fresh_id += 1;
                 self.fresh_open += 1;
                 let (kind, id) = (Kind::Fresh, self.fresh_id);
-                self.open(now, &Plan { at_ns: now, kind, id, size: FRESH_SIZE, rate: 0 })?;
+                let (size, receive_buffer) = (FRESH_SIZE, None);
+                let plan = Plan { at_ns: now, kind, id, size, rate: 0, receive_buffer };
+                self.open(now, &plan)?;
             }
         }
         Ok(())
@@ -288,7 +292,8 @@ fn plan(now: u64, args: &RunArgs) -> VecDeque<Plan> {
             let id = plans.len() as u64 + 1;
             let at_ns = now + id * STAGGER_NS;
             let size = (*rate * args.seconds).max(1);
-            plans.push_back(Plan { at_ns, kind: *kind, id, size, rate: *rate });
+            let (kind, rate, receive_buffer) = (*kind, *rate, args.receive_buffer);
+            plans.push_back(Plan { at_ns, kind, id, size, rate, receive_buffer });
         }
     }
     plans
