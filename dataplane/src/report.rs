@@ -186,6 +186,7 @@ impl Reporter {
             segments_out: core.stack.tx_frames,
             flows: core.groups.iter().map(|group| u64::from(group.flows)).sum(),
             drops,
+            icmp: core.stack.icmp.iter().map(|(kind, count)| (kind.into(), count)).collect(),
         }
     }
 

@@ -76,6 +76,12 @@ drops! {
     NoAck = "no_ack",
     /// An ARP, ICMP or neighbour message that asks nothing of us.
     Unasked = "unasked",
+    /// An ICMP error that quotes no segment of ours.
+    BadQuote = "bad_quote",
+    /// An ICMP error about a segment that is not in flight.
+    IcmpStray = "icmp_stray",
+    /// An ICMP error with a path MTU that is no news or cannot be, or one too many.
+    IcmpRefused = "icmp_refused",
     /// The queue of small replies (ARP, ICMP, RST, cookies) is full.
     ReplyQueueFull = "reply_queue_full",
     /// An ACK that could have been a cookie's but is not.

@@ -130,6 +130,12 @@ pub struct Local {
     pub cursor: Cursor,
     /// Largest payload seen from the client.
     pub rcv_mss: u16,
+    /// What the path takes if it is less than what was agreed on, in the units of an MSS; 0 if nothing is known.
+    pub path_mss: u16,
+    /// When that was learnt, in seconds modulo 2^16.
+    pub path_since_secs: u16,
+    /// How often it was learnt since the whole was last tried.
+    pub path_changes: u8,
     /// Bytes that arrived twice and are not reported yet (RFC 2883); 0 if there are none.
     pub duplicate_bytes: u16,
     /// Where they begin.

@@ -103,6 +103,20 @@ pub const TS_RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
 /// other's acknowledgements unacceptable must not answer each other for ever.
 pub const CHALLENGE_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Least path MTU that is believed over IPv4, as Linux has it: every link in use takes more, and smaller
+/// segments would be a gift to whoever forges an ICMP error.
+pub const PATH_MTU_LEAST: u32 = 552;
+
+/// Least MTU of an IPv6 link (RFC 8200 5).
+pub const PATH_MTU_LEAST_6: u32 = 1280;
+
+/// After so many seconds a flow tries again what its own link takes (RFC 1191 6.3, RFC 8201 4).
+pub const PATH_MTU_AGE_SECS: u16 = 600;
+
+/// Times that the path MTU of a flow may shrink until it is tried anew: each link of a path may take less than
+/// the one before, and there are few kinds of links; a forger gets no further.
+pub const PATH_CHANGES_MAX: u8 = 8;
+
 /// Small answers (ARP, ICMP echo, RST, cookies) that may wait for a frame: a burst's worth.
 pub const REPLIES_MAX: usize = 64;
 

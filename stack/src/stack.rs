@@ -15,11 +15,13 @@
 //! Path: steps 1 to 3 and 7. Bounds: `limits.rs` and [`StackConfig`]; nothing is allocated after `new`.
 
 mod ahead;
+mod error;
 mod opening;
 mod roles;
 mod speak;
 
 pub use ahead::AHEAD_FLOWS_MAX;
+pub use error::IcmpCounters;
 
 use crate::drop::{Drop, Drops};
 use crate::flow::{Env, Flow, Standing};
@@ -137,6 +139,8 @@ pub struct Counters {
     pub cookies_accepted: u64,
     /// Frames of others that claim one of our addresses.
     pub address_conflicts: u64,
+    /// ICMP errors about segments in flight.
+    pub icmp: IcmpCounters,
 }
 
 /// A node's stack on one core.
@@ -245,6 +249,7 @@ impl Stack {
         let guess = self.ahead.take();
         let outcome = match parse(frame, &self.mac, &[]) {
             Ok(Frame::Tcp(segment)) => self.handle_segment(now, guess, &segment, recorder),
+            Ok(Frame::Error(error)) => self.handle_error(now, &error),
             Ok(frame) => self.handle_query(&frame),
             Err(reason) => Err(reason),
         };

@@ -8,6 +8,7 @@ pub mod state;
 pub mod contract;
 pub mod deadline;
 mod input;
+mod path;
 mod probe;
 mod prr;
 mod rack;

@@ -12,9 +12,11 @@ use crate::seq::Seq;
 use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
 
 mod emit;
+mod error;
 mod parse;
 
 pub use emit::{emit_address, emit_echo_reply, emit_tcp, payload_offset};
+pub use error::{ErrorKind, IcmpError, Quoted};
 pub use parse::parse;
 
 /// An Ethernet address.
@@ -185,6 +187,8 @@ pub enum Frame<'a> {
         /// Payload to return.
         payload: &'a [u8],
     },
+    /// An ICMP error about a segment that one of our addresses has sent.
+    Error(IcmpError),
 }
 
 /// Where a frame goes: the addresses of every header.

@@ -13,6 +13,7 @@ mod conformance {
     mod finish;
     mod handshake;
     mod header;
+    mod icmp;
     mod listen;
     mod option;
     mod receive;

@@ -219,6 +219,9 @@ pub struct CoreStatus {
     pub flows: u64,
     /// Frames dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// ICMP errors about segments in flight, by kind.
+    #[serde(default)]
+    pub icmp: BTreeMap<String, u64>,
 }
 
 /// A port: one queue of one interface.

@@ -218,7 +218,7 @@ impl Stack {
         let target = match frame {
             Frame::AddressQuery { target, .. } => target,
             Frame::Echo { destination, .. } => destination,
-            Frame::Tcp(_) => return Err(Drop::Unasked),
+            Frame::Tcp(_) | Frame::Error(_) => return Err(Drop::Unasked),
         };
         let owns = |service: &Service| service.addresses.contains(target);
         let index = self.env.services.iter().position(owns).ok_or(Drop::NoService)?;
@@ -248,7 +248,7 @@ impl Stack {
                 );
                 self.reply(reply.ok_or(Drop::Unasked)?)
             }
-            Frame::Tcp(_) => Err(Drop::Unasked),
+            Frame::Tcp(_) | Frame::Error(_) => Err(Drop::Unasked),
         }
     }
 

@@ -176,6 +176,14 @@ impl Congestion {
         growth - used
     }
 
+    /// Segments become smaller: the window holds as many of them as before (RFC 5681 3.1).
+    pub fn handle_mss(&mut self, before: u32, after: u32) {
+        if after < before {
+            let scaled = self.cwnd as u64 * after as u64 / before as u64;
+            self.cwnd = (scaled as u32).max(after);
+        }
+    }
+
     /// A loss was found: `ssthresh` comes down; the window follows by `prr`. `flight`: bytes outstanding.
     pub fn handle_loss(&mut self, mss: u32, flight: u32) {
         self.leave_first(self.cwnd);

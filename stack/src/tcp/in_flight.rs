@@ -330,6 +330,22 @@ impl InFlight {
         self.lost_bytes - before
     }
 
+    /// Everything in the network whose payload has more than `bytes` is lost. The lost queue is in sequence order
+    /// afterwards. Returns the bytes newly lost. Walks all items.
+    pub fn lose_larger(&mut self, pool: &mut InFlightPool, bytes: u32) -> u32 {
+        let before = self.lost_bytes;
+        let mut index = self.head;
+        while index != NONE {
+            let Segment { place, len, fin, next, .. } = pool[index];
+            let is_lost = place == Place::Network && len - fin as u32 > bytes;
+            if is_lost || place == Place::Lost {
+                self.mark_lost(pool, index);
+            }
+            index = next;
+        }
+        self.lost_bytes - before
+    }
+
     /// Cuts a piece after `len` bytes; both halves are where it was. Returns the second half, `None` if
     /// there is no item for it.
     pub fn split(&mut self, pool: &mut InFlightPool, index: u32, len: u32) -> Option<u32> {

@@ -302,17 +302,17 @@ impl Flow {
             let hint = self.sender.hint();
             self.sender.release(&mut env.in_flight);
             let service = &env.services[self.service as usize];
-            let Flow { sender, contract, local, .. } = self;
-            *sender = crate::tcp::sender::Sender::resume(
+            let (mss, sack) = (self.payload_max(), self.contract.options.sack);
+            self.sender = crate::tcp::sender::Sender::resume(
                 now,
                 &service.sender,
                 segment.ack,
-                contract.options.payload_max(),
-                contract.options.sack,
+                mss,
+                sack,
                 hint,
             );
-            local.snd_nxt = segment.ack;
-            local.owed.ack = true;
+            self.local.snd_nxt = segment.ack;
+            self.local.owed.ack = true;
         }
     }
 

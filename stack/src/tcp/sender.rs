@@ -26,6 +26,7 @@
 
 mod ack;
 mod event;
+mod path;
 mod timer;
 
 #[cfg(test)]
@@ -237,7 +238,8 @@ impl Sender {
 
     /// What a successor should know.
     pub fn hint(&self) -> Hint {
-        let cwnd = if self.in_recovery() { self.ssthresh() } else { self.cwnd() };
+        let is_reduced = self.in_recovery() && self.ssthresh() != u32::MAX;
+        let cwnd = if is_reduced { self.ssthresh() } else { self.cwnd() };
         Hint { srtt_us: self.rtt.srtt_us().unwrap_or(0), cwnd }
     }
 

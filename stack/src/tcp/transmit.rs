@@ -228,17 +228,12 @@ impl Flow {
         (self.mss() as u32).saturating_sub(options.header_bytes() as u32).max(1)
     }
 
-    /// The largest segment that may be sent now, options counted.
-    #[inline]
-    pub(super) fn mss(&self) -> u16 {
-        self.contract.options.mss
-    }
-
     /// The next segment of new data, if windows and silly-window avoidance allow one.
     fn plan_new(&mut self, now: Instant, env: &Env) -> Option<Plan> {
         if !self.has_unsent() {
             return None;
         }
+        self.age_path(now);
         let snd_nxt = self.local.snd_nxt;
         let unsent = self.unsent().unwrap_or(0).min(u32::MAX as u64) as u32;
         let window_edge = self.local.snd_una + self.local.snd_wnd;

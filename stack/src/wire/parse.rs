@@ -2,7 +2,7 @@
 //!
 //! Path: step 1. Bounds: nothing is copied; options are walked once.
 
-use super::{Address, Flags, Frame, Mac, Segment, SegmentOptions};
+use super::{Address, Flags, Frame, Mac, Segment, SegmentOptions, error};
 use crate::drop::Drop;
 use crate::seq::Seq;
 use smoltcp::phy::ChecksumCapabilities;
@@ -82,6 +82,9 @@ fn parse_ipv4<'a>(body: &'a [u8], source_mac: Mac) -> Result<Frame<'a>, Drop> {
     match protocol {
         IpProtocol::Tcp => parse_tcp(payload, source_mac, source, destination),
         IpProtocol::Icmp => {
+            if let Some(error) = error::parse_icmpv4(payload, &destination) {
+                return error;
+            }
             let icmp = Icmpv4Packet::new_checked(payload).map_err(|_| Drop::Truncated)?;
             let repr = Icmpv4Repr::parse(&icmp, &ChecksumCapabilities::default());
             match repr.map_err(|_| Drop::BadIp)? {
@@ -128,6 +131,9 @@ fn parse_icmpv6<'a>(
     destination: Address,
     hop_limit: u8,
 ) -> Result<Frame<'a>, Drop> {
+    if let Some(error) = error::parse_icmpv6(payload, &source, &destination) {
+        return error;
+    }
     let icmp = Icmpv6Packet::new_checked(payload).map_err(|_| Drop::Truncated)?;
     let (from, to) = (Ipv6Address::from(source.0), Ipv6Address::from(destination.0));
     match Icmpv6Repr::parse(&from, &to, &icmp, &ChecksumCapabilities::default()) {

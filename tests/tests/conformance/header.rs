@@ -1,6 +1,6 @@
 //! Headers, checksums, addresses, ICMP: RFC 9293 3.1, 3.9.2, RFC 1122 3.2.
 
-use super::desk::{BOTH, Desk, Family, PLAIN, Say, Setup, frame, packet, payload, sum};
+use super::desk::{BOTH, Desk, Family, PLAIN, Say, Setup, frame, payload, sum};
 use stack::app::AppConfig;
 use stack::drop::Drop;
 use stack::wire::{Address, Flags};
@@ -138,44 +138,6 @@ fn unknown_flags_are_ignored() {
     let answer = desk.say(Flags::ACK.with(ecn), b"hello");
     assert_eq!(payload(&answer), b"hello");
     assert_eq!(answer[0].flags.0 & 0xc0, 0);
-}
-
-/// RFC 9293 MUST-55, MUST-56: no ICMP message ends a connection; source quench is ignored.
-#[test]
-fn must_56_icmp_ends_nothing() {
-    for (family, protocol, kinds) in [
-        (
-            Family::V4,
-            1u8,
-            &[(3u8, 0u8), (3, 1), (3, 2), (3, 3), (3, 5), (4, 0), (11, 0), (12, 0)][..],
-        ),
-        (Family::V6, 58, &[(1, 0), (1, 4), (3, 0), (4, 0)][..]),
-    ] {
-        let mut desk = echo(family);
-        let (router, server) = (family.address(1, 9), family.address(0, 100));
-        let offending = frame(&Say {
-            source: server,
-            destination: family.address(1, 1),
-            ..desk.segment(Flags::ACK, &[])
-        });
-        for (kind, code) in kinds {
-            let mut body = vec![*kind, *code, 0, 0, 0, 0, 0, 0];
-            body.extend(&offending[14..]);
-            let start = match family {
-                Family::V4 => 0,
-                Family::V6 => {
-                    let sums = [sum(&router.0, 0), sum(&server.0, 0)];
-                    sums.into_iter().map(u32::from).sum::<u32>() + 58 + body.len() as u32
-                }
-            };
-            let checksum = !sum(&body, start);
-            body[2..4].copy_from_slice(&checksum.to_be_bytes());
-            desk.put_frame(&packet(&router, &server, protocol, &body));
-            assert!(desk.poll().is_empty());
-        }
-        assert_eq!(desk.stack.counters().drops.total(), kinds.len() as u64, "{family:?}");
-        assert_eq!(payload(&desk.say(Flags::ACK, b"alive")), b"alive");
-    }
 }
 
 /// RFC 791: what a fragment or a packet with options says is not believed; each is dropped under

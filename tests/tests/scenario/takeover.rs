@@ -191,3 +191,64 @@ fn the_kick_of_an_upload_advances_the_acknowledgement() {
     take_over(&mut world);
     assert_eq!(heard(&mut world, raw)[0].ack, world.raws[raw].snd_nxt);
 }
+
+/// What a router says of the segment at `seq`: it takes 1000 bytes.
+fn too_big(world: &World, raw: usize, seq: stack::seq::Seq) -> Vec<u8> {
+    let key = world.raws[raw].key();
+    let [server, client] = [key.local, key.remote].map(|end| end.as_v4().expect("IPv4"));
+    let ip = |bytes: u16, protocol: u8, source: [u8; 4], destination: [u8; 4]| {
+        let mut header = vec![0x45, 0];
+        header.extend(bytes.to_be_bytes());
+        header.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+        header.extend(source);
+        header.extend(destination);
+        header
+    };
+    let mut icmp = vec![3, 4, 0, 0, 0, 0, 0x03, 0xe8];
+    icmp.extend(ip(1500, 6, server, client));
+    icmp.extend(key.local_port.to_be_bytes());
+    icmp.extend(key.remote_port.to_be_bytes());
+    icmp.extend(seq.0.to_be_bytes());
+    let mut packet = ip(20 + icmp.len() as u16, 1, [10, 9, 9, 9], server);
+    for (bytes, at) in [(&mut icmp, 2), (&mut packet, 10)] {
+        let words = bytes.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+        let sum = words.sum::<u32>();
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+    let mut frame = Vec::from(world.neighbor().expect("announced"));
+    frame.extend(world.raws[raw].mac());
+    frame.extend([8, 0]);
+    frame.extend(packet);
+    frame.extend(icmp);
+    frame
+}
+
+/// RFC 1191 under DESIGN 4: the path MTU is local. A promoted flow does not know it, is told, and sends its kick
+/// again in pieces that fit.
+#[test]
+fn the_path_mtu_is_learnt_again_after_a_takeover() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = connected(&mut world, GENERATE_STAY);
+    let una = heard(&mut world, raw)[0].seq;
+    let frame = too_big(&world, raw, una);
+    world.send_request(frame);
+    world.run_for(Duration::from_millis(1));
+    let again = heard(&mut world, raw);
+    assert_eq!((again[0].seq, again[0].payload.len()), (una, 960));
+    take_over(&mut world);
+    let kick = heard(&mut world, raw);
+    assert_eq!((kick.len(), kick[0].seq, kick[0].payload.len()), (1, una, 1460));
+    let frame = too_big(&world, raw, una);
+    world.send_request(frame);
+    world.run_for(Duration::from_millis(1));
+    let again: Vec<_> =
+        heard(&mut world, raw).iter().map(|heard| (heard.seq, heard.payload.len())).collect();
+    assert_eq!(again, [(una, 960), (una + 960, 500)], "the kicked segment and no more");
+    world.raws[raw].acknowledges = true;
+    world.raws[raw].send(Flags::ACK, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.raws[raw].received.len(), 9000);
+    assert_eq!(world.resets, 0);
+}

@@ -301,6 +301,32 @@ fn smaller_mss_cuts_what_is_sent_again() {
     assert_eq!(f.resend(), [(400, 400), (800, 200)]);
 }
 
+/// RFC 1191 6.5, RFC 8201 5.4: what the path did not take goes again at once, in pieces; what fits stays; the
+/// window keeps its segments, and nothing was congestion.
+#[test]
+fn rfc1191_what_was_too_large_goes_again_at_once() {
+    for sack in [true, false] {
+        let mut f = Fixture::new(sack);
+        f.sender.handle_smaller_path(f.now, &mut f.pool, MSS as u16);
+        assert!(f.resend().is_empty() && !f.sender.in_recovery(), "nothing is too large");
+        f.sender.handle_smaller_path(f.now, &mut f.pool, 600);
+        assert_eq!((f.sender.pipe(), f.sender.cwnd()), (0, 6_000));
+        let pieces = |from: u32| [(from, 600), (from + 600, 400)];
+        let six: alloc::vec::Vec<_> = (0..6).flat_map(|n| pieces(n * MSS)).collect();
+        assert_eq!(f.resend(), six);
+        f.wait(RTT_MS);
+        f.ack(6_000, &[]);
+        let four: alloc::vec::Vec<_> = (6..10).flat_map(|n| pieces(n * MSS)).collect();
+        assert_eq!(f.resend(), four);
+        assert!(f.sender.in_recovery());
+        f.wait(RTT_MS);
+        f.ack(10_000, &[]);
+        assert!(!f.sender.in_recovery() && f.sender.is_idle());
+        assert_eq!(f.sender.ssthresh(), u32::MAX, "no congestion");
+        assert!(f.sender.cwnd() >= 6_000);
+    }
+}
+
 /// RFC 6928 2, RFC 6298 5.7: a lost SYN costs the initial window and starts at 3 s.
 #[test]
 fn rfc6928_lost_syn() {
@@ -400,6 +426,9 @@ fn act(random: &mut Random, sender: &mut Sender, pool: &mut InFlightPool, now: &
             sender.handle_timeout(*now, pool);
         }
         5 if random.permille(50) => sender.handle_mss(random.below(1_500) as u16),
+        6 if random.permille(50) => {
+            sender.handle_smaller_path(*now, pool, random.below(1_500) as u16);
+        }
         _ => {
             let blocks: [_; 5] =
                 core::array::from_fn(|_| (near(random, sender), near(random, sender)));
