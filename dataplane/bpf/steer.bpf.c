@@ -7,6 +7,8 @@
  *
  *   ours:  TCP to an owned address and one of its port ranges
  *          ICMP and ICMPv6 echo requests to an owned address
+ *          ICMP and ICMPv6 errors to an owned address that quote a TCP segment from it and from one
+ *          of its ports
  *          ARP that asks for or claims an owned address; neighbour solicitations and
  *          advertisements about one, and advertisements sent to one
  *          UDP to the cluster endpoint
@@ -14,7 +16,7 @@
  * Left to the kernel on purpose: fragments (they may have no ports, and a client that honours our
  * MSS sends none), VLAN-tagged frames (attach to the VLAN interface instead), IPv6 extension
  * headers (hardly any path carries them in front of TCP; IPv4 options are skipped, they cost one
- * addition), ICMP errors. The destination MAC is not looked at: the socket's reader does that.
+ * addition), other ICMP. The destination MAC is not looked at: the socket's reader does that.
  * Checksums neither.
  *
  * Plain C without libbpf's headers: <linux/bpf.h> is enough.
@@ -45,6 +47,7 @@ static long (*const redirect_map)(void *map, __u64 key,
 enum verdict {
 	TO_SOCKET_TCP,
 	TO_SOCKET_ECHO,
+	TO_SOCKET_ERROR,
 	TO_SOCKET_ARP,
 	TO_SOCKET_NEIGHBOR,
 	TO_SOCKET_CLUSTER,
@@ -138,6 +141,14 @@ INLINE struct address mapped(const void *ipv4)
 	return address;
 }
 
+INLINE int owns_port(const struct service *service, __u16 port)
+{
+	for (int i = 0; i < RANGES_MAX && i < service->ranges; i++)
+		if (service->range[i].first <= port && port <= service->range[i].last)
+			return 1;
+	return 0;
+}
+
 /* TCP and UDP of both IP versions; `head` is the transport header. */
 
 INLINE int tcp(struct xdp_md *context, void *head, const struct address *destination)
@@ -148,10 +159,8 @@ INLINE int tcp(struct xdp_md *context, void *head, const struct address *destina
 		return pass(PASS_OTHER);
 	if ((void *)(segment + 1) > (void *)(long)context->data_end)
 		return pass(PASS_MALFORMED);
-	__u16 port = HOST16(segment->dest);
-	for (int i = 0; i < RANGES_MAX && i < service->ranges; i++)
-		if (service->range[i].first <= port && port <= service->range[i].last)
-			return to_socket(context, TO_SOCKET_TCP);
+	if (owns_port(service, HOST16(segment->dest)))
+		return to_socket(context, TO_SOCKET_TCP);
 	return pass(PASS_OTHER_PORT);
 }
 
@@ -192,8 +201,26 @@ INLINE int arp(struct xdp_md *context, void *head)
 
 /* IPv4 (RFC 791): options are skipped, fragments passed. */
 
+#define ICMP_UNREACHABLE 3
 #define ICMP_ECHO_REQUEST 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
 #define IPV4_FRAGMENT HOST16(0x3fff) /* more-fragments flag and offset */
+
+/* The head of the packet that an error is about, as far as its ports; ours have no IP options. */
+INLINE int quoted_ipv4(struct xdp_md *context, void *head, const struct address *destination)
+{
+	struct iphdr *ip = head;
+	__be16 *ports = (void *)(ip + 1);
+	if ((void *)(ports + 2) > (void *)(long)context->data_end)
+		return pass(PASS_MALFORMED);
+	struct address source = mapped(&ip->saddr);
+	struct service *service = map_lookup(&SERVICES, &source);
+	if (!service || source.word[3] != destination->word[3] || ip->version != 4 || ip->ihl != 5 ||
+	    ip->protocol != IPPROTO_TCP || !owns_port(service, HOST16(ports[0])))
+		return pass(PASS_OTHER);
+	return to_socket(context, TO_SOCKET_ERROR);
+}
 
 INLINE int icmp(struct xdp_md *context, void *head, const struct address *destination)
 {
@@ -202,9 +229,16 @@ INLINE int icmp(struct xdp_md *context, void *head, const struct address *destin
 		return pass(PASS_OTHER);
 	if ((void *)(message + 8) > (void *)(long)context->data_end)
 		return pass(PASS_MALFORMED);
-	if (message[0] != ICMP_ECHO_REQUEST)
+	switch (message[0]) {
+	case ICMP_ECHO_REQUEST:
+		return to_socket(context, TO_SOCKET_ECHO);
+	case ICMP_UNREACHABLE:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETER_PROBLEM:
+		return quoted_ipv4(context, message + 8, destination);
+	default:
 		return pass(PASS_OTHER);
-	return to_socket(context, TO_SOCKET_ECHO);
+	}
 }
 
 INLINE int ipv4(struct xdp_md *context, void *head)
@@ -227,6 +261,7 @@ INLINE int ipv4(struct xdp_md *context, void *head)
 
 /* IPv6 (RFC 8200) without extension headers, and neighbour discovery (RFC 4861). */
 
+#define ICMPV6_ERROR_LAST 4 /* unreachable, too big, time exceeded, parameter problem: 1 to 4 */
 #define ICMPV6_ECHO_REQUEST 128
 #define NEIGHBOR_SOLICITATION 135
 #define NEIGHBOR_ADVERTISEMENT 136
@@ -242,6 +277,22 @@ struct neighbor {
 	struct address target;
 };
 
+/* As quoted_ipv4; our packets have no extension headers. */
+INLINE int quoted_ipv6(struct xdp_md *context, void *head)
+{
+	struct ipv6hdr *ip = head;
+	struct address source;
+	__be16 *ports = (void *)(ip + 1);
+	if ((void *)(ports + 2) > (void *)(long)context->data_end)
+		return pass(PASS_MALFORMED);
+	__builtin_memcpy(&source, &ip->saddr, sizeof(source));
+	struct service *service = map_lookup(&SERVICES, &source);
+	if (!service || ip->version != 6 || ip->nexthdr != IPPROTO_TCP ||
+	    !owns_port(service, HOST16(ports[0])))
+		return pass(PASS_OTHER);
+	return to_socket(context, TO_SOCKET_ERROR);
+}
+
 INLINE int icmpv6(struct xdp_md *context, void *head, const struct address *destination)
 {
 	struct neighbor *message = head;
@@ -250,6 +301,8 @@ INLINE int icmpv6(struct xdp_md *context, void *head, const struct address *dest
 		return pass(PASS_MALFORMED);
 	if (message->type == ICMPV6_ECHO_REQUEST && map_lookup(&SERVICES, destination))
 		return to_socket(context, TO_SOCKET_ECHO);
+	if (message->type && message->type <= ICMPV6_ERROR_LAST && map_lookup(&SERVICES, destination))
+		return quoted_ipv6(context, &message->target);
 	if (message->type != NEIGHBOR_SOLICITATION && message->type != NEIGHBOR_ADVERTISEMENT)
 		return pass(PASS_OTHER);
 	if ((void *)(message + 1) > end)

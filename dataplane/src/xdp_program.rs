@@ -58,6 +58,8 @@ pub enum Verdict {
     Tcp,
     /// To the socket: echo request to an owned address.
     Echo,
+    /// To the socket: ICMP error that quotes TCP from an owned address and port.
+    Error,
     /// To the socket: ARP that asks for or claims an owned address.
     Arp,
     /// To the socket: neighbour discovery about or to an owned address.
@@ -80,9 +82,10 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, in the program's order.
-    pub const ALL: [Verdict; 11] = [
+    pub const ALL: [Verdict; 12] = [
         Verdict::Tcp,
         Verdict::Echo,
+        Verdict::Error,
         Verdict::Arp,
         Verdict::Neighbor,
         Verdict::Cluster,
@@ -99,6 +102,7 @@ impl Verdict {
         match self {
             Verdict::Tcp => "tcp",
             Verdict::Echo => "echo",
+            Verdict::Error => "icmp_error",
             Verdict::Arp => "arp",
             Verdict::Neighbor => "neighbor",
             Verdict::Cluster => "cluster",

@@ -154,6 +154,54 @@ fn icmpv6(destination: Ipv6Addr, kind: u8, target: Ipv6Addr) -> Vec<u8> {
     ipv6(destination, 58, &message)
 }
 
+/// An ICMP error to an owned address, about a packet from `source` and `port`, cut behind the ports.
+fn icmp_error(kind: u8, source: Ipv4Addr, port: u16) -> Vec<u8> {
+    let mut quoted = ipv4(Ipv4Addr::new(10, 0, 0, 1), 6, 0, &[])[14..].to_vec();
+    quoted[12..16].copy_from_slice(&source.octets());
+    let message =
+        [&[kind, 4, 0, 0, 0, 0, 5, 0][..], &quoted, &port.to_be_bytes(), &[9, 9]].concat();
+    ipv4(OWNED, 1, 0, &message)
+}
+
+/// The same with ICMPv6.
+fn icmpv6_error(kind: u8, source: Ipv6Addr, port: u16) -> Vec<u8> {
+    let mut quoted = ipv6(OTHER6, 6, &[])[14..].to_vec();
+    quoted[8..24].copy_from_slice(&source.octets());
+    let message =
+        [&[kind, 0, 0, 0, 0, 0, 5, 0][..], &quoted, &port.to_be_bytes(), &[9, 9]].concat();
+    ipv6(OWNED6, 58, &message)
+}
+
+/// Errors that quote a segment of ours, and those that do not.
+fn errors() -> Vec<(&'static str, Vec<u8>, Verdict)> {
+    use Verdict::*;
+    let quote = 14 + 20 + 8;
+    let quote6 = 14 + 40 + 8;
+    vec![
+        ("unreachable", icmp_error(3, OWNED, 80), Error),
+        ("time exceeded", icmp_error(11, OWNED, 8999), Error),
+        ("parameter problem", icmp_error(12, OWNED, 8000), Error),
+        ("source quench", icmp_error(4, OWNED, 80), PassOther),
+        ("redirect", icmp_error(5, OWNED, 80), PassOther),
+        ("error about another port", icmp_error(3, OWNED, 81), PassOther),
+        ("error about another address", icmp_error(3, OTHER, 80), PassOther),
+        ("error about UDP", with(icmp_error(3, OWNED, 80), quote + 9, 17), PassOther),
+        ("error about IP options", with(icmp_error(3, OWNED, 80), quote, 0x46), PassOther),
+        ("error about version 6", with(icmp_error(3, OWNED, 80), quote, 0x65), PassOther),
+        ("error to another", with(icmp_error(3, OWNED, 80), 14 + 19, 101), PassOther),
+        ("unreachable v6", icmpv6_error(1, OWNED6, 80), Error),
+        ("too big v6", icmpv6_error(2, OWNED6, 80), Error),
+        ("time exceeded v6", icmpv6_error(3, OWNED6, 8500), Error),
+        ("parameter problem v6", icmpv6_error(4, OWNED6, 80), Error),
+        ("reserved v6", icmpv6_error(0, OWNED6, 80), PassOther),
+        ("unknown error v6", icmpv6_error(5, OWNED6, 80), PassOther),
+        ("v6 error about another port", icmpv6_error(2, OWNED6, 22), PassOther),
+        ("v6 error about another address", icmpv6_error(2, OTHER6, 80), PassOther),
+        ("v6 error about UDP", with(icmpv6_error(2, OWNED6, 80), quote6 + 6, 17), PassOther),
+        ("v6 error about version 4", with(icmpv6_error(2, OWNED6, 80), quote6, 0x45), PassOther),
+    ]
+}
+
 fn with(mut frame: Vec<u8>, offset: usize, value: u8) -> Vec<u8> {
     frame[offset] = value;
     frame
@@ -197,7 +245,11 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
         ("tcp to the cluster endpoint", tcp(NODE, DATA_PORT), PassOther),
         ("echo request", ipv4(OWNED, 1, 0, &[8, 0, 0, 0, 0, 1, 0, 1]), Echo),
         ("echo reply", ipv4(OWNED, 1, 0, &[0, 0, 0, 0, 0, 1, 0, 1]), PassOther),
-        ("unreachable", ipv4(OWNED, 1, 0, &[3, 4, 0, 0, 0, 0, 5, 0]), PassOther),
+        (
+            "unreachable without a quote",
+            ipv4(OWNED, 1, 0, &[3, 4, 0, 0, 0, 0, 5, 0]),
+            PassMalformed,
+        ),
         ("echo for another", ipv4(OTHER, 1, 0, &[8, 0, 0, 0, 0, 1, 0, 1]), PassOther),
         ("arp request", arp(1, OTHER, OWNED), Arp),
         ("arp reply to us", arp(2, OTHER, OWNED), Arp),
@@ -230,6 +282,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, Verdict)> {
         ("another ethertype", ethernet(0x88cc, &[0; 40]), PassOther),
     ];
     table.extend(port_range_ends);
+    table.extend(errors());
     table
 }
 
