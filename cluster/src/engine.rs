@@ -26,11 +26,13 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use stack::fact::Fact;
 use stack::flow::{FlowId, Standing};
+use stack::key::FlowKey;
 use stack::recorder::{FlowName, Progress, Recorder};
 use stack::service::Service;
-use stack::stack::{Mode, Stack, StackConfig};
+use stack::stack::{ConnectError, Mode, Stack, StackConfig};
 use stack::tcp::state::State;
 use stack::time::{Duration, Instant};
+use stack::wire::Mac;
 
 /// What an engine is built with.
 pub struct EngineConfig {
@@ -358,6 +360,18 @@ impl Engine {
     #[inline]
     pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) {
         self.stack.handle_frame(now, frame, &mut self.logs);
+    }
+
+    /// Opens a connection of the service with this index, from `key.local` to `key.remote` by way of
+    /// `next_hop`; answers its slot. The SYN leaves when the peer holds the decision.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        service: u8,
+        key: FlowKey,
+        next_hop: Mac,
+    ) -> Result<u32, ConnectError> {
+        self.stack.connect(now, service, key, next_hop, &mut self.logs)
     }
 
     /// Takes a frame of the cluster-side interface.

@@ -32,6 +32,7 @@ use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
 use stack::content::Content;
+use stack::limits::CONNECT_TIMEOUT;
 use stack::service::Service;
 use stack::sha256::Sha256;
 use stack::stack::StackConfig;
@@ -308,6 +309,7 @@ fn build_service(
         content,
         receive_buffer: service.receive_buffer,
         idle_timeout: Some(service.idle_timeout),
+        connect_timeout: CONNECT_TIMEOUT,
         sender: SenderConfig::default(),
         mss: mtu.saturating_sub(40).min(usize::from(u16::MAX)) as u16,
         nodelay: service.nodelay,

@@ -74,6 +74,8 @@ drops! {
     SynInWindow = "syn_in_window",
     /// No ACK flag where one is needed.
     NoAck = "no_ack",
+    /// Neither SYN nor RST where one of them is needed: the connection is not open yet.
+    NoSyn = "no_syn",
     /// An ARP, ICMP or neighbour message that asks nothing of us.
     Unasked = "unasked",
     /// An ICMP error that quotes no segment of ours.

@@ -19,8 +19,10 @@ pub const FACT_HEADER_BYTES_MAX: usize = 80;
 /// One fact about a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fact<'a> {
-    /// A SYN was accepted: the flow begins.
+    /// The flow begins: a SYN was accepted, or we open the connection ourselves.
     Open(Open),
+    /// The SYN that a connection opened by us waited for.
+    Answered(Answered),
     /// The client has acknowledged.
     Acked(Acked),
     /// In-order payload: these bytes begin at `rcv_nxt`.
@@ -40,18 +42,36 @@ pub struct Open {
     pub key: FlowKey,
     /// Position of the service in the configuration.
     pub service: u8,
-    /// Next hop towards the client, as learnt from its frame.
+    /// Next hop towards the other side.
     pub next_hop: Mac,
-    /// Client's initial sequence number.
-    pub irs: Seq,
-    /// Ours.
+    /// Our initial sequence number.
     pub iss: Seq,
-    /// Negotiated options.
+    /// Options agreed on; what we offer if `syn` is `None`.
     pub options: Options,
-    /// TSval of the SYN, or 0.
+    /// The other side's SYN; `None` if the connection is opened by us and it has yet to come.
+    pub syn: Option<Syn>,
+}
+
+/// What a SYN says beside its options.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Syn {
+    /// The other side's initial sequence number.
+    pub irs: Seq,
+    /// TSval, or 0.
     pub ts_recent: u32,
-    /// Client's window, scaled.
+    /// SEG.WND; never scaled in a SYN (RFC 7323 2.2).
     pub snd_wnd: u32,
+}
+
+/// How the other side answered our SYN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answered {
+    /// Its SYN.
+    pub syn: Syn,
+    /// What that and our SYN agree on.
+    pub options: Options,
+    /// It acknowledges our SYN; else the two SYNs have crossed.
+    pub is_acknowledged: bool,
 }
 
 /// How far the client has acknowledged, with what lags along.
@@ -93,15 +113,21 @@ impl Fact<'_> {
     /// derived again from bytes that their sender still holds).
     #[inline]
     pub fn holds_output(&self) -> bool {
-        matches!(self, Fact::Open(_) | Fact::Tick(_))
+        matches!(self, Fact::Open(_) | Fact::Answered(_) | Fact::Tick(_))
     }
 
     /// Writes the fact behind `out`.
     pub fn encode(&self, out: &mut impl Put) {
         match self {
             Fact::Open(open) => {
-                out.put_u8(0);
+                out.put_u8(if open.syn.is_some() { 0 } else { 6 });
                 open.encode(out);
+            }
+            Fact::Answered(Answered { syn, options, is_acknowledged }) => {
+                out.put_u8(7);
+                syn.encode(out);
+                options.encode(out);
+                out.put_bool(*is_acknowledged);
             }
             Fact::Acked(Acked { snd_una, snd_wnd, ts_recent, hint: Hint { srtt_us, cwnd } }) => {
                 out.put_u8(1);
@@ -130,7 +156,7 @@ impl<'a> Fact<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Fact<'a>, ImportError> {
         let mut reader = Reader::new(bytes);
         let fact = match reader.u8()? {
-            0 => Fact::Open(Open::decode(&mut reader)?),
+            0 => Fact::Open(Open::decode(&mut reader, true)?),
             1 => Fact::Acked(Acked {
                 snd_una: Seq(reader.u32()?),
                 snd_wnd: reader.u32()?,
@@ -146,6 +172,12 @@ impl<'a> Fact<'a> {
                 2 => Tick::TimeWaitOver,
                 _ => return Err(ImportError::Invalid),
             }),
+            6 => Fact::Open(Open::decode(&mut reader, false)?),
+            7 => Fact::Answered(Answered {
+                syn: Syn::decode(&mut reader)?,
+                options: Options::decode(&mut reader)?,
+                is_acknowledged: reader.bool()?,
+            }),
             _ => return Err(ImportError::Invalid),
         };
         if reader.remaining() == 0 { Ok(fact) } else { Err(ImportError::Invalid) }
@@ -154,28 +186,44 @@ impl<'a> Fact<'a> {
 
 impl Open {
     fn encode(&self, out: &mut impl Put) {
-        let Open { key, service, next_hop, irs, iss, options, ts_recent, snd_wnd } = self;
+        let Open { key, service, next_hop, iss, options, syn } = self;
         encode_key(key, out);
         out.put_u8(*service);
         out.put_bytes(next_hop);
-        out.put_u32(irs.0);
+        if let Some(Syn { irs, .. }) = syn {
+            out.put_u32(irs.0);
+        }
         out.put_u32(iss.0);
         options.encode(out);
+        if let Some(Syn { irs: _, ts_recent, snd_wnd }) = syn {
+            out.put_u32(*ts_recent);
+            out.put_u32(*snd_wnd);
+        }
+    }
+
+    fn decode(reader: &mut Reader, has_syn: bool) -> Result<Open, ImportError> {
+        let (key, service, next_hop) = (decode_key(reader)?, reader.u8()?, reader.array()?);
+        let irs = if has_syn { Seq(reader.u32()?) } else { Seq(0) };
+        let (iss, options) = (Seq(reader.u32()?), Options::decode(reader)?);
+        let syn = match has_syn {
+            true => Some(Syn { irs, ts_recent: reader.u32()?, snd_wnd: reader.u32()? }),
+            false => None,
+        };
+        Ok(Open { key, service, next_hop, iss, options, syn })
+    }
+}
+
+impl Syn {
+    fn encode(&self, out: &mut impl Put) {
+        let Syn { irs, ts_recent, snd_wnd } = self;
+        out.put_u32(irs.0);
         out.put_u32(*ts_recent);
         out.put_u32(*snd_wnd);
     }
 
-    fn decode(reader: &mut Reader) -> Result<Open, ImportError> {
-        Ok(Open {
-            key: decode_key(reader)?,
-            service: reader.u8()?,
-            next_hop: reader.array()?,
-            irs: Seq(reader.u32()?),
-            iss: Seq(reader.u32()?),
-            options: Options::decode(reader)?,
-            ts_recent: reader.u32()?,
-            snd_wnd: reader.u32()?,
-        })
+    fn decode(reader: &mut Reader) -> Result<Syn, ImportError> {
+        let (irs, ts_recent, snd_wnd) = (Seq(reader.u32()?), reader.u32()?, reader.u32()?);
+        Ok(Syn { irs, ts_recent, snd_wnd })
     }
 }
 
@@ -224,19 +272,15 @@ mod tests {
         };
         for remote in [Address::v4([1, 2, 3, 4]), Address([7; 16])] {
             let key = FlowKey { remote, local: remote, remote_port: 1, local_port: 2 };
-            let open = Open {
-                key,
-                service: 3,
-                next_hop: [1; 6],
-                irs: Seq(5),
-                iss: Seq(6),
-                options,
-                ts_recent: 7,
-                snd_wnd: 8,
-            };
+            let syn = Syn { irs: Seq(5), ts_recent: 7, snd_wnd: 8 };
+            let (next_hop, iss) = ([1; 6], Seq(6));
+            let open = Open { key, service: 3, next_hop, iss, options, syn: Some(syn) };
             let hint = Hint { srtt_us: 12, cwnd: 13 };
             let facts = [
                 Fact::Open(open),
+                Fact::Open(Open { syn: None, ..open }),
+                Fact::Answered(Answered { syn, options, is_acknowledged: true }),
+                Fact::Answered(Answered { syn, options, is_acknowledged: false }),
                 Fact::Acked(Acked { snd_una: Seq(9), snd_wnd: 10, ts_recent: 11, hint }),
                 Fact::Data(b"payload"),
                 Fact::Fin,

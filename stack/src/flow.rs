@@ -11,7 +11,7 @@
 
 use crate::app::{App, Context, Tick as AppTick, Verdict};
 use crate::bytes::ByteQueue;
-use crate::fact::{Acked, Fact, Open, Tick};
+use crate::fact::{Acked, Answered, Fact, Open, Tick};
 use crate::key::FlowKey;
 use crate::limits::{RESUME_SRTT_US, TIME_WAIT};
 use crate::output::{Cursor, Memory, OutOfMemory, Output};
@@ -157,7 +157,7 @@ pub struct Local {
 /// Segments that are due whatever the windows say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Owed {
-    /// SYN-ACK.
+    /// SYN-ACK; in SYN-SENT a SYN.
     pub syn_ack: bool,
     /// RST, as the last thing the flow says.
     pub rst: bool,
@@ -260,7 +260,7 @@ impl Flow {
     /// client, and trust in what the client acknowledges.
     pub fn resume(&mut self, now: Instant, ts_now: u32, ts_offset: u32, service: &Service) {
         let Contract { snd_una, options, mut hint, .. } = self.contract;
-        if hint.srtt_us == 0 {
+        if hint.srtt_us == 0 && self.contract.state != State::SynSent {
             hint.srtt_us = RESUME_SRTT_US;
         }
         let (mss, sack) = (options.payload_max(), options.sack);
@@ -336,6 +336,7 @@ impl Flow {
         }
         match fact {
             Fact::Open(_) => return Ok(()),
+            Fact::Answered(answered) => self.apply_answered(env, answered)?,
             Fact::Acked(acked) => self.apply_acked(env, acked)?,
             Fact::Data(bytes) => self.apply_data(env, bytes)?,
             Fact::Fin => {
@@ -349,6 +350,18 @@ impl Flow {
         }
         self.follow_output();
         self.extend_window(env);
+        Ok(())
+    }
+
+    fn apply_answered(&mut self, env: &mut Env, answered: &Answered) -> Result<(), OutOfMemory> {
+        if self.contract.state != State::SynSent {
+            return Ok(());
+        }
+        let receive_buffer = env.services[self.service as usize].receive_buffer;
+        self.contract.answer(answered, receive_buffer);
+        if answered.is_acknowledged {
+            self.with_app(env, |app, context| app.open(context))?;
+        }
         Ok(())
     }
 

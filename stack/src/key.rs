@@ -16,11 +16,11 @@ use siphasher::sip::SipHasher13;
 /// What names a flow: both ends of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct FlowKey {
-    /// The client's address.
+    /// The other side's address.
     pub remote: Address,
     /// Our address.
     pub local: Address,
-    /// The client's port.
+    /// The other side's port.
     pub remote_port: u16,
     /// Our port.
     pub local_port: u16,

@@ -85,6 +85,9 @@ pub const TIME_WAIT: Duration = Duration::from_secs(60);
 /// How long a client that we have closed may take to close its side (as Linux's `tcp_fin_timeout`).
 pub const FIN_WAIT_2: Duration = Duration::from_secs(60);
 
+/// How long a SYN of ours goes unanswered (RFC 9293 MUST-23 asks for three minutes at least).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(180);
+
 /// First interval between probes of a closed window; doubled after each (RFC 9293 SHLD-29, SHLD-30).
 pub const PERSIST_FIRST: Duration = Duration::from_millis(200);
 

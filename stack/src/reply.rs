@@ -122,7 +122,7 @@ impl Reply {
             source_port: open.key.local_port,
             destination_port: open.key.remote_port,
             seq: open.iss,
-            ack: open.irs + 1,
+            ack: segment.seq + 1,
             flags: Flags::SYN.with(Flags::ACK),
             window: service.receive_buffer.min(0xffff) as u16,
             options: SegmentOptions {
@@ -130,7 +130,7 @@ impl Reply {
                 window_scale: (stamped && options.scaling).then_some(options.rcv_scale),
                 sack_permitted: stamped && options.sack,
                 sack: [None; 4],
-                timestamps: stamped.then_some((stamp, open.ts_recent)),
+                timestamps: segment.options.timestamps.map(|(value, _)| (stamp, value)),
             },
         };
         Reply { group: open.service, kind: Kind::Segment { path: back(segment), header } }

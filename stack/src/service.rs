@@ -23,6 +23,9 @@ pub struct Service {
     ///
     /// [`Tick::Idle`]: crate::fact::Tick::Idle
     pub idle_timeout: Option<Duration>,
+    /// A connection that we open is given up after so long without an answer; by default
+    /// [`crate::limits::CONNECT_TIMEOUT`].
+    pub connect_timeout: Duration,
     /// Loss recovery and congestion control.
     pub sender: SenderConfig,
     /// Largest segment that our side of the path takes over IPv4 (MTU less IP and TCP headers); see

@@ -21,8 +21,8 @@ use alloc::vec::Vec;
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
-/// Version of the format; this code reads this one only, there being no other yet.
-const VERSION: u8 = 1;
+/// Version of the format. The one before is read too: it knew no connections opened by us.
+const VERSION: u8 = 2;
 
 impl Contract {
     fn export(&self, out: &mut Vec<u8>) {
@@ -40,6 +40,7 @@ impl Contract {
             options,
             fin_received,
             received,
+            is_active,
         } = self;
         out.put_u8(*state as u8);
         for seq in [iss, irs, rcv_nxt, rcv_edge, snd_una] {
@@ -53,9 +54,10 @@ impl Contract {
         options.encode(out);
         out.put_bool(*fin_received);
         out.put_u64(*received);
+        out.put_bool(*is_active);
     }
 
-    fn import(reader: &mut Reader) -> Result<Contract, ImportError> {
+    fn import(reader: &mut Reader, version: u8) -> Result<Contract, ImportError> {
         let state = State::from_code(reader.u8()?).ok_or(ImportError::Invalid)?;
         let mut seqs = [Seq(0); 5];
         for seq in &mut seqs {
@@ -76,14 +78,15 @@ impl Contract {
             options: Options::decode(reader)?,
             fin_received: reader.bool()?,
             received: reader.u64()?,
+            is_active: version >= 2 && reader.bool()?,
         };
-        let is_alive = !matches!(state, State::Closed | State::SynSent);
+        let is_alive = state != State::Closed && (state != State::SynSent || contract.is_active);
         // Rounding may have offered a few bytes more than the edge.
         let window = rcv_edge.distance(rcv_nxt);
         let has_window = (-(1 << 14)..=1 << 30).contains(&window);
         // The SYN is acknowledged in every state behind SYN-RECEIVED, and in none before.
         let is_before_stream = snd_una == iss && contract.una_offset == 0;
-        let agrees = is_before_stream == (state == State::SynReceived);
+        let agrees = is_before_stream != state.is_synchronized();
         let in_bounds = contract.una_offset <= crate::limits::STREAM_BYTES_MAX;
         if is_alive && agrees && has_window && in_bounds {
             Ok(contract)
@@ -140,7 +143,8 @@ impl Flow {
 
     fn import_parts(&mut self, env: &mut Env, bytes: &[u8]) -> Result<(), ImportError> {
         let mut reader = Reader::new(bytes);
-        if reader.u8()? != VERSION {
+        let version = reader.u8()?;
+        if !(VERSION - 1..=VERSION).contains(&version) {
             return Err(ImportError::Invalid);
         }
         self.key = decode_key(&mut reader)?;
@@ -148,7 +152,7 @@ impl Flow {
         self.next_hop = reader.array()?;
         self.service = reader.u8()?;
         let service = env.services.get(self.service as usize).ok_or(ImportError::Invalid)?;
-        self.contract = Contract::import(&mut reader)?;
+        self.contract = Contract::import(&mut reader, version)?;
         if self.contract.options.mss > service.mss_for(&self.key.local) {
             // Our interface could not send such segments.
             return Err(ImportError::Invalid);
@@ -191,9 +195,44 @@ mod tests {
         };
         let mut bytes = Vec::new();
         contract.export(&mut bytes);
-        assert_eq!(Contract::import(&mut Reader::new(&bytes)), Ok(contract.clone()));
+        assert_eq!(Contract::import(&mut Reader::new(&bytes), VERSION), Ok(contract.clone()));
         let mut bytes = Vec::new();
         Contract { rcv_edge: Seq(1 << 31), ..contract }.export(&mut bytes);
-        assert_eq!(Contract::import(&mut Reader::new(&bytes)), Err(ImportError::Invalid));
+        let imported = Contract::import(&mut Reader::new(&bytes), VERSION);
+        assert_eq!(imported, Err(ImportError::Invalid));
+    }
+
+    #[test]
+    fn the_version_before_is_read() {
+        let contract = Contract {
+            state: State::Established,
+            snd_una: Seq(1),
+            options: Options { mss: 536, ..Options::default() },
+            ..Contract::default()
+        };
+        let mut bytes = Vec::new();
+        contract.export(&mut bytes);
+        // It ended before `is_active`.
+        bytes.pop();
+        let mut reader = Reader::new(&bytes);
+        assert_eq!(Contract::import(&mut reader, VERSION - 1), Ok(contract));
+        assert_eq!(reader.remaining(), 0);
+    }
+
+    #[test]
+    fn only_who_opens_waits_in_syn_sent() {
+        let waiting = Contract {
+            state: State::SynSent,
+            options: Options { mss: 536, ..Options::default() },
+            is_active: true,
+            ..Contract::default()
+        };
+        for is_active in [true, false] {
+            let contract = Contract { is_active, ..waiting.clone() };
+            let mut bytes = Vec::new();
+            contract.export(&mut bytes);
+            let imported = Contract::import(&mut Reader::new(&bytes), VERSION);
+            assert_eq!(imported.is_ok(), is_active);
+        }
     }
 }

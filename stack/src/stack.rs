@@ -15,12 +15,14 @@
 //! Path: steps 1 to 3 and 7. Bounds: `limits.rs` and [`StackConfig`]; nothing is allocated after `new`.
 
 mod ahead;
+mod connect;
 mod error;
 mod opening;
 mod roles;
 mod speak;
 
 pub use ahead::AHEAD_FLOWS_MAX;
+pub use connect::ConnectError;
 pub use error::IcmpCounters;
 
 use crate::drop::{Drop, Drops};
@@ -129,8 +131,12 @@ pub struct Counters {
     pub drops: Drops,
     /// Frames produced.
     pub tx_frames: u64,
-    /// Flows opened.
+    /// Flows opened, by either side.
     pub opened: u64,
+    /// Flows that we began to open.
+    pub connects: u64,
+    /// Of these, refused by a reset before they were open.
+    pub refused: u64,
     /// Flows gone.
     pub closed: u64,
     /// SYNs answered with cookies.
@@ -290,10 +296,19 @@ impl Stack {
         let ts_now = (group.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
         // RFC 9293 3.10.7.4, fifth: whoever acknowledges another SYN than ours is told so. The ACK of a
         // cookie for which the log had no room is right, though our SYN-ACK has yet to go out again.
-        let is_alien =
-            flow.contract.state == State::SynReceived && segment.ack != flow.contract.iss + 1;
+        let is_alien = match flow.contract.state {
+            // What is not committed may not show, not even by what it refuses.
+            State::SynSent => !flow.is_held(),
+            State::SynReceived => segment.ack != flow.contract.iss + 1,
+            _ => false,
+        };
         let alien_to = is_alien.then_some(flow.group);
+        let was_opening = flow.contract.is_active && !flow.contract.state.is_synchronized();
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
+        if was_opening && flow.contract.state == State::Closed {
+            // RFC 9293 MUST-11 and 3.10.7.3: connection refused.
+            self.counters.refused += 1;
+        }
         self.settle(now, slot);
         if let (Err(Drop::AckUnsent), Some(group)) = (outcome, alien_to) {
             self.reply(Reply::reset(segment, group))?;

@@ -150,6 +150,11 @@ impl Segment<'_> {
             + self.flags.has(Flags::FIN) as u32
     }
 
+    /// What is left of the segment once its SYN is taken.
+    pub fn without_syn(&self) -> Self {
+        Segment { seq: self.seq + 1, flags: Flags(self.flags.0 & !Flags::SYN.0), ..*self }
+    }
+
     /// Whether the segment occupies no sequence space.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

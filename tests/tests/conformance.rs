@@ -15,6 +15,7 @@ mod conformance {
     mod header;
     mod icmp;
     mod listen;
+    mod open;
     mod option;
     mod receive;
     mod resend;

@@ -3,7 +3,7 @@
 use stack::generate;
 use stack::sha256::Sha256;
 use stack::time::Duration;
-use tests::kit::client::ClientSettings;
+use tests::kit::client::{ClientSettings, Opener};
 use tests::kit::dialogue::{Dialogue, Step, bodies};
 use tests::kit::kill::{
     Case, assert_unnoticed, assert_unnoticed_late, assert_unnoticed_twice, every_point, reference,
@@ -262,6 +262,69 @@ fn three_clients_at_once_survive_every_death() {
     case.name = "three clients";
     case.dialogues.extend([upload(5000), upload_chunked(4000)]);
     assert_unnoticed(&case);
+}
+
+/// The node opens the connection: its client listens, or opens as well.
+fn opened_by(opener: Opener, dialogue: Dialogue) -> Case {
+    let mut case = Case::new(dialogue);
+    case.client.opener = opener;
+    case
+}
+
+#[test]
+fn an_open_by_the_node_survives_every_death() {
+    let steps = vec![Step::End, Step::Close, Step::Gone];
+    let speaks_first = Dialogue::new("node opens and speaks", GENERATE, steps);
+    let upload = Dialogue {
+        name: "node opens and listens",
+        ..Dialogue::new("", DISCARD, with_goodbye(vec![Step::Send(pattern(5000))]))
+    };
+    for dialogue in [speaks_first, upload, Dialogue { name: "node opens an echo", ..echo() }] {
+        let case = opened_by(Opener::Node, dialogue);
+        let received = &reference(&case).received[0];
+        let expected = match case.dialogues[0].port {
+            GENERATE => generated(9000, GENERATED.0),
+            ECHO => [pattern(4000), pattern(70), pattern(9000)].concat(),
+            _ => Vec::new(),
+        };
+        assert_eq!(*received, expected);
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case.clone()));
+        assert_unnoticed(&slow_cluster(small(case)));
+    }
+}
+
+#[test]
+fn a_simultaneous_open_survives_every_death() {
+    let steps = vec![Step::End, Step::Close, Step::Gone];
+    for dialogue in [Dialogue::new("both open", GENERATE, steps), echo()] {
+        let mut case = opened_by(Opener::Both, Dialogue { name: "both open", ..dialogue });
+        assert_unnoticed(&case);
+        // Our SYN has left when the client's comes.
+        case.settings.client_link = Link::clean(Duration::from_micros(500));
+        assert_unnoticed(&case);
+        case.settings.client_link = Link::clean(Duration::from_micros(100));
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
+#[test]
+fn an_open_by_the_node_over_rough_links_changes_nothing() {
+    for seed in 1..=4 {
+        let mut case = rough(opened_by(Opener::Node, echo()), seed);
+        assert_unnoticed(&case);
+        case.client.timestamps = false;
+        case.client.ipv6 = true;
+        assert_unnoticed(&case);
+        assert_unnoticed_twice(&slow_cluster(opened_by(Opener::Node, echo())), seed, 100);
+    }
+}
+
+/// A paused owner's last burst, its SYN among it, is later than the new owner's.
+#[test]
+fn a_late_syn_of_a_paused_owner_changes_nothing() {
+    assert_unnoticed_late(&opened_by(Opener::Node, echo()));
+    assert_unnoticed_late(&opened_by(Opener::Both, echo()));
 }
 
 /// Both links lose, repeat and reorder.

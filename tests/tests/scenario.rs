@@ -3,6 +3,7 @@
 mod scenario {
     mod fill;
     mod gate;
+    mod opening;
     mod scarce;
     mod takeover;
 }

@@ -7,7 +7,7 @@ use cluster::role::Report;
 use stack::generate;
 use stack::sha256::Sha256;
 use stack::time::Duration;
-use tests::kit::client::{ClientSettings, Ending};
+use tests::kit::client::{ClientSettings, Ending, Opener};
 use tests::kit::dialogue::{Dialogue, Step, bodies};
 use tests::kit::random::Random;
 use tests::kit::settings::{ECHO, GENERATE_STAY, GENERATED, HTTP, Link, Settings};
@@ -102,8 +102,11 @@ fn play(seed: u64, trace: bool) {
                 send_buffer: 1500 << random.below(5),
                 timestamps: random.permille(500),
                 ipv6: random.permille(300),
+                opener: [Opener::Client, Opener::Client, Opener::Node, Opener::Both]
+                    [random.below(4) as usize],
             };
             world.connect(client, dialogue);
+            world.open(owner);
             expected.push(bytes);
             world.run_for(Duration::from_micros(random.below(1500)));
         }
@@ -119,6 +122,7 @@ fn play(seed: u64, trace: bool) {
         world.run_for(Duration::from_millis(random.below(500)));
         (owner, epoch) = (1 - owner, epoch + 2);
         world.promote(owner, Epoch(epoch - 1));
+        world.open(owner);
         world.run_for(Duration::from_micros(random.below(2000)));
         world.restart(1 - owner);
         world.mirror(owner, Epoch(epoch));

@@ -5,7 +5,7 @@
 
 use super::{Mode, Stack};
 use crate::drop::Drop;
-use crate::fact::{Fact, Open, Tick};
+use crate::fact::{Fact, Open, Syn, Tick};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::key::FlowKey;
 use crate::limits::BACKLOG_FLOWS_MAX;
@@ -59,30 +59,18 @@ impl Stack {
 
     /// What a SYN and our limits agree on.
     fn opening(&self, key: FlowKey, service: u8, segment: &Segment, iss: Seq) -> Open {
-        let settings = &self.env.services[service as usize];
-        let offered = &segment.options;
-        // RFC 9293 MUST-15: without the option the client takes 536 bytes (IPv6: 1220).
-        let default = if key.remote.as_v4().is_some() { 536 } else { 1220 };
         Open {
             key,
             service,
             next_hop: segment.source_mac,
-            irs: segment.seq,
             iss,
-            options: Options {
-                mss: offered.mss.unwrap_or(default).max(64).min(settings.mss_for(&key.local)),
-                snd_scale: offered.window_scale.unwrap_or(0),
-                rcv_scale: offered.window_scale.map_or(0, |_| settings.window_scale()),
-                scaling: offered.window_scale.is_some(),
-                sack: offered.sack_permitted,
-                timestamps: offered.timestamps.is_some(),
-            },
-            ts_recent: offered.timestamps.map_or(0, |(value, _)| value),
-            snd_wnd: segment.window as u32,
+            options: Options::agreed(segment, &self.env.services[service as usize]),
+            syn: Some(Syn::of(segment)),
         }
     }
 
-    fn open<R: Recorder>(
+    /// A flow begins, opened by either side.
+    pub(super) fn open<R: Recorder>(
         &mut self,
         now: Instant,
         open: Open,
@@ -108,9 +96,9 @@ impl Stack {
             flow.standing = Standing::Copied;
             self.groups[group as usize].copied += 1;
         }
-        flow.local.is_half_open = true;
+        flow.local.is_half_open = open.syn.is_some();
         flow.enact(slot, &mut self.env, recorder, &Fact::Open(open));
-        self.syn_received += 1;
+        self.syn_received += open.syn.is_some() as u32;
         self.counters.opened += 1;
         self.settle(now, slot);
         Ok(slot)

@@ -144,11 +144,13 @@ impl Stack {
             let ts_now = clock_ms.wrapping_add(ts_offset);
             let service = &self.env.services[flow.service as usize];
             flow.resume(now, ts_now, ts_offset, service);
-            if flow.contract.state == State::SynReceived {
+            if flow.contract.state == State::SynReceived && !flow.contract.is_active {
                 flow.local.is_half_open = true;
                 self.syn_received += 1;
             }
-            if silence <= recently {
+            // Whoever opens must say so again: nobody will ask.
+            let is_opening = flow.contract.is_active && !flow.contract.state.is_synchronized();
+            if silence <= recently || is_opening {
                 self.kicks.push((silence, slot));
             }
             self.unprobed.push(slot);

@@ -7,10 +7,10 @@
 //! Spec: RFC 9293 3.3.1 for the names of the variables.
 
 use crate::codec::{ImportError, Put, Reader};
-use crate::fact::Open;
+use crate::fact::{Answered, Open, Syn};
 use crate::seq::Seq;
 use crate::tcp::sender::Hint;
-use crate::tcp::state::State;
+use crate::tcp::state::{Event, State};
 
 /// Options agreed on in the handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -36,7 +36,7 @@ pub struct Contract {
     pub state: State,
     /// Our initial sequence number.
     pub iss: Seq,
-    /// The client's initial sequence number.
+    /// The other side's initial sequence number; 0 in SYN-SENT.
     pub irs: Seq,
     /// Next sequence number expected.
     pub rcv_nxt: Seq,
@@ -58,26 +58,48 @@ pub struct Contract {
     pub fin_received: bool,
     /// Bytes of payload taken.
     pub received: u64,
+    /// We opened the connection (RFC 9293 MUST-11).
+    pub is_active: bool,
 }
 
 impl Contract {
-    /// The contract after the SYN.
+    /// The contract after the other side's SYN, or before it if we open.
     pub fn open(open: &Open, receive_buffer: u32) -> Contract {
-        Contract {
-            state: State::SynReceived,
+        let mut contract = Contract {
+            state: State::SynSent,
             iss: open.iss,
-            irs: open.irs,
-            rcv_nxt: open.irs + 1,
-            rcv_edge: open.irs + 1 + receive_buffer,
             snd_una: open.iss,
-            una_offset: 0,
-            snd_wnd: open.snd_wnd,
-            ts_recent: open.ts_recent,
-            hint: Hint::default(),
+            rcv_edge: Seq(0) + receive_buffer,
             options: open.options,
-            fin_received: false,
-            received: 0,
+            is_active: open.syn.is_none(),
+            ..Contract::default()
+        };
+        if let Some(syn) = &open.syn {
+            contract.take_syn(syn, receive_buffer);
+            contract.state = State::SynReceived;
         }
+        contract
+    }
+
+    /// RFC 9293 3.10.7.3, fourth: the SYN that SYN-SENT waited for. It opens the connection if it
+    /// acknowledges ours; else the two have crossed.
+    pub fn answer(&mut self, answered: &Answered, receive_buffer: u32) {
+        self.take_syn(&answered.syn, receive_buffer);
+        let mss = answered.options.mss.min(self.options.mss);
+        self.options = Options { mss, ..answered.options };
+        if answered.is_acknowledged {
+            self.snd_una = self.iss + 1;
+            self.state = self.state.next(Event::SynAcknowledged);
+        } else {
+            self.state = self.state.next(Event::SynArrived);
+        }
+    }
+
+    fn take_syn(&mut self, syn: &Syn, receive_buffer: u32) {
+        self.irs = syn.irs;
+        self.rcv_nxt = syn.irs + 1;
+        self.rcv_edge = self.rcv_nxt + receive_buffer;
+        (self.snd_wnd, self.ts_recent) = (syn.snd_wnd, syn.ts_recent);
     }
 
     /// The sequence number that `una_offset` stands for: `snd_una`, or the number behind our SYN.

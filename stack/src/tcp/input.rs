@@ -13,7 +13,7 @@
 
 use crate::drop::Drop;
 use crate::fact::{Acked, Fact, Tick};
-use crate::flow::{Env, Flow, Standing};
+use crate::flow::{Env, Flow, Local, Standing};
 use crate::limits::{
     ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNK_BYTES, CHUNKS_IN_ORDER, HOLD_BACK,
     TICK_AGAIN, TIME_WAIT, TS_RECENT_VALID, UNA_FLUSH, UNA_FLUSH_BYTES,
@@ -42,8 +42,19 @@ impl Flow {
         if self.contract.state == State::Closed {
             return Err(Drop::Closing);
         }
+        if self.contract.state == State::SynSent {
+            return self.handle_answer(now, ts_now, slot, env, recorder, segment);
+        }
         if segment.flags.has(Flags::SYN) && self.is_repeated_syn(segment) {
             self.local.owed.syn_ack = true;
+            return Ok(());
+        }
+        if segment.flags.has(Flags::SYN) && self.is_crossed_syn_ack(segment) {
+            // RFC 7323 2.2: the window of a SYN is not scaled.
+            let window = segment.window >> self.contract.options.snd_scale;
+            let rest = Segment { window, ..segment.without_syn() };
+            self.handle_segment(now, ts_now, slot, env, recorder, &rest)?;
+            self.local.owed.ack = true;
             return Ok(());
         }
         if let Err(reason) = self.check_timestamp(now, segment) {
@@ -188,7 +199,7 @@ impl Flow {
     }
 
     /// Asks the log for the room that a segment without payload may need.
-    fn check_log<R: Recorder>(&self, recorder: &R) -> Result<(), Drop> {
+    pub(crate) fn check_log<R: Recorder>(&self, recorder: &R) -> Result<(), Drop> {
         let is_copied = self.standing == Standing::Copied;
         if is_copied && recorder.room(self.group, 0, false).is_none() {
             return Err(Drop::LogFull);
@@ -200,7 +211,7 @@ impl Flow {
     /// allowed: so a core whose pools are exhausted recovers.
     pub(crate) fn memory_allows(&self, env: &Env, fact: &Fact) -> bool {
         let needs = match fact {
-            Fact::Open(_) | Fact::Tick(Tick::Idle) => true,
+            Fact::Open(_) | Fact::Answered(_) | Fact::Tick(Tick::Idle) => true,
             Fact::Reset | Fact::Tick(Tick::Abort | Tick::TimeWaitOver) => false,
             Fact::Acked(_) => self.contract.state == State::SynReceived || !self.backlog.is_empty(),
             Fact::Data(_) | Fact::Fin => !self.output.is_closed(),
@@ -248,11 +259,7 @@ impl Flow {
             sack[blocks] = *block;
             blocks += 1;
         }
-        let rtt = segment.options.timestamps.and_then(|(_, echo)| {
-            let is_ours = echo.wrapping_sub(local.ts_first) as i32 >= 0;
-            let elapsed = ts_now.wrapping_sub(echo) as i32;
-            (is_ours && elapsed >= 0).then(|| Duration::from_millis(elapsed as u64))
-        });
+        let rtt = local.round_trip(ts_now, segment);
         let ack = Ack {
             ack: segment.ack,
             sack: &sack[..blocks],
@@ -366,7 +373,7 @@ impl Flow {
     }
 
     /// RFC 9293 3.10.7.4, seventh: payload in order becomes facts, payload beyond a hole is kept.
-    fn handle_payload<R: Recorder>(
+    pub(crate) fn handle_payload<R: Recorder>(
         &mut self,
         now: Instant,
         slot: u32,
@@ -536,7 +543,7 @@ impl Flow {
     }
 
     /// RFC 9293 3.10.7.4, eighth: the FIN, once everything before it is taken.
-    fn handle_fin<R: Recorder>(
+    pub(crate) fn handle_fin<R: Recorder>(
         &mut self,
         now: Instant,
         slot: u32,
@@ -564,5 +571,15 @@ impl Flow {
         if is_next {
             self.take_fin(now, slot, env, recorder);
         }
+    }
+}
+
+impl Local {
+    /// RFC 7323 4.3: the time since what is echoed was sent, unless a former owner sent it.
+    pub(crate) fn round_trip(&self, ts_now: u32, segment: &Segment) -> Option<Duration> {
+        let (_, echo) = segment.options.timestamps?;
+        let is_ours = echo.wrapping_sub(self.ts_first) as i32 >= 0;
+        let elapsed = ts_now.wrapping_sub(echo) as i32;
+        (is_ours && elapsed >= 0).then(|| Duration::from_millis(elapsed as u64))
     }
 }

@@ -31,9 +31,13 @@ impl Flow {
 
     /// The idle time-out in force, if any: TIME-WAIT has its own clock, FIN-WAIT-2 must not last for ever.
     fn idle_timeout(&self, env: &Env) -> Option<Duration> {
-        let configured = env.services[self.service as usize].idle_timeout;
+        let service = &env.services[self.service as usize];
+        let configured = service.idle_timeout;
         match self.contract.state {
             State::Closed | State::TimeWait => None,
+            State::SynSent | State::SynReceived if self.contract.is_active => {
+                Some(service.connect_timeout)
+            }
             State::FinWait2 => Some(configured.unwrap_or(FIN_WAIT_2).min(FIN_WAIT_2)),
             _ => configured,
         }
@@ -116,6 +120,7 @@ impl Flow {
         // A promoted flow makes nothing up where a former owner may have spoken (DESIGN 5). Without memory
         // for what the application might say, the flow gives back what it holds.
         let must_abort = self.in_grace(now, env)
+            || (self.contract.is_active && !self.contract.state.is_synchronized())
             || self.contract.state == State::FinWait2
             || !self.memory_allows(env, &Fact::Tick(Tick::Idle));
         let tick = if must_abort { Tick::Abort } else { Tick::Idle };
@@ -159,9 +164,11 @@ impl Flow {
             self.local.deadlines.set(Wait::TickAgain, now + TICK_AGAIN);
             return;
         }
+        // RFC 9293 3.10.5: in SYN-SENT there is nobody to tell.
+        let is_known = self.contract.state != State::SynSent;
         self.enact(slot, env, recorder, &Fact::Tick(tick));
         self.local.deadlines.clear(Wait::TimeWait);
-        if self.contract.state == State::Closed && tick != Tick::TimeWaitOver {
+        if self.contract.state == State::Closed && tick != Tick::TimeWaitOver && is_known {
             self.local.owed.rst = true;
         }
     }

@@ -7,6 +7,7 @@
 //! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
 
 use crate::flow::{Env, Flow};
+use crate::limits::TICK_AGAIN;
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
 use crate::tcp::sender::Resend;
@@ -37,7 +38,7 @@ impl Flow {
         if self.contract.state == State::Closed {
             return self.transmit_reset(ts_now, env, source_mac, buffer);
         }
-        if self.contract.state == State::SynReceived {
+        if matches!(self.contract.state, State::SynSent | State::SynReceived) {
             return self.transmit_opening(now, ts_now, env, source_mac, buffer);
         }
         if self.local.owed.kick_unanswered && !self.local.owed.kick {
@@ -120,7 +121,7 @@ impl Flow {
         emit_tcp(buffer, &self.path(env, source_mac), &header, 0)
     }
 
-    /// SYN-ACK if it is due, else the ACK that answers what lies outside the window (RFC 9293
+    /// SYN or SYN-ACK if it is due, else the ACK that answers what lies outside the window (RFC 9293
     /// 3.10.7.4, first).
     fn transmit_opening(
         &mut self,
@@ -130,7 +131,7 @@ impl Flow {
         source_mac: &Mac,
         buffer: &mut [u8],
     ) -> usize {
-        let bytes = self.transmit_syn_ack(now, ts_now, env, source_mac, buffer);
+        let bytes = self.transmit_syn(now, ts_now, env, source_mac, buffer);
         if bytes > 0 || !self.local.owed.ack || self.local.snd_nxt == self.contract.iss {
             return bytes;
         }
@@ -138,7 +139,7 @@ impl Flow {
         self.emit(now, ts_now, env, source_mac, plan, buffer)
     }
 
-    fn transmit_syn_ack(
+    fn transmit_syn(
         &mut self,
         now: Instant,
         ts_now: u32,
@@ -149,6 +150,10 @@ impl Flow {
         let iss = self.contract.iss;
         if self.local.snd_nxt == iss {
             if self.sender.handle_sent(now, &mut env.in_flight, iss, 1, false).is_err() {
+                if self.contract.is_active {
+                    // Nobody will ask for it: it is tried again a little later.
+                    self.local.deadlines.set(Wait::Drain, now + TICK_AGAIN);
+                }
                 return 0;
             }
             self.local.snd_nxt = iss + 1;
@@ -161,13 +166,15 @@ impl Flow {
         self.local.owed.kick = false;
         let service = &env.services[self.service as usize];
         let options = self.contract.options;
+        let answers = self.contract.state == State::SynReceived;
+        let ack = if answers { self.contract.irs + 1 } else { Seq(0) };
         // RFC 7323 2.2: the window of a SYN is never scaled; RFC 6691: the MSS does not count options.
         let header = Header {
             source_port: self.key.local_port,
             destination_port: self.key.remote_port,
             seq: iss,
-            ack: self.contract.irs + 1,
-            flags: Flags::SYN.with(Flags::ACK),
+            ack,
+            flags: if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
             window: service.receive_buffer.min(0xffff) as u16,
             options: SegmentOptions {
                 mss: Some(service.mss_for(&self.key.local)),
@@ -177,8 +184,10 @@ impl Flow {
                 timestamps: options.timestamps.then_some((ts_now, self.local.ts_recent)),
             },
         };
-        self.local.rcv_acked = self.contract.irs + 1;
-        self.local.adv_edge = self.local.rcv_acked + header.window as u32;
+        if answers {
+            self.local.rcv_acked = ack;
+            self.local.adv_edge = ack + header.window as u32;
+        }
         emit_tcp(buffer, &self.path(env, source_mac), &header, 0)
     }
 

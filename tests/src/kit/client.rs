@@ -7,7 +7,9 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
+use stack::key::FlowKey;
 use stack::time::Instant;
+use stack::wire::Address;
 use std::cell::Cell;
 use std::collections::VecDeque;
 
@@ -80,6 +82,7 @@ pub struct Client {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
+    settings: ClientSettings,
     dialogue: Dialogue,
     progress: Progress,
     /// Every byte received so far.
@@ -100,11 +103,31 @@ pub struct ClientSettings {
     pub timestamps: bool,
     /// It speaks IPv6.
     pub ipv6: bool,
+    /// Who opens the connection.
+    pub opener: Opener,
+}
+
+/// Who opens a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Opener {
+    /// The client.
+    #[default]
+    Client,
+    /// The node: the client listens.
+    Node,
+    /// Both at once.
+    Both,
 }
 
 impl Default for ClientSettings {
     fn default() -> ClientSettings {
-        ClientSettings { receive_buffer: 8192, send_buffer: 8192, timestamps: true, ipv6: false }
+        ClientSettings {
+            receive_buffer: 8192,
+            send_buffer: 8192,
+            timestamps: true,
+            ipv6: false,
+            opener: Opener::Client,
+        }
     }
 }
 
@@ -144,9 +167,13 @@ impl Client {
         if settings.timestamps {
             socket.set_tsval_generator(Some(|| CLOCK_MS.get()));
         }
-        let remote = (remote, dialogue.port);
-        let connected = socket.connect(interface.context(), remote, port(index));
-        connected.expect("a fresh socket connects");
+        if settings.opener == Opener::Node {
+            socket.listen(port(index)).expect("a fresh socket listens");
+        } else {
+            let remote = (remote, dialogue.port);
+            let connected = socket.connect(interface.context(), remote, port(index));
+            connected.expect("a fresh socket connects");
+        }
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         Client {
@@ -154,6 +181,7 @@ impl Client {
             interface,
             sockets,
             handle,
+            settings,
             dialogue,
             progress: Progress::default(),
             received: Vec::new(),
@@ -230,7 +258,8 @@ impl Client {
 
     fn note_ending(&mut self) {
         let socket = self.sockets.get::<Socket>(self.handle);
-        self.was_open |= !matches!(socket.state(), State::Closed | State::SynSent);
+        let is_shut = matches!(socket.state(), State::Closed | State::Listen | State::SynSent);
+        self.was_open |= !is_shut;
         if self.ending == Ending::Open && socket.state() == State::TimeWait {
             self.ending = Ending::Closed;
         }
@@ -245,6 +274,26 @@ impl Client {
         if self.ending == Ending::Open && socket.state() == State::Closed {
             self.ending = Ending::Reset;
         }
+    }
+
+    /// Whether nothing was heard of the other side.
+    pub fn is_waiting(&self) -> bool {
+        let state = self.sockets.get::<Socket>(self.handle).state();
+        matches!(state, State::Listen | State::SynSent)
+    }
+
+    /// Who opens its connection.
+    pub fn opener(&self) -> Opener {
+        self.settings.opener
+    }
+
+    /// Both ends of its connection, as a node names them.
+    pub fn key(&self, index: usize) -> FlowKey {
+        let (remote, local) = match self.settings.ipv6 {
+            false => (Address::v4(address(index)), Address::v4(ADDRESS)),
+            true => (Address(address_6(index)), Address(ADDRESS_6)),
+        };
+        FlowKey { remote, local, remote_port: port(index), local_port: self.dialogue.port }
     }
 
     /// Whether the socket is closed.

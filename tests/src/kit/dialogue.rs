@@ -122,7 +122,7 @@ impl Progress {
             Step::Acknowledged => socket.send_queue() == 0,
             Step::End => !socket.may_recv() && is_over_or_half(socket.state()),
             Step::Close => {
-                let is_open = socket.state() != State::SynSent;
+                let is_open = !matches!(socket.state(), State::Listen | State::SynSent);
                 if is_open {
                     socket.close();
                 }

@@ -94,6 +94,7 @@ impl Case {
         for dialogue in &self.dialogues {
             world.connect(self.client, dialogue.clone());
         }
+        world.open(0);
         world
     }
 }
@@ -234,7 +235,7 @@ pub fn play_twice(
     hand_over(&mut world, 0, first);
     world.run_for(OUTAGE);
     check_said(&world, 0)?;
-    world.promote(1, Epoch(3));
+    take_over(&mut world, 1, Epoch(3));
     world.restart(0);
     world.mirror(1, Epoch(4));
     world.run_until(PATIENCE, |world| is_filled(world, 1) || all_done(world));
@@ -244,7 +245,7 @@ pub fn play_twice(
         hand_over(&mut world, 1, second);
         world.run_for(OUTAGE);
         check_said(&world, 1)?;
-        world.promote(0, Epoch(5));
+        take_over(&mut world, 0, Epoch(5));
     }
     conclude(case, reference, &mut world, 0)
 }
@@ -265,7 +266,7 @@ pub fn assert_unnoticed_late(case: &Case) -> u64 {
             hand_over(&mut world, 0, Point { output, is_heard: true, prefix });
             world.run_for(OUTAGE);
             let said = check_said(&world, 0);
-            world.promote(1, Epoch(3));
+            take_over(&mut world, 1, Epoch(3));
             world.run_until(Duration::from_millis(20), |world| world.nodes[1].outputs > 0);
             world.put_answers(0, burst);
             let outcome = said.and_then(|()| conclude(case, &reference, &mut world, 1));
@@ -306,8 +307,14 @@ fn hand_over(world: &mut World, node: usize, point: Point) -> usize {
 fn finish(case: &Case, reference: &Reference, world: &mut World) -> Result<(), String> {
     world.run_for(OUTAGE);
     check_said(world, 0)?;
-    world.promote(1, Epoch(3));
+    take_over(world, 1, Epoch(3));
     conclude(case, reference, world, 1)
+}
+
+/// `node` is promoted. A connection whose beginning was never committed was never begun: it is opened anew.
+fn take_over(world: &mut World, node: usize, epoch: Epoch) {
+    world.promote(node, epoch);
+    world.open(node);
 }
 
 /// The clients end in peace, with what they should have, and `node` forgets them.
@@ -354,6 +361,13 @@ fn all_done(world: &World) -> bool {
 /// Nothing was acknowledged, offered or begun that the peer does not hold.
 fn check_said(world: &World, node: usize) -> Result<(), String> {
     let (owner, peer) = (world.nodes[node].engine.stack(), world.nodes[1 - node].engine.stack());
+    for key in world.begun.keys() {
+        let ours = owner.find(key).and_then(|slot| owner.flow(slot));
+        let is_open = ours.is_some_and(|flow| flow.contract.state != State::Closed);
+        if is_open && peer.find(key).is_none() {
+            return Err("a SYN was sent for a flow that the peer knows nothing of".into());
+        }
+    }
     for (key, said) in &world.said {
         let ours = owner.find(key).and_then(|slot| owner.flow(slot));
         let Some(copy) = peer.find(key).and_then(|slot| peer.flow(slot)) else {

@@ -4,6 +4,7 @@ use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
 use stack::content::Content;
+use stack::limits::CONNECT_TIMEOUT;
 use stack::service::{HOP_LIMIT, Service};
 use stack::tcp::sender::SenderConfig;
 use stack::time::Duration;
@@ -145,6 +146,7 @@ impl Port {
             content: Content::default(),
             receive_buffer: self.receive_buffer,
             idle_timeout: self.idle_timeout,
+            connect_timeout: CONNECT_TIMEOUT,
             sender: SenderConfig::default(),
             mss: self.mss,
             nodelay: true,

@@ -4,11 +4,11 @@
 //! due is polled. A node is driven in the order that [`cluster::engine`] prescribes; each frame that it
 //! puts out counts, and a node can be told to die right after any of them.
 
-use crate::kit::client::{self, Client, ClientSettings, Ending};
+use crate::kit::client::{self, Client, ClientSettings, Ending, Opener};
 use crate::kit::dialogue::Dialogue;
 use crate::kit::random::Random;
 use crate::kit::raw::Raw;
-use crate::kit::settings::{ADDRESS, ADDRESS_6, Link, Settings};
+use crate::kit::settings::{ADDRESS, ADDRESS_6, Link, Port, Settings};
 use cluster::engine::{Engine, EngineConfig};
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId, Op};
 use cluster::link::{self, Endpoint};
@@ -82,6 +82,8 @@ pub struct World {
     pub raws: Vec<Raw>,
     /// What was said in each flow, by the client's address and port.
     pub said: BTreeMap<FlowKey, Said>,
+    /// Flows that a node began by a SYN, and the scale of the windows that it offered.
+    pub begun: BTreeMap<FlowKey, u8>,
     /// Resets that reached clients.
     pub resets: u64,
     /// Frames of a node that spoke in an epoch older than another had spoken in.
@@ -108,6 +110,7 @@ impl World {
             clients: Vec::new(),
             raws: Vec::new(),
             said: BTreeMap::new(),
+            begun: BTreeMap::new(),
             resets: 0,
             second_voices: 0,
             pongs: Vec::new(),
@@ -214,6 +217,23 @@ impl World {
         index
     }
 
+    /// `node` opens the connections that it is to open and knows nothing of, unless the client has heard of one.
+    pub fn open(&mut self, node: usize) {
+        for index in 0..self.clients.len() {
+            let client = &self.clients[index];
+            let key = client.key(index);
+            let is_known = self.nodes[node].engine.stack().find(&key).is_some();
+            if client.opener() == Opener::Client || !client.is_waiting() || is_known {
+                continue;
+            }
+            let serves = |port: &Port| port.port == key.local_port;
+            let service = self.settings.ports.iter().position(serves).expect("a service") as u8;
+            let now = self.now;
+            let opened = self.nodes[node].engine.connect(now, service, key, client::mac(index));
+            assert!(opened.is_ok(), "{opened:?}");
+        }
+    }
+
     /// A client made by hand, to the service behind `port`; answers its index.
     pub fn raw(&mut self, port: u16) -> usize {
         let index = self.raws.len();
@@ -224,6 +244,14 @@ impl World {
     /// Sends what a client made by hand has queued.
     pub fn send_raw(&mut self, index: usize) {
         while let Some(frame) = self.raws[index].poll_frame(self.neighbor.unwrap_or([0; 6])) {
+            self.send_request(frame);
+        }
+    }
+
+    /// The same, to a node that has not announced itself.
+    pub fn send_raw_to(&mut self, index: usize, node: usize) {
+        let mac = self.nodes[node].mac;
+        while let Some(frame) = self.raws[index].poll_frame(mac) {
             self.send_request(frame);
         }
     }
@@ -496,7 +524,7 @@ impl World {
     fn note_said(&mut self, frame: &[u8]) {
         let to: Mac = frame[..6].try_into().expect("frames have headers");
         let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return };
-        if segment.flags.has(Flags::RST) || !segment.flags.has(Flags::ACK) {
+        if segment.flags.has(Flags::RST) {
             return;
         }
         let key = FlowKey {
@@ -506,11 +534,20 @@ impl World {
             local_port: segment.source_port,
         };
         let is_syn = segment.flags.has(Flags::SYN);
+        let scale = segment.options.window_scale.unwrap_or(0);
+        if !segment.flags.has(Flags::ACK) {
+            self.begun.insert(key, scale);
+            return;
+        }
         if is_syn {
-            let scale = segment.options.window_scale.unwrap_or(0);
             let edge = segment.ack + segment.window as u32;
             self.said.insert(key, Said { ack: segment.ack, edge, scale });
             return;
+        }
+        if let Some(&scale) = self.begun.get(&key) {
+            // Every client here scales its windows, so that what our SYN offered is agreed on.
+            let edge = segment.ack + ((segment.window as u32) << scale);
+            self.said.entry(key).or_insert(Said { ack: segment.ack, edge, scale });
         }
         let Some(said) = self.said.get_mut(&key) else { return };
         let edge = segment.ack + ((segment.window as u32) << said.scale);

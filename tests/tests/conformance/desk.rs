@@ -6,7 +6,7 @@
 
 mod frame;
 
-pub use frame::{Heard, PORT, Say, frame, packet, sack, sum, timestamps};
+pub use frame::{CLIENT_MAC, Heard, PORT, Say, frame, packet, sack, sum, timestamps};
 
 use frame::{SERVER_MAC, read};
 use stack::app::AppConfig;
@@ -16,6 +16,7 @@ use stack::content::Content;
 use stack::drop::Drop;
 use stack::flow::Flow;
 use stack::key::FlowKey;
+use stack::limits::CONNECT_TIMEOUT;
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
 use stack::service::{HOP_LIMIT, Service};
@@ -25,6 +26,8 @@ use stack::tcp::state::State;
 use stack::time::{Duration, Instant};
 use stack::wire::{Address, Flags};
 
+/// SYN and ACK.
+pub const SYN_ACK: Flags = Flags::SYN.with(Flags::ACK);
 /// FIN and ACK.
 pub const FIN_ACK: Flags = Flags::FIN.with(Flags::ACK);
 /// RST and ACK.
@@ -103,6 +106,8 @@ pub struct Setup {
     pub nodelay: bool,
     /// TTL or hop limit.
     pub hop_limit: u8,
+    /// See [`Service`].
+    pub connect_timeout: Duration,
 }
 
 /// `generate` of so many bytes.
@@ -118,8 +123,15 @@ pub fn http() -> AppConfig {
 impl Setup {
     /// A service with usual settings.
     pub fn new(family: Family, app: AppConfig) -> Setup {
-        let (nodelay, hop_limit) = (true, HOP_LIMIT);
-        Setup { family, app, receive_buffer: 16 << 10, mss: 1440, nodelay, hop_limit }
+        Setup {
+            family,
+            app,
+            receive_buffer: 16 << 10,
+            mss: 1440,
+            nodelay: true,
+            hop_limit: HOP_LIMIT,
+            connect_timeout: CONNECT_TIMEOUT,
+        }
     }
 
     fn service(&self, n: u8) -> Service {
@@ -130,6 +142,7 @@ impl Setup {
             content: Content::default(),
             receive_buffer: self.receive_buffer,
             idle_timeout: None,
+            connect_timeout: self.connect_timeout,
             sender: SenderConfig::default(),
             mss: self.mss + if self.family == Family::V6 { 20 } else { 0 },
             nodelay: self.nodelay,
@@ -205,6 +218,34 @@ impl Desk {
         let mut desk = Desk::with(setup);
         desk.open(offer);
         desk
+    }
+
+    /// The stack opens a connection to the client; answers what comes.
+    pub fn connect(&mut self) -> Vec<Heard> {
+        let key = self.key();
+        let opened = self.stack.connect(self.now, 0, key, CLIENT_MAC, &mut Unmirrored);
+        assert!(opened.is_ok(), "{opened:?}");
+        self.poll()
+    }
+
+    /// Both ends of the flow.
+    pub fn key(&self) -> FlowKey {
+        FlowKey {
+            remote: self.family.address(1, 1),
+            local: self.family.address(0, 100),
+            remote_port: self.port,
+            local_port: PORT,
+        }
+    }
+
+    /// Answers a SYN of the stack; answers what comes back.
+    pub fn answer_syn(&mut self, offer: Offer, flags: Flags, payload: &[u8]) -> Vec<Heard> {
+        self.tsval = offer.timestamps;
+        let mut options = Offer { timestamps: None, ..offer }.bytes();
+        options.extend(offer.timestamps.map_or(Vec::new(), |value| timestamps(value, self.tsecr)));
+        let say = Say { options, ..self.segment(flags, payload) };
+        self.snd_nxt += 1 + payload.len() as u32 + flags.has(Flags::FIN) as u32;
+        self.hear(say)
     }
 
     /// Shakes hands; answers what came after the SYN-ACK.
@@ -323,13 +364,7 @@ impl Desk {
 
     /// The flow, while there is one.
     pub fn flow(&self) -> Option<&Flow> {
-        let key = FlowKey {
-            remote: self.family.address(1, 1),
-            local: self.family.address(0, 100),
-            remote_port: self.port,
-            local_port: PORT,
-        };
-        self.stack.flow(self.stack.find(&key)?)
+        self.stack.flow(self.stack.find(&self.key())?)
     }
 
     /// Its state.
