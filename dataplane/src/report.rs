@@ -172,6 +172,7 @@ impl Reporter {
             ("link_other_session", link.other_session),
             ("link_no_neighbor", link.no_neighbor),
             ("late_bursts", core.late_bursts),
+            ("challenges_withheld", core.stack.challenges_withheld),
             ("kick_errors", core.kick_errors),
         ] {
             if count > 0 {

@@ -146,6 +146,8 @@ pub struct Local {
     pub tick_waiting: Option<Tick>,
     /// Times that the zero window was probed without an answer.
     pub persist_count: u8,
+    /// An answer to a segment that proves nothing was just withheld; the stack counts it.
+    pub is_withheld: bool,
     /// What is owed to the client.
     pub owed: Owed,
     /// Counted as half open by the stack.

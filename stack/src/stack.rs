@@ -145,6 +145,8 @@ pub struct Counters {
     pub cookies_accepted: u64,
     /// Frames of others that claim one of our addresses.
     pub address_conflicts: u64,
+    /// Answers that were due to segments that prove nothing, and withheld because there were many.
+    pub challenges_withheld: u64,
     /// ICMP errors about segments in flight.
     pub icmp: IcmpCounters,
 }
@@ -308,6 +310,9 @@ impl Stack {
         if was_opening && flow.contract.state == State::Closed {
             // RFC 9293 MUST-11 and 3.10.7.3: connection refused.
             self.counters.refused += 1;
+        }
+        if outcome.is_err() && core::mem::take(&mut flow.local.is_withheld) {
+            self.counters.challenges_withheld += 1;
         }
         self.settle(now, slot);
         if let (Err(Drop::AckUnsent), Some(group)) = (outcome, alien_to) {

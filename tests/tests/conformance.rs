@@ -21,6 +21,7 @@ mod conformance {
     mod resend;
     mod selective;
     mod sequence;
+    mod states;
     mod timestamp;
     mod window;
 }

@@ -173,6 +173,8 @@ impl Flow {
         if !deadline::is_ahead(now, self.local.challenge_at, CHALLENGE_INTERVAL) {
             self.local.challenge_at = deadline::rounded_up(now + CHALLENGE_INTERVAL);
             self.local.owed.ack = true;
+        } else {
+            self.local.is_withheld = true;
         }
     }
 

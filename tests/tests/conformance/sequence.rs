@@ -214,7 +214,7 @@ fn may_12_acks_of_the_future_and_of_the_past() {
     }
 }
 
-/// RFC 5961 7: answers to what proves nothing are limited.
+/// RFC 5961 7: answers to what proves nothing are limited, and those withheld are counted.
 #[test]
 fn challenges_are_limited() {
     let mut desk = echo(Family::V4);
@@ -224,6 +224,7 @@ fn challenges_are_limited() {
         desk.wait_ms(1);
     }
     assert!((1..=3).contains(&answers), "{answers}");
+    assert_eq!(desk.stack.counters().challenges_withheld, 100 - answers as u64);
 }
 
 /// RFC 9293 3.10.7.4, seventh: behind the client's FIN nothing more is taken.
