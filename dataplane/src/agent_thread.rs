@@ -5,6 +5,7 @@
 //! go through the kernel, by a socket of their own.
 
 use crate::clock;
+use crate::guardian::Guard;
 use crate::shared::{Shared, ToCore};
 use crate::sys;
 use cluster::agent::status::Status;
@@ -51,6 +52,8 @@ pub struct AgentThread {
     pub peers: Peers,
     /// Leases and progress.
     pub shared: Arc<Shared>,
+    /// Whether the poll threads live.
+    pub guard: Arc<Guard>,
     /// Orders to the core.
     pub commands: Sender<ToCore>,
     /// Reports of the core.
@@ -130,7 +133,8 @@ impl AgentThread {
         if rounds != last.0 {
             *last = (rounds, now);
         }
-        let is_stuck = rounds == 0 || now.since(last.1) > self.agent.timers().stuck;
+        let is_late = rounds == 0 || now.since(last.1) > self.agent.timers().stuck;
+        let is_stuck = is_late || !self.guard.is_whole();
         self.agent.handle_progress(now, !is_stuck);
         self.publish();
     }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod files;
+pub mod guardian;
 pub mod node;
 pub mod port;
 pub mod random;

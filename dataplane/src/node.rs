@@ -15,6 +15,7 @@ use crate::config::{self, Application, Config, CopyMode, XdpMode};
 use crate::control::{self, Reply, Request};
 use crate::core::{Clock, Core, Round};
 use crate::files;
+use crate::guardian::{Charge, Guard};
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::random;
 use crate::report::Reporter;
@@ -43,6 +44,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fmt, io, thread};
@@ -89,6 +92,7 @@ fn failed<E: fmt::Display>(doing: impl Into<String>) -> impl FnOnce(E) -> StartE
 pub struct Node {
     stopping: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<()>>,
+    guard: Arc<Guard>,
     _control: control::Server,
     _programs: Vec<XdpProgram>,
     _solicited: Option<Solicited>,
@@ -127,17 +131,19 @@ impl Node {
         let (report, reports) = bounded(REPORTS_MAX);
         let (question, questions) = bounded(16);
         let stopping = Arc::new(AtomicBool::new(false));
+        let guard = Guard::new(Charge::new(config, me)).map_err(failed("share a page"))?;
         let agent = AgentThread {
             agent: Agent::new(clock::now(), agent_config(config, me, &groups, &digests)?),
             socket,
             peers: peers(config),
             shared: shared.clone(),
+            guard: guard.clone(),
             commands: orders.clone(),
             reports,
             questions,
             stopping: stopping.clone(),
         };
-        let reporter = Reporter::new(config, me, shared.clone(), orders, question);
+        let reporter = Reporter::new(config, me, shared.clone(), guard.clone(), (orders, question));
         let answer = move |request: Request| match request {
             Request::Status => match reporter.status() {
                 Some(status) => Reply::Status { status: Box::new(status) },
@@ -151,11 +157,13 @@ impl Node {
         let descriptors = client.iter().chain(&cluster).map(XdpPort::fd).collect();
         steer(config, &mut programs)?;
         let core = Core::new(engine, MachineClock, client, cluster, shared, (commands, report));
-        let poll = start_poll_thread(config, core, descriptors, stopping.clone())?;
+        let poll = start_poll_thread(config, core, descriptors, guard.clone(), stopping.clone())?;
+        guard.clone().keep(guardian()).map_err(failed("start the guardian's keeper"))?;
         let agent = agent.start().map_err(failed("start the agent's thread"))?;
         Ok(Node {
             stopping,
             threads: vec![poll, agent],
+            guard,
             _control: control,
             _programs: programs,
             _solicited: join_solicited(config),
@@ -180,7 +188,16 @@ impl Drop for Node {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        // The last frame has left. The guardian says so, too, if there is one.
+        self.guard.surrender();
     }
+}
+
+/// This program as a guardian: the very file that runs, though another may have its name by now.
+fn guardian() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("understudy").arg("guardian");
+    command
 }
 
 fn agent_socket(config: &Config) -> Result<UdpSocket, StartError> {
@@ -498,6 +515,7 @@ fn start_poll_thread(
     config: &Config,
     mut core: Core<XdpPort, MachineClock>,
     descriptors: Vec<RawFd>,
+    guard: Arc<Guard>,
     stopping: Arc<AtomicBool>,
 ) -> Result<thread::JoinHandle<()>, StartError> {
     let processor = usize::from(config.cores.pin[0]);
@@ -506,6 +524,10 @@ fn start_poll_thread(
         if let Err(error) = sys::pin_to_core(processor) {
             eprintln!("warning: the poll core is not pinned to processor {processor}: {error}");
         }
+        // Held until the last frame has left, however that comes.
+        let _held = guard.hold(0).inspect_err(|error| {
+            eprintln!("warning: no guardian ({error}): a crash is noticed by silence only");
+        });
         let mut idle_rounds = 0;
         while !stopping.load(Ordering::Relaxed) {
             let Round { received, sent } = core.poll();

@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::config::Config;
 use crate::control::status as shown;
+use crate::guardian::{Guard, State};
 use crate::shared::{CoreSnapshot, Shared, ToCore};
 use cluster::agent::Reason;
 use cluster::agent::status::{GroupStatus, Status};
@@ -28,6 +29,7 @@ pub struct Reporter {
     config: Config,
     me: Member,
     shared: Arc<Shared>,
+    guard: Arc<Guard>,
     orders: Sender<ToCore>,
     questions: Sender<Sender<Box<Status>>>,
     started: Instant,
@@ -39,10 +41,11 @@ impl Reporter {
         config: &Config,
         me: Member,
         shared: Arc<Shared>,
-        orders: Sender<ToCore>,
-        questions: Sender<Sender<Box<Status>>>,
+        guard: Arc<Guard>,
+        (orders, questions): (Sender<ToCore>, Sender<Sender<Box<Status>>>),
     ) -> Reporter {
-        Reporter { config: config.clone(), me, shared, orders, questions, started: clock::now() }
+        let config = config.clone();
+        Reporter { config, me, shared, guard, orders, questions, started: clock::now() }
     }
 
     /// The node now; `None` if a thread does not answer in time.
@@ -69,7 +72,13 @@ impl Reporter {
             ports: self.ports(&core),
             timers: timers(&agent.configured, &agent.effective),
             largest_gap_us: agent.largest_gap.micros(),
+            guardian: self.guardian(),
         })
+    }
+
+    fn guardian(&self) -> shown::GuardianStatus {
+        let State { process, restarts } = self.guard.state();
+        shown::GuardianStatus { process, restarts }
     }
 
     /// Whether somebody could let a peer take over now.

@@ -35,6 +35,9 @@ enum Command {
     /// A bad network between two interfaces, as the tests and benchmarks use it.
     #[command(hide = true)]
     Impair(impair::ImpairArgs),
+    /// Tell the cluster when the node that started this has died.
+    #[command(hide = true)]
+    Guardian,
     /// Print the version.
     Version,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args),
         Command::Load(args) => load::main(&args),
         Command::Impair(args) => impair::main(&args),
+        Command::Guardian => run::guard(),
         Command::Version => {
             print(concat!("understudy ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS

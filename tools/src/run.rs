@@ -41,6 +41,14 @@ pub fn main(args: &RunArgs) -> ExitCode {
     }
 }
 
+/// Guards the node that started this process, until that has ended.
+pub fn guard() -> ExitCode {
+    match dataplane::guardian::watch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot guard a node: {error}; only a node starts this")),
+    }
+}
+
 /// Waits for a signal, or for a thread that has ended by itself.
 fn wait(signals: &dataplane::sys::TerminationSignals, node: &Node) -> io::Result<()> {
     loop {

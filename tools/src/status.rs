@@ -99,6 +99,16 @@ fn head(text: &mut String, status: &Status) {
         None => ", no answer yet".into(),
     };
     let _ = writeln!(text, "arbiter {}{answered}", cluster.arbiter);
+    let guardian = &status.guardian;
+    let restarts = guardian.restarts;
+    let _ = match guardian.process {
+        Some(process) => {
+            writeln!(text, "guardian running (process {process}, {restarts} restarts)")
+        }
+        None => {
+            writeln!(text, "guardian ABSENT ({restarts} restarts): silence must tell of a crash")
+        }
+    };
     if cluster.split_brain_possible {
         let _ = writeln!(text, "SPLIT-BRAIN POSSIBLE: nodes that lose each other both serve");
     }
@@ -278,6 +288,7 @@ mod tests {
             incarnation: "00000000000000aa".into(),
             uptime_us: 3_700_000_000,
             cluster,
+            guardian: GuardianStatus { process: Some(4242), restarts: 1 },
             groups: vec![group],
             cores: vec![core],
             ..Status::default()
@@ -289,6 +300,7 @@ mod tests {
         let expected = "\
 node 2 of cluster demo, version 0.1.0, up 1 h 1 min, incarnation 00000000000000aa
 arbiter witness, last answer 1.2 s ago
+guardian running (process 4242, 1 restarts)
 node 1 at 10.99.0.1: never heard
 node 3 at : last heartbeat 1.5 ms ago
 
@@ -306,6 +318,13 @@ core 1  0            5            0             0 us ago    no_flow 3
 largest gap of this node: 0 us
 ";
         assert_eq!(render(&example()), expected);
+    }
+
+    #[test]
+    fn a_guardian_that_is_not_there_is_never_silent() {
+        let mut status = example();
+        status.guardian.process = None;
+        assert!(render(&status).contains("guardian ABSENT (1 restarts)"));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 #[path = "netns/dialogue.rs"]
 mod dialogue;
+#[path = "netns/guardian.rs"]
+mod guardian;
 #[path = "netns/kernels.rs"]
 mod kernels;
 #[path = "netns/link.rs"]

@@ -35,6 +35,18 @@ pub struct Status {
     pub timers: Vec<TimerStatus>,
     /// The largest gap between two runs of the heartbeat thread in the last ten minutes.
     pub largest_gap_us: u64,
+    /// Who will say at once that this process has died.
+    pub guardian: GuardianStatus,
+}
+
+/// The guardian process. Without one a crash is noticed by silence.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuardianStatus {
+    /// Its process number; `None` if there is none now.
+    pub process: Option<u32>,
+    /// Times that one had to be started again.
+    pub restarts: u64,
 }
 
 /// The cluster as this node sees it.

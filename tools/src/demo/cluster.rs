@@ -136,6 +136,11 @@ impl<'a> Cluster<'a> {
         Ok(moment)
     }
 
+    /// Sends a signal to a node.
+    pub fn signal(&mut self, id: u8, signal: Signal) -> anyhow::Result<()> {
+        self.node(id).signal(signal)
+    }
+
     /// Waits for the end of a killed node.
     pub fn wait_gone(&mut self, id: u8) -> anyhow::Result<()> {
         self.node(id).wait().map(drop)
