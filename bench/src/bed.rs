@@ -17,6 +17,7 @@ use cluster::role::{Command, Report};
 use stack::app::AppConfig;
 use stack::content::Content;
 use stack::service::{HOP_LIMIT, Service};
+use stack::shard::Place;
 use stack::stack::StackConfig;
 use stack::tcp::sender::SenderConfig;
 use stack::time::{Duration, Instant};
@@ -80,8 +81,12 @@ impl Bed {
         self.owner.set_neighbor(NodeId(2), endpoint(2));
         self.peer.set_neighbor(NodeId(1), endpoint(1));
         self.owner.handle_command(now, Command::Serve { group, epoch: Epoch(1) });
-        self.owner.handle_command(now, Command::Mirror { group, epoch, peer: member(2) });
-        self.peer.handle_command(now, Command::Follow { group, epoch, owner: member(1) });
+        self.owner
+            .handle_command(now, Command::Mirror { group, epoch, peer: member(2), peer_cores: 1 });
+        self.peer.handle_command(
+            now,
+            Command::Follow { group, epoch, owner: member(1), owner_cores: 1 },
+        );
         // A fill looks at some thousand slots a round.
         for _ in 0..1_000 {
             self.let_timers_run(&mut PerStep::default());
@@ -218,6 +223,7 @@ fn engine(node: u8, flows: usize, link_mtu: usize) -> Engine {
     };
     let stack = StackConfig {
         node,
+        place: Place::ALONE,
         mac: if node == 1 { OWNER_MAC } else { [2, 0, 0, 0, 0, node] },
         secret: [7; 32],
         // Half of them may be half open: a burst of SYNs must not be answered with cookies.

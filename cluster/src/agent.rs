@@ -62,8 +62,8 @@ pub struct Config {
     pub cluster: u64,
     /// Hardware address on the cluster's data link.
     pub mac: [u8; 6],
-    /// Cores of this node; each reports for itself.
-    pub cores: u32,
+    /// Cores of this node, at most [`crate::limits::CORES_MAX`]; each reports for itself.
+    pub cores: u8,
     /// Every node, this one included.
     pub nodes: Vec<NodeId>,
     /// The groups.
@@ -174,7 +174,8 @@ impl Agent {
         assert!(config.me.incarnation.0 != 0 && config.cores > 0, "no incarnation or no core");
         let others = config.nodes.iter().copied().filter(|node| *node != config.me.node);
         let detector = Detector::new(others);
-        let groups = config.groups.iter().map(|group| Group::new(now, group.clone())).collect();
+        let groups = config.groups.iter();
+        let groups = groups.map(|group| Group::new(now, group.clone(), config.cores)).collect();
         let hello = ask::Pace::new(now, config.timers);
         Agent {
             config,
@@ -236,19 +237,20 @@ impl Agent {
     pub fn handle_report(&mut self, now: Instant, report: Report) {
         self.observe(now);
         match report {
-            Report::Filled { group, epoch, peer } => {
+            Report::Filled { group, epoch, core, peer } => {
                 if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
                     && entry.role == Role::Owner
                     && entry.register.epoch == epoch
                     && entry.register.peer == Some(peer)
                 {
-                    entry.filled += 1;
+                    entry.filled.note(core);
                 }
             }
-            Report::Promoted { group, epoch, flows, apply } => {
+            Report::Promoted { group, epoch, core, flows, apply } => {
                 if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
                     && let Some(takeover) = &mut entry.takeover
                     && takeover.epoch == epoch
+                    && takeover.promoted.note(core)
                 {
                     takeover.flows += flows;
                     takeover.apply = takeover.apply.max(apply);
@@ -332,6 +334,7 @@ impl Agent {
                     sent: now,
                     echo,
                     core_ok: self.core_ok,
+                    cores: self.config.cores,
                     mac: self.config.mac,
                     entries: chunk.to_vec(),
                 };

@@ -7,7 +7,7 @@
 //! Path: the peer's steps. Bounds: `limits.rs`; the stash and the parts have fixed memory.
 
 use crate::id::Op;
-use crate::limits::{LOST_MAX, SNAPSHOT_BYTES_MAX, STASH_DATAGRAMS_MAX};
+use crate::limits::{CAPTURE_BYTES_MAX, LOST_MAX, STASH_DATAGRAMS_MAX};
 use crate::mirror::{Record, RecordKind, Session, next_record, put_header};
 use alloc::vec::Vec;
 use hashbrown::HashTable;
@@ -42,10 +42,33 @@ pub struct BackupCounters {
     pub unknown: u64,
 }
 
+impl core::ops::AddAssign for BackupCounters {
+    fn add_assign(&mut self, other: BackupCounters) {
+        let BackupCounters {
+            records,
+            repeated,
+            stash_full,
+            malformed,
+            lost,
+            digests,
+            mismatches,
+            unknown,
+        } = other;
+        self.records += records;
+        self.repeated += repeated;
+        self.stash_full += stash_full;
+        self.malformed += malformed;
+        self.lost += lost;
+        self.digests += digests;
+        self.mismatches += mismatches;
+        self.unknown += unknown;
+    }
+}
+
 /// A copy was given up and there is no room left to tell the owner: its record must not be acknowledged.
 struct Untold;
 
-/// The copies of one group.
+/// The copies of one group that come from one core of its owner.
 pub struct Backup {
     session: Session,
     group: u8,
@@ -75,7 +98,7 @@ impl Backup {
             stash: stash.collect(),
             stash_used: 0,
             ids: HashTable::with_capacity(flows_max),
-            part: Vec::with_capacity(SNAPSHOT_BYTES_MAX),
+            part: Vec::with_capacity(CAPTURE_BYTES_MAX),
             part_flow: None,
             lost: Vec::with_capacity(LOST_MAX),
             ack_due: false,
@@ -289,7 +312,7 @@ impl Backup {
             self.part.clear();
             self.part_flow = Some(record.flow);
         }
-        if self.part.len() + record.bytes.len() <= SNAPSHOT_BYTES_MAX {
+        if self.part.len() + record.bytes.len() <= CAPTURE_BYTES_MAX {
             self.part.extend_from_slice(record.bytes);
         }
         if record.kind == RecordKind::Part {

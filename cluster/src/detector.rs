@@ -8,7 +8,7 @@
 //! Bounds: [`PAST_LIVES`] former lives per node, [`GAP_SECONDS`] per-second maxima.
 
 use crate::id::{Incarnation, Member, NodeId};
-use crate::message::Drop;
+use crate::message::{Drop, Heartbeat};
 use crate::surrender::Ended;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -33,6 +33,8 @@ pub struct Heard {
     pub sent: Instant,
     /// Whether its cores make progress.
     pub core_ok: bool,
+    /// How many; zero if it has not said.
+    pub cores: u8,
     /// Its hardware address on the cluster's data link.
     pub mac: [u8; 6],
     /// Its present life has surrendered.
@@ -55,6 +57,7 @@ impl Detector {
             at: Instant::ZERO,
             sent: Instant::ZERO,
             core_ok: false,
+            cores: 0,
             mac: [0; 6],
             ended: None,
             past: VecDeque::new(),
@@ -92,6 +95,7 @@ impl Detector {
             heard.sent = Instant::ZERO;
             heard.core_ok = false;
             heard.ended = None;
+            heard.cores = 0;
         }
         heard.at = heard.at.max(now);
         true
@@ -134,16 +138,23 @@ impl Detector {
     }
 
     /// A heartbeat of the present life of `from` said this.
-    pub fn handle_heartbeat(&mut self, from: Member, sent: Instant, core_ok: bool, mac: [u8; 6]) {
+    pub fn handle_heartbeat(&mut self, from: Member, beat: &Heartbeat) {
         let Some(heard) = self.nodes.iter_mut().find(|heard| heard.member == from) else {
             return;
         };
         // A heartbeat that was overtaken says nothing new.
-        if sent >= heard.sent {
-            heard.sent = sent;
-            heard.core_ok = core_ok;
-            heard.mac = mac;
+        if beat.sent >= heard.sent {
+            heard.sent = beat.sent;
+            heard.core_ok = beat.core_ok;
+            heard.cores = beat.cores;
+            heard.mac = beat.mac;
         }
+    }
+
+    /// How many cores exactly this life has, if it has said so.
+    pub fn cores_of(&self, member: Member) -> Option<u8> {
+        let heard = self.node(member.node).filter(|heard| heard.member == member)?;
+        (heard.cores > 0).then_some(heard.cores)
     }
 
     /// Whether exactly this life was heard within `limit` and has not surrendered.
@@ -226,6 +237,18 @@ mod tests {
         Member { node: NodeId(2), incarnation: Incarnation(incarnation) }
     }
 
+    fn beat(sent: u64, core_ok: bool, cores: u8) -> Heartbeat {
+        Heartbeat {
+            sequence: 1,
+            sent: Instant(sent),
+            echo: Instant::ZERO,
+            core_ok,
+            cores,
+            mac: [1; 6],
+            entries: Vec::new(),
+        }
+    }
+
     #[test]
     fn a_former_life_does_not_come_back() {
         let mut detector = Detector::new([NodeId(2)].into_iter());
@@ -274,7 +297,7 @@ mod tests {
         detector.handle_surrender(Instant(2), member(1), Instant(500), patience).unwrap();
         for (sent, core_ok, is_dead) in [(600, true, true), (601, false, true), (601, true, false)]
         {
-            detector.handle_heartbeat(member(1), Instant(sent), core_ok, [0; 6]);
+            detector.handle_heartbeat(member(1), &beat(sent, core_ok, 1));
             detector.refute(member(1), patience);
             assert_eq!(detector.is_dead(member(1)), is_dead, "{sent} {core_ok}");
         }
@@ -286,9 +309,14 @@ mod tests {
     fn an_overtaken_heartbeat_changes_nothing() {
         let mut detector = Detector::new([NodeId(2)].into_iter());
         detector.handle_heard(Instant(1), member(1));
-        detector.handle_heartbeat(member(1), Instant(9), true, [1; 6]);
-        detector.handle_heartbeat(member(1), Instant(8), false, [2; 6]);
+        assert_eq!(detector.cores_of(member(1)), None);
+        detector.handle_heartbeat(member(1), &beat(9, true, 3));
+        detector.handle_heartbeat(member(1), &beat(8, false, 2));
         assert!(detector.node(NodeId(2)).is_some_and(|heard| heard.core_ok));
+        assert_eq!(detector.cores_of(member(1)), Some(3));
+        // Another life may have another number.
+        detector.handle_heard(Instant(10), member(2));
+        assert_eq!((detector.cores_of(member(1)), detector.cores_of(member(2))), (None, None));
     }
 
     #[test]

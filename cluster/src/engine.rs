@@ -11,26 +11,30 @@
 //! `handle_timeouts`, then `poll_datagram` until `None` (what the gate waits for leaves first), then
 //! `poll_frame` until `None`, then `poll_report`.
 
+mod datagram;
+mod fill;
+mod lane;
+
+pub use datagram::LinkCounters;
+
 use crate::backup::{Backup, BackupCounters};
-use crate::id::{Epoch, GroupId, Member, NodeId, Op};
+use crate::id::{Epoch, GroupId, Member, NodeId};
 use crate::limits::{
-    CAPTURE_AGAIN, DIGEST_BYTES_MAX, DIGEST_INTERVAL, DIGEST_LAG_MAX, FILL_FLOWS_PER_POLL,
-    FILL_SLOTS_PER_POLL, KICK_RECENT, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, PART_BYTES, PARTS_MAX,
+    CAPTURE_BYTES_MAX, CORES_MAX, KICK_RECENT, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX,
     SNAPSHOT_BYTES_MAX, STASH_DATAGRAMS_MAX,
 };
-use crate::link::{self, Endpoint, LINK_HEADER_BYTES};
-use crate::log::{Log, LogCounters};
-use crate::mirror::{Body, RecordKind, Session, decode, lost_flows};
+use crate::link::{Endpoint, LINK_HEADER_BYTES};
+use crate::log::LogCounters;
+use crate::mirror::Session;
 use crate::role::{Command, Report};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use stack::fact::Fact;
-use stack::flow::{FlowId, Standing};
+use fill::Fill;
+use lane::{Lanes, Logs};
 use stack::key::FlowKey;
-use stack::recorder::{FlowName, Progress, Recorder};
 use stack::service::Service;
-use stack::stack::{ConnectError, Mode, Stack, StackConfig};
-use stack::tcp::state::State;
+use stack::shard::Place;
+use stack::stack::{ConnectError, Elsewhere, Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
 use stack::wire::Mac;
 
@@ -46,7 +50,7 @@ pub struct EngineConfig {
     pub link_mtu: usize,
     /// Added to this node's clock, this is the time of day: where the clock of a fresh group begins.
     pub wall_offset: u64,
-    /// The stack.
+    /// The stack, and which of the node's cores this is.
     pub stack: StackConfig,
 }
 
@@ -67,53 +71,11 @@ struct Group {
     id: GroupId,
     role: Role,
     epoch: Epoch,
-    backup: Option<Backup>,
+    /// As peer: the copies from each core of the owner that shares flows with this one.
+    backups: Vec<Backup>,
     fill: Option<Fill>,
     digest_at: Instant,
     digest_slot: u32,
-    /// The op of the last word that a lost flow is over.
-    gone: Op,
-}
-
-/// The capture of a group's flows for a joining peer.
-struct Fill {
-    epoch: Epoch,
-    peer: Member,
-    next_slot: u32,
-    /// When to look for flows without a copy again; MAX if none was given up.
-    again_at: Instant,
-    /// The op of the last capture, once all are in the log.
-    done: Option<Op>,
-    reported: bool,
-}
-
-/// The logs of the groups that this node owns, by group.
-struct Logs(Vec<Option<Log>>);
-
-impl Recorder for Logs {
-    fn room(&self, group: u8, wanted: usize, reserved: bool) -> Option<usize> {
-        self.0[group as usize].as_ref()?.room(wanted, reserved)
-    }
-
-    fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress) -> u64 {
-        let log = self.0[flow.group as usize].as_mut().expect("a copied flow has a log");
-        log.record(flow, fact, progress).0
-    }
-}
-
-/// Counters of the cluster link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkCounters {
-    /// Datagrams received.
-    pub received: u64,
-    /// Frames that are no datagram for this node.
-    pub alien: u64,
-    /// Datagrams that cannot be read.
-    pub malformed: u64,
-    /// Datagrams of another cluster, session or incarnation.
-    pub other_session: u64,
-    /// Datagrams that could not be sent because the peer's Ethernet address is unknown.
-    pub no_neighbor: u64,
 }
 
 /// How a group stands on this core.
@@ -139,10 +101,34 @@ pub struct GroupStatus {
     pub backup: BackupCounters,
 }
 
-/// Bytes that a group takes: its log as owner, its copies' bookkeeping as peer, whichever it is.
+impl core::ops::AddAssign for GroupStatus {
+    /// The same group on another core of the node.
+    fn add_assign(&mut self, other: GroupStatus) {
+        let GroupStatus {
+            id: _,
+            role: _,
+            epoch: _,
+            flows,
+            copied,
+            lag_ops,
+            lag_bytes,
+            log,
+            backup,
+        } = other;
+        self.flows += flows;
+        self.copied += copied;
+        self.lag_ops += lag_ops;
+        self.lag_bytes += lag_bytes;
+        self.log += log;
+        self.backup += backup;
+    }
+}
+
+/// Bytes that a group takes on a core that shares flows with one core of the other node: its log as owner, its copies'
+/// bookkeeping as peer, whichever it is. With a node of another number of cores it is that for each pair.
 pub fn group_memory_bytes(link_mtu: usize, flows: usize) -> usize {
     let log = LOG_DATAGRAMS_MAX * link_mtu + LOG_RECORDS_MAX * size_of::<crate::log::Commit>();
-    let copies = STASH_DATAGRAMS_MAX * link_mtu + SNAPSHOT_BYTES_MAX + flows * 24;
+    let copies = STASH_DATAGRAMS_MAX * link_mtu + CAPTURE_BYTES_MAX + flows * 24;
     log.max(copies)
 }
 
@@ -167,6 +153,8 @@ impl Engine {
     /// Takes all memory. Group `n` of `groups` is that of service `n`.
     pub fn new(config: &EngineConfig, services: Vec<Service>, groups: &[GroupId]) -> Engine {
         assert_eq!(services.len(), groups.len(), "one group for each service");
+        let Place { core, cores } = config.stack.place;
+        assert!(core < cores && cores <= CORES_MAX, "core {core} of {cores}");
         Engine {
             member: config.member,
             cluster: config.cluster,
@@ -175,7 +163,7 @@ impl Engine {
             wall_offset: config.wall_offset,
             stack: Stack::new(&config.stack, services),
             groups: groups.iter().map(|&id| Group { id, ..Group::default() }).collect(),
-            logs: Logs(groups.iter().map(|_| None).collect()),
+            logs: Logs(groups.iter().map(|_| Lanes::none()).collect()),
             neighbors: Vec::with_capacity(NodeId::MAX as usize),
             reports: VecDeque::with_capacity(64),
             scratch: Vec::with_capacity(SNAPSHOT_BYTES_MAX),
@@ -212,7 +200,9 @@ impl Engine {
     pub fn status(&self) -> impl Iterator<Item = GroupStatus> + '_ {
         self.groups.iter().enumerate().map(|(index, group)| {
             let state = self.stack.group(index as u8);
-            let log = self.logs.0[index].as_ref();
+            let lanes = &self.logs.0[index];
+            let mut backup = BackupCounters::default();
+            group.backups.iter().for_each(|copies| backup += copies.counters());
             GroupStatus {
                 id: group.id,
                 role: group.role,
@@ -222,10 +212,10 @@ impl Engine {
                     Role::Peer => state.flows(),
                     _ => state.copied(),
                 },
-                lag_ops: log.map_or(0, Log::lag),
-                lag_bytes: log.map_or(0, |log| log.bytes_pending() as u64),
-                log: log.map(Log::counters).unwrap_or_default(),
-                backup: group.backup.as_ref().map(Backup::counters).unwrap_or_default(),
+                lag_ops: lanes.iter().map(|lane| lane.log.lag()).sum(),
+                lag_bytes: lanes.iter().map(|lane| lane.log.bytes_pending() as u64).sum(),
+                log: lanes.counters(),
+                backup,
             }
         })
     }
@@ -237,9 +227,13 @@ impl Engine {
             Command::Promote { group, epoch, clock_jump } => {
                 self.promote(now, group, epoch, clock_jump);
             }
-            Command::Mirror { group, epoch, peer } => self.mirror(now, group, epoch, peer),
+            Command::Mirror { group, epoch, peer, peer_cores } => {
+                self.mirror(now, group, epoch, (peer, peer_cores));
+            }
             Command::Alone { group, epoch } => self.alone(now, group, epoch),
-            Command::Follow { group, epoch, owner } => self.follow(now, group, epoch, owner),
+            Command::Follow { group, epoch, owner, owner_cores } => {
+                self.follow(now, group, epoch, (owner, owner_cores));
+            }
             Command::Protected { group, epoch } | Command::FollowInSync { group, epoch } => {
                 if let Some(index) = self.index_of(group) {
                     self.groups[index].epoch = epoch;
@@ -265,43 +259,47 @@ impl Engine {
 
     fn promote(&mut self, now: Instant, group: GroupId, epoch: Epoch, clock_jump: Duration) {
         let Some(index) = self.index_of(group) else { return };
-        let Some(backup) = self.groups[index].backup.take() else {
+        let core = self.stack.place().core;
+        let backups = core::mem::take(&mut self.groups[index].backups);
+        // Each core of the owner has told its own clock: none of them may go back.
+        let Some(clock) = backups.iter().map(|backup| backup.clock(now)).max() else {
             // Without copies there is nothing to carry on, but the service must be served: whoever held a
             // connection is answered by RST.
             self.serve(now, group, epoch);
-            let report = Report::Promoted { group, epoch, flows: 0, apply: Duration::ZERO };
+            let report = Report::Promoted { group, epoch, core, flows: 0, apply: Duration::ZERO };
             return self.report(report);
         };
-        // What lies beyond a gap was never acknowledged; it is thrown away with the backup.
-        let clock = backup.clock(now) + clock_jump;
-        self.stack.set_clock(now, index as u8, clock);
+        // What lies beyond a gap was never acknowledged; it is thrown away with the backups.
+        self.stack.set_clock(now, index as u8, clock + clock_jump);
         let flows = self.stack.promote(now, index as u8, KICK_RECENT);
         self.groups[index].role = Role::Owner;
         self.groups[index].epoch = epoch;
-        self.report(Report::Promoted { group, epoch, flows, apply: Duration::ZERO });
+        self.report(Report::Promoted { group, epoch, core, flows, apply: Duration::ZERO });
     }
 
-    fn mirror(&mut self, now: Instant, group: GroupId, epoch: Epoch, peer: Member) {
+    fn mirror(&mut self, now: Instant, group: GroupId, epoch: Epoch, peer: (Member, u8)) {
         let Some(index) = self.index_of(group) else { return };
         if self.groups[index].role != Role::Owner {
             return;
         }
         self.stack.detach(now, index as u8);
-        let session = Session { cluster: self.cluster, group, epoch, from: self.member, to: peer };
+        let place = self.stack.place();
+        let session = Session {
+            cluster: self.cluster,
+            group,
+            epoch,
+            from: self.member,
+            from_core: place.core,
+            to: peer.0,
+            to_core: 0,
+        };
         let offset = self.stack.group(index as u8).clock_offset;
-        self.logs.0[index] = Some(Log::new(session, self.datagram_bytes, offset));
+        self.logs.0[index] = Lanes::new(session, place, peer, (self.datagram_bytes, offset));
         self.stack.set_mirrored(index as u8, true);
         let state = &mut self.groups[index];
-        (state.epoch, state.gone) = (epoch, Op(0));
+        state.epoch = epoch;
         state.digest_at = now;
-        state.fill = Some(Fill {
-            epoch,
-            peer,
-            next_slot: 0,
-            again_at: Instant::MAX,
-            done: None,
-            reported: false,
-        });
+        state.fill = Some(Fill::new(epoch, peer.0));
     }
 
     fn alone(&mut self, now: Instant, group: GroupId, epoch: Epoch) {
@@ -309,21 +307,37 @@ impl Engine {
         if self.groups[index].role != Role::Owner {
             return;
         }
-        self.logs.0[index] = None;
+        self.logs.0[index] = Lanes::none();
         self.groups[index].fill = None;
         self.groups[index].epoch = epoch;
         self.stack.detach(now, index as u8);
     }
 
-    fn follow(&mut self, now: Instant, group: GroupId, epoch: Epoch, owner: Member) {
+    fn follow(&mut self, now: Instant, group: GroupId, epoch: Epoch, (owner, cores): (Member, u8)) {
         let Some(index) = self.index_of(group) else { return };
         self.clear(now, index);
-        let session = Session { cluster: self.cluster, group, epoch, from: owner, to: self.member };
+        let place = self.stack.place();
+        let shares = |&core: &u8| place.shares_with(Place { core, cores });
+        let from_cores: Vec<u8> = (0..cores).filter(shares).collect();
+        // Twice an even share: the table of names grows if that should not do.
         let flows_max = self.stack.slots_max();
-        let backup = Backup::new(session, index as u8, flows_max, self.datagram_bytes);
+        let flows_max = flows_max.min(2 * flows_max.div_ceil(from_cores.len()));
+        let backup = |from_core| {
+            let session = Session {
+                cluster: self.cluster,
+                group,
+                epoch,
+                from: owner,
+                from_core,
+                to: self.member,
+                to_core: place.core,
+            };
+            Backup::new(session, index as u8, flows_max, self.datagram_bytes)
+        };
+        let backups = from_cores.into_iter().map(backup).collect();
         self.stack.set_mode(now, index as u8, Mode::Silent);
         let state = &mut self.groups[index];
-        (state.role, state.epoch, state.backup) = (Role::Peer, epoch, Some(backup));
+        (state.role, state.epoch, state.backups) = (Role::Peer, epoch, backups);
     }
 
     fn stop(&mut self, now: Instant, group: GroupId) {
@@ -334,9 +348,10 @@ impl Engine {
 
     /// Forgets everything about a group.
     fn clear(&mut self, now: Instant, index: usize) {
-        self.logs.0[index] = None;
+        self.logs.0[index] = Lanes::none();
         let state = &mut self.groups[index];
-        (state.role, state.backup, state.fill) = (Role::Idle, None, None);
+        (state.role, state.fill) = (Role::Idle, None);
+        state.backups.clear();
         self.stack.set_mode(now, index as u8, Mode::Off);
     }
 
@@ -354,6 +369,19 @@ impl Engine {
     #[inline]
     pub fn look_ahead<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         self.stack.look_ahead(frames);
+    }
+
+    /// The same for frames that have crossed over from another core, by the hashes that it computed.
+    #[inline]
+    pub fn look_ahead_hashed(&mut self, hashes: impl Iterator<Item = u64>) {
+        self.stack.look_ahead_hashed(hashes);
+    }
+
+    /// If the next frame of the burst belongs to another core: to whom. It is passed over: hand it to that core instead
+    /// of calling [`Engine::handle_frame`].
+    #[inline]
+    pub fn pass_over(&mut self) -> Option<Elsewhere> {
+        self.stack.pass_over()
     }
 
     /// Takes a frame of the client-side interface.
@@ -374,173 +402,14 @@ impl Engine {
         self.stack.connect(now, service, key, next_hop, &mut self.logs)
     }
 
-    /// Takes a frame of the cluster-side interface.
-    pub fn handle_datagram(&mut self, now: Instant, frame: &[u8]) {
-        let Some(payload) = link::parse(frame, &self.endpoint) else {
-            self.counters.alien += 1;
-            return;
-        };
-        self.counters.received += 1;
-        let Ok((session, body)) = decode(payload) else {
-            self.counters.malformed += 1;
-            return;
-        };
-        if session.to != self.member || session.cluster != self.cluster {
-            self.counters.other_session += 1;
-            return;
-        }
-        let Some(index) = self.index_of(session.group) else {
-            self.counters.other_session += 1;
-            return;
-        };
-        match body {
-            Body::Records { first, clock, count, bytes } => {
-                let backup = self.groups[index].backup.as_mut();
-                let Some(backup) = backup.filter(|backup| *backup.session() == session) else {
-                    self.counters.other_session += 1;
-                    return;
-                };
-                backup.handle_records(now, &mut self.stack, first, (clock, count), bytes);
-            }
-            Body::Ack { acked, missing, lost } => {
-                let log = self.logs.0[index].as_mut();
-                let Some(log) = log.filter(|log| *log.session() == session.reversed()) else {
-                    self.counters.other_session += 1;
-                    return;
-                };
-                log.handle_ack(now, acked, missing);
-                while let Some(commit) = log.poll_commit() {
-                    let (op, slot) = (commit.op.0, commit.slot);
-                    self.stack.handle_committed(now, slot, op, commit.progress);
-                }
-                // Answered once a round trip: what was said before may not have arrived yet.
-                let is_answered = log.committed() < self.groups[index].gone;
-                for (flow, op) in lost_flows(lost) {
-                    match self.slot_of(flow) {
-                        Some(slot) => self.capture_again(now, index, slot, op),
-                        None if is_answered => {}
-                        None => self.tell_gone(index, flow),
-                    }
-                }
-            }
-        }
-    }
-
-    /// The peer gave a copy up: the flow stands alone until it is captured anew.
-    fn capture_again(&mut self, now: Instant, index: usize, slot: u32, op: Op) {
-        // Said of a copy before the one that is held or on its way.
-        let is_stale = self
-            .stack
-            .flow(slot)
-            .is_none_or(|known| known.standing == Standing::Absent || op.0 < known.local.first_op);
-        if is_stale {
-            return;
-        }
-        self.stack.detach_flow(now, slot);
-        if let Some(fill) = &mut self.groups[index].fill {
-            fill.again_at = fill.again_at.min(now + CAPTURE_AGAIN);
-        }
-    }
-
-    /// The peer told as lost what is over: there is nothing to capture.
-    fn tell_gone(&mut self, index: usize, flow: FlowId) {
-        if let Some(log) = self.logs.0[index].as_mut().filter(|log| log.room(0, true).is_some()) {
-            self.groups[index].gone = log.note(RecordKind::Gone, flow, &[], None);
-        }
-    }
-
-    /// Where a flow is kept. A scan: only the rare word of a lost copy asks by name.
-    fn slot_of(&self, flow: FlowId) -> Option<u32> {
-        let is_it = |&slot: &u32| self.stack.flow(slot).is_some_and(|known| known.id == flow);
-        self.stack.slots().find(is_it)
-    }
-
     /// Does what has come due: timers, captures, digests.
     pub fn handle_timeouts(&mut self, now: Instant) {
         self.stack.handle_timeouts(now, &mut self.logs);
         for index in 0..self.groups.len() {
-            if self.logs.0[index].is_some() {
+            if !self.logs.0[index].is_empty() {
                 self.fill_some(now, index);
                 self.digest_one(now, index);
             }
-        }
-    }
-
-    /// Captures a few flows that the peer does not hold.
-    fn fill_some(&mut self, now: Instant, index: usize) {
-        let Engine { stack, logs, groups, scratch, reports, .. } = self;
-        let (Some(fill), Some(log)) = (&mut groups[index].fill, &mut logs.0[index]) else {
-            return;
-        };
-        if fill.again_at <= now {
-            (fill.again_at, fill.next_slot) = (Instant::MAX, 0);
-        }
-        let mut budget = FILL_FLOWS_PER_POLL;
-        let slots = stack.slots_max() as u32;
-        let scan_end = fill.next_slot.saturating_add(FILL_SLOTS_PER_POLL).min(slots);
-        while budget > 0 && fill.next_slot < scan_end {
-            let slot = fill.next_slot;
-            let wanted = stack.flow(slot).is_some_and(|flow| {
-                flow.group == index as u8
-                    && flow.standing == Standing::Absent
-                    && flow.contract.state != State::Closed
-            });
-            if wanted {
-                scratch.clear();
-                stack.export(slot, scratch);
-                let parts = scratch.len().div_ceil(PART_BYTES);
-                if parts > PARTS_MAX {
-                    // It stays alone, as the status shows, until it holds less.
-                    fill.again_at = now + CAPTURE_AGAIN;
-                } else if log.has_room_for_parts(parts) {
-                    capture(stack, log, slot, scratch);
-                } else {
-                    break;
-                }
-                budget -= 1;
-            }
-            fill.next_slot += 1;
-        }
-        if fill.next_slot == slots && fill.done.is_none() && log.room(0, false).is_some() {
-            let op = log.note(RecordKind::FillDone, Default::default(), &[], None);
-            fill.done = Some(op);
-        }
-        if !fill.reported && fill.done.is_some_and(|op| log.committed() >= op) {
-            fill.reported = true;
-            let group = groups[index].id;
-            let Some(Fill { epoch, peer, .. }) = groups[index].fill else { return };
-            reports.push_back(Report::Filled { group, epoch, peer });
-        }
-    }
-
-    /// Sends the digest of one flow after another, for the peer to compare.
-    fn digest_one(&mut self, now: Instant, index: usize) {
-        let group = &mut self.groups[index];
-        if now < group.digest_at || self.stack.group(index as u8).copied() == 0 {
-            return;
-        }
-        group.digest_at = now + DIGEST_INTERVAL;
-        if self.logs.0[index].as_ref().is_none_or(|log| log.lag() > DIGEST_LAG_MAX) {
-            return;
-        }
-        let slots = self.stack.slots_max() as u32;
-        for _ in 0..64 {
-            let slot = group.digest_slot;
-            group.digest_slot = (slot + 1) % slots;
-            let is_wanted = self.stack.flow(slot).is_some_and(|flow| {
-                flow.group == index as u8
-                    && flow.standing == Standing::Copied
-                    && flow.contract.state != State::Closed
-                    && flow.output.stored() + flow.backlog.len() as u64 <= DIGEST_BYTES_MAX
-            });
-            let Some(log) = self.logs.0[index].as_mut().filter(|_| is_wanted) else { continue };
-            if log.room(0, false).is_none() {
-                return;
-            }
-            let digest = self.stack.digest(slot, &mut self.snapshot);
-            let id = self.stack.flow(slot).expect("just seen").id;
-            log.note(RecordKind::Digest, id, &digest.to_le_bytes(), None);
-            return;
         }
     }
 
@@ -549,42 +418,18 @@ impl Engine {
         if self.stack.has_work() || self.groups.iter().any(Group::has_ack) {
             return Some(Instant::ZERO);
         }
-        let logs = self.logs.0.iter().flatten().filter_map(Log::poll_timeout);
+        let lanes = self.logs.0.iter().flat_map(Lanes::iter);
+        let logs = lanes.filter_map(|lane| lane.log.poll_timeout());
         let digests = self.groups.iter().enumerate().filter_map(|(index, group)| {
             let is_wanted =
-                self.logs.0[index].is_some() && self.stack.group(index as u8).copied() > 0;
+                !self.logs.0[index].is_empty() && self.stack.group(index as u8).copied() > 0;
             is_wanted.then_some(group.digest_at)
         });
-        let filling = self.groups.iter().any(Group::is_filling).then_some(Instant::ZERO);
+        let filling = (0..self.groups.len()).any(|index| self.is_filling(index));
+        let filling = filling.then_some(Instant::ZERO);
         let fills = self.groups.iter().filter_map(|group| group.fill.as_ref());
         let again = fills.map(|fill| fill.again_at).filter(|at| *at != Instant::MAX);
         logs.chain(digests).chain(self.stack.poll_timeout()).chain(filling).chain(again).min()
-    }
-
-    /// Writes the next frame for the cluster link into `buffer`; `None` if there is none.
-    pub fn poll_datagram(&mut self, now: Instant, buffer: &mut [u8]) -> Option<usize> {
-        for index in 0..self.groups.len() {
-            if let Some(backup) = self.groups[index].backup.as_mut().filter(|b| b.has_ack()) {
-                let owner = backup.session().from.node;
-                let Some(to) = endpoint_of(&self.neighbors, owner) else {
-                    self.counters.no_neighbor += 1;
-                    continue;
-                };
-                self.snapshot.clear();
-                backup.poll_ack(&mut self.snapshot);
-                return Some(link::emit(buffer, &self.endpoint, &to, &self.snapshot));
-            }
-            if let Some(log) = &mut self.logs.0[index] {
-                let Some(to) = endpoint_of(&self.neighbors, log.session().to.node) else {
-                    self.counters.no_neighbor += 1;
-                    continue;
-                };
-                if let Some(bytes) = log.poll_datagram(now) {
-                    return Some(link::emit(buffer, &self.endpoint, &to, bytes));
-                }
-            }
-        }
-        None
     }
 
     /// Writes the next frame for the clients into `buffer`: its length and the index of its group, under
@@ -595,33 +440,8 @@ impl Engine {
     }
 }
 
-/// Records a whole flow as one run of parts, for which the log has room.
-fn capture(stack: &mut Stack, log: &mut Log, slot: u32, bytes: &[u8]) {
-    let (id, progress) = {
-        let flow = stack.flow(slot).expect("captured flows exist");
-        (flow.id, flow.progress())
-    };
-    let mut parts = bytes.chunks(PART_BYTES).peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_some() {
-            log.note(RecordKind::Part, id, part, None);
-        } else {
-            let op = log.note(RecordKind::LastPart, id, part, Some((slot, progress)));
-            stack.attach(slot, op.0);
-        }
-    }
-}
-
-fn endpoint_of(neighbors: &[(NodeId, Endpoint)], node: NodeId) -> Option<Endpoint> {
-    neighbors.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| *endpoint)
-}
-
 impl Group {
     fn has_ack(&self) -> bool {
-        self.backup.as_ref().is_some_and(Backup::has_ack)
-    }
-
-    fn is_filling(&self) -> bool {
-        self.fill.as_ref().is_some_and(|fill| fill.done.is_none())
+        self.backups.iter().any(Backup::has_ack)
     }
 }

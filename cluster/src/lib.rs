@@ -7,6 +7,7 @@ pub mod agent;
 pub mod backup;
 pub mod detector;
 pub mod engine;
+pub mod gather;
 pub mod id;
 pub mod lease;
 pub mod limits;

@@ -60,3 +60,13 @@ pub const FILL_SLOTS_PER_POLL: u32 = 4096;
 
 /// Parts of one captured flow at most: what an empty log takes beside its reserve.
 pub const PARTS_MAX: usize = LOG_DATAGRAMS_MAX - 2 * LOG_RESERVED;
+
+/// Bytes of one captured flow as it crosses the link.
+pub const CAPTURE_BYTES_MAX: usize = PARTS_MAX * PART_BYTES;
+
+/// Poll cores of a node at most: so that every core has at least four shards and none has more than a fifth above its
+/// even share, and the cores that have reported fit into a word.
+pub const CORES_MAX: u8 = 16;
+
+const _: () =
+    assert!(stack::shard::SHARDS >= 4 * CORES_MAX as usize && CORES_MAX as u32 <= u32::BITS);

@@ -1,4 +1,4 @@
-//! The owner's log of one group on one core: records in, datagrams out, commits back.
+//! The owner's log of one group on one core towards one core of the peer: records in, datagrams out, commits back.
 //!
 //! Records are appended to a datagram under construction, which leaves in the same poll; datagrams lie in
 //! a bounded ring until the peer has acknowledged them, so that a lost one is sent again as it was. For
@@ -38,6 +38,8 @@ struct Datagram {
 pub struct Commit {
     /// The record.
     pub op: Op,
+    /// Which flow: another may be in its slot by now, of another log.
+    pub flow: FlowId,
     /// Where the flow is.
     pub slot: u32,
     /// What may be acknowledged and offered.
@@ -55,6 +57,16 @@ pub struct LogCounters {
     pub datagrams: u64,
     /// Datagrams sent again.
     pub resent: u64,
+}
+
+impl core::ops::AddAssign for LogCounters {
+    fn add_assign(&mut self, other: LogCounters) {
+        let LogCounters { records, bytes_sent, datagrams, resent } = other;
+        self.records += records;
+        self.bytes_sent += bytes_sent;
+        self.datagrams += datagrams;
+        self.resent += resent;
+    }
 }
 
 /// The log of one mirroring session.
@@ -179,7 +191,7 @@ impl Log {
     pub fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress) -> Op {
         let bytes = FACT_HEADER_BYTES_MAX + fact.payload_bytes();
         let op = self.append(RecordKind::Fact, flow.id, bytes, |out| fact.encode(out));
-        self.pending.push_back(Commit { op, slot: flow.slot, progress });
+        self.pending.push_back(Commit { op, flow: flow.id, slot: flow.slot, progress });
         op
     }
 
@@ -194,7 +206,7 @@ impl Log {
     ) -> Op {
         let op = self.append(kind, flow, bytes.len(), |out| out.put_bytes(bytes));
         if let Some((slot, progress)) = commit {
-            self.pending.push_back(Commit { op, slot, progress });
+            self.pending.push_back(Commit { op, flow, slot, progress });
         }
         op
     }
@@ -265,8 +277,9 @@ impl Log {
         let datagram = self.at_mut(number);
         datagram.sent_at = now;
         let count = datagram.count;
-        datagram.bytes[44..52].copy_from_slice(&clock.to_le_bytes());
-        datagram.bytes[52..54].copy_from_slice(&count.to_le_bytes());
+        let clock_at = RECORDS_OFFSET - 10;
+        datagram.bytes[clock_at..clock_at + 8].copy_from_slice(&clock.to_le_bytes());
+        datagram.bytes[RECORDS_OFFSET - 2..RECORDS_OFFSET].copy_from_slice(&count.to_le_bytes());
         self.counters.bytes_sent += self.at(number).bytes.len() as u64;
         Some(&self.at(number).bytes)
     }
@@ -368,13 +381,15 @@ mod tests {
             group: GroupId::new(0, 0),
             epoch: Epoch(3),
             from: member(1),
+            from_core: 0,
             to: member(2),
+            to_core: 0,
         };
         Log::new(session, 1400, 0)
     }
 
     fn name(slot: u32) -> FlowName {
-        FlowName { group: 0, id: FlowId::new(1, slot as u64), slot }
+        FlowName { group: 0, id: FlowId::new(1, 0, slot as u64), slot }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) use body::{read_register, write_register};
 /// First octets of every datagram.
 pub const MAGIC: [u8; 4] = *b"USTA";
 /// Version of the format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The node id under which the witness speaks; no machine has it.
 pub const WITNESS: NodeId = NodeId(255);
 /// Longest datagram, in octets: fits any Ethernet without fragments.
@@ -111,6 +111,8 @@ pub struct Heartbeat {
     pub echo: Instant,
     /// Whether the sender's cores make progress.
     pub core_ok: bool,
+    /// How many it has, by which owner and peer deal their flows out.
+    pub cores: u8,
     /// The sender's hardware address on the cluster's data link.
     pub mac: [u8; 6],
     /// What the sender knows, group by group.

@@ -1,13 +1,16 @@
 //! The datagrams between an owner and its peer: records one way, acknowledgements the other.
 //!
 //! ```text
-//! 0       2        3     4        8     9   10     12     20                28              36
-//! magic | version | kind | cluster | from | to | group | epoch | from's incarnation | to's incarnation |
+//! 0       2         3      4         8      9    10          11        12
+//! magic | version | kind | cluster | from | to | from core | to core | group |
+//! 14      22                   30                 38
+//! epoch | from's incarnation | to's incarnation |
 //! records:  first op (8) | clock (8) | count (2) | count x { kind (1) flow (6) length (2) bytes }
 //! ack:      acked op (8) | missing from, to (16) | n (1) | n x { flow (8) op (8) }
 //! ```
 //!
-//! All integers little-endian. `epoch` is that of the register which named the peer: it stands for the
+//! All integers little-endian. A session joins one core of the owner with one core of the peer; which core a datagram
+//! is for is read first, so that it can be handed over whichever core received it. `epoch` is that of the register which named the peer: it stands for the
 //! mirroring session, and ops count from 1 in it. A datagram of another session, incarnation or
 //! cluster is dropped before its body is looked at.
 //!
@@ -18,10 +21,13 @@ use stack::codec::{ImportError, Put, Reader};
 use stack::flow::FlowId;
 
 const MAGIC: u16 = 0x5544;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// Where a datagram says which core it is for.
+const TO_CORE_AT: usize = 11;
 
 /// Bytes of the header.
-pub const HEADER_BYTES: usize = 36;
+pub const HEADER_BYTES: usize = 38;
 
 /// Bytes in front of the first record.
 pub const RECORDS_OFFSET: usize = HEADER_BYTES + 18;
@@ -40,14 +46,24 @@ pub struct Session {
     pub epoch: Epoch,
     /// Who sends.
     pub from: Member,
+    /// Which of its cores.
+    pub from_core: u8,
     /// To whom.
     pub to: Member,
+    /// To which of its cores.
+    pub to_core: u8,
 }
 
 impl Session {
     /// The same session, seen from the other side.
     pub fn reversed(self) -> Session {
-        Session { from: self.to, to: self.from, ..self }
+        Session {
+            from: self.to,
+            from_core: self.to_core,
+            to: self.from,
+            to_core: self.from_core,
+            ..self
+        }
     }
 }
 
@@ -113,6 +129,8 @@ pub fn put_header(out: &mut impl Put, session: &Session, is_ack: bool) {
     out.put_u32(session.cluster);
     out.put_u8(session.from.node.0);
     out.put_u8(session.to.node.0);
+    out.put_u8(session.from_core);
+    out.put_u8(session.to_core);
     out.put_u16(session.group.0);
     out.put_u64(session.epoch.0);
     out.put_u64(session.from.incarnation.0);
@@ -126,6 +144,14 @@ pub fn put_record(out: &mut impl Put, kind: RecordKind, flow: FlowId, len: usize
     out.put_u16(len as u16);
 }
 
+/// Which core a datagram says that it is for; nothing else of it is looked at.
+#[inline]
+pub fn to_core(bytes: &[u8]) -> Option<u8> {
+    let head: &[u8; TO_CORE_AT + 1] = bytes.first_chunk()?;
+    let is_ours = head[..2] == MAGIC.to_le_bytes() && head[2] == VERSION;
+    is_ours.then_some(head[TO_CORE_AT])
+}
+
 /// Reads a datagram.
 pub fn decode(bytes: &[u8]) -> Result<(Session, Body<'_>), ImportError> {
     let mut reader = Reader::new(bytes);
@@ -135,11 +161,12 @@ pub fn decode(bytes: &[u8]) -> Result<(Session, Body<'_>), ImportError> {
     let is_ack = reader.bool()?;
     let cluster = reader.u32()?;
     let (from, to) = (NodeId(reader.u8()?), NodeId(reader.u8()?));
+    let (from_core, to_core) = (reader.u8()?, reader.u8()?);
     let group = GroupId(reader.u16()?);
     let epoch = Epoch(reader.u64()?);
     let from = Member { node: from, incarnation: Incarnation(reader.u64()?) };
     let to = Member { node: to, incarnation: Incarnation(reader.u64()?) };
-    let session = Session { cluster, group, epoch, from, to };
+    let session = Session { cluster, group, epoch, from, from_core, to, to_core };
     if is_ack {
         let acked = Op(reader.u64()?);
         let (start, end) = (Op(reader.u64()?), Op(reader.u64()?));
@@ -197,7 +224,9 @@ mod tests {
             group: GroupId::new(1, 0),
             epoch: Epoch(9),
             from: member(1),
+            from_core: 3,
             to: member(2),
+            to_core: 1,
         };
         let mut bytes = Vec::new();
         put_header(&mut bytes, &session, false);
@@ -210,7 +239,7 @@ mod tests {
         bytes.put_bytes(b"abc");
         assert_eq!(bytes.len(), RECORDS_OFFSET + RECORD_HEADER_BYTES + 3);
         let (read, body) = decode(&bytes).unwrap();
-        assert_eq!(read, session);
+        assert_eq!((read, to_core(&bytes)), (session, Some(1)));
         let Body::Records { first: Op(5), clock: 1234, count: 1, bytes: records } = body else {
             panic!("{body:?}")
         };

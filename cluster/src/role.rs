@@ -33,6 +33,8 @@ pub enum Command {
         epoch: Epoch,
         /// Who holds the copies.
         peer: Member,
+        /// On how many cores.
+        peer_cores: u8,
     },
     /// As owner, the register now names the filled peer in sync (a new epoch, same peer).
     Protected {
@@ -56,6 +58,8 @@ pub enum Command {
         epoch: Epoch,
         /// Who owns it.
         owner: Member,
+        /// On how many cores.
+        owner_cores: u8,
     },
     /// As peer, the register now names this node in sync (a new epoch, same copies).
     FollowInSync {
@@ -80,6 +84,8 @@ pub enum Report {
         group: GroupId,
         /// The epoch of the `Mirror` command.
         epoch: Epoch,
+        /// Which core.
+        core: u8,
         /// Who holds the copies.
         peer: Member,
     },
@@ -89,6 +95,8 @@ pub enum Report {
         group: GroupId,
         /// The epoch of the `Promote` command.
         epoch: Epoch,
+        /// Which core.
+        core: u8,
         /// Flows assumed.
         flows: u32,
         /// Time spent applying the tail of the log and rebuilding local state.

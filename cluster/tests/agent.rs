@@ -52,7 +52,7 @@ fn the_owner_crashes_and_the_peer_speaks_within_the_promise_and_a_round_trip() {
         assert!(took <= 40, "{took} ms");
         world.run(5);
         let takeover = world.group(1).and_then(|group| group.takeover).expect("shown");
-        assert_eq!(takeover.flows, 7);
+        assert_eq!(takeover.flows, 14);
         assert!(takeover.granted >= takeover.asked && takeover.asked > takeover.silent_since);
         world.fault(Fault::Start(0));
         world.until(2_000, "protected", World::is_protected);

@@ -36,6 +36,7 @@ use stack::content::Content;
 use stack::limits::CONNECT_TIMEOUT;
 use stack::service::Service;
 use stack::sha256::Sha256;
+use stack::shard::Place;
 use stack::stack::StackConfig;
 use stack::tcp::sender::SenderConfig;
 use stack::time::Instant;
@@ -378,6 +379,7 @@ fn build_engine(
         wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
         stack: StackConfig {
             node: me.node.0,
+            place: Place::ALONE,
             mac: sys::interface_mac(client).map_err(failed(format!("use {client}")))?,
             secret: config.cluster.secret.0,
             flows_max: limits.flows as usize,

@@ -88,6 +88,8 @@ drops! {
     ReplyQueueFull = "reply_queue_full",
     /// An ACK that could have been a cookie's but is not.
     BadCookie = "bad_cookie",
+    /// The flow would be another core's: the frame should have crossed over.
+    OtherCore = "other_core",
 }
 
 /// One counter for each [`Drop`].

@@ -16,7 +16,7 @@ use crate::key::FlowKey;
 use crate::limits::{RESUME_SRTT_US, TIME_WAIT};
 use crate::output::{Cursor, Memory, OutOfMemory, Output};
 use crate::pool::{NONE, Pool};
-use crate::recorder::{FlowName, Progress, Recorder};
+use crate::recorder::{FlowName, Lane, Progress, Recorder};
 use crate::seq::Seq;
 use crate::service::Service;
 use crate::tcp::contract::Contract;
@@ -32,14 +32,20 @@ use alloc::vec::Vec;
 /// Bytes of backlog that an application sees in one slice: a whole request head and what follows.
 const SCRATCH_BYTES: usize = 2 * crate::limits::HTTP_HEAD_BYTES_MAX;
 
-/// The name of a flow, given by the node where it was born: the node id above 40 bits of a counter.
+/// The name of a flow, given by the node where it was born: the node id, the flow's shard (6 bits), a counter of that
+/// shard (34 bits). Whoever serves a shard knows all flows of it: so a node that comes back with another number of
+/// cores gives no name twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct FlowId(pub u64);
 
+/// Bits of a flow's counter.
+const COUNTER_BITS: u32 = 34;
+
 impl FlowId {
-    /// The `counter`th flow of a node.
-    pub const fn new(node: u8, counter: u64) -> FlowId {
-        FlowId((node as u64) << 40 | counter & ((1 << 40) - 1))
+    /// The `counter`th flow of a shard of a node.
+    pub const fn new(node: u8, shard: u8, counter: u64) -> FlowId {
+        let shard = (shard as u64 & 63) << COUNTER_BITS;
+        FlowId((node as u64) << 40 | shard | counter & ((1 << COUNTER_BITS) - 1))
     }
 
     /// The node where the flow was born.
@@ -47,9 +53,15 @@ impl FlowId {
         (self.0 >> 40) as u8
     }
 
-    /// Which of that node's flows it is.
+    /// The flow's shard.
+    #[inline]
+    pub const fn shard(self) -> u8 {
+        (self.0 >> COUNTER_BITS) as u8 & 63
+    }
+
+    /// Which flow of that shard of that node it is.
     pub const fn counter(self) -> u64 {
-        self.0 & ((1 << 40) - 1)
+        self.0 & ((1 << COUNTER_BITS) - 1)
     }
 }
 
@@ -321,6 +333,12 @@ impl Flow {
     #[inline]
     pub fn name(&self, slot: u32) -> FlowName {
         FlowName { group: self.group, id: self.id, slot }
+    }
+
+    /// Where its facts go.
+    #[inline]
+    pub fn lane(&self) -> Lane {
+        Lane { group: self.group, shard: self.id.shard() }
     }
 
     /// What may be acknowledged and offered once the peer holds everything so far.

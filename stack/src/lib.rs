@@ -26,6 +26,7 @@ pub mod reply;
 pub mod seq;
 pub mod service;
 pub mod sha256;
+pub mod shard;
 pub mod snapshot;
 pub mod stack;
 pub mod tcp;

@@ -29,12 +29,29 @@ pub struct FlowName {
     pub slot: u32,
 }
 
+impl FlowName {
+    /// Where the flow's facts go.
+    #[inline]
+    pub fn lane(&self) -> Lane {
+        Lane { group: self.group, shard: self.id.shard() }
+    }
+}
+
+/// Where facts go: a group has a log for each core of the peer, and a flow's shard leads to one of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lane {
+    /// Index of the group in the stack.
+    pub group: u8,
+    /// The flow's shard.
+    pub shard: u8,
+}
+
 /// Takes facts. Implemented by the log and by [`Unmirrored`].
 pub trait Recorder {
     /// The largest payload that a fact may carry now, at most `wanted`; 0 if no fact at all can be taken
     /// (then the input is dropped as if the network had lost it). `reserved` asks for the room that is kept
     /// for ticks and decisions.
-    fn room(&self, group: u8, wanted: usize, reserved: bool) -> Option<usize>;
+    fn room(&self, lane: Lane, wanted: usize, reserved: bool) -> Option<usize>;
 
     /// Takes a fact that [`Recorder::room`] had room for; returns its op.
     fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress) -> u64;
@@ -44,7 +61,7 @@ pub trait Recorder {
 pub struct Unmirrored;
 
 impl Recorder for Unmirrored {
-    fn room(&self, _group: u8, wanted: usize, _reserved: bool) -> Option<usize> {
+    fn room(&self, _lane: Lane, wanted: usize, _reserved: bool) -> Option<usize> {
         Some(wanted)
     }
 

@@ -21,14 +21,14 @@ mod opening;
 mod roles;
 mod speak;
 
-pub use ahead::AHEAD_FLOWS_MAX;
+pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
 pub use connect::ConnectError;
 pub use error::IcmpCounters;
 
 use crate::drop::{Drop, Drops};
-use crate::flow::{Env, Flow, Standing};
+use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::{FlowKey, Keys};
-use crate::limits::{CHUNK_BYTES, PROBE_INTERVAL};
+use crate::limits::{BACKLOG_FLOWS_MAX, CHUNK_BYTES, PROBE_INTERVAL};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
@@ -36,6 +36,7 @@ use crate::recorder::{Progress, Recorder};
 use crate::reply::{Replies, Reply};
 use crate::service::Service;
 use crate::sha256::Sha256;
+use crate::shard::{Place, SHARDS, shard_of};
 use crate::tcp::deadline::Wait;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
@@ -48,6 +49,8 @@ use hashbrown::HashTable;
 pub struct StackConfig {
     /// This node's id: the first part of the names of flows born here.
     pub node: u8,
+    /// Which of the node's cores this is the stack of.
+    pub place: Place,
     /// The Ethernet address of the client-side interface.
     pub mac: Mac,
     /// The cluster's secret.
@@ -165,8 +168,11 @@ pub struct Stack {
     ready: Ready,
     replies: Replies,
     counters: Counters,
-    births: u64,
+    place: Place,
+    /// Flows that were born here, by shard.
+    births: [u64; SHARDS],
     syn_received: u32,
+    backlog_max: u32,
     /// Scratch of a promotion: what to kick, by how long nothing was heard of it.
     kicks: Vec<(Duration, u32)>,
     /// Promoted flows that are to be probed, one after another.
@@ -177,6 +183,13 @@ pub struct Stack {
     ahead: ahead::Guesses,
     /// Frames that the flow at the front of the queue has sent in its turn.
     turn: u8,
+}
+
+/// The hash as the flow table takes it: its tags and places come from bits that say nothing about the shard,
+/// which all flows of a core have in common.
+#[inline]
+const fn spread(hash: u64) -> u64 {
+    hash.rotate_right(18)
 }
 
 impl Stack {
@@ -202,8 +215,11 @@ impl Stack {
             ready: Ready::new(config.flows_max),
             replies: Replies::new(),
             counters: Counters::default(),
-            births: 0,
+            place: config.place,
+            births: [0; SHARDS],
             syn_received: 0,
+            backlog_max: (config.place.part_of(BACKLOG_FLOWS_MAX as usize))
+                .min(config.flows_max / 2) as u32,
             kicks: Vec::with_capacity(config.flows_max),
             unprobed: Vec::with_capacity(config.flows_max),
             probe_at: Instant::MAX,
@@ -212,6 +228,12 @@ impl Stack {
             ahead: ahead::Guesses::NONE,
             turn: 0,
         }
+    }
+
+    /// Which of the node's cores this is.
+    #[inline]
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// A group.
@@ -247,8 +269,19 @@ impl Stack {
     /// The slot of the flow with this key.
     #[inline]
     pub fn find(&self, key: &FlowKey) -> Option<u32> {
-        let hash = self.keys.flow_hash(key);
+        let hash = spread(self.keys.flow_hash(key));
         self.table.find(hash, |&slot| self.flows[slot].key == *key).copied()
+    }
+
+    /// The shard of the flow with this key.
+    fn shard_of(&self, key: &FlowKey) -> u8 {
+        shard_of(self.keys.flow_hash(key))
+    }
+
+    /// Whether a flow is named after its shard, and that is one of this core's.
+    fn is_at_home(&self, key: &FlowKey, id: FlowId) -> bool {
+        let shard = self.shard_of(key);
+        id.shard() == shard && self.place.holds(shard)
     }
 
     /// Takes a frame of the client-side interface.
@@ -323,7 +356,7 @@ impl Stack {
 
     /// Takes a slot out of the flow table, if the table leads to it.
     fn unlist(&mut self, slot: u32) {
-        let hash = self.keys.flow_hash(&self.flows[slot].key);
+        let hash = spread(self.keys.flow_hash(&self.flows[slot].key));
         if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }
@@ -386,12 +419,20 @@ impl Stack {
         }
     }
 
-    /// The peer holds everything of the flow in `slot` up to `op`.
-    pub fn handle_committed(&mut self, now: Instant, slot: u32, op: u64, progress: Progress) {
+    /// The peer holds everything up to `op` of the flow `id`, which is or was in `slot`.
+    pub fn handle_committed(
+        &mut self,
+        now: Instant,
+        (slot, id): (u32, FlowId),
+        op: u64,
+        progress: Progress,
+    ) {
         if !self.flows.is_used(slot) {
             return;
         }
-        if self.flows[slot].handle_committed(op, progress) {
+        // Another flow may be in this slot by now, of another log.
+        let is_it = self.flows[slot].id == id;
+        if is_it && self.flows[slot].handle_committed(op, progress) {
             self.settle(now, slot);
         }
     }

@@ -2,6 +2,7 @@
 
 use cluster::role::Command;
 use stack::seq::Seq;
+use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::time::Duration;
 use stack::wire::{Flags, SegmentOptions};
@@ -22,7 +23,7 @@ fn settings(seed: u64) -> Settings {
 /// Everything of every group is given back.
 fn assert_nothing_leaks(world: &mut World, node: usize) {
     world.each_group(|world, group| world.command(node, Command::Stop { group }));
-    let stack = world.nodes[node].engine.stack();
+    let stack = world.nodes[node].stack();
     assert_eq!(stack.slots().count(), 0);
     let env = &stack.env;
     assert!(env.memory.is_unused(), "memory is held by nobody");
@@ -97,7 +98,7 @@ fn segments_that_say_anything_harm_nobody() {
             }
             world.raws[raw].heard.clear();
         }
-        for status in world.nodes[1].engine.status() {
+        for status in world.nodes[1].status() {
             assert_eq!(status.backup.mismatches, 0, "seed {seed}");
         }
         world.kill(0);
@@ -147,7 +148,7 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>, from: usize) {
 fn snapshots_that_say_anything_are_refused_or_served() {
     let mut random = Random::new(3);
     let world = busy(3);
-    let stack = world.nodes[0].engine.stack();
+    let stack = world.nodes[0].stack();
     let mut exports = Vec::new();
     for slot in stack.slots() {
         let mut bytes = Vec::new();
@@ -156,6 +157,7 @@ fn snapshots_that_say_anything_are_refused_or_served() {
     }
     let config = StackConfig {
         node: 3,
+        place: Place::ALONE,
         mac: [2, 2, 0, 0, 0, 3],
         secret: [7; 32],
         flows_max: 4,

@@ -6,10 +6,11 @@ use stack::time::Duration;
 use tests::kit::client::{ClientSettings, Opener};
 use tests::kit::dialogue::{Dialogue, Step, bodies};
 use tests::kit::kill::{
-    Case, assert_unnoticed, assert_unnoticed_late, assert_unnoticed_twice, every_point, reference,
+    Case, are_all_cores_used, assert_unnoticed, assert_unnoticed_late, assert_unnoticed_twice,
+    every_point, reference,
 };
 use tests::kit::settings::{
-    DISCARD, ECHO, GENERATE, GENERATE_STAY, GENERATED, HTTP, HTTP_IMPATIENT, Link,
+    DISCARD, ECHO, GENERATE, GENERATE_STAY, GENERATED, HTTP, HTTP_IMPATIENT, Link, Settings,
 };
 
 /// The cluster link is much slower than the clients': many records are on their way at any time.
@@ -264,6 +265,51 @@ fn three_clients_at_once_survive_every_death() {
     assert_unnoticed(&case);
 }
 
+/// Four clients at once, of each kind of dialogue one, on nodes with so many cores, owner first.
+fn on_cores(cores: [u8; 2]) -> Case {
+    let mut case = Case::new(download(4000));
+    case.name = match cores {
+        [2, 2] => "two cores and two",
+        [2, 1] => "two cores and one",
+        [1, 2] => "one core and two",
+        _ => "three cores and two",
+    };
+    case.settings = Settings { cores, split_records: true, ..Settings::default() };
+    case.settings.ports.retain(|port| [HTTP, ECHO, DISCARD].contains(&port.port));
+    let short_echo = vec![Step::Send(pattern(900)), Step::Receive(900)];
+    let echo = Dialogue::new("echo", ECHO, with_goodbye(short_echo));
+    let handshake = Dialogue::new("handshake", DISCARD, goodbye().to_vec());
+    case.dialogues.extend([upload(3000), echo, handshake]);
+    case
+}
+
+#[test]
+fn nodes_with_several_cores_survive_every_death() {
+    for cores in [[2, 2], [2, 1], [1, 2], [3, 2]] {
+        let case = on_cores(cores);
+        assert!(are_all_cores_used(&case), "{}: a core has no flow", case.name);
+        assert_unnoticed(&case);
+        assert_unnoticed(&Case { stride: 3, ..slow_cluster(case) });
+    }
+}
+
+#[test]
+fn several_cores_and_lossy_links_change_nothing() {
+    for (seed, cores) in (1..).zip([[2, 2], [2, 1], [1, 2], [3, 2]]) {
+        assert_unnoticed(&rough(on_cores(cores), seed));
+        assert_unnoticed_twice(&slow_cluster(on_cores(cores)), seed, 100);
+    }
+}
+
+/// The proof that these tests bite with several cores, too.
+#[test]
+fn forged_acknowledgements_are_found_out_on_any_core() {
+    let mut case = slow_cluster(on_cores([3, 2]));
+    case.settings.forge_acknowledgements = true;
+    case.stride = 5;
+    assert!(!every_point(&case).failures.is_empty(), "nobody noticed");
+}
+
 /// The node opens the connection: its client listens, or opens as well.
 fn opened_by(opener: Opener, dialogue: Dialogue) -> Case {
     let mut case = Case::new(dialogue);
@@ -290,6 +336,9 @@ fn an_open_by_the_node_survives_every_death() {
         assert_eq!(*received, expected);
         assert_unnoticed(&case);
         assert_unnoticed(&slow_cluster(case.clone()));
+        let mut many = Case { stride: 3, ..slow_cluster(case.clone()) };
+        many.settings.cores = [3, 2];
+        assert_unnoticed(&many);
         assert_unnoticed(&slow_cluster(small(case)));
     }
 }

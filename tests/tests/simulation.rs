@@ -148,7 +148,7 @@ fn play(seed: u64, trace: bool) {
         };
         assert!(is_right && client.ending != Ending::Reset, "seed {seed}: {}", client.describe());
     }
-    for status in world.nodes[1 - owner].engine.status() {
+    for status in world.nodes[1 - owner].status() {
         assert_eq!((status.backup.mismatches, status.backup.lost), (0, 0), "seed {seed}");
     }
 }

@@ -1,6 +1,7 @@
 //! Same facts, same contract: long random traffic over bad links, compared copy by copy.
 
 use cluster::engine::GroupStatus;
+use stack::shard::Place;
 use stack::stack::Stack;
 use stack::time::Duration;
 use tests::kit::client::{ClientSettings, Ending};
@@ -78,7 +79,7 @@ fn compare(owner: &Stack, peer: &Stack) -> usize {
 }
 
 fn is_drained(world: &World) -> bool {
-    world.nodes[0].engine.status().all(|status| status.lag_ops == 0)
+    world.nodes[0].status().all(|status| status.lag_ops == 0)
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn copies_equal_their_flows_whatever_the_links_do() {
             }
             world.run_for(Duration::from_micros(random.below(5000)));
             if world.run_until(Duration::from_millis(50), is_drained) {
-                flows += compare(world.nodes[0].engine.stack(), world.nodes[1].engine.stack());
+                flows += compare(world.nodes[0].stack(), world.nodes[1].stack());
             }
         }
         let done = world.run_until(Duration::from_secs(300), |world| {
@@ -104,7 +105,7 @@ fn copies_equal_their_flows_whatever_the_links_do() {
         let left = world.clients.iter().filter(|client| !client.is_done());
         assert!(done, "{:?}", left.map(|client| client.describe()).collect::<Vec<_>>());
         assert_eq!(world.resets, 0, "seed {seed}");
-        for status in world.nodes[1].engine.status() {
+        for status in world.nodes[1].status() {
             let GroupStatus { backup, .. } = status;
             assert_eq!((backup.mismatches, backup.lost, backup.unknown), (0, 0, 0));
             assert_eq!((backup.malformed, backup.stash_full), (0, 0));
@@ -126,7 +127,7 @@ fn an_exported_flow_is_the_flow_again_at_any_moment() {
             world.connect(ClientSettings::default(), dialogue);
         }
         world.run_for(Duration::from_micros(random.below(3000)));
-        let stack = world.nodes[0].engine.stack();
+        let stack = world.nodes[0].stack();
         // The other stack of the kit is empty but for copies of other groups: a third one takes the export.
         let mut third = Stack::new(&stack_config(), world.settings.services());
         let (mut bytes, mut again, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
@@ -153,6 +154,7 @@ fn an_exported_flow_is_the_flow_again_at_any_moment() {
 fn stack_config() -> stack::stack::StackConfig {
     stack::stack::StackConfig {
         node: 3,
+        place: Place::ALONE,
         mac: [2, 2, 0, 0, 0, 3],
         secret: [7; 32],
         flows_max: 64,

@@ -4,6 +4,7 @@
 //! arbiter's answer, the owner's heartbeat or a third node's.
 
 use super::{Agent, Reason, Takeover};
+use crate::gather::Gather;
 use crate::lease::Lessor;
 use crate::message::Role;
 use crate::register::{Change, Register};
@@ -30,7 +31,9 @@ impl Agent {
         let asked = entry.ask.take();
         entry.known = true;
         entry.since = now;
-        entry.filled = 0;
+        entry.filled = Gather::new(self.config.cores);
+        let has_copies = entry.role == Role::Filling && !entry.awaits_cores;
+        entry.awaits_cores = false;
         entry.granted_at = now;
         entry.ask_at = now;
         entry.renew_at = now;
@@ -42,7 +45,7 @@ impl Agent {
             Role::Idle
         } else if !next.in_sync {
             Role::Filling
-        } else if entry.role == Role::Filling && former.owner == next.owner {
+        } else if has_copies && former.owner == next.owner {
             Role::Peer
         } else {
             // In sync by the register, but the copies are not here: neither lessor nor heir.
@@ -108,10 +111,38 @@ impl Agent {
         let epoch = register.epoch;
         match register.peer {
             None => {}
-            Some(peer) if !register.in_sync => {
-                self.commands.push_back(Command::Mirror { group, epoch, peer });
+            Some(_) if !register.in_sync => {
+                self.groups[at].awaits_cores = true;
+                self.tell_cores(at);
             }
             Some(_) => self.commands.push_back(Command::Protected { group, epoch }),
+        }
+    }
+
+    /// Tells the cores to mirror or to follow, as soon as the other side has said how many cores it has: by that the
+    /// flows are dealt out. Its heartbeats say so, and nobody becomes a peer unheard.
+    pub(super) fn tell_cores(&mut self, at: usize) {
+        let entry = &mut self.groups[at];
+        if !entry.awaits_cores {
+            return;
+        }
+        let (group, register) = (entry.config.group, entry.register);
+        let epoch = register.epoch;
+        let command = match (entry.role, register.peer) {
+            (Role::Owner, Some(peer)) => self
+                .detector
+                .cores_of(peer)
+                .map(|peer_cores| Command::Mirror { group, epoch, peer, peer_cores }),
+            (Role::Filling, _) => {
+                let owner = register.owner;
+                let cores = self.detector.cores_of(owner);
+                cores.map(|owner_cores| Command::Follow { group, epoch, owner, owner_cores })
+            }
+            _ => None,
+        };
+        if let Some(command) = command {
+            entry.awaits_cores = false;
+            self.commands.push_back(command);
         }
     }
 
@@ -120,9 +151,12 @@ impl Agent {
         let entry = &mut self.groups[at];
         entry.lease.drop_now();
         let (group, register) = (entry.config.group, entry.register);
-        let (epoch, owner) = (register.epoch, register.owner);
+        let epoch = register.epoch;
         match entry.role {
-            Role::Filling => self.commands.push_back(Command::Follow { group, epoch, owner }),
+            Role::Filling => {
+                entry.awaits_cores = true;
+                self.tell_cores(at);
+            }
             Role::Peer => {
                 // The owner has one promise's time to ask for its first renewal.
                 entry.promise = entry.promise.max(now + timers.promise(timers.lease));
@@ -141,6 +175,7 @@ impl Agent {
             silent_since: entry.renewed_at,
             asked,
             granted: now,
+            promoted: Gather::new(self.config.cores),
             flows: 0,
             apply: Duration::ZERO,
         });

@@ -13,6 +13,7 @@ impl Agent {
         for at in 0..self.groups.len() {
             self.renew_own(now, at);
             self.keep_in_touch(now, at);
+            self.tell_cores(at);
             let entry = &self.groups[at];
             if entry.ask.is_none() && now >= entry.ask_at && self.core_ok && !self.superseded {
                 match entry.role {
@@ -62,7 +63,7 @@ impl Agent {
         let silent = now.since(word);
         if silent > timers.peer_silent && now >= self.accuse_at {
             self.ask(now, at, Change::Alone, Reason::AskedAlone(silent));
-        } else if !register.in_sync && entry.filled >= self.config.cores {
+        } else if !register.in_sync && entry.filled.is_complete() {
             self.ask(now, at, Change::InSync(peer), Reason::AskedInSync(peer));
         }
     }

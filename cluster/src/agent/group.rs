@@ -2,6 +2,7 @@
 
 use super::{GroupConfig, REASONS_MAX};
 use crate::agent::ask::Ask;
+use crate::gather::Gather;
 use crate::id::{Epoch, Member, NodeId};
 use crate::lease::Lease;
 use crate::message::Role;
@@ -34,8 +35,10 @@ pub(super) struct Group {
     pub ask: Option<Ask>,
     /// Asks for nothing before then.
     pub ask_at: Instant,
+    /// The cores are to mirror or to follow, and it is not known how many cores the other side has.
+    pub awaits_cores: bool,
     /// Cores that reported the peer filled, in this epoch.
-    pub filled: u32,
+    pub filled: Gather,
     /// When to read the register next.
     pub read_at: Instant,
     /// When to renew at the arbiter next.
@@ -61,7 +64,9 @@ pub struct Takeover {
     pub asked: Instant,
     /// When the register said so.
     pub granted: Instant,
-    /// Flows assumed, of all cores.
+    /// The cores that are ready.
+    pub promoted: Gather,
+    /// Flows assumed, of all of these.
     pub flows: u32,
     /// The slowest core's time for applying the tail and rebuilding.
     pub apply: Duration,
@@ -125,7 +130,7 @@ impl Reason {
 }
 
 impl Group {
-    pub fn new(now: Instant, config: GroupConfig) -> Group {
+    pub fn new(now: Instant, config: GroupConfig, cores: u8) -> Group {
         Group {
             config,
             register: Register::NEVER,
@@ -138,7 +143,8 @@ impl Group {
             renewed_at: Instant::ZERO,
             ask: None,
             ask_at: now,
-            filled: 0,
+            awaits_cores: false,
+            filled: Gather::new(cores),
             read_at: now,
             renew_at: now,
             release_at: None,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::id::Epoch;
+use crate::message::{Answer, Verdict};
 use crate::register::Register;
 use alloc::vec;
 
@@ -39,6 +40,7 @@ fn heartbeat(to: Member, sent: Instant, register: Register, renew: Option<Durati
         sent,
         echo: Instant::ZERO,
         core_ok: true,
+        cores: 2,
         mac: [0; 6],
         entries: vec![entry],
     };
@@ -116,7 +118,7 @@ fn a_peer_grants_only_in_sync_and_only_to_this_life() {
     assert_eq!(
         commands(&mut agent),
         vec![
-            Command::Follow { group: GROUP, epoch: Epoch(2), owner: OTHER },
+            Command::Follow { group: GROUP, epoch: Epoch(2), owner: OTHER, owner_cores: 2 },
             Command::FollowInSync { group: GROUP, epoch: Epoch(3) },
         ]
     );
@@ -174,4 +176,50 @@ fn a_life_that_has_surrendered_is_granted_nothing() {
     assert_eq!(agent.counters().granted, 0);
     let asking = agent.status(ms(3)).groups[0].asking;
     assert_eq!(asking, Some(crate::register::Change::TakeOver), "the promise is waived");
+}
+
+/// Owner and peer deal their flows out by each other's cores: who has not heard how many there are must not begin.
+#[test]
+fn orders_wait_until_the_other_side_has_said_how_many_cores_it_has() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(0), true);
+    let register = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let witness = Member { node: WITNESS, incarnation: Incarnation(91) };
+    let answer = Message::Answer(Answer {
+        group: GROUP,
+        request: 0,
+        verdict: Verdict::Noted,
+        register: Some(register),
+        leased: None,
+        wait: Duration::ZERO,
+    });
+    agent.handle_message(ms(1), &encode(Header { cluster: 5, from: witness, to: ME }, &answer));
+    assert_eq!((agent.status(ms(1)).groups[0].role, commands(&mut agent)), (Role::Filling, vec![]));
+    agent.handle_message(ms(2), &heartbeat(ME, ms(1), register, None));
+    let follow = Command::Follow { group: GROUP, epoch: Epoch(2), owner: OTHER, owner_cores: 2 };
+    assert_eq!(commands(&mut agent), vec![follow]);
+    agent.handle_message(ms(3), &heartbeat(ME, ms(2), register, None));
+    assert_eq!(commands(&mut agent), vec![]);
+}
+
+/// In sync by the register, but this node was never told to follow: it is no heir.
+#[test]
+fn who_still_waits_for_the_number_of_cores_is_not_in_sync() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(0), true);
+    let filling = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let witness = Member { node: WITNESS, incarnation: Incarnation(91) };
+    for register in [filling, Register { epoch: Epoch(3), in_sync: true, ..filling }] {
+        let answer = Message::Answer(Answer {
+            group: GROUP,
+            request: 0,
+            verdict: Verdict::Noted,
+            register: Some(register),
+            leased: None,
+            wait: Duration::ZERO,
+        });
+        let header = Header { cluster: 5, from: witness, to: ME };
+        agent.handle_message(ms(1), &encode(header, &answer));
+    }
+    assert_eq!(agent.status(ms(1)).groups[0].role, Role::Idle);
 }

@@ -6,6 +6,7 @@ use super::{
     Answer, ChangeRequest, Drop, ENTRIES_MAX, Entry, Grant, Heartbeat, Message, RenewGrant, Role,
     Verdict,
 };
+use crate::limits::CORES_MAX;
 use crate::register::{Change, Refusal, Register};
 
 /// No register lives long enough to reach this; counting on from it cannot overflow.
@@ -125,6 +126,7 @@ impl Heartbeat {
         w.u64(self.sent.0);
         w.u64(self.echo.0);
         w.u8(u8::from(self.core_ok));
+        w.u8(self.cores);
         w.bytes(&self.mac);
         w.list(&self.entries, |w, entry| {
             w.u16(entry.group.0);
@@ -143,6 +145,7 @@ impl Heartbeat {
             sent: r.instant()?,
             echo: r.instant()?,
             core_ok: r.bool()?,
+            cores: read_cores(r)?,
             mac: r.array()?,
             entries: r.list(ENTRIES_MAX, |r| {
                 Ok(Entry {
@@ -154,6 +157,11 @@ impl Heartbeat {
             })?,
         })
     }
+}
+
+fn read_cores(r: &mut Reader<'_>) -> Result<u8, Drop> {
+    let cores = r.u8()?;
+    if (1..=CORES_MAX).contains(&cores) { Ok(cores) } else { Err(Drop::BadField) }
 }
 
 impl ChangeRequest {

@@ -57,6 +57,7 @@ fn samples() -> Vec<Message> {
                 sent: Instant(2),
                 echo: Instant(3),
                 core_ok: true,
+                cores: 2,
                 mac: [1, 2, 3, 4, 5, 6],
                 entries: vec![entry, Entry { renew: None, ..entry }],
             }));
@@ -134,6 +135,7 @@ fn the_largest_heartbeat_fits_a_datagram() {
         sent: Instant(2),
         echo: Instant(3),
         core_ok: true,
+        cores: 2,
         mac: [0; 6],
         entries: vec![entry; ENTRIES_MAX],
     };

@@ -22,6 +22,9 @@ use std::collections::{BTreeSet, BinaryHeap};
 pub const GROUP: GroupId = GroupId::new(0, 0);
 const CLUSTER: u64 = 0xc0ffee;
 
+/// Cores of every node; each reports for itself.
+const CORES: u8 = 2;
+
 pub struct Node {
     pub agent: Option<Agent>,
     clock: Clock,
@@ -234,13 +237,16 @@ impl World {
             Event::Filled { node, life, epoch, peer } => self.fill(node, life, epoch, peer),
             Event::Promoted { node, life, epoch } => {
                 if self.nodes[node].life == life && !self.nodes[node].paused {
-                    let report = Report::Promoted {
-                        group: GROUP,
-                        epoch: Epoch(epoch),
-                        flows: 7,
-                        apply: Duration::from_millis(1),
-                    };
-                    self.touch(node, |agent, now| agent.handle_report(now, report));
+                    for core in 0..CORES {
+                        let report = Report::Promoted {
+                            group: GROUP,
+                            epoch: Epoch(epoch),
+                            core,
+                            flows: 7,
+                            apply: Duration::from_millis(1),
+                        };
+                        self.touch(node, |agent, now| agent.handle_report(now, report));
+                    }
                 }
             }
         }
@@ -262,12 +268,17 @@ impl World {
             return self.at(3, Event::Filled { node, life, epoch, peer });
         }
         self.filled.insert(peer);
-        let report = Report::Filled {
-            group: GROUP,
-            epoch: Epoch(epoch),
-            peer: Member { node: NodeId(peer.0), incarnation: Incarnation(peer.1) },
-        };
-        self.touch(node, |agent, now| agent.handle_report(now, report));
+        for core in 0..CORES {
+            let in_sync = self.group(node).is_some_and(|group| group.register.in_sync);
+            assert!(!in_sync, "core {core} has not reported");
+            let report = Report::Filled {
+                group: GROUP,
+                epoch: Epoch(epoch),
+                core,
+                peer: Member { node: NodeId(peer.0), incarnation: Incarnation(peer.1) },
+            };
+            self.touch(node, |agent, now| agent.handle_report(now, report));
+        }
     }
 
     fn check(&mut self) {
@@ -311,7 +322,8 @@ impl World {
 
     fn obey(&mut self, index: usize, life: u64, command: Command) {
         match command {
-            Command::Mirror { epoch, peer, .. } => {
+            Command::Mirror { epoch, peer, peer_cores, .. } => {
+                assert_eq!(peer_cores, CORES);
                 let peer = (peer.node.0, peer.incarnation.0);
                 let after = self.noise.between(1, 80);
                 self.at(after, Event::Filled { node: index, life, epoch: epoch.0, peer });
@@ -460,7 +472,7 @@ impl World {
             me: Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(life) },
             cluster: CLUSTER,
             mac: [2, 0, 0, 0, 0, index as u8],
-            cores: 1,
+            cores: CORES,
             groups: vec![GroupConfig {
                 group: GROUP,
                 home: NodeId(1),

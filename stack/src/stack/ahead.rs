@@ -4,14 +4,15 @@
 //! timer, a hundred nanoseconds and more each time. Before a burst is handled, a little of each of these
 //! lines is read for all of its flows: the reads do not depend on each other, so the waits overlap. The slots
 //! found are kept as guesses for the frames that follow, in their order: a right one saves the second hash, a
-//! wrong one costs a line.
+//! wrong one costs a line. The same hash says which core of the node a frame belongs to.
 //!
 //! Path: before step 1. Bounds: [`AHEAD_FLOWS_MAX`] flows; what lies beyond is merely slower.
 
-use super::Stack;
+use super::{Stack, spread};
 use crate::flow::Flow;
 use crate::key::FlowKey;
 use crate::pool::NONE;
+use crate::shard::shard_of;
 use crate::wire::Address;
 
 /// Flows looked up ahead at most: a burst.
@@ -20,20 +21,51 @@ pub const AHEAD_FLOWS_MAX: usize = 64;
 impl Stack {
     /// Reads ahead what [`Stack::handle_frame`] will need for `frames`.
     pub fn look_ahead<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
-        let mut hashes = [None; AHEAD_FLOWS_MAX];
         let mut count = 0;
-        for (hash, frame) in hashes.iter_mut().zip(frames) {
+        for (hash, frame) in self.ahead.hashes.iter_mut().zip(frames) {
             *hash = guess_key(frame).map(|key| self.keys.flow_hash(&key));
             count += 1;
         }
+        self.guess(count);
+    }
+
+    /// The same for frames that have crossed over from another core, which has hashed them.
+    pub fn look_ahead_hashed(&mut self, hashes: impl Iterator<Item = u64>) {
+        let mut count = 0;
+        for (kept, hash) in self.ahead.hashes.iter_mut().zip(hashes) {
+            *kept = Some(hash);
+            count += 1;
+        }
+        self.guess(count);
+    }
+
+    /// If the next frame of the burst belongs to another core: to whom. It is passed over and must not be handed
+    /// to [`Stack::handle_frame`].
+    #[inline]
+    pub fn pass_over(&mut self) -> Option<Elsewhere> {
+        if self.place.cores == 1 || self.ahead.next == self.ahead.count {
+            return None;
+        }
+        let hash = self.ahead.hashes[self.ahead.next]?;
+        let core = self.place.core_of(shard_of(hash));
+        if core == self.place.core {
+            return None;
+        }
+        self.ahead.next += 1;
+        Some(Elsewhere { core, hash })
+    }
+
+    /// Looks up the flows of the frames whose hashes are there.
+    fn guess(&mut self, count: usize) {
         let mut slots = [NONE; AHEAD_FLOWS_MAX];
-        for (slot, hash) in slots.iter_mut().zip(&hashes[..count]) {
+        for (slot, hash) in slots.iter_mut().zip(&self.ahead.hashes[..count]) {
+            let ours = hash.filter(|&hash| self.place.holds(shard_of(hash)));
             // The first entry with a like hash: to compare keys would be to wait for the flow.
-            let found = hash.and_then(|hash| self.table.find(hash, |_| true).copied());
+            let found = ours.and_then(|hash| self.table.find(spread(hash), |_| true).copied());
             *slot = found.unwrap_or(NONE);
         }
         self.look_ahead_at(&slots[..count]);
-        self.ahead = Guesses { slots, next: 0, count };
+        (self.ahead.slots, self.ahead.next, self.ahead.count) = (slots, 0, count);
     }
 
     /// Reads ahead what handling or applying something will need for the flows in `slots`; `NONE` is nothing.
@@ -46,16 +78,32 @@ impl Stack {
     }
 }
 
+/// A frame that belongs to another core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elsewhere {
+    /// The core.
+    pub core: u8,
+    /// The hash of the flow, which that core need not compute again.
+    pub hash: u64,
+}
+
 /// Where the flows of the frames that follow are believed to be.
 pub(super) struct Guesses {
     slots: [u32; AHEAD_FLOWS_MAX],
+    /// Of the frames that are TCP segments.
+    hashes: [Option<u64>; AHEAD_FLOWS_MAX],
     next: usize,
     count: usize,
 }
 
 impl Guesses {
     /// No guess.
-    pub(super) const NONE: Guesses = Guesses { slots: [NONE; AHEAD_FLOWS_MAX], next: 0, count: 0 };
+    pub(super) const NONE: Guesses = Guesses {
+        slots: [NONE; AHEAD_FLOWS_MAX],
+        hashes: [None; AHEAD_FLOWS_MAX],
+        next: 0,
+        count: 0,
+    };
 
     /// The guess for the next frame, or `NONE`.
     #[inline]
@@ -80,12 +128,12 @@ impl Flow {
     }
 }
 
-/// The key of a TCP segment over IPv4, unchecked: `handle_frame` will look properly.
+/// The key of whatever `handle_frame` may find to be a TCP segment, unchecked.
 #[inline]
 fn guess_key(frame: &[u8]) -> Option<FlowKey> {
     let header: &[u8; 38] = frame.first_chunk()?;
     if header[12..15] != [8, 0, 0x45] || header[23] != 6 {
-        return None;
+        return guess_key_v6(frame);
     }
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *header.last_chunk()?;
     Some(FlowKey {
@@ -96,20 +144,28 @@ fn guess_key(frame: &[u8]) -> Option<FlowKey> {
     })
 }
 
+fn guess_key_v6(frame: &[u8]) -> Option<FlowKey> {
+    let header: &[u8; 58] = frame.first_chunk()?;
+    if header[12..14] != [0x86, 0xdd] || header[14] >> 4 != 6 || header[20] != 6 {
+        return None;
+    }
+    let [i, j, k, l] = *header.last_chunk()?;
+    Some(FlowKey {
+        remote: Address(header[22..38].try_into().ok()?),
+        local: Address(header[38..54].try_into().ok()?),
+        remote_port: u16::from_be_bytes([i, j]),
+        local_port: u16::from_be_bytes([k, l]),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::{Flags, Header, Path, emit_tcp, parse};
 
-    #[test]
-    fn a_guess_is_what_parsing_finds() {
-        let path = Path {
-            source_mac: [2; 6],
-            destination_mac: [4; 6],
-            source: Address::v4([10, 1, 2, 3]),
-            destination: Address::v4([192, 0, 2, 1]),
-            hop_limit: 64,
-        };
+    fn frame(source: Address, destination: Address) -> ([u8; 128], usize) {
+        let (source_mac, destination_mac) = ([2; 6], [4; 6]);
+        let path = Path { source_mac, destination_mac, source, destination, hop_limit: 64 };
         let header = Header {
             source_port: 4711,
             destination_port: 80,
@@ -118,16 +174,26 @@ mod tests {
         };
         let mut frame = [0; 128];
         let len = emit_tcp(&mut frame, &path, &header, 0);
-        let Ok(crate::wire::Frame::Tcp(segment)) = parse(&frame[..len], &[4; 6], &[]) else {
-            panic!("a good segment")
-        };
-        let key = guess_key(&frame[..len]).unwrap();
-        assert_eq!((key.remote, key.local), (segment.source, segment.destination));
-        assert_eq!((key.remote_port, key.local_port), (4711, 80));
-        for cut in 0..38 {
-            assert!(guess_key(&frame[..cut]).is_none());
+        (frame, len)
+    }
+
+    #[test]
+    fn a_guess_is_what_parsing_finds() {
+        let v6 = |n| Address([0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, n]);
+        let (a, b) = (Address::v4([10, 1, 2, 3]), Address::v4([192, 0, 2, 1]));
+        for (source, destination, headers) in [(a, b, 38), (v6(1), v6(2), 58)] {
+            let (mut frame, len) = frame(source, destination);
+            let Ok(crate::wire::Frame::Tcp(segment)) = parse(&frame[..len], &[4; 6], &[]) else {
+                panic!("a good segment")
+            };
+            let key = guess_key(&frame[..len]).unwrap();
+            assert_eq!((key.remote, key.local), (segment.source, segment.destination));
+            assert_eq!((key.remote_port, key.local_port), (4711, 80));
+            for cut in 0..headers {
+                assert!(guess_key(&frame[..cut]).is_none());
+            }
+            frame[13] = 6;
+            assert!(guess_key(&frame).is_none());
         }
-        frame[13] = 6;
-        assert!(guess_key(&frame).is_none());
     }
 }

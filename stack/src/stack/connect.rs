@@ -30,6 +30,11 @@ pub enum ConnectError {
     BadRemote,
     /// Both ends are the same.
     SelfConnect,
+    /// The flow belongs to another core of this node.
+    OtherCore {
+        /// Which one: open it there.
+        core: u8,
+    },
     /// There is a flow between these two ends, perhaps in TIME-WAIT.
     PortTaken,
     /// The table of flows is full.
@@ -48,6 +53,7 @@ impl fmt::Display for ConnectError {
             ConnectError::AlienLocal => "the local address and port are not the service's to use",
             ConnectError::BadRemote => "the remote address and port name no single host",
             ConnectError::SelfConnect => "both ends are the same",
+            ConnectError::OtherCore { .. } => "the connection belongs to another core",
             ConnectError::PortTaken => "there is a connection between these ends; use another port",
             ConnectError::TableFull => "the table of flows is full",
             ConnectError::PoolExhausted => "the memory for payload is exhausted",
@@ -101,6 +107,10 @@ impl Stack {
         }
         if key.remote == key.local && key.remote_port == key.local_port {
             return Err(ConnectError::SelfConnect);
+        }
+        let core = self.place.core_of(self.shard_of(key));
+        if core != self.place.core {
+            return Err(ConnectError::OtherCore { core });
         }
         if self.find(key).is_some() {
             return Err(ConnectError::PortTaken);

@@ -3,13 +3,12 @@
 //!
 //! Path: step 3. Spec: RFC 9293 3.10.7.1 and 3.10.7.2, RFC 4987 3.6, RFC 6191, RFC 826, 4861, 792.
 
-use super::{Mode, Stack};
+use super::{Mode, Stack, spread};
 use crate::drop::Drop;
 use crate::fact::{Fact, Open, Syn, Tick};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::key::FlowKey;
-use crate::limits::BACKLOG_FLOWS_MAX;
-use crate::recorder::Recorder;
+use crate::recorder::{Lane, Recorder};
 use crate::reply::Reply;
 use crate::seq::Seq;
 use crate::service::Service;
@@ -34,6 +33,9 @@ impl Stack {
         if self.groups[index].mode != Mode::Serving {
             return Err(Drop::NotOwner);
         }
+        if !self.place.holds(self.shard_of(&key)) {
+            return Err(Drop::OtherCore);
+        }
         if segment.flags.has(Flags::RST) {
             return Err(Drop::StrayReset);
         }
@@ -48,7 +50,7 @@ impl Stack {
             self.reply(Reply::reset(segment, index as u8))?;
             return Err(Drop::NoFlow);
         }
-        if self.syn_received >= BACKLOG_FLOWS_MAX.min(self.flows.capacity() as u32 / 2) {
+        if self.syn_received >= self.backlog_max {
             return self.send_cookie(now, key, index as u8, segment);
         }
         let clock = self.groups[index].clock(now);
@@ -81,11 +83,13 @@ impl Stack {
         if !self.env.memory.has_room_for(0) {
             return Err(Drop::PoolExhausted);
         }
-        if is_mirrored && recorder.room(group, 0, false).is_none() {
+        let shard = self.shard_of(&open.key);
+        if is_mirrored && recorder.room(Lane { group, shard }, 0, false).is_none() {
             return Err(Drop::LogFull);
         }
-        self.births += 1;
-        let id = FlowId::new(self.node, self.births);
+        let births = &mut self.births[shard as usize];
+        *births += 1;
+        let id = FlowId::new(self.node, shard, *births);
         let slot = self.insert(&open, id, group).ok_or(Drop::FlowTableFull)?;
         let clock_ms = self.groups[group as usize].clock(now).millis() as u32;
         let ts_offset = self.keys.timestamp_offset(&open.key);
@@ -116,11 +120,12 @@ impl Stack {
         let id = self.flows[slot].id;
         if id.node() == self.node {
             // A flow of a former life of this node came back: its name is taken.
-            self.births = self.births.max(id.counter());
+            let births = &mut self.births[id.shard() as usize];
+            *births = (*births).max(id.counter());
         }
-        let hash = self.keys.flow_hash(&self.flows[slot].key);
+        let hash = spread(self.keys.flow_hash(&self.flows[slot].key));
         let Stack { table, flows, keys, .. } = self;
-        table.insert_unique(hash, slot, |&slot| keys.flow_hash(&flows[slot].key));
+        table.insert_unique(hash, slot, |&slot| spread(keys.flow_hash(&flows[slot].key)));
         self.groups[self.flows[slot].group as usize].flows += 1;
     }
 
@@ -189,9 +194,8 @@ impl Stack {
         segment: &Segment,
         recorder: &mut R,
     ) -> Result<(), Drop> {
-        let group = self.flows[slot].group;
         let is_copied = self.flows[slot].standing == Standing::Copied;
-        if is_copied && recorder.room(group, 0, false).is_none() {
+        if is_copied && recorder.room(self.flows[slot].lane(), 0, false).is_none() {
             return Err(Drop::LogFull);
         }
         let flow = &mut self.flows[slot];

@@ -18,7 +18,9 @@ impl Stack {
             self.forget(group);
         }
         let state = &mut self.groups[group as usize];
-        state.announced_from = (mode == Mode::Serving).then_some((now, 0));
+        // One voice is enough to say where an address is.
+        let announces = mode == Mode::Serving && self.place.core == 0;
+        state.announced_from = announces.then_some((now, 0));
         state.mode = mode;
         self.schedule_announcement();
     }
@@ -76,10 +78,11 @@ impl Stack {
         self.groups[group as usize].clock_offset = clock.0.wrapping_sub(now.0);
     }
 
-    /// As peer: a flow begins. `None` if the table is full or the key is taken.
+    /// As peer: a flow begins. `None` if the table is full, the key is taken or it is no flow of this core.
     pub fn open_copy(&mut self, now: Instant, open: &Open, id: FlowId, group: u8) -> Option<u32> {
         let service = self.env.services.get(open.service as usize)?;
-        if open.options.mss > service.mss_for(&open.key.local) || self.find(&open.key).is_some() {
+        let is_taken = self.find(&open.key).is_some() || !self.is_at_home(&open.key, id);
+        if open.options.mss > service.mss_for(&open.key.local) || is_taken {
             return None;
         }
         let slot = self.insert(open, id, group)?;
@@ -87,9 +90,11 @@ impl Stack {
         Some(slot)
     }
 
-    /// As peer: puts an imported flow into a slot; `None` if the table is full or the key is taken.
+    /// As peer: puts an imported flow into a slot; `None` if the table is full, the key is taken or it is no
+    /// flow of this core.
     pub fn adopt_copy(&mut self, now: Instant, mut flow: Flow) -> Option<u32> {
-        if self.find(&flow.key).is_some() || self.flows.available() == 0 {
+        let is_taken = self.find(&flow.key).is_some() || !self.is_at_home(&flow.key, flow.id);
+        if is_taken || self.flows.available() == 0 {
             flow.release(&mut self.env);
             return None;
         }

@@ -203,7 +203,7 @@ impl Flow {
     /// Asks the log for the room that a segment without payload may need.
     pub(crate) fn check_log<R: Recorder>(&self, recorder: &R) -> Result<(), Drop> {
         let is_copied = self.standing == Standing::Copied;
-        if is_copied && recorder.room(self.group, 0, false).is_none() {
+        if is_copied && recorder.room(self.lane(), 0, false).is_none() {
             return Err(Drop::LogFull);
         }
         Ok(())
@@ -435,7 +435,7 @@ impl Flow {
             let room = match self.standing {
                 Standing::Absent => payload.len(),
                 Standing::Copied => recorder
-                    .room(self.group, payload.len(), false)
+                    .room(self.lane(), payload.len(), false)
                     .filter(|&room| room > 0)
                     .ok_or(Drop::LogFull)?,
             };

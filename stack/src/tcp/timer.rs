@@ -159,7 +159,7 @@ impl Flow {
         tick: Tick,
     ) {
         let is_copied = self.standing == Standing::Copied;
-        if is_copied && recorder.room(self.group, 0, true).is_none() {
+        if is_copied && recorder.room(self.lane(), 0, true).is_none() {
             self.local.tick_waiting = Some(tick);
             self.local.deadlines.set(Wait::TickAgain, now + TICK_AGAIN);
             return;

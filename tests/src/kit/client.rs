@@ -330,12 +330,14 @@ fn smol(now: Instant) -> SmolInstant {
 
 /// The address of client `index`.
 pub fn address(index: usize) -> [u8; 4] {
-    [10, 1, (index >> 8) as u8, index as u8 + 1]
+    let [high, low] = (index as u16 + 1).to_be_bytes();
+    [10, 1, high, low]
 }
 
 /// The IPv6 address of client `index`.
 pub fn address_6(index: usize) -> [u8; 16] {
-    [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, (index >> 8) as u8, index as u8 + 1]
+    let [high, low] = (index as u16 + 1).to_be_bytes();
+    [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, high, low]
 }
 
 /// The port of client `index`.

@@ -13,11 +13,12 @@ use crate::kit::client::{ClientSettings, Ending};
 use crate::kit::dialogue::Dialogue;
 use crate::kit::random::Random;
 use crate::kit::settings::Settings;
-use crate::kit::world::World;
+use crate::kit::world::{Node, World};
 use cluster::id::Epoch;
 use cluster::role::Report;
 use stack::tcp::state::State;
 use stack::time::Duration;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -145,6 +146,23 @@ pub fn reference(case: &Case) -> Reference {
         outputs: world.nodes[0].outputs,
         records: world.records(0) - before,
     }
+}
+
+/// Whether every core of both nodes has a flow of the case, and frames and datagrams have to cross over to reach it.
+pub fn are_all_cores_used(case: &Case) -> bool {
+    let mut world = case.start();
+    let mut used = BTreeSet::new();
+    world.run_until(PATIENCE, |world| {
+        for (index, node) in world.nodes.iter().enumerate() {
+            let stacks = node.stacks().enumerate();
+            let busy = stacks.filter(|(_, stack)| stack.slots().next().is_some());
+            used.extend(busy.map(|(core, _)| (index, core)));
+        }
+        all_done(world)
+    });
+    let has_crossed = |node: &Node| node.crossed > 0 || node.cores() == 1;
+    let cores: u8 = world.nodes.iter().map(Node::cores).sum();
+    used.len() == cores as usize && world.nodes.iter().all(has_crossed)
 }
 
 /// Plays every point of a case.
@@ -360,19 +378,19 @@ fn all_done(world: &World) -> bool {
 
 /// Nothing was acknowledged, offered or begun that the peer does not hold.
 fn check_said(world: &World, node: usize) -> Result<(), String> {
-    let (owner, peer) = (world.nodes[node].engine.stack(), world.nodes[1 - node].engine.stack());
+    let (owner, peer) = (&world.nodes[node], &world.nodes[1 - node]);
     for key in world.begun.keys() {
-        let ours = owner.find(key).and_then(|slot| owner.flow(slot));
-        let is_open = ours.is_some_and(|flow| flow.contract.state != State::Closed);
+        let is_open = owner.find(key).is_some_and(|flow| flow.contract.state != State::Closed);
         if is_open && peer.find(key).is_none() {
             return Err("a SYN was sent for a flow that the peer knows nothing of".into());
         }
     }
+    let has_cookies = owner.stacks().any(|stack| stack.counters().cookies_sent > 0);
     for (key, said) in &world.said {
-        let ours = owner.find(key).and_then(|slot| owner.flow(slot));
-        let Some(copy) = peer.find(key).and_then(|slot| peer.flow(slot)) else {
-            let is_cookie = owner.counters().cookies_sent > 0
-                && ours.is_none_or(|flow| said.ack == flow.contract.irs + 1);
+        let ours = owner.find(key);
+        let Some(copy) = peer.find(key) else {
+            let is_cookie =
+                has_cookies && ours.is_none_or(|flow| said.ack == flow.contract.irs + 1);
             match ours {
                 Some(flow) if flow.contract.state != State::Closed && !is_cookie => {
                     return Err(format!(
@@ -397,18 +415,17 @@ fn check_said(world: &World, node: usize) -> Result<(), String> {
 
 /// Every flow is gone and has given back what it held.
 fn check_forgotten(world: &World, node: usize) -> Result<(), String> {
-    let stack = world.nodes[node].engine.stack();
-    let left: Vec<String> = stack
-        .slots()
-        .filter_map(|slot| stack.flow(slot))
+    let left: Vec<String> = world.nodes[node]
+        .flows()
         .map(|flow| format!("{} {:?}", flow.contract.state, flow.local))
         .collect();
     if !left.is_empty() {
         return Err(format!("flows stay for ever: {left:?}"));
     }
-    let env = &stack.env;
-    if !env.memory.is_unused() || env.in_flight.used() + env.reassembly.used() > 0 {
-        return Err("flows are gone and something is still held".into());
+    for env in world.nodes[node].stacks().map(|stack| &stack.env) {
+        if !env.memory.is_unused() || env.in_flight.used() + env.reassembly.used() > 0 {
+            return Err("flows are gone and something is still held".into());
+        }
     }
     Ok(())
 }

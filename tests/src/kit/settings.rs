@@ -74,6 +74,8 @@ pub struct Settings {
     pub forge_acknowledgements: bool,
     /// A planted defect: the oldest record that was on its way at a death is skipped as if it had not been.
     pub skip_hole: bool,
+    /// Cores of the two nodes.
+    pub cores: [u8; 2],
     /// Prints what arrives where.
     pub trace: bool,
     /// What runs.
@@ -114,6 +116,7 @@ impl Default for Settings {
             split_records: false,
             forge_acknowledgements: false,
             skip_hole: false,
+            cores: [1, 1],
             trace: false,
             ports: vec![
                 port(HTTP, http),

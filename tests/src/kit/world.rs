@@ -4,21 +4,22 @@
 //! due is polled. A node is driven in the order that [`cluster::engine`] prescribes; each frame that it
 //! puts out counts, and a node can be told to die right after any of them.
 
-use crate::kit::client::{self, Client, ClientSettings, Ending, Opener};
+mod node;
+mod switch;
+mod wire;
+
+pub use node::Node;
+
+use crate::kit::client::{self, Client, ClientSettings, Opener};
 use crate::kit::dialogue::Dialogue;
 use crate::kit::random::Random;
 use crate::kit::raw::Raw;
-use crate::kit::settings::{ADDRESS, ADDRESS_6, Link, Port, Settings};
-use cluster::engine::{Engine, EngineConfig};
-use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId, Op};
-use cluster::link::{self, Endpoint};
-use cluster::mirror::{Body, decode, next_record, put_header, put_record};
-use cluster::role::{Command, Report};
-use stack::codec::{Put, Reader};
+use crate::kit::settings::{Link, Port, Settings};
+use cluster::id::{Epoch, GroupId};
+use cluster::role::Command;
 use stack::key::FlowKey;
-use stack::stack::StackConfig;
 use stack::time::{Duration, Instant};
-use stack::wire::{Address, Flags, Frame, Mac, Segment, parse};
+use stack::wire::Mac;
 use std::collections::BTreeMap;
 
 /// The MTU of both links.
@@ -47,25 +48,6 @@ pub struct Said {
     pub edge: stack::seq::Seq,
     /// Scale of the windows, from the SYN-ACK.
     pub scale: u8,
-}
-
-/// One node.
-pub struct Node {
-    /// The real thing.
-    pub engine: Engine,
-    /// It gets frames and is polled.
-    pub is_alive: bool,
-    /// The epoch under which it speaks.
-    pub epoch: Epoch,
-    /// Frames and datagrams that it has put out.
-    pub outputs: u64,
-    /// It dies right after this many.
-    pub dies_after: Option<u64>,
-    /// What it told the agent.
-    pub reports: Vec<Report>,
-    mac: Mac,
-    endpoint: Endpoint,
-    member: Member,
 }
 
 /// Clients, a switch, two nodes.
@@ -129,7 +111,8 @@ impl World {
         for node in 0..2 {
             let endpoint = self.nodes[1 - node].endpoint;
             let id = self.nodes[1 - node].member.node;
-            self.nodes[node].engine.set_neighbor(id, endpoint);
+            let engines = self.nodes[node].engines.iter_mut();
+            engines.for_each(|engine| engine.set_neighbor(id, endpoint));
         }
     }
 
@@ -177,9 +160,11 @@ impl World {
     /// `owner` mirrors every group to the other node.
     pub fn mirror(&mut self, owner: usize, epoch: Epoch) {
         let (from, peer) = (self.nodes[owner].member, self.nodes[1 - owner].member);
+        let (owner_cores, peer_cores) = (self.nodes[owner].cores(), self.nodes[1 - owner].cores());
         self.each_group(|world, group| {
-            world.command(1 - owner, Command::Follow { group, epoch, owner: from });
-            world.command(owner, Command::Mirror { group, epoch, peer });
+            let follow = Command::Follow { group, epoch, owner: from, owner_cores };
+            world.command(1 - owner, follow);
+            world.command(owner, Command::Mirror { group, epoch, peer, peer_cores });
         });
     }
 
@@ -202,7 +187,7 @@ impl World {
     /// Gives a node an order.
     pub fn command(&mut self, node: usize, command: Command) {
         let now = self.now;
-        self.nodes[node].engine.handle_command(now, command);
+        self.nodes[node].handle_command(now, command);
         if let Command::Serve { epoch, .. } = command {
             self.nodes[node].epoch = epoch;
         }
@@ -222,14 +207,14 @@ impl World {
         for index in 0..self.clients.len() {
             let client = &self.clients[index];
             let key = client.key(index);
-            let is_known = self.nodes[node].engine.stack().find(&key).is_some();
+            let is_known = self.nodes[node].find(&key).is_some();
             if client.opener() == Opener::Client || !client.is_waiting() || is_known {
                 continue;
             }
             let serves = |port: &Port| port.port == key.local_port;
             let service = self.settings.ports.iter().position(serves).expect("a service") as u8;
             let now = self.now;
-            let opened = self.nodes[node].engine.connect(now, service, key, client::mac(index));
+            let opened = self.nodes[node].connect(now, service, key, client::mac(index));
             assert!(opened.is_ok(), "{opened:?}");
         }
     }
@@ -303,7 +288,7 @@ impl World {
             return true;
         }
         for node in 0..self.nodes.len() {
-            let due = self.nodes[node].engine.poll_timeout();
+            let due = self.nodes[node].poll_timeout();
             if self.nodes[node].is_alive && due.is_some_and(|due| due <= at) {
                 self.drive(node);
             }
@@ -322,7 +307,7 @@ impl World {
         // A node that has something to do whenever it is polled is polled now and then.
         let soon = now + Duration::from_micros(20);
         let alive = self.nodes.iter().filter(|node| node.is_alive);
-        let nodes = alive.filter_map(|node| node.engine.poll_timeout());
+        let nodes = alive.filter_map(|node| node.poll_timeout());
         let nodes = nodes.map(|at| if at <= now { soon } else { at }).min();
         let clients = self.clients.iter_mut().filter_map(|client| client.poll_timeout(now)).min();
         // smoltcp may round a deadline down to a microsecond that has begun.
@@ -337,95 +322,17 @@ impl World {
         match event {
             Event::Request { node, frame } => {
                 if self.nodes[node].is_alive {
-                    self.nodes[node].engine.handle_frame(self.now, &frame);
+                    self.nodes[node].handle_frame(self.now, &frame);
                     self.drive(node);
                 }
             }
             Event::Datagram { node, frame } => {
                 if self.nodes[node].is_alive {
-                    self.nodes[node].engine.handle_datagram(self.now, &frame);
+                    self.nodes[node].handle_datagram(self.now, &frame);
                     self.drive(node);
                 }
             }
             Event::Answer { node, frame } => self.deliver_answer(node, &frame),
-        }
-    }
-
-    fn print(&self, event: &Event) {
-        let (frame, what) = match event {
-            Event::Request { node, frame } => (frame, format!("client -> {node}")),
-            Event::Answer { node, frame } => (frame, format!("client <- {node}")),
-            Event::Datagram { node, frame } => {
-                let Ok((_, body)) = decode(link_payload(frame)) else { return };
-                match body {
-                    Body::Records { first, count, bytes, .. } => {
-                        let record = next_record(&mut Reader::new(bytes)).map(|record| record.kind);
-                        println!("{:?} records {first}+{count} -> {node} {record:?}", self.now);
-                    }
-                    Body::Ack { acked, missing, .. } => {
-                        println!("{:?} ack {acked} -> {node}, missing {missing:?}", self.now);
-                    }
-                }
-                return;
-            }
-        };
-        let to: Mac = frame[..6].try_into().expect("frames have headers");
-        if let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) {
-            let Segment { seq, ack, window, flags, payload, options, .. } = segment;
-            let (len, flags) = (payload.len(), flags.0);
-            let sack: Vec<_> = options.sack.iter().flatten().collect();
-            println!(
-                "{:?} {what} port {} seq {seq:?} ack {ack:?} flags {flags:#x} window {window} len {len} {sack:?}",
-                self.now,
-                segment.source_port.max(segment.destination_port),
-            );
-        }
-    }
-
-    fn deliver_answer(&mut self, node: usize, frame: &[u8]) {
-        let to: Mac = frame[..6].try_into().expect("frames have headers");
-        match parse(frame, &to, &[]) {
-            Ok(Frame::AddressQuery { sender_mac, target, is_claim: true, .. }) => {
-                if target == Address::v4(ADDRESS) || target == Address(ADDRESS_6) {
-                    self.neighbor = Some(sender_mac);
-                }
-            }
-            Ok(Frame::Tcp(segment)) => self.deliver_segment(node, frame, to, &segment),
-            _ => self.note_pong(frame),
-        }
-    }
-
-    fn deliver_segment(&mut self, node: usize, frame: &[u8], to: Mac, segment: &Segment) {
-        let epoch = self.nodes[node].epoch;
-        if epoch < self.epoch_heard {
-            self.second_voices += 1;
-        }
-        self.epoch_heard = self.epoch_heard.max(epoch);
-        let is_reset = segment.flags.has(Flags::RST);
-        self.resets += is_reset as u64;
-        if let Some(index) = (0..self.clients.len()).find(|&index| client::mac(index) == to) {
-            let was_closed = self.clients[index].is_closed();
-            self.clients[index].handle_packet(&frame[14..]);
-            let ending = self.clients[index].ending;
-            self.drive_client(index);
-            if is_reset && !was_closed && ending == Ending::Open {
-                let client = &mut self.clients[index];
-                if client.is_closed() {
-                    client.ending = Ending::Reset;
-                }
-            }
-        }
-        let now = self.now;
-        if let Some(raw) = self.raws.iter_mut().find(|raw| raw.mac() == to) {
-            raw.handle_segment(now, segment);
-        }
-    }
-
-    fn note_pong(&mut self, frame: &[u8]) {
-        // Ethernet 14, IPv4 20, ICMP: type, code, checksum, identifier, sequence number.
-        if frame.len() >= 42 && frame[23] == 1 && frame[34] == 0 {
-            let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-            self.pongs.push((word(38), word(40)));
         }
     }
 
@@ -447,112 +354,21 @@ impl World {
     /// Polls a node until it has nothing more to say, or dies.
     pub fn drive(&mut self, node: usize) {
         let now = self.now;
-        self.nodes[node].engine.handle_timeouts(now);
+        self.nodes[node].handle_timeouts(now);
         let mut buffer = [0; 2048];
         while self.nodes[node].is_alive {
-            let Some(len) = self.nodes[node].engine.poll_datagram(now, &mut buffer) else { break };
+            let Some(len) = self.nodes[node].poll_datagram(now, &mut buffer) else { break };
             self.put_datagram(node, &buffer[..len]);
         }
         while self.nodes[node].is_alive {
-            let Some((len, _)) = self.nodes[node].engine.poll_frame(now, &mut buffer) else {
-                break;
-            };
+            let Some(len) = self.nodes[node].poll_frame(now, &mut buffer) else { break };
             let frame = buffer[..len].to_vec();
             self.note_said(&frame);
             let link = self.settings.client_link;
             self.put(link, Event::Answer { node, frame });
-            self.count_output(node);
+            self.nodes[node].count_output();
         }
-        while let Some(report) = self.nodes[node].engine.poll_report() {
-            self.nodes[node].reports.push(report);
-        }
-    }
-
-    fn count_output(&mut self, node: usize) {
-        let node = &mut self.nodes[node];
-        node.outputs += 1;
-        if node.dies_after == Some(node.outputs) {
-            node.is_alive = false;
-        }
-    }
-
-    fn put_datagram(&mut self, node: usize, frame: &[u8]) {
-        if self.settings.forge_acknowledgements {
-            self.forge_acknowledgement(node, frame);
-        }
-        let to = 1 - node;
-        let link = self.settings.cluster_link;
-        if !self.settings.split_records {
-            self.put(link, Event::Datagram { node: to, frame: frame.to_vec() });
-            self.count_output(node);
-            return;
-        }
-        for payload in split(link_payload(frame)) {
-            let frame = self.datagram_frame(node, &payload);
-            self.put(link, Event::Datagram { node: to, frame });
-            self.count_output(node);
-            if !self.nodes[node].is_alive {
-                return;
-            }
-        }
-    }
-
-    fn datagram_frame(&self, from: usize, payload: &[u8]) -> Vec<u8> {
-        let mut buffer = [0; 2048];
-        let (a, b) = (self.nodes[from].endpoint, self.nodes[1 - from].endpoint);
-        let len = link::emit(&mut buffer, &a, &b, payload);
-        buffer[..len].to_vec()
-    }
-
-    /// The planted defect: the owner is told at once that the peer holds what it has just been sent.
-    fn forge_acknowledgement(&mut self, node: usize, frame: &[u8]) {
-        let Ok((session, Body::Records { first, count, .. })) = decode(link_payload(frame)) else {
-            return;
-        };
-        let mut ack = Vec::new();
-        put_header(&mut ack, &session.reversed(), true);
-        ack.put_u64(first.0 + count as u64 - 1);
-        ack.put_u64(0);
-        ack.put_u64(0);
-        ack.put_u8(0);
-        let frame = self.datagram_frame(1 - node, &ack);
-        let now = self.now;
-        self.nodes[node].engine.handle_datagram(now, &frame);
-    }
-
-    /// Remembers what a node has told a client, at the moment it leaves.
-    fn note_said(&mut self, frame: &[u8]) {
-        let to: Mac = frame[..6].try_into().expect("frames have headers");
-        let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return };
-        if segment.flags.has(Flags::RST) {
-            return;
-        }
-        let key = FlowKey {
-            remote: segment.destination,
-            local: segment.source,
-            remote_port: segment.destination_port,
-            local_port: segment.source_port,
-        };
-        let is_syn = segment.flags.has(Flags::SYN);
-        let scale = segment.options.window_scale.unwrap_or(0);
-        if !segment.flags.has(Flags::ACK) {
-            self.begun.insert(key, scale);
-            return;
-        }
-        if is_syn {
-            let edge = segment.ack + segment.window as u32;
-            self.said.insert(key, Said { ack: segment.ack, edge, scale });
-            return;
-        }
-        if let Some(&scale) = self.begun.get(&key) {
-            // Every client here scales its windows, so that what our SYN offered is agreed on.
-            let edge = segment.ack + ((segment.window as u32) << scale);
-            self.said.entry(key).or_insert(Said { ack: segment.ack, edge, scale });
-        }
-        let Some(said) = self.said.get_mut(&key) else { return };
-        let edge = segment.ack + ((segment.window as u32) << said.scale);
-        said.ack = said.ack.max(segment.ack);
-        said.edge = said.edge.max(edge);
+        self.nodes[node].gather_reports();
     }
 
     fn put(&mut self, link: Link, event: Event) {
@@ -573,149 +389,8 @@ impl World {
         self.nodes[node].is_alive = false;
     }
 
-    /// Takes the datagrams to `node` that are on their way, oldest first.
-    pub fn take_datagrams(&mut self, node: usize) -> Vec<Vec<u8>> {
-        let is_wanted =
-            |event: &Event| matches!(event, Event::Datagram { node: to, .. } if *to == node);
-        let events = std::mem::take(&mut self.events);
-        let (taken, kept): (Vec<_>, Vec<_>) =
-            events.into_iter().partition(|(_, event)| is_wanted(event));
-        self.events = kept.into_iter().collect();
-        let frame = |(_, event)| match event {
-            Event::Datagram { frame, .. } => frame,
-            _ => unreachable!("only datagrams were taken"),
-        };
-        taken.into_iter().map(frame).collect()
-    }
-
-    /// Hands a node a datagram now, whatever the link is like.
-    pub fn hand_datagram(&mut self, node: usize, frame: &[u8]) {
-        let now = self.now;
-        self.nodes[node].engine.handle_datagram(now, frame);
-    }
-
-    /// The planted defect: a datagram of records as if the one before it had never been.
-    pub fn skip_hole(&self, to: usize, frame: &[u8]) -> Vec<u8> {
-        let Ok((session, Body::Records { first, clock, count, bytes })) =
-            decode(link_payload(frame))
-        else {
-            return frame.to_vec();
-        };
-        let mut out = Vec::new();
-        put_header(&mut out, &session, false);
-        out.put_u64(first.0 - 1);
-        out.put_u64(clock);
-        out.put_u16(count);
-        out.put_bytes(bytes);
-        self.datagram_frame(1 - to, &out)
-    }
-
-    /// What a node has put out to clients and is on its way is lost.
-    pub fn lose_answers(&mut self, node: usize) {
-        self.events
-            .retain(|_, event| !matches!(event, Event::Answer { node: from, .. } if *from == node));
-    }
-
-    /// Takes the frames of a node that are on their way to clients, oldest first: a burst that was checked and
-    /// whose kick is late.
-    pub fn take_answers(&mut self, node: usize) -> Vec<Vec<u8>> {
-        let events = std::mem::take(&mut self.events);
-        let mut taken = Vec::new();
-        for (at, event) in events {
-            match event {
-                Event::Answer { node: from, frame } if from == node => taken.push(frame),
-                event => drop(self.events.insert(at, event)),
-            }
-        }
-        taken
-    }
-
-    /// Lets frames of a node reach the clients now, whatever happened since they were made.
-    pub fn put_answers(&mut self, node: usize, frames: Vec<Vec<u8>>) {
-        for frame in frames {
-            self.events_count += 1;
-            self.events.insert((self.now, self.events_count), Event::Answer { node, frame });
-        }
-    }
-
     /// Records that a node has logged, all groups together.
     pub fn records(&self, node: usize) -> u64 {
-        self.nodes[node].engine.status().map(|status| status.log.records).sum()
+        self.nodes[node].status().map(|status| status.log.records).sum()
     }
-}
-
-impl Node {
-    fn new(index: usize, life: u64, settings: &Settings) -> Node {
-        let id = index as u8 + 1;
-        let member = Member { node: NodeId(id), incarnation: Incarnation(100 * id as u64 + life) };
-        let endpoint = Endpoint { mac: [2, 3, 0, 0, 0, id], address: [10, 9, 0, id], port: 7947 };
-        let mac = [2, 2, 0, 0, 0, id];
-        let config = EngineConfig {
-            member,
-            cluster: 1,
-            endpoint,
-            link_mtu: MTU,
-            wall_offset: 1_700_000_000_000_000_000 + index as u64 * 12_345_678_901,
-            stack: StackConfig {
-                node: id,
-                mac,
-                secret: [7; 32],
-                flows_max: settings.flows_max,
-                segments_max: settings.segments_max,
-                chunks_max: match settings.peer_chunks_max {
-                    Some(chunks) if index == 1 => chunks,
-                    _ => settings.chunks_max,
-                },
-                pieces_max: 64 * settings.flows_max,
-                reassemblies_max: settings.flows_max,
-            },
-        };
-        let groups: Vec<GroupId> =
-            (0..settings.ports.len()).map(|index| GroupId::new(index as u8, 0)).collect();
-        Node {
-            engine: Engine::new(&config, settings.services(), &groups),
-            is_alive: true,
-            epoch: Epoch(0),
-            outputs: 0,
-            dies_after: None,
-            reports: Vec::new(),
-            mac,
-            endpoint,
-            member,
-        }
-    }
-
-    /// This life of this node.
-    pub fn member(&self) -> Member {
-        self.member
-    }
-
-    /// Its end of the cluster link.
-    pub fn endpoint(&self) -> Endpoint {
-        self.endpoint
-    }
-}
-
-fn link_payload(frame: &[u8]) -> &[u8] {
-    &frame[link::LINK_HEADER_BYTES..]
-}
-
-/// Datagrams with one record each that say what `payload` says.
-fn split(payload: &[u8]) -> Vec<Vec<u8>> {
-    let Ok((session, Body::Records { first, clock, count, bytes })) = decode(payload) else {
-        return vec![payload.to_vec()];
-    };
-    let mut reader = Reader::new(bytes);
-    let single = |n: u64| {
-        let record = next_record(&mut reader).expect("an owner's records can be read");
-        let mut out = Vec::new();
-        put_header(&mut out, &session, false);
-        out.put_u64(Op(first.0 + n).0);
-        out.put_u64(clock);
-        out.put_u16(1);
-        put_record(&mut out, record.kind, record.flow, record.bytes.len());
-        out.put_bytes(record.bytes);
-        out
-    };
-    (0..count as u64).map(single).collect()
 }

@@ -23,7 +23,7 @@ fn connected(world: &mut World, port: u16) -> usize {
 }
 
 fn state(world: &World, raw: usize) -> Option<State> {
-    let stack = world.nodes[0].engine.stack();
+    let stack = world.nodes[0].stack();
     let slot = stack.find(&world.raws[raw].key())?;
     stack.flow(slot).map(|flow| flow.contract.state)
 }
@@ -42,7 +42,7 @@ fn the_client_closes_first() {
     world.raws[raw].send(Flags::ACK, &[]);
     exchange(&mut world, raw);
     assert_eq!(state(&world, raw), None);
-    assert_eq!(world.nodes[1].engine.stack().slots().count(), 0);
+    assert_eq!(world.nodes[1].stack().slots().count(), 0);
 }
 
 #[test]
@@ -102,6 +102,6 @@ fn a_newer_syn_ends_time_wait() {
     world.raws[raw].send(Flags::SYN, &[]);
     let answer = exchange(&mut world, raw);
     assert!(answer.iter().any(|heard| heard.flags.has(Flags::SYN)), "{answer:?}");
-    assert_eq!(world.nodes[1].engine.stack().slots().count(), 1, "the peer follows");
-    assert_eq!(world.nodes[1].engine.status().map(|s| s.backup.lost).sum::<u64>(), 0);
+    assert_eq!(world.nodes[1].stack().slots().count(), 1, "the peer follows");
+    assert_eq!(world.nodes[1].status().map(|s| s.backup.lost).sum::<u64>(), 0);
 }

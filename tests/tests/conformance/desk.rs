@@ -20,6 +20,7 @@ use stack::limits::CONNECT_TIMEOUT;
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
 use stack::service::{HOP_LIMIT, Service};
+use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::tcp::sender::SenderConfig;
 use stack::tcp::state::State;
@@ -185,6 +186,7 @@ impl Desk {
     pub fn with(setup: Setup) -> Desk {
         let config = StackConfig {
             node: 1,
+            place: Place::ALONE,
             mac: SERVER_MAC,
             secret: [7; 32],
             flows_max: 16,

@@ -88,7 +88,7 @@ fn cookies_hold_no_state_and_open() {
         world.raws[raw].send(Flags::SYN, &[]);
         assert_eq!(exchange(&mut world, raw).len(), 1);
     }
-    assert_eq!(world.nodes[0].engine.stack().slots().count(), 2);
+    assert_eq!(world.nodes[0].stack().slots().count(), 2);
     world.raws[5].send(Flags::ACK, b"hello");
     let answer = exchange(&mut world, 5);
     assert_eq!(answer.concat_payload(), b"hello");

@@ -75,11 +75,11 @@ fn only_an_exact_reset_ends_a_connection() {
     assert_eq!((answer.len(), answer[0].flags, answer[0].ack), (1, Flags::ACK, next));
     world.raws[raw].send_at(next + 5_000_000, Flags::RST, &[]);
     assert!(exchange(&mut world, raw).is_empty());
-    assert_eq!(world.nodes[0].engine.stack().slots().count(), 1);
+    assert_eq!(world.nodes[0].stack().slots().count(), 1);
     world.raws[raw].send_at(next, Flags::RST, &[]);
     assert!(exchange(&mut world, raw).is_empty());
-    assert_eq!(world.nodes[0].engine.stack().slots().count(), 0);
-    assert_eq!(world.nodes[1].engine.stack().slots().count(), 0, "the peer knows");
+    assert_eq!(world.nodes[0].stack().slots().count(), 0);
+    assert_eq!(world.nodes[1].stack().slots().count(), 0, "the peer knows");
 }
 
 /// RFC 5961 4.2: a SYN in a connection is questioned.

@@ -59,10 +59,7 @@ fn join_and_die(settings: Settings, join: Duration, wait: Duration) {
     let groups = world.settings.ports.len();
     assert!(world.run_until(Duration::from_secs(5), |world| filled(world) == groups));
     world.run_for(wait);
-    for slot in world.nodes[0].engine.stack().slots() {
-        let flow = world.nodes[0].engine.stack().flow(slot).expect("in use");
-        assert_eq!(flow.standing, Standing::Copied);
-    }
+    assert!(world.nodes[0].flows().all(|flow| flow.standing == Standing::Copied));
     world.kill(0);
     world.run_for(Duration::from_millis(40));
     world.promote(1, Epoch(3));
@@ -96,6 +93,17 @@ fn flows_that_began_without_a_peer_survive_once_it_is_filled() {
     }
 }
 
+/// Each core of the owner fills every core of the peer with which it shares flows.
+#[test]
+fn a_peer_with_another_number_of_cores_is_filled() {
+    for cores in [[2, 3], [3, 1]] {
+        for join_us in [0, 900, 2600] {
+            let settings = Settings { cores, ..settings() };
+            join_and_die(settings, Duration::from_micros(join_us), Duration::from_micros(300));
+        }
+    }
+}
+
 #[test]
 fn a_lossy_cluster_link_changes_nothing() {
     for seed in 1..=5 {
@@ -125,13 +133,13 @@ fn a_copy_that_the_peer_gives_up_is_captured_again() {
     }
     world.run_for(Duration::from_millis(400));
     let standing = |world: &World, wanted: Standing| {
-        let stack = world.nodes[0].engine.stack();
+        let stack = world.nodes[0].stack();
         let flows = stack.slots().filter_map(|slot| stack.flow(slot));
         flows.filter(|flow| flow.standing == wanted).count()
     };
     let absent = standing(&world, Standing::Absent);
     assert!(absent > 0, "the peer's memory is too small for all");
-    let lost: u64 = world.nodes[1].engine.status().map(|status| status.backup.lost).sum();
+    let lost: u64 = world.nodes[1].status().map(|status| status.backup.lost).sum();
     assert!(lost >= absent as u64);
     world.run_for(Duration::from_secs(4));
     assert_eq!(standing(&world, Standing::Copied), 20, "all are copied once there is room");

@@ -30,7 +30,13 @@ fn download(len: usize) -> Dialogue {
 /// DESIGN 5, rule 1: SEG.ACK never exceeds what the peer holds; a SYN-ACK waits for its record.
 #[test]
 fn a_silent_peer_stops_acknowledgements_and_handshakes() {
-    let mut world = World::mirrored(Settings::default());
+    for cores in [[1, 1], [2, 3]] {
+        a_silent_peer_stops(Settings { cores, ..Settings::default() });
+    }
+}
+
+fn a_silent_peer_stops(settings: Settings) {
+    let mut world = World::mirrored(settings);
     let client = world.connect(ClientSettings::default(), upload(40_000));
     world.run_for(Duration::from_millis(1));
     world.settings.cluster_link = CUT;
@@ -41,8 +47,7 @@ fn a_silent_peer_stops_acknowledgements_and_handshakes() {
     world.raws[raw].send(Flags::SYN, &[]);
     world.send_raw(raw);
     world.run_for(Duration::from_secs(2));
-    let peer = world.nodes[1].engine.stack();
-    let copy = peer.flow(peer.find(&key).expect("copied")).expect("in use");
+    let copy = world.nodes[1].find(&key).expect("copied");
     assert_eq!(world.said[&key].ack, said, "nothing more is acknowledged");
     assert!(said.before_eq(copy.contract.rcv_nxt));
     assert!(world.raws[raw].heard.is_empty(), "no SYN-ACK");
@@ -98,7 +103,7 @@ fn a_full_log_drops_input_and_recovers() {
     world.run_for(Duration::from_millis(2));
     world.settings.cluster_link = CUT;
     world.run_for(Duration::from_millis(400));
-    let dropped = world.nodes[0].engine.stack().counters().drops.of(stack::drop::Drop::LogFull);
+    let dropped = world.nodes[0].stack().counters().drops.of(stack::drop::Drop::LogFull);
     assert!(dropped > 0, "the log was full");
     world.settings.cluster_link = Link::clean(Duration::from_micros(70));
     let done = world.run_until(Duration::from_secs(120), |world| {
@@ -143,17 +148,17 @@ fn a_node_without_a_lease_is_silent_and_goes_on_with_one() {
     world.run_until(Duration::from_secs(1), |world| world.clients[client].received.len() > 50_000);
     let groups = world.settings.ports.len() as u8;
     for group in 0..groups {
-        world.nodes[0].engine.set_voice(group, false);
+        world.nodes[0].set_voice(group, false);
     }
     // What had left before arrives.
     world.run_for(Duration::from_millis(1));
     let (received, frames) =
-        (world.clients[client].received.len(), world.nodes[0].engine.stack().counters().tx_frames);
+        (world.clients[client].received.len(), world.nodes[0].stack().counters().tx_frames);
     world.run_for(Duration::from_millis(700));
     assert_eq!(world.clients[client].received.len(), received);
-    assert_eq!(world.nodes[0].engine.stack().counters().tx_frames, frames);
+    assert_eq!(world.nodes[0].stack().counters().tx_frames, frames);
     for group in 0..groups {
-        world.nodes[0].engine.set_voice(group, true);
+        world.nodes[0].set_voice(group, true);
     }
     world.drive(0);
     assert!(world.run_until(Duration::from_secs(60), |world| world.clients[client].is_done()));
@@ -180,7 +185,7 @@ fn a_duplicate_is_reported_when_the_peer_holds_it() {
         world.send_raw(raw);
         world.run_for(Duration::from_millis(20));
     }
-    let flow = world.nodes[0].engine.stack();
+    let flow = world.nodes[0].stack();
     let flow = flow.flow(flow.find(&world.raws[raw].key()).expect("open")).expect("in use");
     assert_eq!(flow.contract.rcv_nxt, start + 700, "taken");
     assert!(world.raws[raw].heard.len() >= 3, "every copy is answered");

@@ -28,7 +28,7 @@ fn settings() -> Settings {
 fn connect(world: &mut World) -> usize {
     let raw = world.raw(ECHO);
     let (key, mac, now) = (world.raws[raw].key(), world.raws[raw].mac(), world.now);
-    let opened = world.nodes[0].engine.connect(now, 0, key, mac);
+    let opened = world.nodes[0].connect(now, 0, key, mac);
     assert!(opened.is_ok(), "{opened:?}");
     world.run_for(Duration::from_millis(1));
     raw
@@ -45,9 +45,7 @@ fn exchange(world: &mut World, raw: usize) -> Vec<Heard> {
 }
 
 fn state(world: &World, node: usize, raw: usize) -> Option<State> {
-    let stack = world.nodes[node].engine.stack();
-    let slot = stack.find(&world.raws[raw].key())?;
-    stack.flow(slot).map(|flow| flow.contract.state)
+    world.nodes[node].find(&world.raws[raw].key()).map(|flow| flow.contract.state)
 }
 
 fn take_over(world: &mut World) {
@@ -68,7 +66,7 @@ fn a_syn_of_ours_waits_for_the_peer() {
     // Not even a reset tells of it.
     world.raws[raw].send_exactly(Seq(5), Seq(77), Flags::ACK, &[]);
     assert!(exchange(&mut world, raw).is_empty());
-    assert_eq!(world.nodes[0].engine.stack().counters().drops.of(Drop::AckUnsent), 1);
+    assert_eq!(world.nodes[0].stack().counters().drops.of(Drop::AckUnsent), 1);
     // The register says that the peer is gone: what waited flows.
     world.command(0, Command::Alone { group: GroupId::new(0, 0), epoch: Epoch(3) });
     world.drive(0);
@@ -126,7 +124,7 @@ fn a_syn_ack_for_a_former_owner_opens() {
     let raw = connect(&mut world);
     assert_eq!(heard(&mut world, raw)[0].flags, Flags::SYN);
     // Without the lease nothing is said.
-    world.nodes[1].engine.set_voice(0, false);
+    world.nodes[1].set_voice(0, false);
     take_over(&mut world);
     assert!(heard(&mut world, raw).is_empty());
     world.raws[raw].send(SYN_ACK, &[]);
@@ -134,7 +132,7 @@ fn a_syn_ack_for_a_former_owner_opens() {
     world.run_for(Duration::from_millis(1));
     assert_eq!(state(&world, 1, raw), Some(State::Established));
     assert!(heard(&mut world, raw).is_empty());
-    world.nodes[1].engine.set_voice(0, true);
+    world.nodes[1].set_voice(0, true);
     world.drive(1);
     world.run_for(Duration::from_millis(1));
     let ack = heard(&mut world, raw);

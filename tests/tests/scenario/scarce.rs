@@ -39,7 +39,7 @@ fn fill_with_holes(world: &mut World) -> usize {
 }
 
 fn chunks_used(world: &World) -> usize {
-    world.nodes[0].engine.stack().env.memory.chunks.used()
+    world.nodes[0].stack().env.memory.chunks.used()
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_reset_frees_what_its_flow_holds_however_short_memory_is() {
     world.send_raw(raw);
     world.run_for(Duration::from_millis(50));
     assert_eq!(chunks_used(&world), 0);
-    assert_eq!(world.nodes[0].engine.stack().slots().count(), 0);
+    assert_eq!(world.nodes[0].stack().slots().count(), 0);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn time_wait_ends_while_memory_is_short() {
         world.run_for(Duration::from_millis(50));
     }
     let waits = |world: &World| {
-        let stack = world.nodes[0].engine.stack();
+        let stack = world.nodes[0].stack();
         let states = stack.slots().filter_map(|slot| Some(stack.flow(slot)?.contract.state));
         states.filter(|state| *state == State::TimeWait).count()
     };
@@ -90,6 +90,6 @@ fn time_wait_ends_while_memory_is_short() {
     fill_with_holes(&mut world);
     world.run_for(Duration::from_secs(70));
     assert_eq!(waits(&world), 0);
-    let counters = world.nodes[0].engine.stack().counters();
+    let counters = world.nodes[0].stack().counters();
     assert!(counters.drops.of(Drop::PoolExhausted) > 0, "memory was short");
 }

@@ -117,7 +117,7 @@ fn a_connection_that_the_client_has_forgotten_ends() {
     world.raws[raw].send_at(seq, Flags::RST, &[]);
     world.send_raw(raw);
     world.run_for(Duration::from_millis(5));
-    assert_eq!(world.nodes[1].engine.stack().slots().count(), 0);
+    assert_eq!(world.nodes[1].stack().slots().count(), 0);
 }
 
 /// A node that comes back must not give the names of its former life's flows to new ones.
@@ -134,11 +134,57 @@ fn flow_names_are_not_given_twice() {
     world.promote(0, Epoch(5));
     world.run_for(Duration::from_millis(5));
     let new = connected(&mut world, ECHO);
-    let stack = world.nodes[0].engine.stack();
+    let stack = world.nodes[0].stack();
     let id = |world: &World, raw: usize| {
         stack.flow(stack.find(&world.raws[raw].key()).expect("alive")).expect("in use").id
     };
     assert_ne!(id(&world, old), id(&world, new));
+}
+
+/// Nor if it comes back with another number of cores, on which its former flows lie elsewhere.
+#[test]
+fn flow_names_are_not_given_twice_on_other_cores() {
+    let mut world = World::mirrored(Settings {
+        cores: [2, 3],
+        flows_max: 64,
+        chunks_max: 2048,
+        ..Settings::default()
+    });
+    let old: Vec<usize> = (0..12).map(|_| connected(&mut world, ECHO)).collect();
+    take_over(&mut world);
+    world.settings.cores = [3, 3];
+    world.restart(0);
+    world.mirror(1, Epoch(4));
+    world.run_for(Duration::from_millis(10));
+    world.kill(1);
+    world.run_for(Duration::from_millis(10));
+    world.promote(0, Epoch(5));
+    world.run_for(Duration::from_millis(5));
+    let new: Vec<usize> = (0..12).map(|_| connected(&mut world, ECHO)).collect();
+    let id = |raw: &usize| world.nodes[0].find(&world.raws[*raw].key()).expect("alive").id;
+    let mut ids: Vec<_> = old.iter().chain(&new).map(id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 24);
+}
+
+/// The addresses are announced by one core alone.
+#[test]
+fn several_cores_announce_an_address_once() {
+    let mut worlds = [[1, 1], [2, 3]].map(|cores| {
+        let mut world = World::mirrored(Settings { cores, ..Settings::default() });
+        take_over(&mut world);
+        world
+    });
+    let frames = |world: &World| {
+        world.nodes[1].stacks().map(|stack| stack.counters().tx_frames).sum::<u64>()
+    };
+    assert!(frames(&worlds[0]) > 0);
+    assert_eq!(frames(&worlds[0]), frames(&worlds[1]));
+    for world in &mut worlds {
+        world.run_for(Duration::from_secs(5));
+    }
+    assert_eq!(frames(&worlds[0]), frames(&worlds[1]));
 }
 
 /// TSval after a takeover is beyond anything that the former owner can have said.
@@ -160,7 +206,13 @@ fn timestamps_jump_ahead() {
 /// One client with a real TCP, in the middle of a response, gets on within two round trips and a kick.
 #[test]
 fn a_download_resumes_within_milliseconds_of_the_promotion() {
-    let mut world = World::mirrored(Settings::default());
+    for cores in [[1, 1], [2, 3]] {
+        a_download_resumes(Settings { cores, ..Settings::default() });
+    }
+}
+
+fn a_download_resumes(settings: Settings) {
+    let mut world = World::mirrored(settings);
     let get = b"GET /generate/3000000 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
     let steps = vec![Step::Send(get), Step::Responses(1)];
     let client = world.connect(ClientSettings::default(), Dialogue::new("download", HTTP, steps));

@@ -1,0 +1,144 @@
+//! What an owner's core sends beside facts: whole flows for a joining peer, digests for comparison.
+//!
+//! A flow is captured whole at one op of its lane. When every slot was looked at, each lane says so; when the peer
+//! holds that word in all lanes, the core has filled it.
+//!
+//! Bounds: [`FILL_FLOWS_PER_POLL`] captures and [`FILL_SLOTS_PER_POLL`] slots a round, so that serving never stalls.
+
+use super::{Engine, Group};
+use crate::id::{Epoch, Member};
+use crate::limits::{
+    CAPTURE_AGAIN, DIGEST_BYTES_MAX, DIGEST_INTERVAL, DIGEST_LAG_MAX, FILL_FLOWS_PER_POLL,
+    FILL_SLOTS_PER_POLL, PART_BYTES, PARTS_MAX,
+};
+use crate::log::Log;
+use crate::mirror::RecordKind;
+use crate::role::Report;
+use stack::flow::{FlowId, Standing};
+use stack::stack::Stack;
+use stack::tcp::state::State;
+use stack::time::Instant;
+
+/// The capture of a group's flows for a joining peer.
+pub(super) struct Fill {
+    epoch: Epoch,
+    peer: Member,
+    next_slot: u32,
+    /// When to look for flows without a copy again; MAX if none was given up.
+    pub again_at: Instant,
+    reported: bool,
+}
+
+impl Fill {
+    pub fn new(epoch: Epoch, peer: Member) -> Fill {
+        Fill { epoch, peer, next_slot: 0, again_at: Instant::MAX, reported: false }
+    }
+}
+
+impl Engine {
+    /// Captures a few flows that the peer does not hold.
+    pub(super) fn fill_some(&mut self, now: Instant, index: usize) {
+        let Engine { stack, logs, groups, scratch, reports, .. } = self;
+        let lanes = &mut logs.0[index];
+        let Some(fill) = groups[index].fill.as_mut().filter(|_| !lanes.is_empty()) else {
+            return;
+        };
+        if fill.again_at <= now {
+            (fill.again_at, fill.next_slot) = (Instant::MAX, 0);
+        }
+        let mut budget = FILL_FLOWS_PER_POLL;
+        let slots = stack.slots_max() as u32;
+        let scan_end = fill.next_slot.saturating_add(FILL_SLOTS_PER_POLL).min(slots);
+        while budget > 0 && fill.next_slot < scan_end {
+            let slot = fill.next_slot;
+            if let Some(flow) = wanted(stack, slot, index) {
+                scratch.clear();
+                stack.export(slot, scratch);
+                let parts = scratch.len().div_ceil(PART_BYTES);
+                let log = &mut lanes.of_flow(flow).log;
+                if parts > PARTS_MAX {
+                    // It stays alone, as the status shows, until it holds less.
+                    fill.again_at = now + CAPTURE_AGAIN;
+                } else if log.has_room_for_parts(parts) {
+                    capture(stack, log, slot, scratch);
+                } else {
+                    break;
+                }
+                budget -= 1;
+            }
+            fill.next_slot += 1;
+        }
+        if fill.next_slot == slots {
+            for lane in lanes.iter_mut().filter(|lane| lane.filled.is_none()) {
+                if lane.log.room(0, false).is_some() {
+                    let op = lane.log.note(RecordKind::FillDone, Default::default(), &[], None);
+                    lane.filled = Some(op);
+                }
+            }
+        }
+        if !fill.reported && lanes.are_filled() {
+            fill.reported = true;
+            let (epoch, core, peer) = (fill.epoch, stack.place().core, fill.peer);
+            reports.push_back(Report::Filled { group: groups[index].id, epoch, core, peer });
+        }
+    }
+
+    /// Whether captures are under way.
+    pub(super) fn is_filling(&self, index: usize) -> bool {
+        let mut lanes = self.logs.0[index].iter();
+        self.groups[index].fill.is_some() && lanes.any(|lane| lane.filled.is_none())
+    }
+
+    /// Sends the digest of one flow after another, for the peer to compare.
+    pub(super) fn digest_one(&mut self, now: Instant, index: usize) {
+        let group: &mut Group = &mut self.groups[index];
+        if now < group.digest_at || self.stack.group(index as u8).copied() == 0 {
+            return;
+        }
+        group.digest_at = now + DIGEST_INTERVAL;
+        let slots = self.stack.slots_max() as u32;
+        for _ in 0..64 {
+            let slot = group.digest_slot;
+            group.digest_slot = (slot + 1) % slots;
+            let wanted = self.stack.flow(slot).filter(|flow| {
+                flow.group == index as u8
+                    && flow.standing == Standing::Copied
+                    && flow.contract.state != State::Closed
+                    && flow.output.stored() + flow.backlog.len() as u64 <= DIGEST_BYTES_MAX
+            });
+            let Some(id) = wanted.map(|flow| flow.id) else { continue };
+            let log = &mut self.logs.0[index].of_flow(id).log;
+            if log.lag() <= DIGEST_LAG_MAX && log.room(0, false).is_some() {
+                let digest = self.stack.digest(slot, &mut self.snapshot);
+                log.note(RecordKind::Digest, id, &digest.to_le_bytes(), None);
+            }
+            return;
+        }
+    }
+}
+
+/// The flow in `slot`, if it is one of the group that the peer does not hold.
+fn wanted(stack: &Stack, slot: u32, index: usize) -> Option<FlowId> {
+    let flow = stack.flow(slot)?;
+    let is_wanted = flow.group == index as u8
+        && flow.standing == Standing::Absent
+        && flow.contract.state != State::Closed;
+    is_wanted.then_some(flow.id)
+}
+
+/// Records a whole flow as one run of parts, for which the log has room.
+fn capture(stack: &mut Stack, log: &mut Log, slot: u32, bytes: &[u8]) {
+    let (id, progress) = {
+        let flow = stack.flow(slot).expect("captured flows exist");
+        (flow.id, flow.progress())
+    };
+    let mut parts = bytes.chunks(PART_BYTES).peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_some() {
+            log.note(RecordKind::Part, id, part, None);
+        } else {
+            let op = log.note(RecordKind::LastPart, id, part, Some((slot, progress)));
+            stack.attach(slot, op.0);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the switch sees: frames from nodes to clients, and what was said in them.
+
+use super::{Said, World};
+use crate::kit::client::{self, Ending};
+use crate::kit::settings::{ADDRESS, ADDRESS_6};
+use stack::key::FlowKey;
+use stack::wire::{Address, Flags, Frame, Mac, Segment, parse};
+
+impl World {
+    pub(super) fn deliver_answer(&mut self, node: usize, frame: &[u8]) {
+        let to: Mac = frame[..6].try_into().expect("frames have headers");
+        match parse(frame, &to, &[]) {
+            Ok(Frame::AddressQuery { sender_mac, target, is_claim: true, .. }) => {
+                if target == Address::v4(ADDRESS) || target == Address(ADDRESS_6) {
+                    self.neighbor = Some(sender_mac);
+                }
+            }
+            Ok(Frame::Tcp(segment)) => self.deliver_segment(node, frame, to, &segment),
+            _ => self.note_pong(frame),
+        }
+    }
+
+    fn deliver_segment(&mut self, node: usize, frame: &[u8], to: Mac, segment: &Segment) {
+        let epoch = self.nodes[node].epoch;
+        if epoch < self.epoch_heard {
+            self.second_voices += 1;
+        }
+        self.epoch_heard = self.epoch_heard.max(epoch);
+        let is_reset = segment.flags.has(Flags::RST);
+        self.resets += is_reset as u64;
+        if let Some(index) = (0..self.clients.len()).find(|&index| client::mac(index) == to) {
+            let was_closed = self.clients[index].is_closed();
+            self.clients[index].handle_packet(&frame[14..]);
+            let ending = self.clients[index].ending;
+            self.drive_client(index);
+            if is_reset && !was_closed && ending == Ending::Open {
+                let client = &mut self.clients[index];
+                if client.is_closed() {
+                    client.ending = Ending::Reset;
+                }
+            }
+        }
+        let now = self.now;
+        if let Some(raw) = self.raws.iter_mut().find(|raw| raw.mac() == to) {
+            raw.handle_segment(now, segment);
+        }
+    }
+
+    fn note_pong(&mut self, frame: &[u8]) {
+        // Ethernet 14, IPv4 20, ICMP: type, code, checksum, identifier, sequence number.
+        if frame.len() >= 42 && frame[23] == 1 && frame[34] == 0 {
+            let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+            self.pongs.push((word(38), word(40)));
+        }
+    }
+
+    /// Remembers what a node has told a client, at the moment it leaves.
+    pub(super) fn note_said(&mut self, frame: &[u8]) {
+        let to: Mac = frame[..6].try_into().expect("frames have headers");
+        let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return };
+        if segment.flags.has(Flags::RST) {
+            return;
+        }
+        let key = FlowKey {
+            remote: segment.destination,
+            local: segment.source,
+            remote_port: segment.destination_port,
+            local_port: segment.source_port,
+        };
+        let is_syn = segment.flags.has(Flags::SYN);
+        let scale = segment.options.window_scale.unwrap_or(0);
+        if !segment.flags.has(Flags::ACK) {
+            self.begun.insert(key, scale);
+            return;
+        }
+        if is_syn {
+            let edge = segment.ack + segment.window as u32;
+            self.said.insert(key, Said { ack: segment.ack, edge, scale });
+            return;
+        }
+        if let Some(&scale) = self.begun.get(&key) {
+            // Every client here scales its windows, so that what our SYN offered is agreed on.
+            let edge = segment.ack + ((segment.window as u32) << scale);
+            self.said.entry(key).or_insert(Said { ack: segment.ack, edge, scale });
+        }
+        let Some(said) = self.said.get_mut(&key) else { return };
+        let edge = segment.ack + ((segment.window as u32) << said.scale);
+        said.ack = said.ack.max(segment.ack);
+        said.edge = said.edge.max(edge);
+    }
+}
