@@ -86,6 +86,8 @@ drops! {
     IcmpRefused = "icmp_refused",
     /// The queue of small replies (ARP, ICMP, RST, cookies) is full.
     ReplyQueueFull = "reply_queue_full",
+    /// A small reply more than its kind may cost in a second: whoever asked will ask again.
+    ReplyRate = "reply_rate",
     /// An ACK that could have been a cookie's but is not.
     BadCookie = "bad_cookie",
     /// The flow would be another core's: the frame should have crossed over.

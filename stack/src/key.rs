@@ -33,6 +33,7 @@ pub struct Keys {
     isn: SipHasher13,
     timestamp: SipHasher13,
     cookie: SipHasher13,
+    syn: SipHasher13,
 }
 
 /// What a SYN cookie remembers of a SYN.
@@ -64,6 +65,7 @@ impl Keys {
             isn: derive(b"initial sequence number"),
             timestamp: derive(b"timestamp offset"),
             cookie: derive(b"syn cookie"),
+            syn: derive(b"repeated syn"),
         }
     }
 
@@ -81,6 +83,11 @@ impl Keys {
     /// What is added to the group's millisecond clock to give TSval.
     pub fn timestamp_offset(&self, key: &FlowKey) -> u32 {
         hash_key(&self.timestamp, key, 0) as u32
+    }
+
+    /// The hash under which a SYN is remembered for a while: one that is repeated has the same.
+    pub fn syn_hash(&self, key: &FlowKey, irs: Seq) -> u64 {
+        hash_key(&self.syn, key, irs.0 as u64)
     }
 
     /// The initial sequence number that encodes a SYN.

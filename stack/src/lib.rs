@@ -21,6 +21,7 @@ pub mod limits;
 pub mod output;
 pub mod pool;
 pub mod ready;
+pub mod recent;
 pub mod recorder;
 pub mod reply;
 pub mod seq;

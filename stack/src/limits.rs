@@ -123,6 +123,34 @@ pub const PATH_CHANGES_MAX: u8 = 8;
 /// Small answers (ARP, ICMP echo, RST, cookies) that may wait for a frame: a burst's worth.
 pub const REPLIES_MAX: usize = 64;
 
+/// Small answers that leave before the flows have their turn, in one round; the others leave after them. A
+/// quarter of a burst: a flood that wants answers cannot silence the established.
+pub const REPLIES_FIRST: u8 = 16;
+
+/// SYNs answered with cookies in a second at most. A frame costs its sender up to 2.5 us where the kernel
+/// copies it, and its answer is made within another: so this is less than a quarter of a core.
+pub const COOKIES_PER_SECOND: u32 = 64_000;
+
+/// Segments of no flow answered with RST in a second at most. Nobody needs it but to learn sooner.
+pub const RESETS_PER_SECOND: u32 = 10_000;
+
+/// ICMP echo requests answered in a second at most.
+pub const ECHOES_PER_SECOND: u32 = 10_000;
+
+/// Questions about our addresses answered in a second at most: a link has fewer neighbours.
+pub const ADDRESSES_PER_SECOND: u32 = 10_000;
+
+/// How much of a second's answers may leave at once, as its part: 10 ms' worth.
+pub const REPLY_BURSTS_PER_SECOND: u32 = 100;
+
+/// Bits of each half of the memory of SYNs without an answer: with 200 000 SYNs a second three in a hundred
+/// are taken for repeated ones, which costs them nothing. One MiB in all.
+pub const RECENT_BITS: usize = 1 << 22;
+
+/// For how long a SYN without an answer is remembered at least; at most twice as long. Clients repeat theirs
+/// after a second (RFC 6298 2.1), and after two more.
+pub const RECENT_SYN: Duration = Duration::from_secs(2);
+
 /// Bytes of an ICMP echo that are returned at most.
 pub const ECHO_BYTES_MAX: usize = 1472;
 

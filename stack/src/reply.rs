@@ -1,11 +1,19 @@
 //! Small answers that belong to no flow: ARP and neighbour answers, ICMP echo, RST, SYN cookies.
 //!
-//! Each is kept until the port has room and the lease allows it. Bounds: [`REPLIES_MAX`]; one more is
-//! dropped and counted, and whoever asked will ask again.
+//! Each is kept until the port has room and the lease allows it. What they may cost is bounded twice, so that
+//! whoever asks for very many takes nothing from the flows: each kind has so many a second, and the queue so
+//! many places. The last half of both is for what must not be refused: answers to repeated SYNs, and our own
+//! announcements. Bounds: [`REPLIES_MAX`] and the rates in `limits.rs`; one more is dropped and counted, and
+//! whoever asked will ask again.
 
+use crate::drop::Drop;
 use crate::fact::Open;
-use crate::limits::{ECHO_BYTES_MAX, REPLIES_MAX};
+use crate::limits::{
+    ADDRESSES_PER_SECOND, COOKIES_PER_SECOND, ECHO_BYTES_MAX, ECHOES_PER_SECOND, REPLIES_FIRST,
+    REPLIES_MAX, REPLY_BURSTS_PER_SECOND, RESETS_PER_SECOND,
+};
 use crate::service::Service;
+use crate::time::{Duration, Instant};
 use crate::wire::{
     Address, Flags, Header, Mac, Path, Segment, SegmentOptions, emit_address, emit_echo_reply,
     emit_tcp,
@@ -26,31 +34,93 @@ enum Kind {
 }
 
 /// The queue of small answers.
-pub struct Replies(VecDeque<Reply>);
+pub struct Replies {
+    queue: VecDeque<Reply>,
+    /// What each kind may still cost: [`Reply::budget`].
+    budgets: [Budget; 4],
+    /// Answers that left since the last refill.
+    said: u8,
+}
 
 impl Replies {
     /// Takes memory.
     pub fn new() -> Replies {
-        Replies(VecDeque::with_capacity(REPLIES_MAX))
+        let rates =
+            [COOKIES_PER_SECOND, RESETS_PER_SECOND, ECHOES_PER_SECOND, ADDRESSES_PER_SECOND];
+        Replies {
+            queue: VecDeque::with_capacity(REPLIES_MAX),
+            budgets: rates.map(Budget::new),
+            said: 0,
+        }
     }
 
-    /// Queues an answer; `false` if there is no room.
-    pub fn push(&mut self, reply: Reply) -> bool {
-        let has_room = self.0.len() < REPLIES_MAX;
-        if has_room {
-            self.0.push_back(reply);
+    /// A round begins: time has given every kind some more.
+    pub fn refill(&mut self, now: Instant) {
+        self.budgets.iter_mut().for_each(|budget| budget.refill(now));
+        self.said = 0;
+    }
+
+    /// Queues an answer. One that is `urgent` may use what is kept from the others.
+    pub fn push(&mut self, reply: Reply, urgent: bool) -> Result<(), Drop> {
+        let places = if urgent { REPLIES_MAX } else { REPLIES_MAX / 2 };
+        if self.queue.len() >= places {
+            return Err(Drop::ReplyQueueFull);
         }
-        has_room
+        if !self.budgets[reply.budget()].take(urgent) {
+            return Err(Drop::ReplyRate);
+        }
+        self.queue.push_back(reply);
+        Ok(())
+    }
+
+    /// The next answer that goes before the flows.
+    pub fn pop_first(&mut self) -> Option<Reply> {
+        if self.said >= REPLIES_FIRST { None } else { self.pop() }
     }
 
     /// The next answer.
     pub fn pop(&mut self) -> Option<Reply> {
-        self.0.pop_front()
+        let reply = self.queue.pop_front()?;
+        self.said = self.said.saturating_add(1);
+        Some(reply)
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
+    }
+}
+
+/// So many a second, and 10 ms' worth at once.
+struct Budget {
+    per_second: u32,
+    left: u32,
+    /// What `left` takes into account.
+    until: Instant,
+}
+
+impl Budget {
+    const fn new(per_second: u32) -> Budget {
+        Budget { per_second, left: per_second / REPLY_BURSTS_PER_SECOND, until: Instant::ZERO }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let all = self.per_second / REPLY_BURSTS_PER_SECOND;
+        let each = 1_000_000_000 / u64::from(self.per_second);
+        let more = now.since(self.until).0 / each;
+        if more >= u64::from(all) {
+            (self.left, self.until) = (all, now);
+        } else {
+            self.left = all.min(self.left + more as u32);
+            self.until += Duration(more * each);
+        }
+    }
+
+    fn take(&mut self, urgent: bool) -> bool {
+        let kept = if urgent { 0 } else { self.per_second / REPLY_BURSTS_PER_SECOND / 2 };
+        let has = self.left > kept;
+        self.left -= u32::from(has);
+        has
     }
 }
 
@@ -64,6 +134,16 @@ impl Reply {
     /// The group whose lease the answer needs.
     pub fn group(&self) -> u8 {
         self.group
+    }
+
+    /// Which budget it is of.
+    fn budget(&self) -> usize {
+        match &self.kind {
+            Kind::Segment { header, .. } if header.flags.has(Flags::SYN) => 0,
+            Kind::Segment { .. } => 1,
+            Kind::Echo { .. } => 2,
+            Kind::Address { .. } => 3,
+        }
     }
 
     /// Tells everybody that `address` is here.
@@ -187,13 +267,54 @@ fn back(segment: &Segment) -> Path {
 mod tests {
     use super::*;
 
+    fn announcement() -> Reply {
+        Reply::announce(Address::v4([1, 2, 3, 4]), 0)
+    }
+
+    fn answer() -> Reply {
+        Reply::address([2; 6], Address::v4([1, 2, 3, 5]), Address::v4([1, 2, 3, 4]), 0)
+    }
+
     #[test]
-    fn the_queue_is_bounded() {
+    fn the_queue_is_bounded_and_keeps_places_for_the_urgent() {
         let mut replies = Replies::new();
-        for _ in 0..REPLIES_MAX {
-            assert!(replies.push(Reply::announce(Address::v4([1, 2, 3, 4]), 0)));
+        for _ in 0..REPLIES_MAX / 2 {
+            assert_eq!(replies.push(announcement(), false), Ok(()));
         }
-        assert!(!replies.push(Reply::announce(Address::v4([1, 2, 3, 4]), 0)));
+        assert_eq!(replies.push(announcement(), false), Err(Drop::ReplyQueueFull));
+        for _ in 0..REPLIES_MAX / 2 {
+            assert_eq!(replies.push(announcement(), true), Ok(()));
+        }
+        assert_eq!(replies.push(announcement(), true), Err(Drop::ReplyQueueFull));
         assert!(replies.pop().is_some() && !replies.is_empty());
+    }
+
+    #[test]
+    fn a_second_has_so_many_answers() {
+        let mut replies = Replies::new();
+        let mut sent = 0;
+        for ms in 0..1000 {
+            replies.refill(Instant(1_000_000_000 + ms * 1_000_000));
+            while replies.push(answer(), false).is_ok() {
+                sent += 1;
+                replies.pop();
+            }
+            assert_eq!(replies.push(answer(), false), Err(Drop::ReplyRate));
+        }
+        let rate = ADDRESSES_PER_SECOND;
+        assert!((rate - 10..=rate + rate / REPLY_BURSTS_PER_SECOND).contains(&sent), "{sent}");
+        assert_eq!(replies.push(answer(), true), Ok(()));
+    }
+
+    #[test]
+    fn some_go_before_the_flows_and_the_others_after() {
+        let mut replies = Replies::new();
+        for _ in 0..20 {
+            assert_eq!(replies.push(announcement(), true), Ok(()));
+        }
+        assert_eq!(core::iter::from_fn(|| replies.pop_first()).count(), REPLIES_FIRST as usize);
+        assert!(replies.pop().is_some() && replies.pop_first().is_none());
+        replies.refill(Instant(1));
+        assert_eq!(core::iter::from_fn(|| replies.pop_first()).count(), 3);
     }
 }

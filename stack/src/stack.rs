@@ -32,6 +32,7 @@ use crate::limits::{BACKLOG_FLOWS_MAX, CHUNK_BYTES, PROBE_INTERVAL};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
+use crate::recent::Recent;
 use crate::recorder::{Progress, Recorder};
 use crate::reply::{Replies, Reply};
 use crate::service::Service;
@@ -167,6 +168,7 @@ pub struct Stack {
     wheel: Wheel,
     ready: Ready,
     replies: Replies,
+    recent: Recent,
     counters: Counters,
     place: Place,
     /// Flows that were born here, by shard.
@@ -214,6 +216,7 @@ impl Stack {
             wheel: Wheel::new(config.flows_max),
             ready: Ready::new(config.flows_max),
             replies: Replies::new(),
+            recent: Recent::new(),
             counters: Counters::default(),
             place: config.place,
             births: [0; SHARDS],
@@ -449,6 +452,7 @@ impl Stack {
             }
         }
         self.probe_promoted(now);
+        self.replies.refill(now);
     }
 
     /// Every promoted flow gets one probe, at a low rate: what the former owner took and the

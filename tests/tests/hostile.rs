@@ -14,6 +14,10 @@ use tests::kit::settings::{
 };
 use tests::kit::world::World;
 
+mod hostile {
+    mod flood;
+}
+
 const PORTS: [u16; 6] = [HTTP, ECHO, DISCARD, GENERATE, GENERATE_STAY, HTTP_IMPATIENT];
 
 fn settings(seed: u64) -> Settings {

@@ -129,6 +129,7 @@ impl Stack {
         self.groups[self.flows[slot].group as usize].flows += 1;
     }
 
+    /// SYNs that come faster than they may be answered: repeated ones are answered first.
     fn send_cookie(
         &mut self,
         now: Instant,
@@ -142,7 +143,10 @@ impl Stack {
         let open = self.opening(key, service, segment, iss);
         let ts = (clock.millis() as u32).wrapping_add(self.keys.timestamp_offset(&key));
         let settings = &self.env.services[service as usize];
-        self.reply(Reply::cookie(&open, segment, settings, ts))?;
+        let hash = self.keys.syn_hash(&key, segment.seq);
+        let is_repeated = self.recent.holds(now, hash);
+        self.recent.note(now, hash);
+        self.replies.push(Reply::cookie(&open, segment, settings, ts), is_repeated)?;
         self.counters.cookies_sent += 1;
         Ok(())
     }
@@ -245,7 +249,7 @@ impl Stack {
     }
 
     pub(super) fn reply(&mut self, reply: Reply) -> Result<(), Drop> {
-        if self.replies.push(reply) { Ok(()) } else { Err(Drop::ReplyQueueFull) }
+        self.replies.push(reply, false)
     }
 }
 

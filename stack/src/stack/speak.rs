@@ -1,17 +1,20 @@
-//! What leaves: announcements, small answers, then the flows that have something to say, in turn.
+//! What leaves: announcements and a few small answers, then the flows that have something to say, in turn, then
+//! the other small answers: however many ask, flows have most of a burst.
 //!
 //! Path: step 7. Without the lease a group is mute: its flows wait, and are asked again when it is back.
 
 use super::{Group, Mode, Stack};
 use crate::limits::{ANNOUNCE_AFTER_MS, TURN_FRAMES};
-use crate::reply::Reply;
+use crate::reply::{Replies, Reply};
 use crate::time::{Duration, Instant};
 
 impl Stack {
     /// Writes the next frame into `buffer`; answers its length and its group. `None`: nothing to say now.
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(usize, u8)> {
-        if let Some(sent) = self.transmit_small(now, buffer) {
-            self.counters.tx_frames += 1;
+        if now >= self.announce_at {
+            self.announce(now);
+        }
+        if let Some(sent) = self.transmit_small(Replies::pop_first, buffer) {
             return Some(sent);
         }
         while let Some(slot) = self.ready.front() {
@@ -37,16 +40,18 @@ impl Stack {
             }
             self.turn = 0;
         }
-        None
+        self.transmit_small(Replies::pop, buffer)
     }
 
-    fn transmit_small(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(usize, u8)> {
-        if now >= self.announce_at {
-            self.announce(now);
-        }
-        while let Some(reply) = self.replies.pop() {
+    fn transmit_small(
+        &mut self,
+        next: impl Fn(&mut Replies) -> Option<Reply>,
+        buffer: &mut [u8],
+    ) -> Option<(usize, u8)> {
+        while let Some(reply) = next(&mut self.replies) {
             let group = &self.groups[reply.group() as usize];
             if group.mode == Mode::Serving && !group.is_mute {
+                self.counters.tx_frames += 1;
                 let hop_limit = self.env.services[reply.group() as usize].hop_limit;
                 return Some((reply.emit(&self.mac, hop_limit, buffer), reply.group()));
             }
@@ -60,7 +65,8 @@ impl Stack {
             if self.groups[index].next_announcement().is_some_and(|at| at <= now) {
                 self.groups[index].count_announcement();
                 for address in &self.env.services[index].addresses {
-                    self.replies.push(Reply::announce(*address, index as u8));
+                    // One that finds no room is due again in a moment.
+                    let _ = self.replies.push(Reply::announce(*address, index as u8), true);
                 }
             }
         }

@@ -1,0 +1,212 @@
+//! Floods of small questions: what they may cost, and who is answered all the same.
+//!
+//! One stack, no peer, and frames by hand: 64 in each round of 320 us, which is 200 000 a second.
+
+use stack::drop::Drop;
+use stack::limits::{COOKIES_PER_SECOND, REPLIES_FIRST, RESETS_PER_SECOND};
+use stack::recorder::Unmirrored;
+use stack::seq::Seq;
+use stack::stack::{Mode, Stack, StackConfig};
+use stack::time::{Duration, Instant};
+use stack::wire::{Address, Flags, Frame, Header, Path, SegmentOptions, emit_tcp, parse};
+use tests::kit::settings::{GENERATE, HTTP, Settings};
+
+const MAC: [u8; 6] = [2, 2, 0, 0, 0, 1];
+const CLIENTS_MAC: [u8; 6] = [2, 2, 0, 0, 0, 9];
+
+/// Flows that there is room for; half of them may be half open.
+const FLOWS: usize = 16;
+
+const ROUND: Duration = Duration::from_micros(320);
+const ROUND_FRAMES: u32 = 64;
+
+struct Desk {
+    stack: Stack,
+    local: Address,
+    now: Instant,
+    /// Strangers so far.
+    strangers: u32,
+}
+
+/// What a frame of the stack says, and to whom.
+struct Heard {
+    client: u32,
+    flags: Flags,
+    seq: Seq,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let config = StackConfig {
+            node: 1,
+            mac: MAC,
+            secret: [7; 32],
+            flows_max: FLOWS,
+            segments_max: 64,
+            chunks_max: 64,
+            pieces_max: 64,
+            reassemblies_max: 4,
+        };
+        let services = Settings::default().services();
+        let local = services[0].addresses[0];
+        let mut stack = Stack::new(&config, services);
+        let now = Instant(5_000_000_000);
+        for group in 0..stack.groups().len() as u8 {
+            stack.set_mode(now, group, Mode::Serving);
+            stack.set_voice(group, true);
+        }
+        Desk { stack, local, now, strangers: 1 << 20 }
+    }
+
+    /// A segment of client `number`, who has an address of its own.
+    fn segment(&self, number: u32, port: u16, flags: Flags, (seq, ack): (Seq, Seq)) -> Vec<u8> {
+        let path = Path {
+            source_mac: CLIENTS_MAC,
+            destination_mac: MAC,
+            source: Address::v4((0x0a00_0000 + number).to_be_bytes()),
+            destination: self.local,
+            hop_limit: 64,
+        };
+        let mss = flags.has(Flags::SYN).then_some(1460);
+        let options = SegmentOptions { mss, ..SegmentOptions::default() };
+        let (source_port, destination_port) = (4000, port);
+        let header =
+            Header { source_port, destination_port, seq, ack, flags, window: 65000, options };
+        let mut frame = vec![0; 128];
+        let len = emit_tcp(&mut frame, &path, &header, 0);
+        frame.truncate(len);
+        frame
+    }
+
+    fn syn(&self, number: u32) -> Vec<u8> {
+        self.segment(number, HTTP, Flags::SYN, (Seq(number), Seq(0)))
+    }
+
+    /// A round of frames of strangers, all alike but for who sends them.
+    fn strangers(&mut self, flags: Flags) -> Vec<Vec<u8>> {
+        self.strangers += ROUND_FRAMES;
+        let numbers = self.strangers - ROUND_FRAMES..self.strangers;
+        numbers.map(|n| self.segment(n, HTTP, flags, (Seq(n), Seq(n)))).collect()
+    }
+
+    /// Hands in a burst; what the stack says in the same round.
+    fn round(&mut self, frames: &[Vec<u8>]) -> Vec<Heard> {
+        self.now += ROUND;
+        self.stack.look_ahead(frames.iter().map(Vec::as_slice));
+        for frame in frames {
+            self.stack.handle_frame(self.now, frame, &mut Unmirrored);
+        }
+        self.stack.handle_timeouts(self.now, &mut Unmirrored);
+        let mut heard = Vec::new();
+        let mut buffer = [0; 2048];
+        while let Some((len, _)) = self.stack.poll_transmit(self.now, &mut buffer) {
+            if let Ok(Frame::Tcp(segment)) = parse(&buffer[..len], &CLIENTS_MAC, &[]) {
+                let address = u32::from_be_bytes(segment.destination.as_v4().unwrap());
+                let client = address - 0x0a00_0000;
+                heard.push(Heard { client, flags: segment.flags, seq: segment.seq });
+            }
+        }
+        heard
+    }
+
+    /// Strangers take every place that half-open flows have.
+    fn fill_backlog(&mut self) {
+        let frames = self.strangers(Flags::SYN);
+        self.round(&frames);
+        assert_eq!(self.stack.slots().count(), FLOWS / 2);
+    }
+
+    fn rounds(time: Duration) -> u32 {
+        (time.0 / ROUND.0) as u32
+    }
+}
+
+fn count(heard: &[Heard], flags: Flags) -> u32 {
+    heard.iter().filter(|heard| heard.flags.has(flags)).count() as u32
+}
+
+#[test]
+fn a_flood_of_syns_has_its_share_of_answers_and_no_more() {
+    let mut desk = Desk::new();
+    desk.fill_backlog();
+    let seconds = 2;
+    let mut answered = 0;
+    for _ in 0..Desk::rounds(Duration::from_secs(seconds)) {
+        let frames = desk.strangers(Flags::SYN);
+        answered += count(&desk.round(&frames), Flags::SYN);
+    }
+    let share = COOKIES_PER_SECOND * seconds as u32;
+    assert!((share * 95 / 100..=share * 102 / 100).contains(&answered), "{answered}");
+    assert_eq!(desk.stack.slots().count(), FLOWS / 2, "a cookie takes no flow");
+    let counters = desk.stack.counters();
+    assert!(counters.drops.of(Drop::ReplyRate) > 200_000);
+    assert_eq!(counters.rx_frames, counters.rx_used + counters.drops.total());
+}
+
+#[test]
+fn the_second_syn_is_answered_whatever_the_flood() {
+    let mut desk = Desk::new();
+    desk.fill_backlog();
+    // Who waits for an answer, and the round in which they say it again.
+    let again = Desk::rounds(Duration::from_secs(1));
+    let mut waiting: Vec<(u32, u32)> = Vec::new();
+    let (mut at_once, mut at_second) = (0, 0);
+    for round in 0..Desk::rounds(Duration::from_secs(4)) {
+        let mut frames = desk.strangers(Flags::SYN);
+        let newcomer = round / 20;
+        let is_new = round % 20 == 0 && newcomer < 400;
+        if is_new {
+            frames[63] = desk.syn(newcomer);
+        }
+        let repeated = waiting.iter().position(|(_, at)| *at == round).map(|n| waiting.remove(n));
+        if let Some((client, _)) = repeated {
+            frames[62] = desk.syn(client);
+        }
+        let heard = desk.round(&frames);
+        let is_answered = |client| heard.iter().any(|heard| heard.client == client);
+        if let Some((client, _)) = repeated {
+            assert!(is_answered(client), "client {client} said its SYN twice");
+            at_second += 1;
+        }
+        match is_new && is_answered(newcomer) {
+            true => at_once += 1,
+            false if is_new => waiting.push((newcomer, round + again)),
+            false => {}
+        }
+    }
+    assert!(waiting.is_empty());
+    assert_eq!(at_once + at_second, 400);
+    assert!(at_second > 100, "a flood that leaves room for {at_once} of 400 shows nothing");
+}
+
+#[test]
+fn flows_speak_although_many_wait_for_answers() {
+    let mut desk = Desk::new();
+    let syn = desk.segment(1, GENERATE, Flags::SYN, (Seq(100), Seq(0)));
+    let heard = desk.round(&[syn]);
+    let iss = heard[0].seq;
+    desk.fill_backlog();
+    let mut frames = desk.strangers(Flags::SYN);
+    frames[63] = desk.segment(1, GENERATE, Flags::ACK, (Seq(101), iss + 1));
+    let heard = desk.round(&frames);
+    let first =
+        heard.iter().position(|heard| heard.client == 1).expect("the flow has bytes to send");
+    assert_eq!(first, REPLIES_FIRST as usize);
+    let data = heard.iter().filter(|heard| heard.client == 1).count();
+    assert!(data > 1, "it has more than one segment to send");
+    assert!(heard[first..first + data].iter().all(|heard| heard.client == 1), "in one go");
+    assert!(count(&heard, Flags::SYN) > u32::from(REPLIES_FIRST), "the others come after it");
+}
+
+#[test]
+fn a_flood_of_strays_has_its_share_of_resets_and_no_more() {
+    let mut desk = Desk::new();
+    let mut resets = 0;
+    for _ in 0..Desk::rounds(Duration::from_secs(1)) {
+        let frames = desk.strangers(Flags::ACK);
+        resets += count(&desk.round(&frames), Flags::RST);
+    }
+    let share = RESETS_PER_SECOND;
+    assert!((share * 95 / 100..=share * 102 / 100).contains(&resets), "{resets}");
+    assert!(desk.stack.counters().drops.of(Drop::ReplyRate) > 180_000);
+}
