@@ -22,7 +22,7 @@
 pub mod fate;
 pub mod line;
 mod relay;
-mod wire;
+pub mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use crate::{bulk, pingpong};
+use crate::{bulk, flood, flows, pingpong};
 
 /// Arguments of a hand.
 #[derive(Args, Debug)]
@@ -48,6 +48,45 @@ enum Work {
         /// How many.
         #[arg(long)]
         count: usize,
+    },
+    /// Opens flows and leaves them alone.
+    Flows {
+        /// The service.
+        #[arg(long)]
+        target: SocketAddrV4,
+        /// The node's Ethernet address.
+        #[arg(long)]
+        mac: String,
+        /// How many.
+        #[arg(long)]
+        count: u32,
+    },
+    /// Says SYN from everywhere.
+    Flood {
+        /// The service.
+        #[arg(long)]
+        target: SocketAddrV4,
+        /// The node's Ethernet address.
+        #[arg(long)]
+        mac: String,
+        /// SYNs a second.
+        #[arg(long)]
+        rate: u32,
+        /// How long.
+        #[arg(long)]
+        seconds: u64,
+    },
+    /// Connects again and again.
+    Connects {
+        /// The web service.
+        #[arg(long)]
+        target: SocketAddrV4,
+        /// How often.
+        #[arg(long)]
+        count: u32,
+        /// Spread over so long.
+        #[arg(long)]
+        seconds: u64,
     },
 }
 
@@ -85,6 +124,13 @@ pub fn main(args: &HandArgs) -> ExitCode {
         Work::Prove { target } => said(bulk::prove(*target)),
         Work::Pingpong { target, bytes, count } => {
             said(pingpong::exchange(*target, *bytes, *count))
+        }
+        Work::Flows { target, mac, count } => said(flows::open(*target, mac, *count)),
+        Work::Flood { target, mac, rate, seconds } => {
+            said(flood::flood(*target, mac, *rate, *seconds))
+        }
+        Work::Connects { target, count, seconds } => {
+            said(flood::connects(*target, *count, *seconds))
         }
     });
     match outcome {

@@ -14,7 +14,10 @@
 
 mod bulk;
 mod config;
+mod flood;
+mod flows;
 mod hand;
+mod maker;
 mod pingpong;
 mod report;
 mod stage;
@@ -40,6 +43,10 @@ enum Subject {
     Bulk(bulk::BulkArgs),
     /// Small exchanges on one connection: how long each takes.
     Pingpong(pingpong::PingpongArgs),
+    /// A SYN flood, while transfers run and others want to connect.
+    Flood(flood::FloodArgs),
+    /// What an idle flow takes on owner and peer.
+    Flows(flows::FlowsArgs),
     /// Works inside a namespace for the other subcommands.
     #[command(hide = true)]
     Hand(hand::HandArgs),
@@ -117,6 +124,8 @@ fn main() -> ExitCode {
         Subject::Pingpong(args) => {
             present(args.common.clone(), |common| pingpong::run(&args, common))
         }
+        Subject::Flood(args) => present(args.common.clone(), |common| flood::run(&args, common)),
+        Subject::Flows(args) => present(args.common.clone(), |common| flows::run(&args, common)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -165,6 +165,16 @@ impl Case {
 }
 
 impl Fact {
+    /// A figure without a goal.
+    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Fact {
+        Fact { name: name.into(), value, unit, goal: None }
+    }
+
+    /// Says what it should be.
+    pub fn goal(self, bound: Bound) -> Fact {
+        Fact { goal: Some(bound), ..self }
+    }
+
     fn met(&self) -> Option<bool> {
         self.goal.map(|goal| goal.is_met(self.value))
     }
@@ -268,8 +278,7 @@ mod tests {
         let case = Case::new("x".into(), "s", &[KERNEL, "alone"]);
         let case = case.goal("alone", Bound::AtMost(1.0));
         assert!(!Report::new("test", Vec::new(), vec![case], Vec::new()).passed);
-        let goal = Some(Bound::AtMost(512.0));
-        let fact = Fact { name: "x".into(), value: 513.0, unit: "bytes", goal };
+        let fact = Fact::new("x", 513.0, "bytes").goal(Bound::AtMost(512.0));
         assert!(!Report::new("test", Vec::new(), Vec::new(), vec![fact]).passed);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -150,7 +150,13 @@ impl<'a> Stage<'a> {
         self.bed.spawn(place, name, "taskset".as_ref(), &words)
     }
 
-    fn program(&self) -> PathBuf {
+    /// Where logs and configuration files go.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The program under test.
+    pub fn program(&self) -> PathBuf {
         self.common.program.clone().expect("found before anything is measured")
     }
 
@@ -165,6 +171,42 @@ impl<'a> Stage<'a> {
     pub fn ask<T: DeserializeOwned>(&self, words: &[String]) -> anyhow::Result<T> {
         let text = run(&mut self.hand(words)?)?;
         serde_json::from_str(&text).with_context(|| format!("a client said {text:?}"))
+    }
+
+    /// Starts a hand.
+    pub fn begin(&self, words: &[String]) -> anyhow::Result<Hand> {
+        let mut command = self.hand(words)?;
+        command.stdout(Stdio::piped());
+        let child = command.spawn().context("cannot start a client")?;
+        Ok(Hand { child: Some(child) })
+    }
+}
+
+/// A hand at work; it is ended when this is dropped.
+pub struct Hand {
+    child: Option<std::process::Child>,
+}
+
+impl Hand {
+    /// Waits for its end; what it found out.
+    pub fn finish<T: DeserializeOwned>(mut self) -> anyhow::Result<T> {
+        let child = self.child.take().expect("finished once");
+        let output = child.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            bail!("a client failed ({}): {text}", output.status);
+        }
+        serde_json::from_str(&text).with_context(|| format!("a client said {text:?}"))
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Gone already is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -182,6 +224,12 @@ impl Server<'_> {
     /// What a node says of itself.
     pub fn status(&self, node: usize) -> anyhow::Result<Status> {
         status::read(&self.sockets[node - 1])
+    }
+
+    /// The process of a node.
+    pub fn node_pid(&self, node: usize) -> u32 {
+        let others = self.processes.len() - self.sockets.len();
+        self.processes[others + node - 1].id()
     }
 
     /// Waits until `is_so` of the owner's status.
