@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use cluster::id::NodeId;
+use cluster::limits::{LOG_DATAGRAMS_MAX, LOG_RESERVED};
 use stack::service::HOP_LIMIT;
 use stack::time::Duration;
 
@@ -11,6 +12,17 @@ use super::diagnostic::Kind;
 use super::reader::{Reader, Table};
 use super::types::*;
 use super::value::{self, PortRange, duration_text};
+
+/// Receive buffer where the configuration names none: a burst of 64 frames and its successor, so that a
+/// client need not stop for the acknowledgement of a burst; one connection's window still fits into the
+/// log of a mirroring session. One upload at MTU 1500 between two namespaces, medians of 7 interleaved
+/// rounds on a busy two-core machine: 0.89 Gbit/s with 256 KiB, 1.12 with 512 KiB, 1.15 with 1 MiB.
+const RECEIVE_BUFFER_BYTES: u64 = 512 << 10;
+
+const _: () = assert!(
+    (LOG_DATAGRAMS_MAX - LOG_RESERVED) as u64 * 1280 > RECEIVE_BUFFER_BYTES,
+    "a window fits into the log"
+);
 
 /// Every service of the file.
 pub fn services(reader: &mut Reader, root: &mut Table<'_>, directory: &Path) -> Vec<Service> {
@@ -90,7 +102,7 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         protocol,
         arp,
         mac,
-        receive_buffer: receive_buffer.unwrap_or(262_144) as u32,
+        receive_buffer: receive_buffer.unwrap_or(RECEIVE_BUFFER_BYTES) as u32,
         nodelay,
         hop_limit: hop_limit.unwrap_or(u64::from(HOP_LIMIT)) as u8,
         idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(60)),

@@ -274,7 +274,7 @@ pub struct Service {
     /// `mac`: the service's own MAC address; only with `arp = "virtual-mac"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
-    /// `receive_buffer`: bytes offered to a client at most. Default 262144.
+    /// `receive_buffer`: bytes offered to a client at most. Default 524288.
     pub receive_buffer: u32,
     /// `nodelay`: small segments go at once; `false` switches Nagle's algorithm on. Default true.
     pub nodelay: bool,

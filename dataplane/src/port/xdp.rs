@@ -33,7 +33,7 @@ use super::{BURST, Port, PortCounters, RxFrame};
 use crate::sys;
 use frames::{FrameState, Frames};
 use joiner::{Joined, Joiner};
-use socket::{Request, Socket, Told};
+use socket::{Request, Socket};
 use std::io;
 use std::os::fd::RawFd;
 use umem::{CHUNK_BYTES, Umem};
@@ -43,6 +43,7 @@ mod frames;
 mod joiner;
 mod mapping;
 mod ring;
+mod sending;
 mod socket;
 mod umem;
 
@@ -64,8 +65,6 @@ pub const KICK_CALLS_MAX: u32 = 2 * BURST as u32;
 
 /// Ethernet header and VLAN tag.
 const FRAME_OVERHEAD_BYTES: u32 = 14 + 4;
-/// What the kernel refuses: an address outside of any memory.
-const NOWHERE: libc::xdp_desc = libc::xdp_desc { addr: u64::MAX, len: 0, options: 0 };
 
 /// Whether the driver is to work on our memory itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -230,28 +229,6 @@ impl XdpPort {
         assert_eq!(self.sending.count(FrameState::Staged) as usize, self.staged.len());
     }
 
-    /// The frame to send of which this descriptor's address is a part.
-    #[inline]
-    fn frame_at(&self, address: u64) -> u32 {
-        (Umem::chunk_of(address) - self.sending_from) / self.parts
-    }
-
-    /// Takes back what the kernel has sent.
-    #[inline]
-    fn reap(&mut self) {
-        let mut reaped = false;
-        while let Some(address) = self.socket.completion.take() {
-            // Some kernels give back the addresses that they refused, others do not.
-            if address != NOWHERE.addr {
-                self.sending.completed(self.frame_at(address));
-            }
-            reaped = true;
-        }
-        if reaped {
-            self.socket.completion.release();
-        }
-    }
-
     /// Gives the kernel every frame of the receiving half that the core does not hold.
     #[inline]
     fn refill(&mut self) {
@@ -279,111 +256,6 @@ impl XdpPort {
         let joined = self.joiner.add(part, more);
         self.receiving.recycled(Umem::chunk_of(descriptor.addr));
         joined
-    }
-
-    /// Whether a frame can be staged now.
-    #[inline]
-    fn has_room(&mut self) -> bool {
-        if self.left > 0 || self.staged.len() == BURST {
-            return false;
-        }
-        if self.sending.count(FrameState::Free) == 0 {
-            self.reap();
-        }
-        self.sending.count(FrameState::Free) > 0 && self.socket.transmit.has_room_for(self.parts)
-    }
-
-    /// Writes the descriptors of a frame of `len` bytes; returns how many there are.
-    #[inline]
-    fn describe(&mut self, chunk: u32, len: usize) -> u8 {
-        let mut addr = Umem::address_of(chunk) + self.lead as u64;
-        let (mut left, mut room, mut parts) = (len, CHUNK_BYTES - self.lead, 0);
-        while left > 0 {
-            let part = left.min(room);
-            left -= part;
-            let options = if left > 0 { libc::XDP_PKT_CONTD } else { 0 };
-            let descriptor = libc::xdp_desc { addr, len: part as u32, options };
-            let written = self.socket.transmit.write(descriptor);
-            assert!(written, "there is room for the longest frame, as asked before");
-            addr += part as u64;
-            (room, parts) = (CHUNK_BYTES, parts + 1);
-        }
-        parts
-    }
-
-    /// Zero copy: wakes the driver if it sleeps; it sends what is published in its own time.
-    fn wake_driver(&mut self) -> io::Result<()> {
-        if !self.socket.transmit.needs_wakeup() {
-            return Ok(());
-        }
-        self.counters.kicks += 1;
-        match self.socket.tell_transmit()? {
-            Told::Done | Told::Again => Ok(()),
-            Told::Refused => Err(io::ErrorKind::NetworkDown.into()),
-        }
-    }
-
-    /// Copy mode: makes the kernel send what is published, as far as it goes. `withdrawn` descriptors
-    /// are in front of it: the kernel steps over one in each call.
-    fn send_all(&mut self, withdrawn: u32) -> io::Result<()> {
-        for call in 0..KICK_CALLS_MAX + withdrawn {
-            self.counters.kicks += 1;
-            let told = self.socket.tell_transmit();
-            self.left = self.socket.transmit.unconsumed();
-            match told? {
-                // Nothing of this kick was looked at if the first call was refused.
-                Told::Refused if call == 0 => return Err(io::ErrorKind::NetworkDown.into()),
-                Told::Refused => break,
-                Told::Done | Told::Again if self.left == 0 => return Ok(()),
-                // The completion ring may be what is full.
-                Told::Done | Told::Again => self.reap(),
-            }
-        }
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-
-    /// Publishes the staged frames.
-    #[inline]
-    fn show(&mut self) {
-        self.socket.transmit.publish();
-        for (frame, parts) in &self.staged {
-            self.sending.kicked(*frame, *parts);
-        }
-    }
-
-    /// The staged frames are with the kernel.
-    #[inline]
-    fn note_shown(&mut self) {
-        self.counters.tx_frames += self.staged.len() as u64;
-        self.counters.tx_bytes += std::mem::take(&mut self.staged_bytes);
-        self.staged.clear();
-    }
-
-    /// Takes the burst back that was just published and not looked at.
-    fn take_back(&mut self) {
-        let descriptors = self.staged.iter().map(|(_, parts)| u32::from(*parts)).sum();
-        self.socket.transmit.unpublish(descriptors);
-        for (frame, _) in &self.staged {
-            self.sending.refused(*frame);
-        }
-        self.left = 0;
-    }
-
-    /// Copy mode: makes sure that what the kernel has not taken is never sent. It looks at the ring
-    /// within our own system calls only, so not now.
-    fn withdraw(&mut self) {
-        let XdpPort { socket, sending, counters, sending_from, parts, .. } = self;
-        socket.transmit.withdraw(NOWHERE, |old| {
-            if old.addr == NOWHERE.addr {
-                return;
-            }
-            sending.completed((Umem::chunk_of(old.addr) - *sending_from) / *parts);
-            if old.options & libc::XDP_PKT_CONTD == 0 {
-                counters.tx_frames -= 1;
-                counters.tx_withdrawn += 1;
-            }
-        });
-        self.left = 0;
     }
 }
 
