@@ -77,7 +77,8 @@ pub struct RunArgs {
     /// Milliseconds between two fresh connections; 0 opens none.
     #[arg(long, default_value_t = 5)]
     pub fresh_every_ms: u64,
-    /// Receive buffer of each download in bytes, instead of one that fits its rate.
+    /// Receive buffer of each download in bytes, instead of one that fits its rate; 0: as the kernel
+    /// sees fit.
     #[arg(long)]
     pub receive_buffer: Option<usize>,
     /// How long the load lasts, in seconds.

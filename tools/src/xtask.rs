@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 all is well; 1 the check found mistakes, or could not run.
 
+#[path = "xtask/peers.rs"]
+mod peers;
 #[path = "xtask/rfc.rs"]
 mod rfc;
 
@@ -14,10 +16,24 @@ use std::process::ExitCode;
 enum Task {
     /// Checks that every requirement which stack/RFC.md claims has a test.
     Rfc,
+    /// Measures goodput through bad links beside the kernel's own. Needs root.
+    Peers(peers::PeersArgs),
 }
 
 fn main() -> ExitCode {
-    let Task::Rfc = Task::parse();
+    match Task::parse() {
+        Task::Rfc => check_rfc(),
+        Task::Peers(args) => match peers::run_all(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("cargo xtask peers: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn check_rfc() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let report = match rfc::check(&root) {
         Ok(report) => report,

@@ -44,7 +44,8 @@ impl Download {
         // Half of what one interval carries (the kernel doubles it), so that it is filled again at
         // once when it has been read.
         let fitting = (plan.rate * PACE_NS / 1_000_000_000).max(BUFFER_MIN) as usize;
-        let wire = Wire::connect(target, Some(plan.receive_buffer.unwrap_or(fitting)))
+        let buffer = plan.receive_buffer.unwrap_or(fitting);
+        let wire = Wire::connect(target, Some(buffer).filter(|buffer| *buffer > 0))
             .map_err(|error| track.end(now, outcome_of(&error), Some(error.to_string())))
             .ok();
         Download {

@@ -164,7 +164,7 @@ impl Engine {
         }
         if now >= self.progress_at_ns {
             self.progress_at_ns = now + PROGRESS_NS;
-            emit(&Line::Progress(self.progress()))?;
+            emit(&Line::Progress(self.progress(now)))?;
         }
         Ok(())
     }
@@ -232,11 +232,12 @@ impl Engine {
         }
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&self, now: u64) -> Progress {
         let args = &self.args;
         let wanted =
             args.downloads + args.uploads + args.bulk_downloads + args.bulk_uploads + args.echo;
-        let mut progress = Progress { wanted: u64::from(wanted), ..Progress::default() };
+        let wanted = u64::from(wanted);
+        let mut progress = Progress { at_ns: now, wanted, ..Progress::default() };
         for done in &self.done {
             let survived = done.outcome == Outcome::Survived;
             progress.failed += u64::from(!survived);

@@ -147,6 +147,8 @@ impl Percentiles {
 /// Where the load stands while it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
+    /// When that was, `CLOCK_MONOTONIC`.
+    pub at_ns: u64,
     /// Connections that are meant to last (fresh ones are not counted).
     pub wanted: u64,
     /// Of these, how many have moved payload so far.

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::http::upload_answer;
 use super::pattern;
+use super::wire::use_cubic;
 
 type Handler = fn(TcpStream) -> io::Result<()>;
 
@@ -22,6 +23,8 @@ pub fn serve(address: Ipv4Addr) -> anyhow::Result<()> {
     for (port, handler) in services {
         let listener = TcpListener::bind((address, port))
             .with_context(|| format!("cannot listen on {address}:{port}"))?;
+        // Connections inherit it.
+        use_cubic(&listener);
         threads.push(thread::spawn(move || accept(&listener, handler)));
     }
     for thread in threads {

@@ -1,5 +1,6 @@
 //! A non-blocking kernel TCP connection, as far as the load generator needs it.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -61,6 +62,7 @@ impl Wire {
             setsockopt(&fd, sockopt::RcvBuf, &bytes)?;
         }
         setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+        use_cubic(&fd);
         let stream = TcpStream::from(fd);
         match connect(std::os::fd::AsRawFd::as_raw_fd(&stream), &SockaddrIn::from(target)) {
             Ok(()) | Err(Errno::EINPROGRESS) => Ok(Wire { stream }),
@@ -96,6 +98,12 @@ impl Wire {
     pub fn received(&self) -> u64 {
         info(&self.stream, BYTES_RECEIVED)
     }
+}
+
+/// CUBIC, so that figures compare from machine to machine whatever their default. A kernel without
+/// it, or that forbids it, keeps its own.
+pub fn use_cubic(socket: &impl AsFd) {
+    let _ = setsockopt(socket, sockopt::TcpCongestion, &OsString::from("cubic"));
 }
 
 /// Bytes that the other side of a connection has acknowledged; its SYN and FIN count as one each.
