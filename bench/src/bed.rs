@@ -215,6 +215,7 @@ fn engine(node: u8, flows: usize, link_mtu: usize) -> Engine {
         content: Content::new(Vec::new()).expect("no content is content"),
         receive_buffer: RECEIVE_BUFFER,
         idle_timeout: None,
+        keep_alive: None,
         connect_timeout: stack::limits::CONNECT_TIMEOUT,
         sender: SenderConfig::default(),
         mss: 1460,

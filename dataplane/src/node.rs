@@ -327,6 +327,7 @@ fn build_service(
         content,
         receive_buffer: service.receive_buffer,
         idle_timeout: Some(service.idle_timeout),
+        keep_alive: service.keep_alive.map(|keep_alive| keep_alive.values()),
         connect_timeout: CONNECT_TIMEOUT,
         sender: SenderConfig::default(),
         mss: mtu.saturating_sub(40).min(usize::from(u16::MAX)) as u16,

@@ -160,6 +160,10 @@ pub struct Local {
     pub persist_count: u8,
     /// An answer to a segment that proves nothing was just withheld; the stack counts it.
     pub is_withheld: bool,
+    /// Keep-alive probes without an answer.
+    pub probes_unanswered: u8,
+    /// When the last of them left, or was answered.
+    pub probed: Heard,
     /// What is owed to the client.
     pub owed: Owed,
     /// Counted as half open by the stack.
@@ -321,6 +325,7 @@ impl Flow {
             adv_edge: contract.rcv_nxt,
             ts_recent: contract.ts_recent,
             heard: Heard::at(now),
+            probed: Heard::at(now),
             challenge_at: in_flight::Tick::of(now),
             ts_first: ts_now,
             ts_offset,

@@ -23,6 +23,8 @@ pub struct Service {
     ///
     /// [`Tick::Idle`]: crate::fact::Tick::Idle
     pub idle_timeout: Option<Duration>,
+    /// Keep-alive; `None` switches it off (RFC 9293 MUST-25).
+    pub keep_alive: Option<KeepAlive>,
     /// A connection that we open is given up after so long without an answer; by default
     /// [`crate::limits::CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
@@ -40,6 +42,24 @@ pub struct Service {
 
 /// TTL or hop limit unless the configuration has another: what every current system uses.
 pub const HOP_LIMIT: u8 = 64;
+
+/// How the other side of an idle connection is asked whether it lives (RFC 9293 3.8.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeepAlive {
+    /// After so long without a segment the first probe leaves.
+    pub idle: Duration,
+    /// Between two probes without an answer.
+    pub interval: Duration,
+    /// So many probes without an answer end the connection.
+    pub count: u8,
+}
+
+impl Default for KeepAlive {
+    /// RFC 9293 MUST-28: two hours at least. Interval and count are those of other systems.
+    fn default() -> KeepAlive {
+        KeepAlive { idle: Duration::from_secs(7200), interval: Duration::from_secs(75), count: 9 }
+    }
+}
 
 impl Service {
     /// Whether a segment to (address, port) is for this service.

@@ -8,6 +8,7 @@ pub mod state;
 pub mod contract;
 pub mod deadline;
 mod input;
+mod keep_alive;
 mod open;
 mod path;
 mod probe;

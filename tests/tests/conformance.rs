@@ -14,6 +14,7 @@ mod conformance {
     mod handshake;
     mod header;
     mod icmp;
+    mod keep_alive;
     mod listen;
     mod open;
     mod option;

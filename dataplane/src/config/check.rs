@@ -186,6 +186,7 @@ fn services(reader: &mut Reader, config: &Config) {
             twice(reader, message, &path("name"), &format!("services[{first}].name"));
         }
         order(reader, config, i, service);
+        keep_alive(reader, i, service);
         let mac_wanted = service.arp == ArpPolicy::VirtualMac;
         if mac_wanted != service.mac.is_some() && reader.good(&path("arp")) {
             let message = "`mac` has a meaning only with `arp = \"virtual-mac\"`";
@@ -195,6 +196,21 @@ fn services(reader: &mut Reader, config: &Config) {
             virtual_address(reader, config, &path(&format!("addresses[{a}]")), *address);
         }
     }
+}
+
+/// Keep-alive that would begin after the end of every idle connection.
+fn keep_alive(reader: &mut Reader, i: usize, service: &Service) {
+    let path = |key: &str| format!("services[{i}].{key}");
+    let Some(KeepAlive { idle, .. }) = service.keep_alive else { return };
+    let is_good = ["keep_alive", "keep_alive.idle", "idle_timeout"].map(path);
+    if idle < service.idle_timeout || !is_good.iter().all(|path| reader.good(path)) {
+        return;
+    }
+    let (idle, end) = (duration_text(idle), duration_text(service.idle_timeout));
+    let message =
+        format!("`keep_alive` begins after {idle}, `idle_timeout` ends the connection after {end}");
+    let help = "write a shorter `idle`, or a longer `idle_timeout`";
+    reader.reject_with_help(&path("keep_alive"), Kind::Inconsistent, message, help);
 }
 
 /// Home and peers are nodes of the cluster, each once.

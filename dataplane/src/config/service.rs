@@ -90,6 +90,7 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
     let nodelay = table.boolean(reader, "nodelay").unwrap_or(true);
     let hop_limit = table.integer(reader, "hop_limit", 1..=255);
     let idle_timeout = span(reader, table, "idle_timeout", "1s", "24h");
+    let keep_alive = keep_alive(reader, table);
     let application = application(reader, table, directory);
     Service {
         name,
@@ -106,8 +107,25 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         nodelay,
         hop_limit: hop_limit.unwrap_or(u64::from(HOP_LIMIT)) as u8,
         idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(60)),
+        keep_alive,
         application,
     }
+}
+
+/// Off unless the table is written; what it leaves out has a default.
+fn keep_alive(reader: &mut Reader, table: &mut Table<'_>) -> Option<KeepAlive> {
+    let path = table.path("keep_alive");
+    let mut table = table.table(reader, "keep_alive");
+    let default = stack::service::KeepAlive::default();
+    let idle = span(reader, &mut table, "idle", "1s", "24h");
+    let interval = span(reader, &mut table, "interval", "1s", "1h");
+    let count = table.integer(reader, "count", 2..=100);
+    table.finish(reader);
+    reader.written(&path).then(|| KeepAlive {
+        idle: idle.unwrap_or(default.idle),
+        interval: interval.unwrap_or(default.interval),
+        count: count.unwrap_or(u64::from(default.count)) as u8,
+    })
 }
 
 fn service_name(text: &str) -> Result<String, String> {

@@ -283,8 +283,32 @@ pub struct Service {
     /// `idle_timeout`: a connection that is silent for this long is ended. Default "60s".
     #[serde(serialize_with = "duration")]
     pub idle_timeout: Duration,
+    /// `keep_alive`: idle connections are asked for a sign of life. Off unless written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<KeepAlive>,
     /// `[services.application]`: what runs on the connections.
     pub application: Application,
+}
+
+/// `keep_alive`; `keep_alive = {}` takes every default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct KeepAlive {
+    /// `idle`: silence before the first probe. Default "2h" (RFC 9293 MUST-28).
+    #[serde(serialize_with = "duration")]
+    pub idle: Duration,
+    /// `interval`: between probes without an answer. Default "75s".
+    #[serde(serialize_with = "duration")]
+    pub interval: Duration,
+    /// `count`: so many of them end the connection, 2..=100. Default 9.
+    pub count: u8,
+}
+
+impl KeepAlive {
+    /// As the stack takes it.
+    pub fn values(&self) -> stack::service::KeepAlive {
+        let KeepAlive { idle, interval, count } = *self;
+        stack::service::KeepAlive { idle, interval, count }
+    }
 }
 
 /// What an owner without a peer does.

@@ -21,7 +21,7 @@ use crate::limits::{
 use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::seq::Seq;
-use crate::tcp::deadline::{self, Heard, Wait};
+use crate::tcp::deadline::{self, Wait};
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::sender::Ack;
 use crate::tcp::state::State;
@@ -81,7 +81,7 @@ impl Flow {
             // There was no room to open the connection: as if the segment had been lost.
             return Err(Drop::PoolExhausted);
         }
-        self.local.heard = Heard::at(now);
+        self.note_heard(now, segment);
         // A time-out that waited for room was about a silence that is over.
         self.local.tick_waiting = None;
         if self.contract.state == State::Closed {

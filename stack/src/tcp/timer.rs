@@ -26,7 +26,7 @@ impl Flow {
         if let Some(at) = self.sender.poll_timeout() {
             deadline = deadline.min(at);
         }
-        deadline
+        deadline.min(self.keep_alive_at(now, env))
     }
 
     /// The idle time-out in force, if any: TIME-WAIT has its own clock, FIN-WAIT-2 must not last for ever.
@@ -94,6 +94,8 @@ impl Flow {
         let heard = self.local.heard;
         if self.idle_timeout(env).is_some_and(|idle| heard.until(now, idle) <= now) {
             self.handle_idle(now, slot, env, recorder);
+        } else if self.keep_alive_at(now, env) <= now {
+            self.handle_keep_alive(now, slot, env, recorder);
         }
     }
 
@@ -150,7 +152,7 @@ impl Flow {
     }
 
     /// Enacts a tick if the log has room for it; else it comes due again a little later.
-    fn tick<R: Recorder>(
+    pub(super) fn tick<R: Recorder>(
         &mut self,
         now: Instant,
         slot: u32,

@@ -5,7 +5,7 @@ use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
 use stack::content::Content;
 use stack::limits::CONNECT_TIMEOUT;
-use stack::service::{HOP_LIMIT, Service};
+use stack::service::{HOP_LIMIT, KeepAlive, Service};
 use stack::tcp::sender::SenderConfig;
 use stack::time::Duration;
 use stack::wire::Address;
@@ -47,6 +47,8 @@ pub struct Port {
     pub receive_buffer: u32,
     /// See [`Service`].
     pub idle_timeout: Option<Duration>,
+    /// See [`Service`].
+    pub keep_alive: Option<KeepAlive>,
     /// See [`Service`].
     pub mss: u16,
 }
@@ -103,8 +105,14 @@ impl Default for Settings {
         let http = AppConfig::Http(HttpConfig { upload_bytes_max: 1 << 20 });
         let (seed, len) = GENERATED;
         let generate = |stay_open| AppConfig::Generate(GenerateConfig { seed, len, stay_open });
-        let port =
-            |port, app| Port { port, app, receive_buffer: 16 << 10, idle_timeout: None, mss: 1460 };
+        let port = |port, app| Port {
+            port,
+            app,
+            receive_buffer: 16 << 10,
+            idle_timeout: None,
+            keep_alive: None,
+            mss: 1460,
+        };
         Settings {
             seed: 1,
             client_link: Link::clean(Duration::from_micros(100)),
@@ -149,6 +157,7 @@ impl Port {
             content: Content::default(),
             receive_buffer: self.receive_buffer,
             idle_timeout: self.idle_timeout,
+            keep_alive: self.keep_alive,
             connect_timeout: CONNECT_TIMEOUT,
             sender: SenderConfig::default(),
             mss: self.mss,

@@ -19,7 +19,7 @@ use stack::key::FlowKey;
 use stack::limits::CONNECT_TIMEOUT;
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
-use stack::service::{HOP_LIMIT, Service};
+use stack::service::{HOP_LIMIT, KeepAlive, Service};
 use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::tcp::sender::SenderConfig;
@@ -109,6 +109,10 @@ pub struct Setup {
     pub hop_limit: u8,
     /// See [`Service`].
     pub connect_timeout: Duration,
+    /// See [`Service`].
+    pub keep_alive: Option<KeepAlive>,
+    /// See [`Service`].
+    pub idle_timeout: Option<Duration>,
 }
 
 /// `generate` of so many bytes.
@@ -132,6 +136,8 @@ impl Setup {
             nodelay: true,
             hop_limit: HOP_LIMIT,
             connect_timeout: CONNECT_TIMEOUT,
+            keep_alive: None,
+            idle_timeout: None,
         }
     }
 
@@ -142,7 +148,8 @@ impl Setup {
             app: self.app,
             content: Content::default(),
             receive_buffer: self.receive_buffer,
-            idle_timeout: None,
+            idle_timeout: self.idle_timeout,
+            keep_alive: self.keep_alive,
             connect_timeout: self.connect_timeout,
             sender: SenderConfig::default(),
             mss: self.mss + if self.family == Family::V6 { 20 } else { 0 },

@@ -3,6 +3,7 @@
 use cluster::id::Epoch;
 use cluster::role::Command;
 use stack::seq::Seq;
+use stack::service::KeepAlive;
 use stack::time::Duration;
 use stack::wire::Flags;
 use tests::kit::client::{ClientSettings, Ending};
@@ -198,4 +199,31 @@ fn a_duplicate_is_reported_when_the_peer_holds_it() {
     assert_eq!(heard.len(), 1, "{heard:?}");
     assert_eq!(heard[0].ack, start + 700);
     assert_eq!(heard[0].options.sack, [Some((start, start + 700)), None, None, None]);
+}
+
+/// DESIGN 5, rule 2: the end that follows from unanswered keep-alive probes is recorded and waits for the peer.
+#[test]
+fn the_end_by_keep_alive_waits_for_the_peer() {
+    let second = Duration::from_secs(1);
+    let mut settings = Settings::default();
+    settings.ports.retain(|port| port.port == ECHO);
+    settings.ports[0].keep_alive = Some(KeepAlive { idle: second, interval: second, count: 2 });
+    let mut world = World::mirrored(settings);
+    let raw = world.raw(ECHO);
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    world.raws[raw].send(Flags::ACK, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(2_500));
+    let probes = world.raws[raw].heard.drain(..).filter(|heard| heard.flags == Flags::ACK).count();
+    assert_eq!(probes, 2);
+    world.settings.cluster_link = CUT;
+    world.run_for(Duration::from_secs(2));
+    assert!(world.raws[raw].heard.is_empty(), "no reset before the peer knows");
+    world.settings.cluster_link = Settings::default().cluster_link;
+    world.run_for(second);
+    assert!(world.raws[raw].heard.iter().any(|heard| heard.flags.has(Flags::RST)));
+    let key = world.raws[raw].key();
+    assert!(world.nodes.iter().all(|node| node.find(&key).is_none()));
 }
