@@ -6,6 +6,7 @@ use stack::drop::Drop;
 use stack::limits::{COOKIES_PER_SECOND, REPLIES_FIRST, RESETS_PER_SECOND};
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
+use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
 use stack::wire::{Address, Flags, Frame, Header, Path, SegmentOptions, emit_tcp, parse};
@@ -39,6 +40,7 @@ impl Desk {
     fn new() -> Desk {
         let config = StackConfig {
             node: 1,
+            place: Place::ALONE,
             mac: MAC,
             secret: [7; 32],
             flows_max: FLOWS,
