@@ -25,9 +25,9 @@ use std::time::Duration;
 use dataplane::control::status::{Protection, Role};
 use dataplane::port::BURST;
 use dialogue::{Browser, Chat, connect_echo, echo};
-use scene::{Scene, UNDERSTUDY, has_role, play};
+use scene::{Scene, UNDERSTUDY, has_role, play, play_on};
 use tools::demo::KillMode;
-use tools::demo::bed::{ECHO_ADDRESS_6, NODES, Place, SERVICE_ADDRESS, SERVICE_ADDRESS_6};
+use tools::demo::bed::{ECHO_ADDRESS_6, Layout, NODES, Place, SERVICE_ADDRESS, SERVICE_ADDRESS_6};
 use tools::load::pattern;
 use tools::load::wire::monotonic_ns;
 use traffic::Traffic;
@@ -47,6 +47,17 @@ const CONNECTIONS: u64 = 12;
 #[test]
 fn transfers_survive_a_killed_owner() {
     play(|scene| {
+        let mut traffic = Traffic::start(scene, SECONDS);
+        traffic.until(MIDDLE);
+        let killed_ns = scene.take_over(KillMode::Sigkill);
+        traffic.assert_still_running();
+        traffic.finish(scene, KillMode::Sigkill, killed_ns);
+    });
+}
+
+#[test]
+fn transfers_in_jumbo_frames_survive_a_killed_owner() {
+    play_on(Layout { mtu: 9000, ..Layout::default() }, |scene| {
         let mut traffic = Traffic::start(scene, SECONDS);
         traffic.until(MIDDLE);
         let killed_ns = scene.take_over(KillMode::Sigkill);

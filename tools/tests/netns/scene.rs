@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane::control::status::{Role, Status};
-use tools::demo::bed::{Bed, NODES, Place, run};
+use tools::demo::bed::{Bed, Layout, NODES, Place, run};
 use tools::demo::cluster::{Cluster, Setup};
 use tools::demo::files::SERVICES;
 use tools::demo::{Appliance, KillMode};
@@ -42,6 +42,11 @@ pub struct Scene<'a> {
 /// Builds a bed, waits until the pair is protected, and runs `story`. If that fails, tells what the
 /// nodes say of themselves and keeps their logs. Without what it needs: says so and does nothing.
 pub fn play(story: impl FnOnce(&mut Scene<'_>)) {
+    play_on(Layout::default(), story);
+}
+
+/// The same on a bed that differs from the usual one.
+pub fn play_on(layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
     if let Some(reason) = missing() {
         // Not by `eprintln!`, which the test harness hides while tests pass.
         let _ = writeln!(std::io::stderr(), "skipped: {reason}");
@@ -52,7 +57,7 @@ pub fn play(story: impl FnOnce(&mut Scene<'_>)) {
     let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let dir = std::env::temp_dir().join(format!("understudy-netns-{id}"));
     fs::create_dir_all(&dir).unwrap();
-    let bed = Bed::new(&dir, false).unwrap();
+    let bed = Bed::laid_out(&dir, false, layout).unwrap();
     let setup = Setup {
         program: UNDERSTUDY.into(),
         appliance: Appliance::Understudy,
