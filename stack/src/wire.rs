@@ -16,7 +16,7 @@ mod error;
 mod parse;
 
 pub use emit::{emit_address, emit_echo_reply, emit_tcp, payload_offset};
-pub use error::{ErrorKind, IcmpError, Quoted};
+pub use error::{ErrorKind, IcmpError, Quoted, guess_quoted};
 pub use parse::parse;
 
 /// An Ethernet address.

@@ -8,12 +8,13 @@
 //!
 //! Path: before step 1. Bounds: [`AHEAD_FLOWS_MAX`] flows; what lies beyond is merely slower.
 
+use super::error::key_of;
 use super::{Stack, spread};
 use crate::flow::Flow;
 use crate::key::FlowKey;
 use crate::pool::NONE;
 use crate::shard::shard_of;
-use crate::wire::Address;
+use crate::wire::{Address, guess_quoted};
 
 /// Flows looked up ahead at most: a burst.
 pub const AHEAD_FLOWS_MAX: usize = 64;
@@ -90,7 +91,7 @@ pub struct Elsewhere {
 /// Where the flows of the frames that follow are believed to be.
 pub(super) struct Guesses {
     slots: [u32; AHEAD_FLOWS_MAX],
-    /// Of the frames that are TCP segments.
+    /// Of the frames that are TCP segments or errors about them.
     hashes: [Option<u64>; AHEAD_FLOWS_MAX],
     next: usize,
     count: usize,
@@ -128,7 +129,7 @@ impl Flow {
     }
 }
 
-/// The key of whatever `handle_frame` may find to be a TCP segment, unchecked.
+/// The key of whatever `handle_frame` may find to be a TCP segment, or an ICMP error about one, unchecked.
 #[inline]
 fn guess_key(frame: &[u8]) -> Option<FlowKey> {
     let header: &[u8; 38] = frame.first_chunk()?;
@@ -147,7 +148,7 @@ fn guess_key(frame: &[u8]) -> Option<FlowKey> {
 fn guess_key_v6(frame: &[u8]) -> Option<FlowKey> {
     let header: &[u8; 58] = frame.first_chunk()?;
     if header[12..14] != [0x86, 0xdd] || header[14] >> 4 != 6 || header[20] != 6 {
-        return None;
+        return guess_quoted(frame).map(|quoted| key_of(&quoted));
     }
     let [i, j, k, l] = *header.last_chunk()?;
     Some(FlowKey {
@@ -194,6 +195,32 @@ mod tests {
             }
             frame[13] = 6;
             assert!(guess_key(&frame).is_none());
+        }
+    }
+
+    /// RFC 792, RFC 4443: an error goes to the core that the segment came from which it quotes.
+    #[test]
+    fn an_error_goes_where_its_flow_is() {
+        let v6 = |n| Address([0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, n]);
+        let (a, b) = (Address::v4([10, 1, 2, 3]), Address::v4([192, 0, 2, 1]));
+        for (ours, theirs, protocol_at, protocol, kind) in
+            [(a, b, 23, 1, 3), (v6(1), v6(2), 20, 58, 2)]
+        {
+            let (outer, _) = frame(theirs, ours);
+            let (quoted, len) = frame(ours, theirs);
+            let head = 14 + ours.header_bytes();
+            let mut error = outer[..head].to_vec();
+            error[protocol_at] = protocol;
+            error.extend([kind, 4, 0, 0, 0, 0, 0, 0]);
+            error.extend(&quoted[14..len]);
+            let key = guess_key(&error).unwrap();
+            assert_eq!((key.local, key.remote), (ours, theirs));
+            assert_eq!((key.local_port, key.remote_port), (4711, 80));
+            for cut in 0..head + 8 + ours.header_bytes() + 8 {
+                assert!(guess_key(&error[..cut]).is_none());
+            }
+            error[head] = if protocol == 1 { 5 } else { 128 };
+            assert!(guess_key(&error).is_none(), "no error");
         }
     }
 }

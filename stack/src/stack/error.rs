@@ -11,7 +11,7 @@ use super::{Mode, Stack};
 use crate::drop::Drop;
 use crate::key::FlowKey;
 use crate::time::Instant;
-use crate::wire::{ErrorKind, IcmpError};
+use crate::wire::{ErrorKind, IcmpError, Quoted};
 
 /// ICMP errors about segments in flight, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -53,13 +53,7 @@ impl Stack {
     /// Takes an ICMP error about a segment that one of our addresses has sent.
     pub(super) fn handle_error(&mut self, now: Instant, error: &IcmpError) -> Result<(), Drop> {
         let quoted = &error.quoted;
-        let key = FlowKey {
-            remote: quoted.destination,
-            local: quoted.source,
-            remote_port: quoted.destination_port,
-            local_port: quoted.source_port,
-        };
-        let slot = self.find(&key).ok_or(Drop::IcmpStray)?;
+        let slot = self.find(&key_of(quoted)).ok_or(Drop::IcmpStray)?;
         let flow = &mut self.flows[slot];
         if self.groups[flow.group as usize].mode != Mode::Serving {
             return Err(Drop::NotOwner);
@@ -74,5 +68,15 @@ impl Stack {
         }
         self.counters.icmp.count(error.kind);
         Ok(())
+    }
+}
+
+/// The flow that a quoted packet belongs to.
+pub(super) fn key_of(quoted: &Quoted) -> FlowKey {
+    FlowKey {
+        remote: quoted.destination,
+        local: quoted.source,
+        remote_port: quoted.destination_port,
+        local_port: quoted.source_port,
     }
 }

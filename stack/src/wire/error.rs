@@ -97,6 +97,23 @@ pub(super) fn parse_icmpv6<'a>(
     Some(error(kind, quoted_ipv6(&message[8..]), destination))
 }
 
+/// What a frame quotes if it is an ICMP error; nothing else of it is checked.
+#[cold]
+pub fn guess_quoted(frame: &[u8]) -> Option<Quoted> {
+    let (ethernet, packet) = frame.split_first_chunk::<14>()?;
+    match *ethernet.last_chunk()? {
+        [8, 0] if packet.get(9) == Some(&1) && packet[0] == 0x45 => match packet.get(20)? {
+            3 | 11 | 12 => quoted_ipv4(packet.get(28..)?),
+            _ => None,
+        },
+        [0x86, 0xdd] if packet.get(6) == Some(&58) => match packet.get(40)? {
+            1..=4 => quoted_ipv6(packet.get(48..)?),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn error<'a>(
     kind: ErrorKind,
     quoted: Option<Quoted>,
