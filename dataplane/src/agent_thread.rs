@@ -54,9 +54,9 @@ pub struct AgentThread {
     pub shared: Arc<Shared>,
     /// Whether the poll threads live.
     pub guard: Arc<Guard>,
-    /// Orders to the core.
-    pub commands: Sender<ToCore>,
-    /// Reports of the core.
+    /// Orders to the cores, one sender each.
+    pub commands: Vec<Sender<ToCore>>,
+    /// Reports of the cores.
     pub reports: Receiver<Report>,
     /// Answers with the agent's status.
     pub questions: Receiver<Sender<Box<Status>>>,
@@ -80,7 +80,7 @@ impl AgentThread {
 
     fn run(mut self) {
         let mut buffer = [0u8; 2048];
-        let mut progress = (0, clock::now());
+        let mut progress = vec![(0, clock::now()); self.shared.cores()];
         let mut neighbors: Vec<(NodeId, [u8; 6])> = Vec::new();
         while !self.stopping.load(Ordering::Relaxed) {
             let now = clock::now();
@@ -126,14 +126,18 @@ impl AgentThread {
         }
     }
 
-    /// A core that has not gone round for too long is stuck.
-    fn watch_progress(&mut self, last: &mut (u64, Instant)) {
+    /// A core that has not gone round for too long is stuck, and a node with a stuck core is.
+    fn watch_progress(&mut self, last: &mut [(u64, Instant)]) {
         let now = clock::now();
-        let rounds = self.shared.progress.load(Ordering::Relaxed);
-        if rounds != last.0 {
-            *last = (rounds, now);
+        let limit = self.agent.timers().stuck;
+        let mut is_late = false;
+        for (core, last) in last.iter_mut().enumerate() {
+            let rounds = self.shared.progress(core);
+            if rounds != last.0 {
+                *last = (rounds, now);
+            }
+            is_late |= rounds == 0 || now.since(last.1) > limit;
         }
-        let is_late = rounds == 0 || now.since(last.1) > self.agent.timers().stuck;
         let is_stuck = is_late || !self.guard.is_whole();
         self.agent.handle_progress(now, !is_stuck);
         self.publish();
@@ -144,9 +148,11 @@ impl AgentThread {
         while let Some(command) = self.agent.poll_command() {
             self.tell_neighbors(clock::now(), neighbors);
             // An order that is lost would leave the core in a role that it no longer has: better no core.
-            if self.commands.try_send(ToCore::Command(command)).is_err() {
-                eprintln!("error: the poll core takes no orders any more");
-                self.stopping.store(true, Ordering::Relaxed);
+            for (core, commands) in self.commands.iter().enumerate() {
+                if commands.try_send(ToCore::Command(command)).is_err() {
+                    eprintln!("error: poll core {core} takes no orders any more");
+                    self.stopping.store(true, Ordering::Relaxed);
+                }
             }
         }
         while let Some((destination, bytes)) = self.agent.poll_message() {
@@ -176,7 +182,10 @@ impl AgentThread {
             };
             let endpoint =
                 Endpoint { mac: node.mac, address: ip.octets(), port: self.peers.data_port };
-            if self.commands.try_send(ToCore::Neighbor(id, endpoint)).is_ok() {
+            let tell =
+                |core: &&Sender<ToCore>| core.try_send(ToCore::Neighbor(id, endpoint)).is_ok();
+            // Who was told before is told again until all have been.
+            if self.commands.iter().filter(tell).count() == self.commands.len() {
                 known.retain(|(other, _)| *other != id);
                 known.push((id, node.mac));
             }

@@ -1,7 +1,7 @@
 //! The poll loop of one core: the path of every segment, in one direction and on one screen.
 //!
 //! ```text
-//! commands -> clock -> cluster frames in -> client frames in -> timers
+//! commands -> clock -> cluster frames in -> client frames in, or over to their core -> timers
 //!          -> records and acknowledgements out (what the gate waits for leaves first)
 //!          -> client frames staged -> clock and lease read again -> kick, or discard
 //! ```
@@ -14,12 +14,14 @@
 //!
 //! Path: all steps. Bounds: at most [`BURST`] frames a burst, one burst of each port a round.
 
+use crate::crossing::{Crossing, Side};
 use crate::port::{BURST, Port, PortCounters, RxFrame};
 use crate::shared::{CoreSnapshot, Shared, ToCore};
 use cluster::engine::Engine;
 use cluster::role::{Command, Report};
 use crossbeam_channel::{Receiver, Sender};
 use stack::time::Instant;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,6 +31,9 @@ pub trait Clock {
     fn now(&self) -> Instant;
 }
 
+/// A burst is looked ahead at whole: what lies beyond would be taken for no segment and stay on the wrong core.
+const _: () = assert!(BURST <= stack::stack::AHEAD_FLOWS_MAX);
+
 /// One poll core.
 pub struct Core<P: Port, C: Clock> {
     engine: Engine,
@@ -37,6 +42,9 @@ pub struct Core<P: Port, C: Clock> {
     client: Vec<P>,
     /// Queues of the cluster-side interface; frames leave by the first.
     cluster: Vec<P>,
+    crossing: Crossing,
+    /// Which of the node's cores this is.
+    core: usize,
     shared: Arc<Shared>,
     commands: Receiver<ToCore>,
     reports: Sender<Report>,
@@ -62,14 +70,16 @@ impl<P: Port, C: Clock> Core<P, C> {
     pub fn new(
         engine: Engine,
         clock: C,
-        client: Vec<P>,
-        cluster: Vec<P>,
+        (client, cluster): (Vec<P>, Vec<P>),
+        crossing: Crossing,
         shared: Arc<Shared>,
         (commands, reports): (Receiver<ToCore>, Sender<Report>),
     ) -> Core<P, C> {
         assert!(!client.is_empty() && !cluster.is_empty(), "a core has ports");
         Core {
+            core: engine.stack().place().core.into(),
             engine,
+            crossing,
             clock,
             client,
             cluster,
@@ -88,23 +98,9 @@ impl<P: Port, C: Clock> Core<P, C> {
         let now = self.clock.now();
         self.handle_orders(now);
         let mut round = Round::default();
-        for port in &mut self.cluster {
-            port.receive(&mut self.burst);
-            for frame in &self.burst {
-                self.engine.handle_datagram(now, port.frame(frame));
-            }
-            round.received += self.burst.len();
-            port.recycle(&mut self.burst);
-        }
-        for port in &mut self.client {
-            port.receive(&mut self.burst);
-            self.engine.look_ahead(self.burst.iter().map(|frame| port.frame(frame)));
-            for frame in &self.burst {
-                self.engine.handle_frame(now, port.frame(frame));
-            }
-            round.received += self.burst.len();
-            port.recycle(&mut self.burst);
-        }
+        round.received += self.receive_datagrams(now);
+        round.received += self.receive_frames(now);
+        round.received += self.receive_parcels(now);
         self.engine.handle_timeouts(now);
         round.sent += self.send_datagrams(now);
         round.sent += self.send_frames(now);
@@ -113,7 +109,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             let _ = self.reports.try_send(report);
         }
         self.rounds += 1;
-        self.shared.progress.store(self.rounds, Ordering::Relaxed);
+        self.shared.note_progress(self.core, self.rounds);
         round
     }
 
@@ -124,8 +120,7 @@ impl<P: Port, C: Clock> Core<P, C> {
                 ToCore::Command(command) => {
                     self.engine.handle_command(now, command);
                     if let Command::Promote { group, .. } = command {
-                        let spent = self.clock.now().since(now);
-                        self.shared.note_promoted(group, self.clock.now(), spent);
+                        self.shared.note_promoted(self.core, group, self.clock.now());
                     }
                 }
                 ToCore::Neighbor(node, endpoint) => self.engine.set_neighbor(node, endpoint),
@@ -138,6 +133,66 @@ impl<P: Port, C: Clock> Core<P, C> {
             let until = Instant(lease.until.load(Ordering::Acquire));
             self.engine.set_voice(index as u8, now < until);
         }
+    }
+
+    /// A burst of each queue of the cluster side.
+    fn receive_datagrams(&mut self, now: Instant) -> usize {
+        let Core { engine, cluster, crossing, burst, .. } = self;
+        let mut received = 0;
+        for port in cluster {
+            port.receive(burst);
+            for frame in &*burst {
+                let bytes = port.frame(frame);
+                match engine.core_of_datagram(bytes) {
+                    Some(core) => crossing.send(core, Side::Cluster, bytes),
+                    None => engine.handle_datagram(now, bytes),
+                }
+            }
+            received += burst.len();
+            port.recycle(burst);
+            crossing.publish();
+        }
+        received
+    }
+
+    /// A burst of each queue of the client side.
+    fn receive_frames(&mut self, now: Instant) -> usize {
+        let Core { engine, client, crossing, burst, .. } = self;
+        let mut received = 0;
+        for port in client {
+            port.receive(burst);
+            engine.look_ahead(burst.iter().map(|frame| port.frame(frame)));
+            for frame in &*burst {
+                let bytes = port.frame(frame);
+                match engine.pass_over() {
+                    Some(elsewhere) => {
+                        crossing.send(elsewhere.core, Side::Client(elsewhere.hash), bytes);
+                    }
+                    None => engine.handle_frame(now, bytes),
+                }
+            }
+            received += burst.len();
+            port.recycle(burst);
+            crossing.publish();
+        }
+        received
+    }
+
+    /// A burst of each other core.
+    fn receive_parcels(&mut self, now: Instant) -> usize {
+        let Core { engine, crossing, .. } = self;
+        crossing.receive(|parcels| {
+            engine.look_ahead_hashed(parcels.iter().filter_map(|parcel| match parcel.side() {
+                Side::Client(hash) => Some(hash),
+                Side::Cluster => None,
+            }));
+            for parcel in parcels {
+                match parcel.side() {
+                    Side::Client(_) => engine.handle_frame(now, parcel.frame()),
+                    Side::Cluster => engine.handle_datagram(now, parcel.frame()),
+                }
+            }
+        })
     }
 
     fn send_datagrams(&mut self, now: Instant) -> usize {
@@ -197,13 +252,24 @@ impl<P: Port, C: Clock> Core<P, C> {
             port.discard();
             return 0;
         }
-        shared.note_spoken(groups, has_segment, at);
+        shared.note_spoken(self.core, groups, has_segment, at);
         sent
     }
 
     /// When there is something to do although no frame arrives.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.engine.poll_timeout()
+    }
+
+    /// What to wait for when there is nothing to do: the ports and the crossing.
+    pub fn descriptors(&self, fd: impl Fn(&P) -> RawFd) -> Vec<RawFd> {
+        let ports = self.client.iter().chain(&self.cluster).map(fd);
+        ports.chain([self.crossing.fd()]).collect()
+    }
+
+    /// The crossing, for a core that sleeps.
+    pub fn crossing(&self) -> &Crossing {
+        &self.crossing
     }
 
     /// The core as the status shows it.
@@ -215,6 +281,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             link: self.engine.link_counters(),
             client_ports: ports(&self.client),
             cluster_ports: ports(&self.cluster),
+            crossing: self.crossing.counters(),
             rounds: self.rounds,
             late_bursts: self.late_bursts,
             kick_errors: self.kick_errors,

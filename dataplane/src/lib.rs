@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod crossing;
 pub mod files;
 pub mod guardian;
 pub mod node;

@@ -1,7 +1,7 @@
 //! A node, put together: from a configuration to running threads.
 //!
 //! ```text
-//! agent thread (SCHED_FIFO) -- leases, orders --> poll core -- frames --> ports
+//! agent thread (SCHED_FIFO) -- leases, orders --> poll cores -- frames --> ports, each other
 //!        ^                  <-- progress, reports --
 //! control thread -- questions --> both
 //! ```
@@ -9,11 +9,14 @@
 //! Everything that can fail for a reason outside fails here, before the first frame: interfaces, the XDP
 //! program, sockets, memory, files. What a running node needs was taken when [`Node::start`] returns.
 
+mod poll;
+
 use crate::agent_thread::{AgentThread, Peers};
 use crate::clock;
 use crate::config::{self, Application, Config, CopyMode, XdpMode};
 use crate::control::{self, Reply, Request};
-use crate::core::{Clock, Core, Round};
+use crate::core::{Clock, Core};
+use crate::crossing::Crossing;
 use crate::files;
 use crate::guardian::{Charge, Guard};
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
@@ -44,12 +47,11 @@ use stack::wire::Address;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
-use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{fmt, io, thread};
+use std::{fmt, thread};
 
 /// Orders that may wait for a core.
 const ORDERS_MAX: usize = 1024;
@@ -59,12 +61,6 @@ const REPORTS_MAX: usize = 1024;
 
 /// Bytes of an upload at most: one that never ends is an attack.
 const UPLOAD_BYTES_MAX: u64 = 1 << 40;
-
-/// Rounds without a frame after which an adaptive core sleeps.
-const IDLE_ROUNDS: u32 = 64;
-
-/// Longest sleep of an idle core, in nanoseconds: an order of the agent waits no longer.
-const IDLE_NS: u64 = 1_000_000;
 
 /// Why a node did not start.
 #[derive(Debug)]
@@ -117,7 +113,8 @@ impl Node {
         let me = Member { node: config.node.id, incarnation };
         let groups: Vec<GroupId> =
             (0..config.services.len()).map(|n| GroupId::new(n as u8, 0)).collect();
-        let shared = Arc::new(Shared::new(&groups));
+        let cores = config.cores.pin.len();
+        let shared = Arc::new(Shared::new(&groups, cores));
         let socket = agent_socket(config)?;
         let (client_program, client) = open_ports(config, &config.interfaces.client)?;
         let (cluster_program, cluster) = open_ports(config, &config.interfaces.cluster)?;
@@ -127,8 +124,7 @@ impl Node {
         let services = build_services(config, mtu)?;
         let digests: Vec<[u8; 32]> =
             config.services.iter().zip(&services).map(|(c, s)| digest(c, s)).collect();
-        let engine = build_engine(config, me, services, &groups, link_mtu)?;
-        let (orders, commands) = bounded(ORDERS_MAX);
+        let (orders, commands): (Vec<_>, Vec<_>) = (0..cores).map(|_| bounded(ORDERS_MAX)).unzip();
         let (report, reports) = bounded(REPORTS_MAX);
         let (question, questions) = bounded(16);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -155,15 +151,24 @@ impl Node {
         let control = control::Server::start(path, Box::new(answer))
             .map_err(failed(format!("open the control socket {}", path.display())))?;
         let summary = summary(config, &programs, &client, me);
-        let descriptors = client.iter().chain(&cluster).map(XdpPort::fd).collect();
+        let engines = build_engines(config, me, &services, &groups, link_mtu)?;
         steer(config, &mut programs)?;
-        let core = Core::new(engine, MachineClock, client, cluster, shared, (commands, report));
-        let poll = start_poll_thread(config, core, descriptors, guard.clone(), stopping.clone())?;
+        // Ethernet header and VLAN tag beside the MTU.
+        let crossings = Crossing::among(cores, mtu.max(link_mtu) + 18)
+            .map_err(failed("take memory for frames between cores"))?;
+        let ports = deal(client, cores).into_iter().zip(deal(cluster, cores));
+        let parts = engines.into_iter().zip(ports).zip(crossings).zip(commands);
+        let mut threads = Vec::with_capacity(cores + 1);
+        for (n, (((engine, ports), crossing), commands)) in parts.enumerate() {
+            let channels = (commands, report.clone());
+            let core = Core::new(engine, MachineClock, ports, crossing, shared.clone(), channels);
+            threads.push(poll::start(config, n, core, guard.clone(), stopping.clone())?);
+        }
         guard.clone().keep(guardian()).map_err(failed("start the guardian's keeper"))?;
-        let agent = agent.start().map_err(failed("start the agent's thread"))?;
+        threads.push(agent.start().map_err(failed("start the agent's thread"))?);
         Ok(Node {
             stopping,
-            threads: vec![poll, agent],
+            threads,
             guard,
             _control: control,
             _programs: programs,
@@ -243,6 +248,13 @@ fn open_ports(
         ports.push(port);
     }
     Ok((program, ports))
+}
+
+/// Deals the queues of an interface out to the cores in turn.
+fn deal(ports: Vec<XdpPort>, cores: usize) -> Vec<Vec<XdpPort>> {
+    let mut dealt: Vec<Vec<XdpPort>> = (0..cores).map(|_| Vec::new()).collect();
+    ports.into_iter().enumerate().for_each(|(n, port)| dealt[n % cores].push(port));
+    dealt
 }
 
 /// Makes neighbour solicitations about the IPv6 addresses reach the client-side interface.
@@ -357,40 +369,45 @@ pub fn cluster_id(name: &str) -> u64 {
     u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"))
 }
 
-fn build_engine(
+/// One for each core. They share the pinned content and nothing else.
+fn build_engines(
     config: &Config,
     me: Member,
-    services: Vec<Service>,
+    services: &[Service],
     groups: &[GroupId],
     link_mtu: usize,
-) -> Result<Engine, StartError> {
+) -> Result<Vec<Engine>, StartError> {
     let (client, cluster) = (&config.interfaces.client.name, &config.interfaces.cluster.name);
     let limits = &config.limits;
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let wall = since_epoch.map_or(0, |d| d.as_nanos() as u64);
-    let config = EngineConfig {
+    let endpoint = Endpoint {
+        mac: sys::interface_mac(cluster).map_err(failed(format!("use {cluster}")))?,
+        address: config.cluster.address.octets(),
+        port: config.cluster.data_port,
+    };
+    let mac = sys::interface_mac(client).map_err(failed(format!("use {client}")))?;
+    let cores = config.cores.pin.len() as u8;
+    let engine_config = |place: Place| EngineConfig {
         member: me,
         cluster: cluster_id(&config.cluster.name) as u32,
-        endpoint: Endpoint {
-            mac: sys::interface_mac(cluster).map_err(failed(format!("use {cluster}")))?,
-            address: config.cluster.address.octets(),
-            port: config.cluster.data_port,
-        },
+        endpoint,
         link_mtu,
         wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
         stack: StackConfig {
             node: me.node.0,
-            place: Place::ALONE,
-            mac: sys::interface_mac(client).map_err(failed(format!("use {client}")))?,
+            place,
+            mac,
             secret: config.cluster.secret.0,
-            flows_max: limits.flows as usize,
-            segments_max: limits.segments as usize,
-            chunks_max: limits.chunks as usize,
-            pieces_max: limits.pieces as usize,
-            reassemblies_max: (limits.flows as usize).min(4096),
+            flows_max: place.part_of(limits.flows as usize),
+            segments_max: place.part_of(limits.segments as usize),
+            chunks_max: place.part_of(limits.chunks as usize),
+            pieces_max: place.part_of(limits.pieces as usize),
+            reassemblies_max: place.part_of((limits.flows as usize).min(4096)),
         },
     };
-    Ok(Engine::new(&config, services, groups))
+    let places = (0..cores).map(|core| Place { core, cores });
+    Ok(places.map(|at| Engine::new(&engine_config(at), services.to_vec(), groups)).collect())
 }
 
 fn agent_config(
@@ -405,7 +422,7 @@ fn agent_config(
         me,
         cluster: cluster_id(&config.cluster.name),
         mac: sys::interface_mac(name).map_err(failed(format!("use {name}")))?,
-        cores: 1,
+        cores: config.cores.pin.len() as u8,
         nodes: config.cluster.nodes.iter().map(|node| node.id).collect(),
         groups: groups
             .map(|((service, &group), &digest)| agent::GroupConfig {
@@ -498,63 +515,17 @@ fn summary(config: &Config, programs: &[XdpProgram], ports: &[XdpPort], me: Memb
     let mode = |program: &XdpProgram| if program.is_native() { "native" } else { "generic" };
     format!(
         "node {} (incarnation {}): {} services, {} flows at most, {} MiB taken at start\n\
-         client side {} ({} XDP, {}), cluster side {} ({} XDP), poll core on processor {}",
+         client side {} ({} XDP, {}), cluster side {} ({} XDP), poll cores on processors {}",
         me.node,
         me.incarnation,
         config.services.len(),
         limits.flows,
-        limits.memory_bytes(config.services.len(), queues) >> 20,
+        limits.memory_bytes(config.services.len(), queues, config.cores.pin.len()) >> 20,
         config.interfaces.client.name,
         mode(&programs[0]),
         if ports.iter().all(XdpPort::is_zero_copy) { "zero copy" } else { "copy" },
         config.interfaces.cluster.name,
         mode(&programs[1]),
-        config.cores.pin[0],
+        config.cores.pin.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
     )
-}
-
-/// Starts the poll loop on its processor.
-fn start_poll_thread(
-    config: &Config,
-    mut core: Core<XdpPort, MachineClock>,
-    descriptors: Vec<RawFd>,
-    guard: Arc<Guard>,
-    stopping: Arc<AtomicBool>,
-) -> Result<thread::JoinHandle<()>, StartError> {
-    let processor = usize::from(config.cores.pin[0]);
-    let is_adaptive = config.cores.idle == config::Idle::Adaptive;
-    let mut run = move || -> io::Result<()> {
-        if let Err(error) = sys::pin_to_core(processor) {
-            eprintln!("warning: the poll core is not pinned to processor {processor}: {error}");
-        }
-        // Held until the last frame has left, however that comes.
-        let _held = guard.hold(0).inspect_err(|error| {
-            eprintln!("warning: no guardian ({error}): a crash is noticed by silence only");
-        });
-        let mut idle_rounds = 0;
-        while !stopping.load(Ordering::Relaxed) {
-            let Round { received, sent } = core.poll();
-            if received + sent > 0 || !is_adaptive {
-                idle_rounds = 0;
-                continue;
-            }
-            idle_rounds += 1;
-            if idle_rounds < IDLE_ROUNDS {
-                thread::yield_now();
-                continue;
-            }
-            let now = clock::now();
-            let due = core.poll_timeout().map_or(u64::MAX, |at| at.since(now).0);
-            if due > 0 {
-                sys::wait_readable(&descriptors, due.min(IDLE_NS))?;
-            }
-        }
-        Ok(())
-    };
-    let body = move || {
-        if let Err(error) = run() {
-            eprintln!("error: the poll core has ended: {error}");
-        }
-    };
-    thread::Builder::new().name("poll".into()).spawn(body).map_err(failed("start the poll core"))
 }

@@ -15,7 +15,6 @@ use crossbeam_channel::{Sender, bounded};
 use stack::time::Instant;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long the core and the agent may take to answer.
@@ -30,7 +29,7 @@ pub struct Reporter {
     me: Member,
     shared: Arc<Shared>,
     guard: Arc<Guard>,
-    orders: Sender<ToCore>,
+    orders: Vec<Sender<ToCore>>,
     questions: Sender<Sender<Box<Status>>>,
     started: Instant,
 }
@@ -42,7 +41,7 @@ impl Reporter {
         me: Member,
         shared: Arc<Shared>,
         guard: Arc<Guard>,
-        (orders, questions): (Sender<ToCore>, Sender<Sender<Box<Status>>>),
+        (orders, questions): (Vec<Sender<ToCore>>, Sender<Sender<Box<Status>>>),
     ) -> Reporter {
         let config = config.clone();
         Reporter { config, me, shared, guard, orders, questions, started: clock::now() }
@@ -52,12 +51,18 @@ impl Reporter {
     pub fn status(&self) -> Option<shown::Status> {
         let (answer, agent) = bounded(1);
         self.questions.try_send(answer).ok()?;
-        let (answer, core) = bounded(1);
-        self.orders.try_send(ToCore::Snapshot(answer)).ok()?;
+        let mut answers = Vec::with_capacity(self.orders.len());
+        for orders in &self.orders {
+            let (answer, core) = bounded(1);
+            orders.try_send(ToCore::Snapshot(answer)).ok()?;
+            answers.push(core);
+        }
         let agent = agent.recv_timeout(PATIENCE).ok()?;
-        let core = core.recv_timeout(PATIENCE).ok()?;
+        let answers = answers.into_iter().map(|core| core.recv_timeout(PATIENCE).ok());
+        let cores: Vec<CoreSnapshot> = answers.map(|core| Some(*core?)).collect::<Option<_>>()?;
         let now = clock::now();
-        let groups = agent.groups.iter().zip(&core.groups).enumerate();
+        let totals = totals(&cores);
+        let groups = agent.groups.iter().zip(&totals).enumerate();
         let has_arbiter = self.has_arbiter(&agent);
         Some(shown::Status {
             node: self.me.node.0,
@@ -68,8 +73,8 @@ impl Reporter {
             groups: groups
                 .map(|(n, (group, engine))| self.group(now, n, group, engine, has_arbiter))
                 .collect(),
-            cores: vec![self.core(&core)],
-            ports: self.ports(&core),
+            cores: cores.iter().enumerate().map(|(n, core)| self.core(n, core)).collect(),
+            ports: self.ports(&cores),
             timers: timers(&agent.configured, &agent.effective),
             largest_gap_us: agent.largest_gap.micros(),
             guardian: self.guardian(),
@@ -153,11 +158,9 @@ impl Reporter {
 
     fn takeover(&self, now: Instant, index: usize, group: &GroupStatus) -> Option<shown::Takeover> {
         let takeover = group.takeover?;
-        let lease = &self.shared.leases[index];
-        let load = |value: &AtomicU64| Instant(value.load(Ordering::Acquire));
-        let ready = load(&lease.promoted_at);
-        let announced = load(&lease.announced_at).max(ready);
-        let first = load(&lease.first_byte_at);
+        let shared = self.shared.takeover(index);
+        let ready = shared.promoted_at;
+        let (announced, first) = (shared.announced_at.max(ready), shared.first_byte_at);
         Some(shown::Takeover {
             epoch: takeover.epoch.0,
             flows: takeover.flows.into(),
@@ -170,7 +173,7 @@ impl Reporter {
         })
     }
 
-    fn core(&self, core: &CoreSnapshot) -> shown::CoreStatus {
+    fn core(&self, number: usize, core: &CoreSnapshot) -> shown::CoreStatus {
         let drops = core.stack.drops.iter();
         let mut drops: BTreeMap<String, u64> =
             drops.map(|(reason, count)| (reason.key().into(), count)).collect();
@@ -180,6 +183,8 @@ impl Reporter {
             ("link_malformed", link.malformed),
             ("link_other_session", link.other_session),
             ("link_no_neighbor", link.no_neighbor),
+            ("crossing_full", core.crossing.full),
+            ("crossing_too_long", core.crossing.too_long),
             ("late_bursts", core.late_bursts),
             ("challenges_withheld", core.stack.challenges_withheld),
             ("kick_errors", core.kick_errors),
@@ -189,30 +194,44 @@ impl Reporter {
             }
         }
         shown::CoreStatus {
-            core: self.config.cores.pin[0],
+            core: self.config.cores.pin[number],
             progress: core.rounds,
             progress_age_us: 0,
             segments_in: core.stack.rx_frames,
             segments_out: core.stack.tx_frames,
+            crossed_in: core.crossing.received,
+            crossed_out: core.crossing.sent,
+            crossing_wakes: core.crossing.wakes,
             flows: core.groups.iter().map(|group| u64::from(group.flows)).sum(),
             drops,
             icmp: core.stack.icmp.iter().map(|(kind, count)| (kind.into(), count)).collect(),
         }
     }
 
-    fn ports(&self, core: &CoreSnapshot) -> Vec<shown::PortStatus> {
-        let sides = [
-            (&self.config.interfaces.client, &core.client_ports),
-            (&self.config.interfaces.cluster, &core.cluster_ports),
-        ];
+    /// Every queue of both interfaces: the n-th of an interface is one of core n % cores.
+    fn ports(&self, cores: &[CoreSnapshot]) -> Vec<shown::PortStatus> {
+        let interfaces = &self.config.interfaces;
         let mut ports = Vec::new();
-        for (interface, counters) in sides {
-            for (queue, counters) in interface.queues.iter().zip(counters) {
+        for (interface, is_client) in [(&interfaces.client, true), (&interfaces.cluster, false)] {
+            for (n, queue) in interface.queues.iter().enumerate() {
+                let core = &cores[n % cores.len()];
+                let side = if is_client { &core.client_ports } else { &core.cluster_ports };
+                let counters = &side[n / cores.len()];
                 ports.push(shown::PortStatus::new(&interface.name, *queue, "", counters));
             }
         }
         ports
     }
+}
+
+/// How the groups stand, all cores together.
+fn totals(cores: &[CoreSnapshot]) -> Vec<Engine> {
+    let (first, others) = cores.split_first().expect("a node has a core");
+    let mut totals = first.groups.clone();
+    for core in others {
+        totals.iter_mut().zip(&core.groups).for_each(|(total, group)| *total += *group);
+    }
+    totals
 }
 
 fn protection(

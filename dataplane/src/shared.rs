@@ -4,6 +4,7 @@
 //! cores read them; cores publish progress and the agent reads it. Orders and reports travel in bounded
 //! channels, and a core's counters are asked for by an order.
 
+use crate::crossing::CrossingCounters;
 use crate::port::PortCounters;
 use cluster::engine::{GroupStatus, LinkCounters};
 use cluster::id::{GroupId, NodeId};
@@ -11,33 +12,57 @@ use cluster::link::Endpoint;
 use cluster::role::Command;
 use crossbeam_channel::Sender;
 use stack::stack::Counters;
-use stack::time::{Duration, Instant};
+use stack::time::Instant;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Groups that one node can hold: a burst's groups are one word.
 pub const GROUPS_MAX: usize = 64;
 
-/// What one group's lease and last takeover look like to the cores.
+/// Until when this node may transmit for one group, in nanoseconds of its clock. Written by the agent, read by
+/// all cores.
 #[derive(Default)]
 pub struct Lease {
-    /// Until when this node may transmit, in nanoseconds of its clock. Written by the agent.
+    /// See [`Lease`].
     pub until: AtomicU64,
-    /// When the flows of the last takeover were ready. Written by the core, like all that follow.
-    pub promoted_at: AtomicU64,
-    /// How long applying the tail and rebuilding local state took, in nanoseconds.
-    pub apply_ns: AtomicU64,
+}
+
+/// The last takeover of one group on one core. Written by that core.
+#[derive(Default)]
+#[repr(align(64))]
+struct Moments {
+    /// When the flows were ready.
+    promoted_at: AtomicU64,
     /// When the addresses were first announced after that.
-    pub announced_at: AtomicU64,
+    announced_at: AtomicU64,
     /// When the first segment left after that.
-    pub first_byte_at: AtomicU64,
+    first_byte_at: AtomicU64,
+}
+
+/// What one core tells the others, on cache lines of its own.
+#[repr(align(128))]
+struct CoreWords {
+    /// Rounds of the poll loop.
+    progress: AtomicU64,
+    /// By the index of the group.
+    moments: Vec<Moments>,
+}
+
+/// The last takeover of a group, all cores together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Takeover {
+    /// When the last core was ready.
+    pub promoted_at: Instant,
+    /// When the first announced; ZERO if none has.
+    pub announced_at: Instant,
+    /// When the first segment left; ZERO if none has.
+    pub first_byte_at: Instant,
 }
 
 /// What a node's threads share.
 pub struct Shared {
-    /// Rounds of the poll loop.
-    pub progress: AtomicU64,
     /// By the index of the group.
     pub leases: Vec<Lease>,
+    cores: Vec<CoreWords>,
     groups: Vec<GroupId>,
 }
 
@@ -64,6 +89,8 @@ pub struct CoreSnapshot {
     pub client_ports: Vec<PortCounters>,
     /// Ports towards the cluster.
     pub cluster_ports: Vec<PortCounters>,
+    /// What crossed over from and to other cores.
+    pub crossing: CrossingCounters,
     /// Rounds of the poll loop.
     pub rounds: u64,
     /// Bursts thrown away because a lease had run out.
@@ -73,12 +100,17 @@ pub struct CoreSnapshot {
 }
 
 impl Shared {
-    /// For these groups, none of which may transmit.
-    pub fn new(groups: &[GroupId]) -> Shared {
+    /// For these groups, none of which may transmit, and so many cores.
+    pub fn new(groups: &[GroupId], cores: usize) -> Shared {
         assert!(groups.len() <= GROUPS_MAX, "a burst's groups are one word");
         Shared {
-            progress: AtomicU64::new(0),
             leases: groups.iter().map(|_| Lease::default()).collect(),
+            cores: (0..cores)
+                .map(|_| CoreWords {
+                    progress: AtomicU64::new(0),
+                    moments: groups.iter().map(|_| Moments::default()).collect(),
+                })
+                .collect(),
             groups: groups.to_vec(),
         }
     }
@@ -97,29 +129,94 @@ impl Shared {
         self.leases.iter().enumerate().all(speaks)
     }
 
-    /// The takeover of a group is ready to speak.
-    pub fn note_promoted(&self, group: GroupId, at: Instant, spent: Duration) {
-        let index = self.groups.iter().position(|&known| known == group);
-        let Some(lease) = index.map(|index| &self.leases[index]) else { return };
-        lease.announced_at.store(0, Ordering::Relaxed);
-        lease.first_byte_at.store(0, Ordering::Relaxed);
-        lease.apply_ns.store(spent.0, Ordering::Relaxed);
-        lease.promoted_at.store(at.0, Ordering::Release);
+    /// Cores of this node.
+    pub fn cores(&self) -> usize {
+        self.cores.len()
     }
 
-    /// Frames of these groups have left; those in `segments` said more than an address.
+    /// A core has gone round so many times.
     #[inline]
-    pub fn note_spoken(&self, groups: u64, segments: u64, at: Instant) {
-        for (index, lease) in self.leases.iter().enumerate() {
-            if groups >> index & 1 == 0 || lease.promoted_at.load(Ordering::Relaxed) == 0 {
+    pub fn note_progress(&self, core: usize, rounds: u64) {
+        self.cores[core].progress.store(rounds, Ordering::Relaxed);
+    }
+
+    /// How often a core has gone round.
+    pub fn progress(&self, core: usize) -> u64 {
+        self.cores[core].progress.load(Ordering::Relaxed)
+    }
+
+    /// The takeover of a group is ready to speak on a core.
+    pub fn note_promoted(&self, core: usize, group: GroupId, at: Instant) {
+        let index = self.groups.iter().position(|&known| known == group);
+        let Some(moments) = index.map(|index| &self.cores[core].moments[index]) else { return };
+        moments.announced_at.store(0, Ordering::Relaxed);
+        moments.first_byte_at.store(0, Ordering::Relaxed);
+        moments.promoted_at.store(at.0, Ordering::Release);
+    }
+
+    /// Frames of these groups have left a core; those in `segments` said more than an address.
+    #[inline]
+    pub fn note_spoken(&self, core: usize, groups: u64, segments: u64, at: Instant) {
+        for (index, moments) in self.cores[core].moments.iter().enumerate() {
+            if groups >> index & 1 == 0 || moments.promoted_at.load(Ordering::Relaxed) == 0 {
                 continue;
             }
-            if lease.announced_at.load(Ordering::Relaxed) == 0 {
-                lease.announced_at.store(at.0, Ordering::Relaxed);
+            if moments.announced_at.load(Ordering::Relaxed) == 0 {
+                moments.announced_at.store(at.0, Ordering::Relaxed);
             }
-            if segments >> index & 1 == 1 && lease.first_byte_at.load(Ordering::Relaxed) == 0 {
-                lease.first_byte_at.store(at.0, Ordering::Relaxed);
+            if segments >> index & 1 == 1 && moments.first_byte_at.load(Ordering::Relaxed) == 0 {
+                moments.first_byte_at.store(at.0, Ordering::Relaxed);
             }
         }
+    }
+
+    /// The last takeover of the group with this index: ready when the last core was, heard when the first spoke.
+    pub fn takeover(&self, index: usize) -> Takeover {
+        let each = |moment: fn(&Moments) -> &AtomicU64| {
+            let cores = self.cores.iter();
+            cores.map(move |core| Instant(moment(&core.moments[index]).load(Ordering::Acquire)))
+        };
+        let first = |moments: &mut dyn Iterator<Item = Instant>| {
+            moments.filter(|at| *at > Instant::ZERO).min().unwrap_or_default()
+        };
+        Takeover {
+            promoted_at: each(|moments| &moments.promoted_at).max().unwrap_or_default(),
+            announced_at: first(&mut each(|moments| &moments.announced_at)),
+            first_byte_at: first(&mut each(|moments| &moments.first_byte_at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_takeover_is_ready_with_its_last_core_and_heard_with_its_first() {
+        let group = GroupId::new(0, 0);
+        let shared = Shared::new(&[group], 2);
+        assert_eq!(shared.takeover(0), Takeover::default());
+        shared.note_spoken(0, 1, 1, Instant(5));
+        assert_eq!(shared.takeover(0), Takeover::default(), "nothing was taken over");
+        shared.note_promoted(1, group, Instant(10));
+        shared.note_spoken(1, 1, 1, Instant(11));
+        shared.note_promoted(0, group, Instant(12));
+        shared.note_spoken(0, 1, 0, Instant(13));
+        shared.note_spoken(0, 1, 1, Instant(14));
+        let [promoted_at, announced_at, first_byte_at] = [12, 11, 11].map(Instant);
+        assert_eq!(shared.takeover(0), Takeover { promoted_at, announced_at, first_byte_at });
+        shared.note_promoted(0, group, Instant(20));
+        shared.note_promoted(1, group, Instant(21));
+        shared.note_spoken(0, 1, 0, Instant(22));
+        shared.note_spoken(1, 1, 1, Instant(23));
+        let [promoted_at, announced_at, first_byte_at] = [21, 22, 23].map(Instant);
+        assert_eq!(shared.takeover(0), Takeover { promoted_at, announced_at, first_byte_at });
+    }
+
+    #[test]
+    fn each_core_has_its_own_progress() {
+        let shared = Shared::new(&[], 2);
+        shared.note_progress(1, 7);
+        assert_eq!((shared.cores(), shared.progress(0), shared.progress(1)), (2, 0, 7));
     }
 }

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
+pub mod event;
 mod interface;
 mod process;
 pub mod robust;
@@ -21,7 +22,7 @@ pub use process::{close_descriptors_from, leave_session, lock_memory, set_name};
 pub use signal::TerminationSignals;
 
 /// Descriptors that [`wait_readable`] can wait for.
-pub const WAIT_DESCRIPTORS_MAX: usize = 16;
+pub const WAIT_DESCRIPTORS_MAX: usize = 64;
 
 /// Lets the calling thread run on this core only.
 pub fn pin_to_core(core: usize) -> io::Result<()> {

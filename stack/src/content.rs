@@ -8,6 +8,7 @@
 //! Bounds: `CONTENT_*_MAX` in `limits.rs`.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -78,10 +79,10 @@ impl fmt::Display for ContentError {
 
 impl core::error::Error for ContentError {}
 
-/// All pinned objects, by path.
-#[derive(Default)]
+/// All pinned objects, by path; a clone shares them.
+#[derive(Clone, Default)]
 pub struct Content {
-    objects: Vec<Object>,
+    objects: Arc<[Object]>,
     /// Nothing is generated: only pinned objects are served.
     pinned_only: bool,
 }
@@ -138,7 +139,7 @@ impl Content {
     /// Equal on two nodes if and only if they serve the same bytes and types under the same paths.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for object in &self.objects {
+        for object in &*self.objects {
             let Object { path, content_type, bytes, sha256, etag: _ } = object;
             for text in [path, content_type] {
                 hash.update(&(text.len() as u64).to_le_bytes());

@@ -7,7 +7,8 @@ use crate::time::Duration;
 use crate::wire::Address;
 use alloc::vec::Vec;
 
-/// What the stack knows of one service.
+/// What the stack knows of one service. Each core has its own, over the same content.
+#[derive(Clone)]
 pub struct Service {
     /// Addresses that the service owns.
     pub addresses: Vec<Address>,

@@ -97,7 +97,8 @@ fn summary(loaded: &Loaded) -> String {
     let Some(config) = &loaded.config else { return text };
     let services = config.services.len();
     let ports = config.interfaces.client.queues.len() + config.interfaces.cluster.queues.len();
-    let mebibytes = config.limits.memory_bytes(services, ports).div_ceil(1 << 20);
+    let mebibytes =
+        config.limits.memory_bytes(services, ports, config.cores.pin.len()).div_ceil(1 << 20);
     text += &format!(
         "\nnode {} of cluster {:?} with {}; {}; about {mebibytes} MiB of memory at start",
         config.node.id,

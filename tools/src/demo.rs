@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use ::cluster::limits::CORES_MAX;
 use bed::Teardown;
 use outcome::{RunOutcome, Summary};
 
@@ -61,9 +62,29 @@ pub struct DemoArgs {
     /// Where logs, configuration files and the report go.
     #[arg(long, default_value = "out/demo")]
     pub out: PathBuf,
+    /// Poll cores of each node: one number for both, or two with a comma.
+    #[arg(long, default_value = "1", value_name = "N[,M]")]
+    pub cores: NodeCores,
     /// What serves: the appliance, or plain kernel servers for comparison (their connections die).
     #[arg(long, value_enum, default_value_t = Appliance::Understudy)]
     pub appliance: Appliance,
+}
+
+/// Poll cores of node 1 and node 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeCores(pub [u8; 2]);
+
+impl std::str::FromStr for NodeCores {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NodeCores, String> {
+        let number = |text: &str| match text.trim().parse() {
+            Ok(cores) if (1..=CORES_MAX).contains(&cores) => Ok(cores),
+            _ => Err(format!("{text:?} is no number of cores: give 1 to {CORES_MAX}")),
+        };
+        let (first, second) = text.split_once(',').unwrap_or((text, text));
+        Ok(NodeCores([number(first)?, number(second)?]))
+    }
 }
 
 /// What happens to the owner.

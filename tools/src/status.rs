@@ -184,11 +184,22 @@ fn machine(text: &mut String, status: &Status) {
             core.flows.to_string(),
             core.segments_in.to_string(),
             core.segments_out.to_string(),
+            core.crossed_in.to_string(),
+            core.crossed_out.to_string(),
             format!("{} ago", span(core.progress_age_us)),
             counters(&core.drops),
         ]
     };
-    let head = ["core", "connections", "segments in", "segments out", "last round", "drops"];
+    let head = [
+        "core",
+        "connections",
+        "segments in",
+        "segments out",
+        "crossed in",
+        "crossed out",
+        "last round",
+        "drops",
+    ];
     table(text, head, status.cores.iter().map(core).collect());
     let port = |port: &dataplane::control::status::PortStatus| {
         let name = format!("{} queue {}", port.interface, port.queue);

@@ -97,7 +97,7 @@ fn at_mtu(args: &BulkArgs, common: &Common, mtu: u32) -> anyhow::Result<[Case; 2
         Case::new(name, "Gbit/s", &Contender::names()).goal("alone", Bound::AtLeast(goal))
     };
     let mut cases = [case("download"), case("upload")];
-    let layout = Layout { cable: Cable::Direct, mtu };
+    let layout = Layout { cable: Cable::Direct, mtu, ..Layout::default() };
     let stage = Stage::new(common, &format!("bulk-{mtu}"), layout)?;
     for round in 1..=common.rounds {
         for contender in Contender::ALL {

@@ -164,11 +164,20 @@ fn interfaces(reader: &mut Reader, config: &Config) {
         let error = error.related(reader.place("interfaces.client.name"), "the client interface");
         reader.push(error.help("clients' traffic must not delay the leases: use two interfaces"));
     }
-    let (cores, queues) = (config.cores.pin.len(), client.queues.len());
-    if cores > queues && reader.good("cores.pin") && reader.good("interfaces.client.queues") {
-        let message = format!("{cores} cores for {queues} client queue(s): some would have none");
-        let help = "list as many `queues` of the client interface as there are cores";
-        reader.reject_with_help("cores.pin", Kind::Inconsistent, message, help);
+    let cores = config.cores.pin.len();
+    for (side, interface) in [("client", client), ("cluster", cluster)] {
+        let queues = interface.queues.len();
+        let good = reader.good("cores.pin") && reader.good(&format!("interfaces.{side}.queues"));
+        if cores > queues && good {
+            let message =
+                format!("{cores} cores for {queues} {side} queue(s): some would have none");
+            let help = format!(
+                "list as many `queues` of the {side} interface as there are cores (`ethtool -l \
+                 {}` shows how many it has)",
+                interface.name
+            );
+            reader.reject_with_help("cores.pin", Kind::Inconsistent, message, &help);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use cluster::id::NodeId;
+use cluster::limits::CORES_MAX;
 use toml::de::DeTable;
 
 use super::diagnostic::{Diagnostic, Kind};
@@ -271,9 +272,9 @@ fn cores(reader: &mut Reader, root: &mut Table<'_>) -> Cores {
     let pin = numbers(reader, &mut table, "pin", 4095).unwrap_or(vec![0]);
     let words = [("busy", Idle::Busy), ("adaptive", Idle::Adaptive)];
     let idle = table.choice(reader, "idle", &words).unwrap_or_default();
-    if pin.len() > 1 {
-        let message = "more than one poll core is not built yet".to_string();
-        reader.reject_with_help("cores.pin", Kind::NotYet, message, "name one processor");
+    if pin.len() > usize::from(CORES_MAX) && reader.good("cores.pin") {
+        let message = format!("{} poll cores: a node has at most {CORES_MAX}", pin.len());
+        reader.reject("cores.pin", Kind::OutOfRange, message);
     }
     table.finish(reader);
     Cores { pin, idle }

@@ -13,10 +13,12 @@ use cluster::engine::group_memory_bytes;
 use cluster::id::NodeId;
 use cluster::lease;
 use serde::{Serialize, Serializer};
+use stack::shard::Place;
 use stack::stack::memory_bytes;
 use stack::time::Duration;
 
 use super::value::{self, Mac, PortRange};
+use crate::crossing::Crossing;
 
 /// One node's configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -404,15 +406,21 @@ impl Config {
 impl Limits {
     /// Bytes of memory that a node with so many services and ports takes at start, pinned content at its
     /// limit and a cluster link of 1500 bytes.
-    pub fn memory_bytes(&self, services: usize, ports: usize) -> u64 {
-        let pools = memory_bytes(
-            self.flows as usize,
-            self.segments as usize,
-            self.chunks as usize,
-            self.pieces as usize,
-        );
-        let logs = services * group_memory_bytes(1500, self.flows as usize);
-        (pools + logs) as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes
+    ///
+    /// Each of `cores` takes its part of every limit (and the slack of [`Place::part_of`]) and a log for each
+    /// service; this is with a peer of as many cores.
+    pub fn memory_bytes(&self, services: usize, ports: usize, cores: usize) -> u64 {
+        let core = |place: Place| {
+            let part = |limit: u32| place.part_of(limit as usize);
+            let flows = part(self.flows);
+            let (segments, chunks) = (part(self.segments), part(self.chunks));
+            memory_bytes(flows, segments, chunks, part(self.pieces))
+                + services * group_memory_bytes(1500, flows)
+        };
+        let cores_max = cores as u8;
+        let places = (0..cores_max).map(|n| Place { core: n, cores: cores_max });
+        let all = places.map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
+        all as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes
     }
 }
 

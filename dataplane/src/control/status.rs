@@ -227,6 +227,12 @@ pub struct CoreStatus {
     pub segments_in: u64,
     /// Segments sent.
     pub segments_out: u64,
+    /// Frames that other cores had received for this one.
+    pub crossed_in: u64,
+    /// Frames that this core had received for others.
+    pub crossed_out: u64,
+    /// Times that this core woke another for them.
+    pub crossing_wakes: u64,
     /// Connections held, owned and copied.
     pub flows: u64,
     /// Frames dropped, by reason.

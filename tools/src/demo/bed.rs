@@ -96,6 +96,8 @@ impl Place {
 pub struct Bed {
     prefix: String,
     dir: PathBuf,
+    /// Queues of the cables of each node, one for each of its cores.
+    queues: [u8; 2],
     teardown: Arc<Teardown>,
 }
 
@@ -128,7 +130,7 @@ impl Bed {
             done: AtomicBool::new(false),
         });
         // From here on a failure clears up what was made so far.
-        let bed = Bed { prefix, dir: dir.to_path_buf(), teardown };
+        let bed = Bed { prefix, dir: dir.to_path_buf(), queues: layout.queues, teardown };
         bed.build(layout).context("building the bed of network namespaces")?;
         Ok(bed)
     }
@@ -188,7 +190,7 @@ impl Bed {
             self.ip(Place::Switch, &format!("link add {bridge} {options}"))?;
             self.ip(Place::Switch, &format!("link set {bridge} up"))?;
         }
-        let Layout { cable, mtu } = layout;
+        let Layout { cable, mtu, queues: _ } = layout;
         self.link(Place::Witness, "eth1", Some("br1"), "10.99.0.9/24", mtu)?;
         for id in NODES {
             self.link(Place::Node(id), "eth1", Some("br1"), &format!("10.99.0.{id}/24"), mtu)?;
@@ -237,7 +239,14 @@ impl Bed {
 
     /// A cable between two machines, its ends down.
     fn wire(&self, a: (Place, &str), b: (Place, &str), mtu: u32) -> anyhow::Result<()> {
-        let queues = "numrxqueues 1 numtxqueues 1";
+        // The sending end's queue chooses the receiving end's: both have as many.
+        let ends = [a.0, b.0].into_iter();
+        let node = ends.filter_map(|place| match place {
+            Place::Node(id) => Some(self.queues[usize::from(id - 1)]),
+            _ => None,
+        });
+        let count = node.max().unwrap_or(1);
+        let queues = &format!("numrxqueues {count} numtxqueues {count}");
         let (at, to) = (self.namespace(a.0), self.namespace(b.0));
         let peer = format!("peer name {} netns {to} mtu {mtu} {queues}", b.1);
         ip_words(&format!("link add {} netns {at} mtu {mtu} {queues} type veth {peer}", a.1))

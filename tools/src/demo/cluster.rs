@@ -27,6 +27,8 @@ pub struct Setup {
     pub appliance: Appliance,
     /// The set of timers of nodes and witness, as the configuration names it.
     pub timers: &'static str,
+    /// Cores of each node; the bed has as many queues.
+    pub cores: [u8; 2],
     /// Configuration, store and logs.
     pub dir: PathBuf,
     /// The nodes' control sockets; a short path.
@@ -46,7 +48,7 @@ pub struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     /// Writes the configuration and starts witness and nodes.
     pub fn start(bed: &'a Bed, setup: Setup) -> anyhow::Result<Cluster<'a>> {
-        let files = files::write(&setup.dir, &setup.sockets, setup.timers)?;
+        let files = files::write(&setup.dir, &setup.sockets, setup.timers, setup.cores)?;
         let appliance = setup.appliance;
         let mut cluster = Cluster { bed, setup, files, nodes: Vec::new(), witness: None };
         match appliance {

@@ -26,27 +26,33 @@ pub struct NodeFiles {
     pub socket: PathBuf,
 }
 
-/// Writes the configuration of both nodes, with this set of timers, into `dir`. Sockets go to
+/// Writes the configuration of both nodes, with this set of timers and so many cores, into `dir`. Sockets go to
 /// `sockets`: their paths must be short.
-pub fn write(dir: &Path, sockets: &Path, timers: &str) -> anyhow::Result<Vec<NodeFiles>> {
+pub fn write(
+    dir: &Path,
+    sockets: &Path,
+    timers: &str,
+    cores: [u8; 2],
+) -> anyhow::Result<Vec<NodeFiles>> {
     let secret = dir.join("secret.key");
     fs::write(&secret, "5e".repeat(32) + "\n")?;
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
     let mut files = Vec::new();
-    for id in NODES {
+    for (id, cores) in NODES.into_iter().zip(cores) {
         let node = NodeFiles {
             config: dir.join(format!("node{id}.toml")),
             socket: sockets.join(format!("node{id}.sock")),
         };
-        fs::write(&node.config, config(id, &node.socket, timers))?;
+        fs::write(&node.config, config(id, &node.socket, timers, cores))?;
         files.push(node);
     }
     Ok(files)
 }
 
-fn config(id: u8, socket: &Path, timers: &str) -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let core = usize::from(id - 1) % cores;
+fn config(id: u8, socket: &Path, timers: &str, cores: u8) -> String {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let pin: Vec<usize> = (0..cores).map(|core| usize::from(id - 1 + core) % processors).collect();
+    let queues: Vec<u8> = (0..cores).collect();
     let mut text = format!(
         r#"[node]
 id = {id}
@@ -62,11 +68,11 @@ witness = "{WITNESS}"
 timers = "{timers}"
 
 [interfaces]
-client = {{ name = "eth0", queues = [0] }}
-cluster = {{ name = "eth1", queues = [0] }}
+client = {{ name = "eth0", queues = {queues:?} }}
+cluster = {{ name = "eth1", queues = {queues:?} }}
 
 [cores]
-pin = [{core}]
+pin = {pin:?}
 idle = "adaptive"
 
 [control]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::bed::Bed;
+use super::bed::{Bed, Layout};
 use super::client::Load;
 use super::cluster::{Cluster, Setup};
 use super::curl::{self, Curls};
@@ -42,13 +42,14 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
     let sockets = Sockets::new(args.keep)?;
     let program = std::env::current_exe()?;
     narrator.say("Building client, switch, two nodes and a witness as network namespaces.");
-    let bed = Bed::new(&dir, args.keep)?;
+    let bed = Bed::laid_out(&dir, args.keep, Layout { queues: args.cores.0, ..Layout::default() })?;
     super::standing(bed.teardown());
     curl::prepare(&dir, args.size)?;
     let setup = Setup {
         program: program.clone(),
         appliance: args.appliance,
         timers: TIMERS,
+        cores: args.cores.0,
         dir: dir.clone(),
         sockets: sockets.dir.clone(),
     };

@@ -109,7 +109,14 @@ pub fn run_all(args: &PeersArgs) -> anyhow::Result<()> {
     for (appliance, bed, dir) in &beds {
         let (appliance, program, dir) = (*appliance, program.clone(), dir.clone());
         let sockets = dir.clone();
-        let setup = Setup { program: program.clone(), appliance, timers: "ci", dir, sockets };
+        let setup = Setup {
+            program: program.clone(),
+            appliance,
+            timers: "ci",
+            cores: [1, 1],
+            dir,
+            sockets,
+        };
         let dir = setup.dir.clone();
         let mut cluster = Cluster::start(bed, setup)?;
         cluster.wait_protected(PATIENCE)?;

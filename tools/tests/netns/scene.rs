@@ -62,6 +62,7 @@ pub fn play_on(layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
         program: UNDERSTUDY.into(),
         appliance: Appliance::Understudy,
         timers: TIMERS,
+        cores: layout.queues,
         dir: dir.clone(),
         sockets: dir.clone(),
     };

@@ -21,10 +21,12 @@ pub struct Layout {
     pub cable: Cable,
     /// Bytes of a packet on every link at most.
     pub mtu: u32,
+    /// Queues of the cables of each node, one for each of its cores.
+    pub queues: [u8; 2],
 }
 
 impl Default for Layout {
     fn default() -> Layout {
-        Layout { cable: Cable::default(), mtu: 1500 }
+        Layout { cable: Cable::default(), mtu: 1500, queues: [1, 1] }
     }
 }
