@@ -42,7 +42,10 @@ impl Stack {
         if segment.flags.has(Flags::ACK) {
             let opened = self.open_by_cookie(now, key, index as u8, segment, recorder);
             return opened.or_else(|reason| {
-                self.reply(Reply::reset(segment, index as u8))?;
+                // What finds no room now does when the client says it again: the cookie is still good.
+                if !matches!(reason, Drop::LogFull | Drop::PoolExhausted) {
+                    self.reply(Reply::reset(segment, index as u8))?;
+                }
                 Err(reason)
             });
         }

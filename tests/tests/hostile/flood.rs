@@ -3,8 +3,9 @@
 //! One stack, no peer, and frames by hand: 64 in each round of 320 us, which is 200 000 a second.
 
 use stack::drop::Drop;
+use stack::fact::Fact;
 use stack::limits::{COOKIES_PER_SECOND, REPLIES_FIRST, RESETS_PER_SECOND};
-use stack::recorder::Unmirrored;
+use stack::recorder::{FlowName, Lane, Progress, Recorder, Unmirrored};
 use stack::seq::Seq;
 use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
@@ -93,12 +94,16 @@ impl Desk {
 
     /// Hands in a burst; what the stack says in the same round.
     fn round(&mut self, frames: &[Vec<u8>]) -> Vec<Heard> {
+        self.round_with(frames, &mut Unmirrored)
+    }
+
+    fn round_with<R: Recorder>(&mut self, frames: &[Vec<u8>], recorder: &mut R) -> Vec<Heard> {
         self.now += ROUND;
         self.stack.look_ahead(frames.iter().map(Vec::as_slice));
         for frame in frames {
-            self.stack.handle_frame(self.now, frame, &mut Unmirrored);
+            self.stack.handle_frame(self.now, frame, recorder);
         }
-        self.stack.handle_timeouts(self.now, &mut Unmirrored);
+        self.stack.handle_timeouts(self.now, recorder);
         let mut heard = Vec::new();
         let mut buffer = [0; 2048];
         while let Some((len, _)) = self.stack.poll_transmit(self.now, &mut buffer) {
@@ -198,6 +203,37 @@ fn flows_speak_although_many_wait_for_answers() {
     assert!(data > 1, "it has more than one segment to send");
     assert!(heard[first..first + data].iter().all(|heard| heard.client == 1), "in one go");
     assert!(count(&heard, Flags::SYN) > u32::from(REPLIES_FIRST), "the others come after it");
+}
+
+/// A log that is full.
+struct NoRoom;
+
+impl Recorder for NoRoom {
+    fn room(&self, _: Lane, _: usize, _: bool) -> Option<usize> {
+        None
+    }
+
+    fn record(&mut self, _: FlowName, _: &Fact, _: Progress) -> u64 {
+        unreachable!("there was no room")
+    }
+}
+
+#[test]
+fn a_good_cookie_is_not_reset_for_want_of_log_room() {
+    let mut desk = Desk::new();
+    desk.fill_backlog();
+    let syn = desk.syn(1);
+    let heard = desk.round(&[syn]);
+    assert!(count(&heard, Flags::SYN) == 1 && desk.stack.counters().cookies_sent > 0);
+    let ack = [desk.segment(1, HTTP, Flags::ACK, (Seq(2), heard[0].seq + 1))];
+    let groups = desk.stack.groups().len() as u8;
+    (0..groups).for_each(|group| desk.stack.set_mirrored(group, true));
+    let heard = desk.round_with(&ack, &mut NoRoom);
+    assert_eq!((heard.len(), desk.stack.counters().drops.of(Drop::LogFull)), (0, 1));
+    // The client says it again, with its data.
+    (0..groups).for_each(|group| desk.stack.set_mirrored(group, false));
+    desk.round(&ack);
+    assert_eq!(desk.stack.counters().cookies_accepted, 1);
 }
 
 #[test]
