@@ -116,6 +116,10 @@ pub fn run(args: &FloodArgs, common: &Common) -> anyhow::Result<Report> {
     let greeted: Greeted = greeted.finish()?;
     let load = load.finish()?;
     let unharmed = load.connections.iter().filter(|c| c.outcome == Outcome::Survived).count();
+    for harmed in load.connections.iter().filter(|c| c.outcome != Outcome::Survived) {
+        let note = harmed.note.as_deref().unwrap_or("no note");
+        eprintln!("{} {}: {:?}, {note}", harmed.kind, harmed.id, harmed.outcome);
+    }
     for failure in &greeted.failures {
         eprintln!("a connect failed: {failure}");
     }

@@ -17,6 +17,7 @@ mod config;
 mod flood;
 mod flows;
 mod hand;
+mod lossy;
 mod maker;
 mod pingpong;
 mod report;
@@ -47,6 +48,8 @@ enum Subject {
     Flood(flood::FloodArgs),
     /// What an idle flow takes on owner and peer.
     Flows(flows::FlowsArgs),
+    /// One download over a long link that loses data.
+    Lossy(lossy::LossyArgs),
     /// Works inside a namespace for the other subcommands.
     #[command(hide = true)]
     Hand(hand::HandArgs),
@@ -125,6 +128,7 @@ fn main() -> ExitCode {
             present(args.common.clone(), |common| pingpong::run(&args, common))
         }
         Subject::Flood(args) => present(args.common.clone(), |common| flood::run(&args, common)),
+        Subject::Lossy(args) => present(args.common.clone(), |common| lossy::run(&args, common)),
         Subject::Flows(args) => present(args.common.clone(), |common| flows::run(&args, common)),
     };
     match outcome {
