@@ -1,25 +1,31 @@
 //! The witness as a process: its state machine behind a socket and a file.
 //!
-//! Every change is written to a new file, flushed, and renamed over the old one, and the directory is
-//! flushed, before the answer leaves; so what a node was told survives a loss of power.
+//! Every change is written and flushed (`witness/store.rs`) before the answer leaves; so what a node was
+//! told survives a loss of power. A takeover waits for that answer, so the witness runs ahead of ordinary
+//! work where that is allowed.
 
-use crate::{clock, random};
+use crate::{clock, random, sys};
 use cluster::lease::Timers;
 use cluster::witness::{Effect, Knowledge, Witness};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
+use store::Store;
+
+mod store;
 
 /// Changes that are written together at most: as many groups as a dead node may have had.
 const CHANGES_PER_WRITE_MAX: usize = 256;
+
+/// Priority among the real-time threads: that of the agents who ask it.
+const PRIORITY: i32 = 50;
 
 /// A running witness.
 pub struct WitnessProcess {
     witness: Witness,
     socket: UdpSocket,
-    store: PathBuf,
+    store: Store,
     warning: Option<String>,
 }
 
@@ -35,15 +41,12 @@ impl WitnessProcess {
         timers: Timers,
         bootstrap: bool,
     ) -> io::Result<WitnessProcess> {
-        let bytes = match fs::read(store) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(named(store, error)),
-        };
+        let path = store;
+        let (store, bytes) = Store::open(path).map_err(|error| named(path, error))?;
         if bytes.is_none() && !bootstrap {
             let message = "there is no such store; give --bootstrap if the cluster is new, or \
                            bring the store back";
-            return Err(named(store, io::Error::new(io::ErrorKind::NotFound, message)));
+            return Err(named(path, io::Error::new(io::ErrorKind::NotFound, message)));
         }
         let socket = UdpSocket::bind(listen)?;
         socket.set_read_timeout(Some(Duration::from_millis(200)))?;
@@ -55,10 +58,12 @@ impl WitnessProcess {
         let warning = unreadable.map(|why| {
             format!(
                 "{} is unreadable ({why:?}): this witness answers `unknown` and changes nothing",
-                store.display()
+                path.display()
             )
         });
-        Ok(WitnessProcess { witness, socket, store: store.into(), warning })
+        // Without it, it only answers later on a busy machine.
+        let _ = sys::set_realtime(PRIORITY);
+        Ok(WitnessProcess { witness, socket, store, warning })
     }
 
     /// What an operator must know about the store.
@@ -91,11 +96,8 @@ impl WitnessProcess {
             self.socket.set_nonblocking(true)?;
         }
         let Some((last, from)) = waiting.pop() else { return Ok(()) };
-        let store = &self.store;
-        let written = self
-            .witness
-            .release(last, |snapshot| write_durably(store, snapshot))
-            .map_err(|error| named(&self.store, error))?;
+        let store = &mut self.store;
+        let written = self.witness.release(last, |snapshot| store.write(snapshot))?;
         let _ = self.socket.send_to(&written, from);
         for (pending, from) in waiting {
             let release = self.witness.release::<io::Error>(pending, |_| Ok(()));
@@ -132,30 +134,9 @@ fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Replaces the file at `path` so that after a loss of power it is either the old or the new one.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(&temporary, path)?;
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_store_is_replaced_whole() {
-        let path = std::env::temp_dir().join(format!("understudy-store-{}", std::process::id()));
-        for bytes in [&b"first"[..], b"second, and longer"] {
-            write_durably(&path, bytes).expect("written");
-            assert_eq!(fs::read(&path).expect("read"), bytes);
-        }
-        fs::remove_file(&path).expect("removed");
-    }
 
     #[test]
     fn a_missing_store_needs_the_operators_word() {

@@ -1,8 +1,8 @@
 //! What the witness writes: one snapshot of everything durable, with a version and a checksum.
 //!
-//! The shell writes it whole and atomically (a new file, synced, renamed over the old one,
-//! directory synced). Durable are the registers and which life of each node is registered;
-//! promises, requests and times are not (the witness says why that is enough).
+//! The shell writes it so that after a loss of power there is either this one or the one before, whole.
+//! Durable are the registers and which life of each node is registered; promises, requests and times
+//! are not (the witness says why that is enough).
 
 use super::{GROUPS_MAX, Group, Knowledge, Node, PAST_LIVES, Witness};
 use crate::id::{GroupId, Incarnation, NodeId};
