@@ -7,6 +7,7 @@ pub mod core;
 pub mod crossing;
 pub mod files;
 pub mod guardian;
+pub mod memory;
 pub mod node;
 pub mod port;
 pub mod random;

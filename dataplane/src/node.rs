@@ -19,6 +19,7 @@ use crate::core::{Clock, Core};
 use crate::crossing::Crossing;
 use crate::files;
 use crate::guardian::{Charge, Guard};
+use crate::memory;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::random;
 use crate::report::Reporter;
@@ -109,6 +110,7 @@ impl Node {
     /// Takes everything that the node needs and starts its threads.
     pub fn start(config: &Config) -> Result<Node, StartError> {
         let _ = sys::no_core_dump();
+        memory::take_at_once();
         let incarnation = random::incarnation().map_err(failed("draw an incarnation"))?;
         let me = Member { node: config.node.id, incarnation };
         let groups: Vec<GroupId> =

@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use dataplane::memory::BigPages;
 use tools::{check, demo, impair, load, print, run, status, witness};
+
+#[global_allocator]
+static MEMORY: BigPages = BigPages;
 
 /// A bare-metal load balancer that does not drop connections when a machine dies.
 #[derive(Parser, Debug)]
