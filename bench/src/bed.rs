@@ -229,6 +229,8 @@ fn engine(node: u8, flows: usize, link_mtu: usize) -> Engine {
         secret: [7; 32],
         // Half of them may be half open: a burst of SYNs must not be answered with cookies.
         flows_max: flows + 2 * BURST_SEGMENTS,
+        active_max: POOL_ITEMS,
+        uploads_max: POOL_ITEMS,
         segments_max: POOL_ITEMS,
         chunks_max: POOL_ITEMS,
         pieces_max: POOL_ITEMS,

@@ -3,17 +3,18 @@
 use stack::flow::{Flow, Local};
 use stack::sha256::Sha256;
 use stack::tcp::contract::Contract;
-use stack::tcp::sender::Sender;
+use stack::tcp::seat::{Active, Seat};
 use std::fs;
 
 /// Named sizes in bytes.
-pub fn parts() -> [(&'static str, usize); 5] {
+pub fn parts() -> [(&'static str, usize); 6] {
     [
         ("flow", size_of::<Flow>()),
         ("of that contract", size_of::<Contract>()),
         ("local", size_of::<Local>()),
-        ("sender", size_of::<Sender>()),
-        ("beside it hash", size_of::<Sha256>()),
+        ("sender at rest", size_of::<Seat>()),
+        ("beside it while active: sender", size_of::<Active>()),
+        ("upload", size_of::<Sha256>()),
     ]
 }
 

@@ -75,7 +75,8 @@ pub struct Backup {
     expected: Op,
     stash: Vec<(Op, Vec<u8>)>,
     stash_used: usize,
-    ids: HashTable<(FlowId, u32)>,
+    /// Slots of the copies, by the names that the stack has of them.
+    ids: HashTable<u32>,
     part: Vec<u8>,
     part_flow: Option<FlowId>,
     /// Copies given up, as every acknowledgement tells until the owner answers.
@@ -245,7 +246,8 @@ impl Backup {
         let records = core::iter::from_fn(|| next_record(&mut reader).ok());
         let mut slots = [NONE; AHEAD_FLOWS_MAX];
         for (slot, record) in slots.iter_mut().zip(records) {
-            *slot = self.slot_of(record.flow).unwrap_or(NONE);
+            // The first entry with a like hash: to compare names would be to wait for the flow.
+            *slot = self.ids.find(hash(record.flow), |_| true).copied().unwrap_or(NONE);
         }
         stack.look_ahead_at(&slots);
     }
@@ -260,10 +262,7 @@ impl Backup {
         match record.kind {
             RecordKind::Fact => match Fact::decode(record.bytes) {
                 Ok(Fact::Open(open)) => {
-                    if let Some(stale) = self.slot_of(record.flow) {
-                        stack.discard_copy(stale);
-                        self.forget(record.flow);
-                    }
+                    self.discard(stack, record.flow);
                     let slot = stack.open_copy(now, &open, record.flow, self.group);
                     self.enter(op, record.flow, slot, stack)
                 }
@@ -291,10 +290,12 @@ impl Backup {
         flow: FlowId,
         fact: &Fact,
     ) -> Result<(), Untold> {
-        let Some(slot) = self.slot_of(flow) else { return self.note_unknown(op, flow) };
+        let Some(slot) = self.slot_of(stack, flow) else {
+            return self.note_unknown(op, flow);
+        };
         match stack.apply(now, slot, fact) {
             Ok(false) => {}
-            Ok(true) => self.forget(flow),
+            Ok(true) => self.forget(flow, slot),
             Err(_) => return self.give_up(stack, op, flow),
         }
         Ok(())
@@ -319,11 +320,8 @@ impl Backup {
             return Ok(());
         }
         self.part_flow = None;
-        if let Some(slot) = self.slot_of(record.flow) {
-            // Captured anew: the old copy is stale.
-            stack.discard_copy(slot);
-            self.forget(record.flow);
-        }
+        // Captured anew: the old copy is stale.
+        self.discard(stack, record.flow);
         let slot = match stack.import(self.group, &self.part) {
             Ok(flow) if flow.id == record.flow => stack.adopt_copy(now, flow),
             Ok(flow) => {
@@ -338,7 +336,7 @@ impl Backup {
     }
 
     fn compare(&mut self, stack: &mut Stack, op: Op, record: &Record) -> Result<(), Untold> {
-        let Some(slot) = self.slot_of(record.flow) else {
+        let Some(slot) = self.slot_of(stack, record.flow) else {
             return self.note_unknown(op, record.flow);
         };
         self.counters.digests += 1;
@@ -358,7 +356,7 @@ impl Backup {
         stack: &mut Stack,
     ) -> Result<(), Untold> {
         let Some(slot) = slot else { return self.give_up(stack, op, flow) };
-        self.ids.insert_unique(hash(flow), (flow, slot), |(flow, _)| hash(*flow));
+        self.ids.insert_unique(hash(flow), slot, |&slot| hash(stack.flow_id(slot)));
         Ok(())
     }
 
@@ -366,10 +364,7 @@ impl Backup {
     /// anew or says that it is over: an acknowledgement without that word would be a lie.
     fn give_up(&mut self, stack: &mut Stack, op: Op, flow: FlowId) -> Result<(), Untold> {
         self.counters.lost += 1;
-        if let Some(slot) = self.slot_of(flow) {
-            stack.discard_copy(slot);
-            self.forget(flow);
-        }
+        self.discard(stack, flow);
         self.tell_lost(op, flow)
     }
 
@@ -391,13 +386,21 @@ impl Backup {
     }
 
     #[inline]
-    fn slot_of(&self, flow: FlowId) -> Option<u32> {
-        let found = self.ids.find(hash(flow), |(id, _)| *id == flow);
-        found.map(|(_, slot)| *slot).filter(|slot| *slot != NONE)
+    fn slot_of(&self, stack: &Stack, flow: FlowId) -> Option<u32> {
+        self.ids.find(hash(flow), |&slot| stack.flow_id(slot) == flow).copied()
     }
 
-    fn forget(&mut self, flow: FlowId) {
-        if let Ok(entry) = self.ids.find_entry(hash(flow), |(id, _)| *id == flow) {
+    /// Gives up the copy of a flow, if there is one.
+    fn discard(&mut self, stack: &mut Stack, flow: FlowId) {
+        if let Some(slot) = self.slot_of(stack, flow) {
+            self.forget(flow, slot);
+            stack.discard_copy(slot);
+        }
+    }
+
+    /// The copy in `slot` has gone, or will at once: every slot that is known names a copy.
+    fn forget(&mut self, flow: FlowId, slot: u32) {
+        if let Ok(entry) = self.ids.find_entry(hash(flow), |&known| known == slot) {
             entry.remove();
         }
     }

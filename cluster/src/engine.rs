@@ -34,7 +34,7 @@ use lane::{Lanes, Logs};
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{ConnectError, Elsewhere, Mode, Stack, StackConfig};
+use stack::stack::{ConnectError, Elsewhere, Mode, Stack, StackConfig, table_bytes};
 use stack::time::{Duration, Instant};
 use stack::wire::Mac;
 
@@ -124,11 +124,16 @@ impl core::ops::AddAssign for GroupStatus {
     }
 }
 
+/// Bytes of a peer's table of its copies.
+pub const fn copies_bytes(flows: usize) -> usize {
+    table_bytes(flows, size_of::<u32>())
+}
+
 /// Bytes that a group takes on a core that shares flows with one core of the other node: its log as owner, its copies'
 /// bookkeeping as peer, whichever it is. With a node of another number of cores it is that for each pair.
 pub fn group_memory_bytes(link_mtu: usize, flows: usize) -> usize {
     let log = LOG_DATAGRAMS_MAX * link_mtu + LOG_RECORDS_MAX * size_of::<crate::log::Commit>();
-    let copies = STASH_DATAGRAMS_MAX * link_mtu + CAPTURE_BYTES_MAX + flows * 24;
+    let copies = STASH_DATAGRAMS_MAX * link_mtu + CAPTURE_BYTES_MAX + copies_bytes(flows);
     log.max(copies)
 }
 

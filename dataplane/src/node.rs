@@ -41,7 +41,6 @@ use stack::limits::CONNECT_TIMEOUT;
 use stack::service::Service;
 use stack::sha256::Sha256;
 use stack::shard::Place;
-use stack::stack::StackConfig;
 use stack::tcp::sender::SenderConfig;
 use stack::time::Instant;
 use stack::wire::Address;
@@ -396,17 +395,7 @@ fn build_engines(
         endpoint,
         link_mtu,
         wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
-        stack: StackConfig {
-            node: me.node.0,
-            place,
-            mac,
-            secret: config.cluster.secret.0,
-            flows_max: place.part_of(limits.flows as usize),
-            segments_max: place.part_of(limits.segments as usize),
-            chunks_max: place.part_of(limits.chunks as usize),
-            pieces_max: place.part_of(limits.pieces as usize),
-            reassemblies_max: place.part_of((limits.flows as usize).min(4096)),
-        },
+        stack: limits.stack(place, me.node.0, mac, config.cluster.secret.0),
     };
     let places = (0..cores).map(|core| Place { core, cores });
     Ok(places.map(|at| Engine::new(&engine_config(at), services.to_vec(), groups)).collect())
@@ -514,15 +503,18 @@ fn peers(config: &Config) -> Peers {
 fn summary(config: &Config, programs: &[XdpProgram], ports: &[XdpPort], me: Member) -> String {
     let limits = &config.limits;
     let queues = config.interfaces.client.queues.len() + config.interfaces.cluster.queues.len();
+    let (idle, active) = limits.idle_and_active_bytes(config.cores.pin.len());
     let mode = |program: &XdpProgram| if program.is_native() { "native" } else { "generic" };
     format!(
-        "node {} (incarnation {}): {} services, {} flows at most, {} MiB taken at start\n\
+        "node {} (incarnation {}): {} services, {} flows at most, {} MiB taken at start: {idle} bytes for each flow \
+         and {} MiB for what only active ones need among it\n\
          client side {} ({} XDP, {}), cluster side {} ({} XDP), poll cores on processors {}",
         me.node,
         me.incarnation,
         config.services.len(),
         limits.flows,
         limits.memory_bytes(config.services.len(), queues, config.cores.pin.len()) >> 20,
+        active >> 20,
         config.interfaces.client.name,
         mode(&programs[0]),
         if ports.iter().all(XdpPort::is_zero_copy) { "zero copy" } else { "copy" },

@@ -150,6 +150,15 @@ impl App {
         }
     }
 
+    /// Whether `input` may begin an upload, for which there must be a hash. Whoever holds one already does not
+    /// ask for another.
+    pub fn would_upload(&self, input: &[u8]) -> bool {
+        match self {
+            App::Echo | App::Discard | App::Generate(_) => false,
+            App::Http(http) => http.would_upload(input),
+        }
+    }
+
     /// Gives back what the application holds in the pools. The output is the flow's to clear.
     pub fn release(&mut self, memory: &mut Memory) {
         if let App::Http(http) = self {

@@ -1,7 +1,7 @@
 //! A flow: one client connection with all that hangs on it.
 //!
 //! A flow is a plain value. Its *contract* ([`Contract`], application, output, backlog) changes only in
-//! [`Flow::apply`], which owner and peer share; its *local* part ([`Local`], [`Sender`]) is how this node
+//! [`Flow::apply`], which owner and peer share; its *local* part ([`Local`], [`Seat`]) is how this node
 //! serves it now, and is rebuilt when a peer is promoted.
 //!
 //! ```text
@@ -14,15 +14,16 @@ use crate::bytes::ByteQueue;
 use crate::fact::{Acked, Answered, Fact, Open, Tick};
 use crate::key::FlowKey;
 use crate::limits::{RESUME_SRTT_US, TIME_WAIT};
-use crate::output::{Cursor, Memory, OutOfMemory, Output};
+use crate::output::{Memory, OutOfMemory, Output};
 use crate::pool::{NONE, Pool};
 use crate::recorder::{FlowName, Lane, Progress, Recorder};
 use crate::seq::Seq;
 use crate::service::Service;
 use crate::tcp::contract::Contract;
 use crate::tcp::deadline::{Deadlines, Heard, Wait};
-use crate::tcp::in_flight::{self, InFlightPool};
+use crate::tcp::in_flight;
 use crate::tcp::reassembly::Reassembly;
+use crate::tcp::seat::{Seat, Senders};
 use crate::tcp::sender::Sender;
 use crate::tcp::state::{Event, State};
 use crate::time::Instant;
@@ -79,8 +80,8 @@ pub enum Standing {
 pub struct Env {
     /// Payload and pieces of applications.
     pub memory: Memory,
-    /// Segments in flight.
-    pub in_flight: InFlightPool,
+    /// What is in flight.
+    pub senders: Senders,
     /// Out-of-order payload.
     pub reassembly: Pool<Reassembly>,
     /// Services, in the order of the configuration.
@@ -119,12 +120,10 @@ pub struct Local {
     pub adv_edge: Seq,
     /// What the peer holds: SEG.ACK never goes beyond.
     pub committed: Progress,
-    /// The op from which on the peer holds the flow: what it says about earlier ones is about a former copy; 0
-    /// if nothing of the flow is recorded.
-    pub first_op: u64,
     /// The last op of this flow; 0 once the peer holds it.
     pub last_op: u64,
-    /// Output waits until this op is committed; 0 once it is.
+    /// Output waits until this op is committed; 0 once it is. A copy begins with such an op: while it waits, what
+    /// the peer says about earlier ones may be about a former copy.
     pub hold_op: u64,
     /// TS.Recent.
     pub ts_recent: u32,
@@ -138,8 +137,6 @@ pub struct Local {
     pub deadlines: Deadlines,
     /// The newest full segment without PSH begins here and stays unacknowledged until `Wait::HoldBack`.
     pub hold_back: Seq,
-    /// Where the output was last read.
-    pub cursor: Cursor,
     /// Largest payload seen from the client.
     pub rcv_mss: u16,
     /// What the path takes if it is less than what was agreed on, in the units of an MSS; 0 if nothing is known.
@@ -221,7 +218,7 @@ pub struct Flow {
     /// How this node serves the flow.
     pub local: Local,
     /// Loss recovery and congestion control.
-    pub sender: Sender,
+    pub sender: Seat,
 }
 
 impl Default for Flow {
@@ -239,7 +236,7 @@ impl Default for Flow {
             backlog: ByteQueue::new(),
             reassembly: NONE,
             local: Local::default(),
-            sender: Sender::default(),
+            sender: Seat::default(),
         }
     }
 }
@@ -263,7 +260,7 @@ impl Flow {
     pub fn serve_new(&mut self, now: Instant, ts_now: u32, ts_offset: u32, service: &Service) {
         let contract = &self.contract;
         let (mss, sack) = (contract.options.payload_max(), contract.options.sack);
-        self.sender = Sender::new(now, &service.sender, contract.iss, mss, sack);
+        self.sender = Seat::new(&Sender::new(now, &service.sender, contract.iss, mss, sack));
         let committed = Progress { rcv_nxt: contract.rcv_nxt, rcv_edge: contract.rcv_nxt };
         self.local = Local {
             snd_una: contract.iss,
@@ -282,7 +279,7 @@ impl Flow {
             hint.srtt_us = RESUME_SRTT_US;
         }
         let (mss, sack) = (options.payload_max(), options.sack);
-        self.sender = Sender::resume(now, &service.sender, snd_una, mss, sack, hint);
+        self.sender = Seat::new(&Sender::resume(now, &service.sender, snd_una, mss, sack, hint));
         let contract = &self.contract;
         self.local = Local {
             snd_una: contract.snd_una,
@@ -527,9 +524,6 @@ impl Flow {
             return;
         }
         let op = recorder.record(self.name(slot), fact, self.progress());
-        if self.local.first_op == 0 {
-            self.local.first_op = op;
-        }
         self.local.last_op = op;
         if fact.holds_output() {
             self.local.hold_op = op;
@@ -558,16 +552,14 @@ impl Flow {
     /// about a former flow in this slot, is ignored; answers whether it was.
     pub fn handle_committed(&mut self, op: u64, progress: Progress) -> bool {
         let local = &mut self.local;
-        if self.standing == Standing::Absent || op < local.first_op {
+        if self.standing == Standing::Absent || op < local.hold_op {
             return false;
         }
         local.committed = progress;
         if op >= local.last_op {
             local.last_op = 0;
         }
-        if op >= local.hold_op {
-            local.hold_op = 0;
-        }
+        local.hold_op = 0;
         true
     }
 
@@ -576,7 +568,7 @@ impl Flow {
         self.app.release(&mut env.memory);
         self.output.clear(&mut env.memory);
         self.backlog.clear(&mut env.memory.chunks);
-        self.sender.release(&mut env.in_flight);
+        self.sender.release(&mut env.senders);
         self.drop_reassembly(env);
     }
 

@@ -169,6 +169,9 @@ pub const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 /// When a time-out that found the log full is tried again.
 pub const TICK_AGAIN: Duration = Duration::from_millis(1);
 
+/// When what found no room among what is in flight is tried again.
+pub const SEND_AGAIN: Duration = Duration::from_millis(100);
+
 /// One part in this many of the chunks is not for out-of-order payload: a hole can always be filled.
 pub const CHUNKS_IN_ORDER: usize = 4;
 

@@ -13,7 +13,7 @@
 //! `start` may lie beyond `end`: after a takeover a client may acknowledge what the old owner sent and
 //! this node has not produced yet. What is produced below `start` is dropped at once.
 //!
-//! Bounds: the pools of [`Memory`]; the applications keep to `OUTPUT_PIECES_MAX`. Units: bytes.
+//! Bounds: the pools of [`Memory`]; 65 535 pieces; the applications keep to `OUTPUT_PIECES_MAX`. Units: bytes.
 
 mod memory;
 mod piece;
@@ -55,9 +55,9 @@ impl Default for Cursor {
 pub struct Output {
     head: u32,
     tail: u32,
-    pieces: u32,
     /// Bytes held in chunks.
-    stored: u64,
+    stored: u32,
+    pieces: u16,
     /// Everything below is dropped. May lie beyond `end`.
     start: u64,
     /// Bytes produced so far.
@@ -75,7 +75,7 @@ impl Default for Output {
 impl Output {
     /// Nothing produced yet.
     pub const fn new() -> Output {
-        Output { head: NONE, tail: NONE, pieces: 0, stored: 0, start: 0, end: 0, closed: false }
+        Output { head: NONE, tail: NONE, stored: 0, pieces: 0, closed: false, start: 0, end: 0 }
     }
 
     /// The stream offset below which everything is dropped.
@@ -96,7 +96,7 @@ impl Output {
 
     /// Bytes held in chunks.
     pub fn stored(&self) -> u64 {
-        self.stored
+        self.stored.into()
     }
 
     /// Pieces held.
@@ -121,15 +121,19 @@ impl Output {
         let kept = &input[skip..];
         let end = self.end_after(input.len() as u64)?;
         if !kept.is_empty() {
+            let stored =
+                u32::try_from(kept.len()).ok().and_then(|len| self.stored.checked_add(len));
+            let stored = stored.ok_or(OutOfMemory)?;
             if !self.extend_tail(memory, kept)? {
                 let mut queue = ByteQueue::new();
-                if memory.pieces.available() == 0 || !queue.append(&mut memory.chunks, kept) {
+                let has_room = memory.pieces.available() > 0 && self.pieces < u16::MAX;
+                if !has_room || !queue.append(&mut memory.chunks, kept) {
                     return Err(OutOfMemory);
                 }
                 let at = self.end + skip as u64;
                 self.link(memory, at, kept.len() as u64, Source::Bytes(queue))?;
             }
-            self.stored += kept.len() as u64;
+            self.stored = stored;
         }
         self.end = end;
         Ok(())
@@ -166,7 +170,7 @@ impl Output {
             let piece = &mut memory.pieces[self.head];
             let cut = self.start.saturating_sub(piece.at);
             if cut < piece.len {
-                self.stored -= piece.cut(&mut memory.chunks, cut);
+                self.stored -= piece.cut(&mut memory.chunks, cut) as u32;
                 return;
             }
             self.drop_head(memory);
@@ -196,7 +200,7 @@ impl Output {
         let mut steps = 0;
         while !rest.is_empty() {
             steps += 1;
-            assert!(steps <= 2 * self.pieces, "a cursor of another output");
+            assert!(steps <= 2 * self.pieces as u32, "a cursor of another output");
             let piece = &memory.pieces[cursor.piece];
             let skip = at - piece.at;
             if skip >= piece.len {
@@ -267,6 +271,9 @@ impl Output {
         source: Source,
     ) -> Result<(), OutOfMemory> {
         let piece = Piece { at, len, next: NONE, source };
+        if self.pieces == u16::MAX {
+            return Err(OutOfMemory);
+        }
         let index = memory.pieces.take(piece).ok_or(OutOfMemory)?;
         if self.tail == NONE {
             self.head = index;
@@ -282,7 +289,7 @@ impl Output {
         let piece = memory.pieces.give(self.head);
         if let Source::Bytes(mut queue) = piece.source {
             queue.clear(&mut memory.chunks);
-            self.stored -= piece.len;
+            self.stored -= piece.len as u32;
         }
         self.head = piece.next;
         if self.head == NONE {
@@ -300,7 +307,7 @@ impl Output {
         out.put_u64(*start);
         out.put_u64(*end);
         out.put_bool(*closed);
-        out.put_u32(*pieces);
+        out.put_u32(u32::from(*pieces));
         let mut index = *head;
         while index != NONE {
             memory.pieces[index].export(memory, out);

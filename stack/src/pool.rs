@@ -10,6 +10,9 @@ use alloc::vec::Vec;
 /// The index of nothing.
 pub const NONE: u32 = u32::MAX;
 
+/// Bytes that an item takes beside itself.
+pub const LINK_BYTES: usize = size_of::<u32>();
+
 /// A fixed number of equal items with a free list.
 pub struct Pool<T> {
     items: Vec<T>,
@@ -35,24 +38,36 @@ impl<T: Clone + Default> Pool<T> {
     /// Takes an item and sets it to `value`; `None` when the pool is exhausted.
     #[inline]
     pub fn take(&mut self, value: T) -> Option<u32> {
+        self.take_with(|item| *item = value)
+    }
+
+    /// Takes an item, which `set` makes anew from whatever it is; `None` when the pool is exhausted.
+    #[inline]
+    pub fn take_with(&mut self, set: impl FnOnce(&mut T)) -> Option<u32> {
         let index = self.free_head;
         if index == NONE {
             return None;
         }
         self.free_head = self.links[index as usize];
         self.links[index as usize] = USED;
-        self.items[index as usize] = value;
+        set(&mut self.items[index as usize]);
         self.used += 1;
         Some(index)
+    }
+
+    /// Gives an item back as it is: for items that [`Pool::take_with`] makes anew. Panics if it is not in use.
+    #[inline]
+    pub fn give_unread(&mut self, index: u32) {
+        assert!(self.links[index as usize] == USED, "item given back twice");
+        self.links[index as usize] = self.free_head;
+        self.free_head = index;
+        self.used -= 1;
     }
 
     /// Gives an item back and returns its value. Panics if it is not in use: that is our bug.
     #[inline]
     pub fn give(&mut self, index: u32) -> T {
-        assert!(self.links[index as usize] == USED, "item given back twice");
-        self.links[index as usize] = self.free_head;
-        self.free_head = index;
-        self.used -= 1;
+        self.give_unread(index);
         core::mem::take(&mut self.items[index as usize])
     }
 

@@ -17,6 +17,7 @@
 mod ahead;
 mod connect;
 mod error;
+mod memory;
 mod opening;
 mod roles;
 mod speak;
@@ -24,11 +25,12 @@ mod speak;
 pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
 pub use connect::ConnectError;
 pub use error::IcmpCounters;
+pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 
 use crate::drop::{Drop, Drops};
 use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::{FlowKey, Keys};
-use crate::limits::{BACKLOG_FLOWS_MAX, CHUNK_BYTES, PROBE_INTERVAL};
+use crate::limits::{BACKLOG_FLOWS_MAX, PROBE_INTERVAL};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
@@ -36,9 +38,9 @@ use crate::recent::Recent;
 use crate::recorder::{Progress, Recorder};
 use crate::reply::{Replies, Reply};
 use crate::service::Service;
-use crate::sha256::Sha256;
 use crate::shard::{Place, SHARDS, shard_of};
 use crate::tcp::deadline::Wait;
+use crate::tcp::seat::Senders;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use crate::wheel::Wheel;
@@ -58,23 +60,18 @@ pub struct StackConfig {
     pub secret: [u8; 32],
     /// Flows at most.
     pub flows_max: usize,
+    /// Flows with something in flight at most.
+    pub active_max: usize,
     /// Segments in flight at most, all flows together.
     pub segments_max: usize,
     /// Payload chunks of [`crate::limits::CHUNK_BYTES`] bytes, all flows together.
     pub chunks_max: usize,
     /// Pieces of output, all flows together.
     pub pieces_max: usize,
+    /// Uploads whose body is being hashed at most.
+    pub uploads_max: usize,
     /// Flows with a hole in what they received, at most.
     pub reassemblies_max: usize,
-}
-
-/// Bytes that a stack with these limits takes at start, but for the table's and the wheel's constant parts.
-pub const fn memory_bytes(flows: usize, segments: usize, chunks: usize, pieces: usize) -> usize {
-    // Beside the flow: its hash for uploads, free-list link, table entry, timer, place in two queues.
-    let flow = size_of::<Flow>() + size_of::<Sha256>() + 2 * 4 + 8 + 24 + 2 * 4 + 16 + 4;
-    let segment = size_of::<crate::tcp::in_flight::Segment>() + 4;
-    let piece = size_of::<crate::output::Piece>() + 4;
-    flows * flow + segments * segment + chunks * (CHUNK_BYTES + 4) + pieces * piece
 }
 
 /// What this node is to a group.
@@ -155,6 +152,9 @@ pub struct Counters {
     pub icmp: IcmpCounters,
 }
 
+/// For how long nothing was heard of a flow ([`crate::tcp::deadline::Heard::age`]), and its slot.
+type Kick = (u32, u32);
+
 /// A node's stack on one core.
 pub struct Stack {
     mac: Mac,
@@ -176,7 +176,7 @@ pub struct Stack {
     syn_received: u32,
     backlog_max: u32,
     /// Scratch of a promotion: what to kick, by how long nothing was heard of it.
-    kicks: Vec<(Duration, u32)>,
+    kicks: Vec<Kick>,
     /// Promoted flows that are to be probed, one after another.
     unprobed: Vec<u32>,
     probe_at: Instant,
@@ -203,8 +203,8 @@ impl Stack {
             node: config.node,
             keys: Keys::new(&config.secret),
             env: Env {
-                memory: Memory::new(config.flows_max, config.pieces_max, config.chunks_max),
-                in_flight: Pool::new(config.segments_max),
+                memory: Memory::new(config.uploads_max, config.pieces_max, config.chunks_max),
+                senders: Senders::new(config.active_max, config.segments_max),
                 reassembly: Pool::new(config.reassemblies_max),
                 grace_until: alloc::vec![Instant::ZERO; services.len()],
                 services,
@@ -257,6 +257,12 @@ impl Stack {
     /// A flow, by slot.
     pub fn flow(&self, slot: u32) -> Option<&Flow> {
         self.flows.is_used(slot).then(|| &self.flows[slot])
+    }
+
+    /// What the flow in `slot` is called; that of nobody if the slot is free.
+    #[inline]
+    pub fn flow_id(&self, slot: u32) -> FlowId {
+        self.flows[slot].id
     }
 
     /// Slots in use.
@@ -390,7 +396,8 @@ impl Stack {
     /// its end, it is gone.
     fn rest(&mut self, now: Instant, slot: u32) {
         self.ready.remove(slot);
-        let flow = &self.flows[slot];
+        let flow = &mut self.flows[slot];
+        flow.sender.leave(&mut self.env.senders);
         if flow.contract.state == State::Closed {
             if flow.is_committed() && !flow.local.owed.rst {
                 self.remove(slot);

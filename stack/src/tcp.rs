@@ -16,6 +16,7 @@ mod prr;
 mod rack;
 pub mod reassembly;
 mod rtt;
+pub mod seat;
 mod selective;
 mod timer;
 mod transmit;

@@ -18,13 +18,34 @@ const TICK_SHIFT: u32 = 16;
 /// The expired list, behind the slots of all levels.
 const EXPIRED: u16 = (LEVELS * SLOTS) as u16;
 const UNARMED: u16 = u16::MAX;
+/// The last tick that there is: 2^64 ns.
+const TICK_MAX: u64 = (1 << 48) - 1;
 
 #[derive(Clone, Copy)]
 struct Link {
     next: u32,
     previous: u32,
-    deadline: u64,
-    slot: u16,
+    /// The tick when it is due, above 16 bits of the slot where it lies.
+    deadline_slot: u64,
+}
+
+impl Link {
+    const UNARMED: Link = Link { next: NONE, previous: NONE, deadline_slot: UNARMED as u64 };
+
+    #[inline]
+    fn deadline(&self) -> u64 {
+        self.deadline_slot >> 16
+    }
+
+    #[inline]
+    fn slot(&self) -> u16 {
+        self.deadline_slot as u16
+    }
+
+    #[inline]
+    fn set_slot(&mut self, slot: u16) {
+        self.deadline_slot = self.deadline_slot & !0xffff | slot as u64;
+    }
 }
 
 /// Timers addressed by the index of their owner.
@@ -39,11 +60,13 @@ pub struct Wheel {
 }
 
 impl Wheel {
+    /// Bytes of one timer.
+    pub const TIMER_BYTES: usize = size_of::<Link>();
+
     /// Takes memory for `capacity` timers; time begins at zero.
     pub fn new(capacity: usize) -> Wheel {
-        let link = Link { next: NONE, previous: NONE, deadline: 0, slot: UNARMED };
         Wheel {
-            links: alloc::vec![link; capacity],
+            links: alloc::vec![Link::UNARMED; capacity],
             heads: alloc::vec![NONE; LEVELS * SLOTS + 1],
             occupied: [[0; SLOTS / 64]; LEVELS],
             tick: 0,
@@ -54,16 +77,15 @@ impl Wheel {
     /// Sets the timer of `index` to fire at `deadline`, in place of what it was set to.
     #[inline]
     pub fn arm(&mut self, index: u32, deadline: Instant) {
-        // Rounded up: a timer never fires early.
-        let tick = (deadline.0 >> TICK_SHIFT) + 1;
+        let tick = tick_behind(deadline);
         let link = &self.links[index as usize];
-        if link.slot != UNARMED {
-            if link.deadline == tick {
+        if link.slot() != UNARMED {
+            if link.deadline() == tick {
                 return;
             }
             self.disarm(index);
         }
-        self.links[index as usize].deadline = tick;
+        self.links[index as usize].deadline_slot = tick << 16 | UNARMED as u64;
         self.place(index);
         self.armed += 1;
     }
@@ -72,19 +94,19 @@ impl Wheel {
     #[inline]
     pub fn is_armed_by(&self, index: u32, deadline: Instant) -> bool {
         let link = &self.links[index as usize];
-        link.slot != UNARMED && link.deadline <= (deadline.0 >> TICK_SHIFT) + 1
+        link.slot() != UNARMED && link.deadline() <= tick_behind(deadline)
     }
 
     /// Reads a little of the timer of `index`, so that its memory is on its way.
     #[inline]
     pub(crate) fn touch(&self, index: u32) -> u64 {
-        self.links[index as usize].deadline
+        self.links[index as usize].deadline_slot
     }
 
     /// Stops the timer of `index`, if it is set.
     #[inline]
     pub fn disarm(&mut self, index: u32) {
-        if self.links[index as usize].slot != UNARMED {
+        if self.links[index as usize].slot() != UNARMED {
             self.unlink(index);
             self.armed -= 1;
         }
@@ -178,7 +200,7 @@ impl Wheel {
 
     /// Puts a timer into the slot that its deadline asks for.
     fn place(&mut self, index: u32) {
-        let deadline = self.links[index as usize].deadline;
+        let deadline = self.links[index as usize].deadline();
         if deadline <= self.tick {
             self.link(index, EXPIRED);
             return;
@@ -199,7 +221,8 @@ impl Wheel {
             self.links[head as usize].previous = index;
         }
         let link = &mut self.links[index as usize];
-        (link.next, link.previous, link.slot) = (head, NONE, slot);
+        (link.next, link.previous) = (head, NONE);
+        link.set_slot(slot);
         self.heads[slot as usize] = index;
         if slot != EXPIRED {
             let (level, slot) = (slot as usize / SLOTS, slot as usize % SLOTS);
@@ -208,7 +231,8 @@ impl Wheel {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Link { next, previous, slot, .. } = self.links[index as usize];
+        let link = self.links[index as usize];
+        let (Link { next, previous, .. }, slot) = (link, link.slot());
         match previous {
             NONE => self.heads[slot as usize] = next,
             _ => self.links[previous as usize].next = next,
@@ -220,8 +244,14 @@ impl Wheel {
             let (level, slot) = (slot as usize / SLOTS, slot as usize % SLOTS);
             self.occupied[level][slot / 64] &= !(1 << (slot % 64));
         }
-        self.links[index as usize].slot = UNARMED;
+        self.links[index as usize].set_slot(UNARMED);
     }
+}
+
+/// The first tick behind `deadline`: a timer never fires early.
+#[inline]
+fn tick_behind(deadline: Instant) -> u64 {
+    ((deadline.0 >> TICK_SHIFT) + 1).min(TICK_MAX)
 }
 
 #[cfg(test)]

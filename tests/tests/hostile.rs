@@ -31,7 +31,7 @@ fn assert_nothing_leaks(world: &mut World, node: usize) {
     assert_eq!(stack.slots().count(), 0);
     let env = &stack.env;
     assert!(env.memory.is_unused(), "memory is held by nobody");
-    assert_eq!((env.in_flight.used(), env.reassembly.used()), (0, 0));
+    assert_eq!((env.senders.in_flight.used(), env.reassembly.used()), (0, 0));
     let counters = stack.counters();
     assert_eq!(counters.rx_frames, counters.rx_used + counters.drops.total());
 }
@@ -165,6 +165,8 @@ fn snapshots_that_say_anything_are_refused_or_served() {
         mac: [2, 2, 0, 0, 0, 3],
         secret: [7; 32],
         flows_max: 4,
+        active_max: 4,
+        uploads_max: 4,
         segments_max: 64,
         chunks_max: 64,
         pieces_max: 64,
@@ -189,7 +191,7 @@ fn snapshots_that_say_anything_are_refused_or_served() {
             }
             third.set_mode(now, group, Mode::Off);
         }
-        assert!(third.env.memory.is_unused() && third.env.in_flight.used() == 0);
+        assert!(third.env.memory.is_unused() && third.env.senders.in_flight.used() == 0);
     }
     println!("{taken} of 60000 broken snapshots were taken");
 }

@@ -158,6 +158,8 @@ fn stack_config() -> stack::stack::StackConfig {
         mac: [2, 2, 0, 0, 0, 3],
         secret: [7; 32],
         flows_max: 64,
+        active_max: 64,
+        uploads_max: 64,
         segments_max: 64,
         chunks_max: 2048,
         pieces_max: 4096,

@@ -97,14 +97,18 @@ fn summary(loaded: &Loaded) -> String {
     let Some(config) = &loaded.config else { return text };
     let services = config.services.len();
     let ports = config.interfaces.client.queues.len() + config.interfaces.cluster.queues.len();
-    let mebibytes =
-        config.limits.memory_bytes(services, ports, config.cores.pin.len()).div_ceil(1 << 20);
+    let cores = config.cores.pin.len();
+    let mebibytes = config.limits.memory_bytes(services, ports, cores).div_ceil(1 << 20);
+    let (idle, active) = config.limits.idle_and_active_bytes(cores);
     text += &format!(
-        "\nnode {} of cluster {:?} with {}; {}; about {mebibytes} MiB of memory at start",
+        "\nnode {} of cluster {:?} with {}; {}; about {mebibytes} MiB of memory at start, of it {idle} bytes \
+         for each of {} connections and {} MiB for what only active ones need",
         config.node.id,
         config.cluster.name,
         counted(config.others().count(), "other node"),
         counted(config.services.len(), "service"),
+        config.limits.flows,
+        active.div_ceil(1 << 20),
     );
     for service in &config.services {
         let addresses: Vec<String> = service.addresses.iter().map(ToString::to_string).collect();

@@ -73,6 +73,8 @@ impl Engine {
             Body::Ack { acked, missing, lost } => {
                 let lane = self.logs.0[index].of_session(session.reversed());
                 let Some(lane) = lane else { return false };
+                // One that others have overtaken may name a copy as lost that is held again.
+                let lost = if acked < lane.log.committed() { &[] } else { lost };
                 lane.log.handle_ack(now, acked, missing);
                 while let Some(commit) = lane.log.poll_commit() {
                     let place = (commit.slot, commit.flow);
@@ -98,7 +100,7 @@ impl Engine {
         let is_stale = self
             .stack
             .flow(slot)
-            .is_none_or(|known| known.standing == Standing::Absent || op.0 < known.local.first_op);
+            .is_none_or(|known| known.standing == Standing::Absent || op.0 < known.local.hold_op);
         if is_stale {
             return;
         }

@@ -300,6 +300,8 @@ fn limits(reader: &mut Reader, root: &mut Table<'_>) -> Limits {
     let mut limits = Limits::default();
     let counts = [
         ("flows", &mut limits.flows, 16..=1 << 24),
+        ("active_flows", &mut limits.active_flows, 16..=1 << 24),
+        ("uploads", &mut limits.uploads, 16..=1 << 24),
         ("chunks", &mut limits.chunks, 64..=1 << 24),
         ("pieces", &mut limits.pieces, 64..=1 << 26),
         ("segments", &mut limits.segments, 64..=1 << 26),

@@ -9,12 +9,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use cluster::engine::group_memory_bytes;
+use cluster::engine::{copies_bytes, group_memory_bytes};
 use cluster::id::NodeId;
 use cluster::lease;
 use serde::{Serialize, Serializer};
 use stack::shard::Place;
-use stack::stack::memory_bytes;
+use stack::stack::{StackConfig, memory_bytes};
 use stack::time::Duration;
 
 use super::value::{self, Mac, PortRange};
@@ -238,6 +238,12 @@ pub struct Control {
 pub struct Limits {
     /// `flows`: connections held, owned and copied together. Default 65536.
     pub flows: u32,
+    /// `active_flows`: connections of these with something sent and not yet acknowledged; more of them wait with
+    /// what is new. Default 65536.
+    pub active_flows: u32,
+    /// `uploads`: connections of these whose request body is being read; the next one waits until its client sends
+    /// again. Default 65536.
+    pub uploads: u32,
     /// `chunks`: pieces of 2048 bytes for payload that cannot be had again. Default 16384.
     pub chunks: u32,
     /// `pieces`: parts of output, queued or unacknowledged. Default 131072.
@@ -403,6 +409,14 @@ impl Config {
     }
 }
 
+/// Flows with a hole in what they received, at most: a burst of losses on every path at once.
+const REASSEMBLIES_MAX: u32 = 4096;
+
+fn places(cores: usize) -> impl Iterator<Item = Place> {
+    let cores = cores as u8;
+    (0..cores).map(move |core| Place { core, cores })
+}
+
 impl Limits {
     /// Bytes of memory that a node with so many services and ports takes at start, pinned content at its
     /// limit and a cluster link of 1500 bytes.
@@ -411,16 +425,42 @@ impl Limits {
     /// service; this is with a peer of as many cores.
     pub fn memory_bytes(&self, services: usize, ports: usize, cores: usize) -> u64 {
         let core = |place: Place| {
-            let part = |limit: u32| place.part_of(limit as usize);
-            let flows = part(self.flows);
-            let (segments, chunks) = (part(self.segments), part(self.chunks));
-            memory_bytes(flows, segments, chunks, part(self.pieces))
-                + services * group_memory_bytes(1500, flows)
+            let stack = self.stack(place, 0, [0; 6], [0; 32]);
+            let memory = memory_bytes(&stack);
+            memory.flows + memory.active + services * group_memory_bytes(1500, stack.flows_max)
         };
-        let cores_max = cores as u8;
-        let places = (0..cores_max).map(|n| Place { core: n, cores: cores_max });
-        let all = places.map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
+        let all = places(cores).map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
         all as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes
+    }
+
+    /// Of that: bytes that one more idle flow takes, and bytes that only active ones need, all together.
+    pub fn idle_and_active_bytes(&self, cores: usize) -> (u64, u64) {
+        let (mut idle, mut active) = (0, 0);
+        for place in places(cores) {
+            let stack = self.stack(place, 0, [0; 6], [0; 32]);
+            let memory = memory_bytes(&stack);
+            idle += (memory.flows + copies_bytes(stack.flows_max)) as u64;
+            active += memory.active as u64;
+        }
+        (idle.div_ceil(self.flows.into()), active)
+    }
+
+    /// What a core's stack is built with.
+    pub fn stack(&self, place: Place, node: u8, mac: [u8; 6], secret: [u8; 32]) -> StackConfig {
+        let part = |limit: u32| place.part_of(limit as usize);
+        StackConfig {
+            node,
+            place,
+            mac,
+            secret,
+            flows_max: part(self.flows),
+            active_max: part(self.flows.min(self.active_flows)),
+            uploads_max: part(self.flows.min(self.uploads)),
+            segments_max: part(self.segments),
+            chunks_max: part(self.chunks),
+            pieces_max: part(self.pieces),
+            reassemblies_max: part(self.flows.min(REASSEMBLIES_MAX)),
+        }
     }
 }
 
@@ -488,6 +528,8 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             flows: 65536,
+            active_flows: 65536,
+            uploads: 65536,
             chunks: 16384,
             pieces: 131072,
             segments: 262144,

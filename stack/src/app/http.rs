@@ -103,6 +103,27 @@ impl Http {
                 || output.stored() >= HTTP_OUTPUT_BYTES_MAX as u64)
     }
 
+    /// Whether `input` may begin an upload. Behind a body that is not an upload's, anything may.
+    pub(super) fn would_upload(&self, mut input: &[u8]) -> bool {
+        match self.phase {
+            Phase::Upload { .. } | Phase::Closed => return false,
+            Phase::Drain { .. } => return true,
+            Phase::Head { .. } => {}
+        }
+        loop {
+            while let Some(rest) = input.strip_prefix(b"\r\n") {
+                input = rest;
+            }
+            let Scan::Complete(len) = head::scan(input, 0) else { return false };
+            match head::parse(&input[..len]) {
+                Ok(request) if request.framing == Framing::Length(0) => input = &input[len..],
+                // With a body. Whether it is taken is not asked here.
+                Ok(_) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// The client's FIN: between requests it is a goodbye, within one it makes the request malformed.
     pub(super) fn finish(&mut self, context: &mut Context) -> Result<(), OutOfMemory> {
         match self.phase {

@@ -18,14 +18,18 @@ pub struct Memory {
     pub chunks: Chunks,
     /// Pieces of outputs.
     pub pieces: Pool<Piece>,
-    /// Hashes of uploads: one for every flow, so that no upload waits for another flow's.
+    /// Hashes of uploads. Whoever holds one can finish; a flow that finds none waits until its client repeats.
     pub hashes: Pool<Sha256>,
 }
 
 impl Memory {
-    /// Takes memory for `flows` flows, `pieces` pieces and `chunks` chunks of `CHUNK_BYTES` bytes.
-    pub fn new(flows: usize, pieces: usize, chunks: usize) -> Memory {
-        Memory { chunks: Chunks::new(chunks), pieces: Pool::new(pieces), hashes: Pool::new(flows) }
+    /// Takes memory for `uploads` hashes, `pieces` pieces and `chunks` chunks of `CHUNK_BYTES` bytes.
+    pub fn new(uploads: usize, pieces: usize, chunks: usize) -> Memory {
+        Memory {
+            chunks: Chunks::new(chunks),
+            pieces: Pool::new(pieces),
+            hashes: Pool::new(uploads),
+        }
     }
 
     /// Whether any application can take `input_bytes` of input (or, with 0, an end, a tick, the

@@ -58,7 +58,7 @@ impl Stack {
         }
         flow.standing = Standing::Absent;
         flow.local.committed = flow.progress();
-        (flow.local.first_op, flow.local.last_op, flow.local.hold_op) = (0, 0, 0);
+        (flow.local.last_op, flow.local.hold_op) = (0, 0);
         self.settle(now, slot);
     }
 
@@ -67,7 +67,6 @@ impl Stack {
         let flow = &mut self.flows[slot];
         debug_assert_eq!(flow.standing, Standing::Absent);
         flow.standing = Standing::Copied;
-        flow.local.first_op = op;
         flow.local.last_op = op;
         flow.local.hold_op = op;
         self.groups[flow.group as usize].copied += 1;
@@ -144,7 +143,7 @@ impl Stack {
             }
             flows += 1;
             let flow = &mut self.flows[slot];
-            let silence = flow.local.heard.silence(now);
+            let heard = flow.local.heard;
             let ts_offset = self.keys.timestamp_offset(&flow.key);
             let ts_now = clock_ms.wrapping_add(ts_offset);
             let service = &self.env.services[flow.service as usize];
@@ -155,8 +154,8 @@ impl Stack {
             }
             // Whoever opens must say so again: nobody will ask.
             let is_opening = flow.contract.is_active && !flow.contract.state.is_synchronized();
-            if silence <= recently || is_opening {
-                self.kicks.push((silence, slot));
+            if heard.silence(now) <= recently || is_opening {
+                self.kicks.push((heard.age(now), slot));
             }
             self.unprobed.push(slot);
             let deadline = self.flows[slot].poll_timeout(now, &self.env);

@@ -95,7 +95,7 @@ impl Default for Congestion {
 }
 
 impl Congestion {
-    pub fn new(algorithm: Algorithm, mss: u16, snd_nxt: Seq) -> Congestion {
+    pub const fn new(algorithm: Algorithm, mss: u16, snd_nxt: Seq) -> Congestion {
         Congestion {
             cwnd: initial_window(mss),
             ssthresh: u32::MAX,

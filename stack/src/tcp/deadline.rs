@@ -43,15 +43,13 @@ pub enum Wait {
     UnaFlush,
     /// The client's closed window is probed, or what found no room is tried again.
     Persist,
-    /// What is in order but found no room is tried again.
-    Drain,
-    /// What time has brought and the log had no room for is tried again.
-    TickAgain,
+    /// What found no room is tried again: a tick, what is in order but was not taken, what is to be sent.
+    Room,
     /// TIME-WAIT ends.
     TimeWait,
 }
 
-const WAITS: usize = 7;
+const WAITS: usize = 6;
 
 /// The deadlines of one flow, each set or not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -167,7 +165,13 @@ impl Heard {
     /// For how long nothing was heard, rounded down.
     #[inline]
     pub const fn silence(self, now: Instant) -> Duration {
-        Duration((Heard::at(now).0.wrapping_sub(self.0) as u64) << HEARD_SHIFT)
+        Duration((self.age(now) as u64) << HEARD_SHIFT)
+    }
+
+    /// For how many steps of 2.1 ms nothing was heard.
+    #[inline]
+    pub const fn age(self, now: Instant) -> u32 {
+        Heard::at(now).0.wrapping_sub(self.0)
     }
 
     /// When the silence will have lasted for `span`.

@@ -77,7 +77,7 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    pub fn new(una: Seq) -> InFlight {
+    pub const fn new(una: Seq) -> InFlight {
         InFlight {
             una,
             nxt: una,

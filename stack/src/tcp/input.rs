@@ -23,7 +23,8 @@ use crate::recorder::Recorder;
 use crate::seq::Seq;
 use crate::tcp::deadline::{self, Wait};
 use crate::tcp::reassembly::Reassembly;
-use crate::tcp::sender::Ack;
+use crate::tcp::seat::Seat;
+use crate::tcp::sender::{Ack, Sender};
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Segment};
@@ -211,14 +212,35 @@ impl Flow {
 
     /// Whether the pools have what applying `fact` may take. Facts that only give memory back are always
     /// allowed: so a core whose pools are exhausted recovers.
-    pub(crate) fn memory_allows(&self, env: &Env, fact: &Fact) -> bool {
+    pub(crate) fn memory_allows(&self, env: &mut Env, fact: &Fact) -> bool {
         let needs = match fact {
             Fact::Open(_) | Fact::Answered(_) | Fact::Tick(Tick::Idle) => true,
             Fact::Reset | Fact::Tick(Tick::Abort | Tick::TimeWaitOver) => false,
             Fact::Acked(_) => self.contract.state == State::SynReceived || !self.backlog.is_empty(),
             Fact::Data(_) | Fact::Fin => !self.output.is_closed(),
         };
-        !needs || env.memory.has_room_for(fact.payload_bytes() + self.backlog.len())
+        if !needs || !env.memory.has_room_for(fact.payload_bytes() + self.backlog.len()) {
+            return !needs;
+        }
+        env.memory.hashes.available() > 0 || !self.would_upload(env, fact)
+    }
+
+    /// Whether a fact may begin an upload, now that there is no hash left for it: what is offered to the
+    /// application is read twice then.
+    #[cold]
+    fn would_upload(&self, env: &mut Env, fact: &Fact) -> bool {
+        let payload = if let Fact::Data(bytes) = fact { bytes } else { &[][..] };
+        if self.backlog.is_empty() {
+            return self.app.would_upload(payload);
+        }
+        let Env { scratch, memory, .. } = env;
+        let kept = self.backlog.len();
+        if kept + payload.len() > scratch.len() {
+            return true;
+        }
+        self.backlog.copy_at(&memory.chunks, 0, &mut scratch[..kept]);
+        scratch[kept..kept + payload.len()].copy_from_slice(payload);
+        self.app.would_upload(&scratch[..kept + payload.len()])
     }
 
     /// RFC 9293 3.10.7.4, fifth: SEG.ACK and SEG.WND.
@@ -270,7 +292,7 @@ impl Flow {
             window_update,
             window_zero: local.snd_wnd == 0,
         };
-        self.sender.handle_ack(now, &mut env.in_flight, &ack);
+        self.sender.handle_ack(now, &mut env.senders, &ack);
         if segment.ack.after(una) {
             local.snd_una = segment.ack;
             local.snd_nxt = local.snd_nxt.max(segment.ack);
@@ -308,18 +330,12 @@ impl Flow {
             local.owed.kick = false;
         }
         if segment.ack.after(local.snd_nxt) {
-            let hint = self.sender.hint();
-            self.sender.release(&mut env.in_flight);
+            let hint = self.sender.hint(&env.senders);
+            self.sender.release(&mut env.senders);
             let service = &env.services[self.service as usize];
             let (mss, sack) = (self.payload_max(), self.contract.options.sack);
-            self.sender = crate::tcp::sender::Sender::resume(
-                now,
-                &service.sender,
-                segment.ack,
-                mss,
-                sack,
-                hint,
-            );
+            self.sender =
+                Seat::new(&Sender::resume(now, &service.sender, segment.ack, mss, sack, hint));
             self.local.snd_nxt = segment.ack;
             self.local.owed.ack = true;
         }
@@ -364,7 +380,7 @@ impl Flow {
             snd_una: self.local.snd_una,
             snd_wnd: self.local.snd_wnd,
             ts_recent: self.local.ts_recent,
-            hint: self.sender.hint(),
+            hint: self.sender.hint(&env.senders),
         });
         if self.check_log(recorder).is_err() || !self.memory_allows(env, &acked) {
             self.local.deadlines.set(Wait::UnaFlush, now + TICK_AGAIN);
@@ -503,7 +519,7 @@ impl Flow {
             let n = front.len();
             copy[..n].copy_from_slice(front);
             if self.take_in_order(slot, env, recorder, &copy[..n]).is_err() {
-                self.local.deadlines.set(Wait::Drain, now + TICK_AGAIN);
+                self.local.deadlines.set(Wait::Room, now + TICK_AGAIN);
                 return;
             }
         }
@@ -535,7 +551,7 @@ impl Flow {
         if self.check_log(recorder).is_err() || !self.memory_allows(env, &Fact::Fin) {
             // It is kept like what arrived out of order, if there is room for that.
             self.keep_fin(env, self.contract.rcv_nxt);
-            self.local.deadlines.set(Wait::Drain, now + TICK_AGAIN);
+            self.local.deadlines.set(Wait::Room, now + TICK_AGAIN);
             return;
         }
         self.enact(slot, env, recorder, &Fact::Fin);

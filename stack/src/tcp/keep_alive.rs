@@ -13,6 +13,7 @@ use crate::flow::{Env, Flow};
 use crate::recorder::Recorder;
 use crate::service::KeepAlive;
 use crate::tcp::deadline::{Heard, Wait};
+use crate::tcp::seat::Senders;
 use crate::tcp::state::State;
 use crate::time::Instant;
 use crate::wire::Segment;
@@ -22,16 +23,16 @@ impl Flow {
     #[inline]
     pub(super) fn keep_alive_at(&self, now: Instant, env: &Env) -> Instant {
         match &env.services[self.service as usize].keep_alive {
-            Some(settings) => self.keep_alive_due(now, settings),
+            Some(settings) => self.keep_alive_due(now, &env.senders, settings),
             None => Instant::MAX,
         }
     }
 
-    fn keep_alive_due(&self, now: Instant, settings: &KeepAlive) -> Instant {
+    fn keep_alive_due(&self, now: Instant, senders: &Senders, settings: &KeepAlive) -> Instant {
         let local = &self.local;
         let is_open = matches!(self.contract.state, State::Established | State::CloseWait);
         // MUST-26: only when nothing is in flight; a closed window has probes of its own.
-        if !is_open || !self.sender.is_idle() || local.deadlines.is_set(Wait::Persist) {
+        if !is_open || !self.sender.is_idle(senders) || local.deadlines.is_set(Wait::Persist) {
             return Instant::MAX;
         }
         if local.probes_unanswered > 0 {

@@ -23,6 +23,7 @@ use crate::recorder::{Progress, Recorder};
 use crate::service::Service;
 use crate::tcp::contract::{Contract, Options};
 use crate::tcp::deadline::Heard;
+use crate::tcp::seat::Seat;
 use crate::tcp::sender::{Ack, Sender};
 use crate::time::Instant;
 use crate::wire::{Address, Flags, Segment};
@@ -153,12 +154,13 @@ impl Flow {
     /// MUST-10: the SYNs have crossed; ours goes out again with an acknowledgement.
     fn note_crossing(&mut self, now: Instant, env: &mut Env) {
         let options = self.contract.options;
-        self.sender.release(&mut env.in_flight);
+        self.sender.release(&mut env.senders);
         let config = &env.services[self.service as usize].sender;
         let iss = self.contract.iss;
-        self.sender = Sender::new(now, config, iss, options.payload_max(), options.sack);
+        let sender = Sender::new(now, config, iss, options.payload_max(), options.sack);
+        self.sender = Seat::new(&sender);
         if self.local.snd_nxt != iss {
-            let sent = self.sender.handle_sent(now, &mut env.in_flight, iss, 1, false);
+            let sent = self.sender.handle_sent(now, &mut env.senders, config, (iss, 1), false);
             assert!(sent.is_ok(), "the room of the SYN before it was just given back");
         }
         self.local.owed.syn_ack = true;
@@ -177,9 +179,9 @@ impl Flow {
             window_zero: self.local.snd_wnd == 0,
             ..Ack::default()
         };
-        let was_resent = self.sender.resent_segments() > 0;
-        self.sender.handle_ack(now, &mut env.in_flight, &ack);
+        let was_resent = self.sender.resent_segments(&env.senders) > 0;
+        self.sender.handle_ack(now, &mut env.senders, &ack);
         let (mss, sack) = (options.payload_max(), options.sack);
-        self.sender.handle_handshake(now, mss, sack, None, was_resent);
+        self.sender.handle_handshake(now, &mut env.senders, (mss, sack), was_resent);
     }
 }

@@ -64,19 +64,20 @@ impl Flow {
         self.local.path_changes += 1;
         self.local.path_since_secs = seconds(now);
         self.local.path_mss = mss as u16;
-        self.sender.handle_smaller_path(now, &mut env.in_flight, self.payload_max());
+        self.sender.handle_smaller_path(now, &mut env.senders, self.payload_max());
         Ok(())
     }
 
     /// RFC 1191 6.3: a route may have changed for the better.
     #[inline]
-    pub(super) fn age_path(&mut self, now: Instant) {
+    pub(super) fn age_path(&mut self, now: Instant, env: &mut Env) {
         if self.local.path_mss == 0 {
             return;
         }
         if seconds(now).wrapping_sub(self.local.path_since_secs) >= PATH_MTU_AGE_SECS {
             (self.local.path_mss, self.local.path_changes) = (0, 0);
-            self.sender.handle_mss(self.payload_max());
+            let mss = self.payload_max();
+            self.sender.handle_mss(&mut env.senders, mss);
         }
     }
 

@@ -50,6 +50,19 @@ pub(super) struct ProbeAnswer {
 }
 
 impl Probe {
+    /// None is under way.
+    pub const IDLE: Probe = Probe { end: Seq(0), state: State::Idle };
+
+    /// A repeated segment that ended at `end` went out as a probe.
+    pub const fn waiting(end: Seq) -> Probe {
+        Probe { end, state: State::Sent { resent: true } }
+    }
+
+    /// Whether that is so.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Sent { resent: true }
+    }
+
     /// TLP_calc_PTO, without the bound by the time-out, which the caller knows.
     pub fn delay_us(srtt_us: u32, single_segment: bool) -> u32 {
         let delay = srtt_us.saturating_mul(2).max(PROBE_US_MIN);

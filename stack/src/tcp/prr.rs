@@ -19,6 +19,9 @@ pub(super) struct Prr {
 }
 
 impl Prr {
+    /// Of no recovery.
+    pub const NONE: Prr = Prr { delivered: 0, out: 0, flight: 1 };
+
     /// A recovery begins with `flight` bytes still to be delivered.
     pub fn new(flight: u32) -> Prr {
         Prr { delivered: 0, out: 0, flight: flight.max(1) }

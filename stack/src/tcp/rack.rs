@@ -46,8 +46,14 @@ pub(super) struct Rack {
     /// RACK.dsack_round: the window grows no more before this is acknowledged.
     dsack_round: Seq,
     in_dsack_round: bool,
+    reordering: Reordering,
+}
+
+/// What a path has shown of reordering.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reordering {
     /// RACK.reordering_seen.
-    reordering_seen: bool,
+    seen: bool,
     /// RACK.reo_wnd_mult, at least 1.
     multiplier: u8,
     /// RACK.reo_wnd_persist.
@@ -55,8 +61,27 @@ pub(super) struct Rack {
 }
 
 impl Rack {
-    pub fn new(snd_una: Seq) -> Rack {
-        Rack { fack: snd_una, multiplier: 1, ..Rack::default() }
+    pub const fn new(snd_una: Seq) -> Rack {
+        let reordering = Reordering { seen: false, multiplier: 1, persist: 0 };
+        Rack::resume(snd_una, reordering)
+    }
+
+    /// With nothing in flight, knowing about reordering.
+    pub const fn resume(snd_una: Seq, reordering: Reordering) -> Rack {
+        Rack {
+            sent: Tick(0),
+            end: Seq(0),
+            rtt_us: 0,
+            fack: snd_una,
+            dsack_round: Seq(0),
+            in_dsack_round: false,
+            reordering,
+        }
+    }
+
+    /// What is known about reordering.
+    pub fn reordering(&self) -> Reordering {
+        self.reordering
     }
 
     /// Steps 2 and 3. `echo_us`: round trip by the echoed timestamp, if the echo is this segment's,
@@ -72,7 +97,7 @@ impl Rack {
         if end.after(self.fack) {
             self.fack = end;
         } else if !segment.resent {
-            self.reordering_seen = true;
+            self.reordering.seen = true;
         }
         let rtt_us = now.since(segment.sent);
         if segment.resent {
@@ -98,26 +123,26 @@ impl Rack {
         if dsack && !self.in_dsack_round {
             self.in_dsack_round = true;
             self.dsack_round = snd_nxt;
-            self.multiplier = (self.multiplier + 1).min(MULTIPLIER_MAX);
-            self.persist = PERSIST_RECOVERIES;
+            self.reordering.multiplier = (self.reordering.multiplier + 1).min(MULTIPLIER_MAX);
+            self.reordering.persist = PERSIST_RECOVERIES;
         }
     }
 
     /// Step 4: a recovery has ended.
     pub fn handle_recovered(&mut self) {
-        self.persist = self.persist.saturating_sub(1);
-        if self.persist == 0 {
-            self.multiplier = 1;
+        self.reordering.persist = self.reordering.persist.saturating_sub(1);
+        if self.reordering.persist == 0 {
+            self.reordering.multiplier = 1;
         }
     }
 
     /// Step 4: the reordering window.
     fn window_us(&self, rtt: &Rtt, in_recovery: bool, sacked_segments: u16) -> u32 {
-        if !self.reordering_seen && (in_recovery || sacked_segments >= DUP_THRESH) {
+        if !self.reordering.seen && (in_recovery || sacked_segments >= DUP_THRESH) {
             return 0;
         }
         let step = rtt.min_us().unwrap_or(0) as u64 / 4;
-        let window = step * self.multiplier as u64;
+        let window = step * self.reordering.multiplier as u64;
         window.min(rtt.srtt_us().unwrap_or(0) as u64) as u32
     }
 
@@ -233,9 +258,9 @@ mod tests {
     fn rfc8985_reordering_is_learnt() {
         let mut f = Fixture::new();
         f.sack(RTT_US, 300, 500);
-        assert!(!f.rack.reordering_seen);
+        assert!(!f.rack.reordering.seen);
         f.sack(RTT_US + 50, 200, 300);
-        assert!(f.rack.reordering_seen);
+        assert!(f.rack.reordering.seen);
         f.sack(RTT_US + 600, 500, 600);
         assert!(f.detect(RTT_US + 600, true).is_some());
         assert_eq!(f.flight.lost_bytes, 0);

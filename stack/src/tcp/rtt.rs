@@ -49,6 +49,18 @@ pub(super) struct Rtt {
 }
 
 impl Rtt {
+    pub const EMPTY: Rtt = Rtt {
+        srtt_8us: 0,
+        rttvar_4us: 0,
+        min_us: 0,
+        min_at_secs: 0,
+        rto_min_ms: 0,
+        rto_max_secs: 0,
+        backoff: 0,
+        timeouts: 0,
+        syn_lost: false,
+    };
+
     pub fn new(rto_min: Duration, rto_max: Duration) -> Rtt {
         Rtt {
             rto_min_ms: rto_min.millis().clamp(1, 60_000) as u16,

@@ -21,12 +21,14 @@
 //! Path: step 8 (what may be sent) and on every acknowledgement.
 //! Spec: RFC 5681, 6298, 6582, 3042, 6675 (pipe), 8985, 9937, 9438, 9406; 9293 3.8.3 (R2). Left out: detection
 //! of spurious time-outs (5682, 3522), ECN, pacing, persist timer (the flow's, with `rto()`).
-//! Bounds: `FLIGHT_ITEMS_MAX` pieces in flight; 192 bytes besides the pool's items.
+//! Bounds: `FLIGHT_ITEMS_MAX` pieces in flight; 192 bytes besides the pool's items, while something is in
+//! flight ([`Resting`] otherwise).
 //! Units: bytes of sequence space.
 
 mod ack;
 mod event;
 mod path;
+mod resting;
 mod timer;
 
 #[cfg(test)]
@@ -44,6 +46,7 @@ use crate::tcp::rack::Rack;
 use crate::tcp::rtt::Rtt;
 use crate::time::{Duration, Instant};
 pub use event::{Ack, AckOutcome, Hint, Resend, SendRefused, SenderConfig, TimeoutOutcome};
+pub use resting::Resting;
 
 /// What is going on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -120,29 +123,52 @@ impl Sender {
     /// actively gives `iss`, reports its SYN by `handle_sent` with length 1, and calls `handle_handshake`.
     pub fn new(now: Instant, config: &SenderConfig, snd_una: Seq, mss: u16, sack: bool) -> Sender {
         let mss = mss.max(1);
+        let (give_up_secs, timeouts_max) = Sender::patience(config);
         Sender {
             flight: InFlight::new(snd_una),
             rtt: Rtt::new(config.rto_min, config.rto_max),
             rack: Rack::new(snd_una),
-            probe: Probe::default(),
-            prr: Prr::default(),
             congestion: Congestion::new(config.algorithm, mss, snd_una),
-            rto_at: Instant::MAX,
-            soon_at: Tick::default(),
             recover: snd_una - 1,
-            flight_max: 0,
             limited_end: snd_una,
             last_sent: Tick::of(now),
-            resent_segments: 0,
             mss,
-            dup_acks: 0,
-            first_timeout_secs: 0,
-            give_up_secs: (config.give_up_after.millis() / 1_000).min(u16::MAX as u64) as u16,
-            timeouts_max: config.timeouts_max,
-            phase: Phase::Open,
-            soon: Soon::Nothing,
+            give_up_secs,
+            timeouts_max,
             sack,
+            ..Sender::EMPTY
         }
+    }
+
+    /// No estimates, nothing in flight, no timer.
+    const EMPTY: Sender = Sender {
+        flight: InFlight::new(Seq(0)),
+        rtt: Rtt::EMPTY,
+        rack: Rack::new(Seq(0)),
+        probe: Probe::IDLE,
+        prr: Prr::NONE,
+        congestion: Congestion::new(Algorithm::Cubic, 1, Seq(0)),
+        rto_at: Instant::MAX,
+        soon_at: Tick(0),
+        recover: Seq(0),
+        flight_max: 0,
+        limited_end: Seq(0),
+        last_sent: Tick(0),
+        resent_segments: 0,
+        mss: 1,
+        dup_acks: 0,
+        first_timeout_secs: 0,
+        give_up_secs: 0,
+        timeouts_max: 0,
+        phase: Phase::Open,
+        soon: Soon::Nothing,
+        sack: false,
+    };
+
+    /// After how many seconds and time-outs a flow gives up.
+    fn patience(config: &SenderConfig) -> (u16, u8) {
+        let give_up_secs = (config.give_up_after.millis() / 1_000).min(u16::MAX as u64) as u16;
+        (give_up_secs, config.timeouts_max)
     }
 
     /// After a takeover: nothing in flight, slow start from the hint, time-out not backed off.
@@ -158,12 +184,6 @@ impl Sender {
         sender.rtt.seed(hint.srtt_us);
         sender.congestion.resume(hint.cwnd);
         sender
-    }
-
-    /// Reads a little of each of its cache lines, so that they are on their way.
-    #[inline]
-    pub(crate) fn touch(&self) -> u64 {
-        self.flight.una.0 as u64 ^ self.congestion.cwnd as u64 ^ self.rto_at.0 ^ self.sack as u64
     }
 
     /// Congestion window.
@@ -217,6 +237,7 @@ impl Sender {
     }
 
     /// Whether nothing is unacknowledged.
+    #[inline]
     pub fn is_idle(&self) -> bool {
         self.flight.is_empty()
     }

@@ -19,11 +19,11 @@ impl Flow {
     pub fn poll_timeout(&self, now: Instant, env: &Env) -> Instant {
         let local = &self.local;
         if local.tick_waiting.is_some() {
-            return local.deadlines.at(now, Wait::TickAgain);
+            return local.deadlines.at(now, Wait::Room);
         }
         let silence = self.idle_timeout(env).unwrap_or(SILENCE_MAX);
         let mut deadline = local.deadlines.first(now).min(local.heard.until(now, silence));
-        if let Some(at) = self.sender.poll_timeout() {
+        if let Some(at) = self.sender.poll_timeout(&env.senders) {
             deadline = deadline.min(at);
         }
         deadline.min(self.keep_alive_at(now, env))
@@ -67,7 +67,10 @@ impl Flow {
             return;
         }
         self.handle_local_timers(now);
-        let again = self.local.deadlines.take_due(now, Wait::TickAgain);
+        let again = self.local.deadlines.take_due(now, Wait::Room);
+        if again {
+            self.drain_reassembly(now, slot, env, recorder);
+        }
         if let Some(tick) = self.local.tick_waiting {
             if again {
                 self.local.tick_waiting = None;
@@ -75,11 +78,8 @@ impl Flow {
             }
             return;
         }
-        if self.local.deadlines.take_due(now, Wait::Drain) {
-            self.drain_reassembly(now, slot, env, recorder);
-        }
-        if self.sender.poll_timeout().is_some_and(|at| at <= now) {
-            let outcome = self.sender.handle_timeout(now, &mut env.in_flight);
+        if self.sender.poll_timeout(&env.senders).is_some_and(|at| at <= now) {
+            let outcome = self.sender.handle_timeout(now, &mut env.senders);
             if outcome == TimeoutOutcome::GiveUp {
                 self.tick(now, slot, env, recorder, Tick::Abort);
                 return;
@@ -163,7 +163,7 @@ impl Flow {
         let is_copied = self.standing == Standing::Copied;
         if is_copied && recorder.room(self.lane(), 0, true).is_none() {
             self.local.tick_waiting = Some(tick);
-            self.local.deadlines.set(Wait::TickAgain, now + TICK_AGAIN);
+            self.local.deadlines.set(Wait::Room, now + TICK_AGAIN);
             return;
         }
         // RFC 9293 3.10.5: in SYN-SENT there is nobody to tell.

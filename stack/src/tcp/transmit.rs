@@ -7,7 +7,7 @@
 //! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
 
 use crate::flow::{Env, Flow};
-use crate::limits::TICK_AGAIN;
+use crate::limits::SEND_AGAIN;
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
 use crate::tcp::sender::Resend;
@@ -49,7 +49,7 @@ impl Flow {
             let plan = Plan { seq: self.local.snd_una - 1, payload_bytes: 0, flags: Flags::ACK };
             return self.emit(now, ts_now, env, source_mac, plan, buffer);
         }
-        let resend = self.sender.poll_resend(&mut env.in_flight, self.has_new_data());
+        let resend = self.sender.poll_resend(&mut env.senders, self.has_new_data());
         if let Some(resend) = resend {
             return self.transmit_again(now, ts_now, env, source_mac, resend, buffer);
         }
@@ -91,7 +91,7 @@ impl Flow {
         source_mac: &Mac,
         buffer: &mut [u8],
     ) -> usize {
-        if let Some(resend) = self.sender.poll_resend(&mut env.in_flight, false) {
+        if let Some(resend) = self.sender.poll_resend(&mut env.senders, false) {
             return self.transmit_again(now, ts_now, env, source_mac, resend, buffer);
         }
         self.transmit_ack(now, ts_now, env, source_mac, buffer)
@@ -149,16 +149,12 @@ impl Flow {
     ) -> usize {
         let iss = self.contract.iss;
         if self.local.snd_nxt == iss {
-            if self.sender.handle_sent(now, &mut env.in_flight, iss, 1, false).is_err() {
-                if self.contract.is_active {
-                    // Nobody will ask for it: it is tried again a little later.
-                    self.local.deadlines.set(Wait::Drain, now + TICK_AGAIN);
-                }
+            if !self.track(now, env, iss, 1, false) {
                 return 0;
             }
             self.local.snd_nxt = iss + 1;
-        } else if let Some(resend) = self.sender.poll_resend(&mut env.in_flight, false) {
-            self.sender.handle_resent(now, &mut env.in_flight, resend);
+        } else if let Some(resend) = self.sender.poll_resend(&mut env.senders, false) {
+            self.sender.handle_resent(now, &mut env.senders, resend);
         } else if !self.local.owed.syn_ack {
             return 0;
         }
@@ -204,7 +200,7 @@ impl Flow {
         let payload_bytes = (resend.len - resend.fin as u32) as usize;
         let fin = if resend.fin { Flags::FIN } else { Flags(0) };
         let plan = Plan { seq: resend.seq, payload_bytes, flags: Flags::ACK.with(fin) };
-        self.sender.handle_resent(now, &mut env.in_flight, resend);
+        self.sender.handle_resent(now, &mut env.senders, resend);
         self.emit(now, ts_now, env, source_mac, plan, buffer)
     }
 
@@ -238,16 +234,16 @@ impl Flow {
     }
 
     /// The next segment of new data, if windows and silly-window avoidance allow one.
-    fn plan_new(&mut self, now: Instant, env: &Env) -> Option<Plan> {
+    fn plan_new(&mut self, now: Instant, env: &mut Env) -> Option<Plan> {
         if !self.has_unsent() {
             return None;
         }
-        self.age_path(now);
+        self.age_path(now, env);
         let snd_nxt = self.local.snd_nxt;
         let unsent = self.unsent().unwrap_or(0).min(u32::MAX as u64) as u32;
         let window_edge = self.local.snd_una + self.local.snd_wnd;
         let window = window_edge.distance(snd_nxt).max(0) as u32;
-        let congestion = self.sender.window_left(now);
+        let congestion = self.sender.window_left(now, &env.senders);
         let full = self.payload_room(now, env);
         let mut bytes = unsent.min(window).min(congestion).min(full);
         if self.local.owed.kick {
@@ -258,7 +254,8 @@ impl Flow {
         let carries_fin = self.output.is_closed() && bytes == unsent && self.may_finish();
         // RFC 9293 3.7.4, Nagle's algorithm: while anything is unacknowledged, only full segments go, and what
         // nothing can follow.
-        let is_alone = env.services[self.service as usize].nodelay || self.sender.is_idle();
+        let is_alone =
+            env.services[self.service as usize].nodelay || self.sender.is_idle(&env.senders);
         let goes_small = is_alone || carries_fin;
         // RFC 9293 3.8.6.2.1: a full segment, all there is, half of the largest window ever seen, or
         // whatever goes after waiting for that in vain or asks for an answer (RFC 8985 7.3).
@@ -266,9 +263,9 @@ impl Flow {
             || (bytes == unsent && goes_small)
             || (2 * bytes >= self.local.snd_wnd_max && goes_small)
             || self.local.owed.partial
-            || self.sender.is_probe_due();
+            || self.sender.is_probe_due(&env.senders);
         if !is_worth || (bytes == 0 && !carries_fin) {
-            self.watch_closed_window(now, unsent, window);
+            self.watch_closed_window(now, env, unsent, window);
             return None;
         }
         let mut flags = Flags::ACK;
@@ -289,8 +286,8 @@ impl Flow {
     }
 
     /// RFC 9293 MUST-36: a closed window is probed for as long as the client answers.
-    fn watch_closed_window(&mut self, now: Instant, unsent: u32, window: u32) {
-        let stalled = unsent > window && self.sender.is_idle();
+    fn watch_closed_window(&mut self, now: Instant, env: &Env, unsent: u32, window: u32) {
+        let stalled = unsent > window && self.sender.is_idle(&env.senders);
         if stalled && !self.local.deadlines.is_set(Wait::Persist) {
             let interval = self.persist_interval();
             self.local.deadlines.set(Wait::Persist, now + interval);
@@ -308,12 +305,7 @@ impl Flow {
     ) -> usize {
         let fin = plan.flags.has(Flags::FIN);
         let len = plan.payload_bytes as u32 + fin as u32;
-        if self.sender.handle_sent(now, &mut env.in_flight, plan.seq, len, fin).is_err() {
-            if self.sender.is_idle() && !self.local.deadlines.is_set(Wait::Persist) {
-                // No acknowledgement will come to try again after.
-                let interval = self.persist_interval();
-                self.local.deadlines.set(Wait::Persist, now + interval);
-            }
+        if !self.track(now, env, plan.seq, len, fin) {
             return self.transmit_ack(now, ts_now, env, source_mac, buffer);
         }
         let owed = &mut self.local.owed;
@@ -321,6 +313,18 @@ impl Flow {
         (owed.kick, owed.partial) = (false, false);
         self.local.snd_nxt = plan.seq + len;
         self.emit(now, ts_now, env, source_mac, plan, buffer)
+    }
+
+    /// Notes what is about to be in flight. `false`: there is no room for it; it is tried again.
+    fn track(&mut self, now: Instant, env: &mut Env, seq: Seq, len: u32, fin: bool) -> bool {
+        let config = &env.services[self.service as usize].sender;
+        let sent = self.sender.handle_sent(now, &mut env.senders, config, (seq, len), fin);
+        let is_waiting = self.local.deadlines.is_set(Wait::Room);
+        if sent.is_err() && !is_waiting && self.sender.is_idle(&env.senders) {
+            // No acknowledgement will come to try again after.
+            self.local.deadlines.set(Wait::Room, now + SEND_AGAIN);
+        }
+        sent.is_ok()
     }
 
     /// A bare acknowledgement, if one is owed.
@@ -381,7 +385,8 @@ impl Flow {
             let offset = self.contract.offset_of(plan.seq).expect("within the stream");
             let content = &env.services[self.service as usize].content;
             let room = &mut buffer[at..at + plan.payload_bytes];
-            let cursor = &mut self.local.cursor;
+            // Payload goes out only as a part of what is in flight.
+            let cursor = &mut env.senders.active[self.sender.place()].cursor;
             let read = self.output.read_at(&env.memory, content, cursor, offset, room);
             assert_eq!(read, plan.payload_bytes, "what is in flight is held");
         }

@@ -423,7 +423,7 @@ fn check_forgotten(world: &World, node: usize) -> Result<(), String> {
         return Err(format!("flows stay for ever: {left:?}"));
     }
     for env in world.nodes[node].stacks().map(|stack| &stack.env) {
-        if !env.memory.is_unused() || env.in_flight.used() + env.reassembly.used() > 0 {
+        if !env.memory.is_unused() || !env.senders.is_unused() || env.reassembly.used() > 0 {
             return Err("flows are gone and something is still held".into());
         }
     }

@@ -70,6 +70,10 @@ pub struct Settings {
     pub peer_chunks_max: Option<usize>,
     /// Segments in flight of a node.
     pub segments_max: usize,
+    /// Flows of a node with something in flight at most, if not all.
+    pub active_max: Option<usize>,
+    /// Uploads of a node at most, if not one for each flow.
+    pub uploads_max: Option<usize>,
     /// Each record travels in a datagram of its own, so that a kill can fall between any two.
     pub split_records: bool,
     /// A planted defect: every record counts as held by the peer as soon as it is sent.
@@ -121,6 +125,8 @@ impl Default for Settings {
             chunks_max: 512,
             peer_chunks_max: None,
             segments_max: 1024,
+            active_max: None,
+            uploads_max: None,
             split_records: false,
             forge_acknowledgements: false,
             skip_hole: false,

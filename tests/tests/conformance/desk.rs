@@ -197,6 +197,8 @@ impl Desk {
             mac: SERVER_MAC,
             secret: [7; 32],
             flows_max: 16,
+            active_max: 16,
+            uploads_max: 16,
             segments_max: 512,
             chunks_max: 256,
             pieces_max: 512,

@@ -149,6 +149,6 @@ fn must_12_nothing_is_left_of_a_reset_connection() {
         desk.say(Flags::RST, &[]);
         let env = &desk.stack.env;
         assert!(env.memory.is_unused(), "{state}");
-        assert_eq!((env.in_flight.used(), env.reassembly.used()), (0, 0), "{state}");
+        assert_eq!((env.senders.in_flight.used(), env.reassembly.used()), (0, 0), "{state}");
     }
 }

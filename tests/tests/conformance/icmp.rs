@@ -129,10 +129,10 @@ fn must_56_icmp_ends_nothing() {
 #[test]
 fn must_55_source_quench_is_dropped() {
     let (mut desk, una) = downloading(Family::V4, 100_000, PLAIN);
-    let cwnd = desk.flow().expect("open").sender.cwnd();
+    let cwnd = desk.flow().expect("open").sender.cwnd(&desk.stack.env.senders);
     assert!(Report::new((4, 0), una).put(&mut desk).is_empty());
     assert_eq!(desk.drops(Drop::Unasked), 1);
-    assert_eq!(desk.flow().expect("open").sender.cwnd(), cwnd);
+    assert_eq!(desk.flow().expect("open").sender.cwnd(&desk.stack.env.senders), cwnd);
 }
 
 /// RFC 1191 6, RFC 8201 5.2: what the path does not take goes again at once, no segment is larger afterwards, and

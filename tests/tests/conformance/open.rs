@@ -205,7 +205,7 @@ fn must_23_our_syn_is_repeated_for_three_minutes() {
     assert_eq!(desk.state(), Some(State::SynSent));
     assert!(desk.wait(Duration::from_secs(10)).is_empty());
     assert_eq!(desk.state(), None);
-    assert_eq!(desk.stack.env.in_flight.used(), 0);
+    assert_eq!(desk.stack.env.senders.in_flight.used(), 0);
 }
 
 /// MUST-21 for SYNs: who opens says how long he waits. Behind crossed SYNs the other side is told.

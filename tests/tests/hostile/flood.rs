@@ -45,6 +45,8 @@ impl Desk {
             mac: MAC,
             secret: [7; 32],
             flows_max: FLOWS,
+            active_max: FLOWS,
+            uploads_max: FLOWS,
             segments_max: 64,
             chunks_max: 64,
             pieces_max: 64,

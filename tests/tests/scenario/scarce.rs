@@ -1,10 +1,14 @@
 //! Pools that run dry: what gives memory back is never refused for want of it.
 
+use cluster::id::Epoch;
 use stack::drop::Drop;
 use stack::tcp::state::State;
 use stack::time::Duration;
 use stack::wire::Flags;
-use tests::kit::settings::{DISCARD, GENERATE, Settings};
+use tests::kit::client::ClientSettings;
+use tests::kit::dialogue::{Dialogue, Step};
+use tests::kit::random::Random;
+use tests::kit::settings::{DISCARD, ECHO, GENERATE, HTTP, Settings};
 use tests::kit::world::World;
 
 const CHUNKS: usize = 40;
@@ -92,4 +96,115 @@ fn time_wait_ends_while_memory_is_short() {
     assert_eq!(waits(&world), 0);
     let counters = world.nodes[0].stack().counters();
     assert!(counters.drops.of(Drop::PoolExhausted) > 0, "memory was short");
+}
+
+fn put(len: usize) -> Vec<u8> {
+    let mut bytes =
+        format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n").into_bytes();
+    bytes.extend(Random::new(len as u64).bytes(len));
+    bytes
+}
+
+/// An upload that stops in its middle for a while.
+fn slow_upload(len: usize, pause: Duration) -> Dialogue {
+    let mut bytes = put(len);
+    let rest = bytes.split_off(bytes.len() / 2);
+    let steps = vec![
+        Step::Send(bytes),
+        Step::Pause(pause),
+        Step::Send(rest),
+        Step::Responses(1),
+        Step::Close,
+        Step::End,
+        Step::Gone,
+    ];
+    Dialogue::new("upload", HTTP, steps)
+}
+
+fn echo(len: usize) -> Dialogue {
+    let bytes = Random::new(len as u64).bytes(len);
+    let steps = vec![Step::Send(bytes), Step::Receive(len), Step::Close, Step::End, Step::Gone];
+    Dialogue::new("echo", ECHO, steps)
+}
+
+fn refused(world: &World, node: usize) -> u64 {
+    world.nodes[node].stack().env.senders.refused
+}
+
+fn exhausted(world: &World, node: usize) -> u64 {
+    world.nodes[node].stack().counters().drops.of(Drop::PoolExhausted)
+}
+
+fn all_done(world: &World) -> bool {
+    world.clients.iter().all(|client| client.is_done())
+}
+
+/// Two places for eight flows that all have something to say, handshakes included: who finds none waits, and
+/// everybody ends, also when the owner dies among it.
+#[test]
+fn more_flows_with_something_in_flight_than_places() {
+    for dies_after in [None, Some(30), Some(120), Some(300)] {
+        let settings = Settings { active_max: Some(2), chunks_max: 2048, ..Settings::default() };
+        let mut world = World::mirrored(settings);
+        for n in 0..8 {
+            world.connect(ClientSettings::default(), echo(20_000 + n));
+        }
+        if let Some(ms) = dies_after {
+            world.run_for(Duration::from_millis(ms));
+            world.kill(0);
+            world.run_for(Duration::from_millis(40));
+            world.promote(1, Epoch(2));
+        }
+        assert!(world.run_until(Duration::from_secs(100), all_done), "{dies_after:?}");
+        for (n, client) in world.clients.iter().enumerate() {
+            assert_eq!(client.received, Random::new(20_000 + n as u64).bytes(20_000 + n));
+        }
+        assert!(refused(&world, 0) + refused(&world, 1) > 0, "there were too few places");
+        let serving = if dies_after.is_some() { 1 } else { 0 };
+        world.run_for(Duration::from_secs(1));
+        assert!(world.nodes[serving].stack().env.senders.is_unused());
+    }
+}
+
+/// One hash for five uploads: the others wait until their clients send again, and what needs none is served.
+#[test]
+fn more_uploads_than_hashes() {
+    let settings = Settings { uploads_max: Some(1), chunks_max: 2048, ..Settings::default() };
+    let mut world = World::mirrored(settings);
+    for n in 0..5 {
+        world
+            .connect(ClientSettings::default(), slow_upload(5_000 + n, Duration::from_millis(300)));
+    }
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.nodes[0].stack().env.memory.hashes.available(), 0);
+    let get = b"GET /generate/3000 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+    let steps = vec![Step::Send(get), Step::Responses(1), Step::Close, Step::End, Step::Gone];
+    let reader = world.connect(ClientSettings::default(), Dialogue::new("get", HTTP, steps));
+    let before = exhausted(&world, 0);
+    assert!(before > 0, "the others were told nothing");
+    world.run_for(Duration::from_millis(100));
+    assert!(world.clients[reader].received.len() > 3000, "a download needs no hash");
+    assert!(world.run_until(Duration::from_secs(60), all_done));
+    let lost: u64 = world.nodes[1].status().map(|status| status.backup.lost).sum();
+    assert_eq!(lost, 0, "the peer applied what the owner accepted");
+    assert!(world.nodes.iter().all(|node| node.stack().env.memory.hashes.used() == 0));
+}
+
+/// As many uploads in one segment as one hash can take in turn, and one that waits in the backlog.
+#[test]
+fn pipelined_uploads_take_turns_with_one_hash() {
+    let settings = Settings { uploads_max: Some(1), ..Settings::default() };
+    let mut world = World::mirrored(settings);
+    for _ in 0..2 {
+        let bytes = [put(10), put(20), b"GET /ten HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), put(30)];
+        let steps = vec![
+            Step::Send(bytes.concat()),
+            Step::Responses(4),
+            Step::Close,
+            Step::End,
+            Step::Gone,
+        ];
+        world.connect(ClientSettings::default(), Dialogue::new("pipelined", HTTP, steps));
+    }
+    assert!(world.run_until(Duration::from_secs(60), all_done));
 }

@@ -43,7 +43,7 @@ pub(in crate::tcp) struct HyStart {
 }
 
 impl HyStart {
-    pub fn new(snd_nxt: Seq) -> HyStart {
+    pub const fn new(snd_nxt: Seq) -> HyStart {
         HyStart {
             round_end: snd_nxt,
             last_min_us: INFINITE,

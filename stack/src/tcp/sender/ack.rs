@@ -293,7 +293,7 @@ impl Sender {
 }
 
 /// RFC 2883 4: the first block reports a duplicate if it is below SEG.ACK or inside the second.
-fn dsack_end(ack: &Ack<'_>) -> Option<Seq> {
+pub(super) fn dsack_end(ack: &Ack<'_>) -> Option<Seq> {
     let (start, end) = *ack.sack.first()?;
     let below = start.before(end) && end.before_eq(ack.ack);
     let inside = ack.sack.get(1).is_some_and(|(outer_start, outer_end)| {

@@ -232,6 +232,8 @@ fn stack_config(index: usize, place: Place, mac: Mac, settings: &Settings) -> St
         mac,
         secret: [7; 32],
         flows_max: place.part_of(settings.flows_max),
+        active_max: place.part_of(settings.active_max.unwrap_or(settings.flows_max)),
+        uploads_max: place.part_of(settings.uploads_max.unwrap_or(settings.flows_max)),
         segments_max: place.part_of(settings.segments_max),
         chunks_max: place.part_of(chunks_max),
         pieces_max: place.part_of(64 * settings.flows_max),
