@@ -423,14 +423,16 @@ impl Flow {
         }
         if seq != rcv_nxt {
             self.local.owed.ack = true;
+            self.local.deadlines.clear(Wait::HoldBack);
             return self.keep_out_of_order(env, seq, payload);
         }
         self.note_arrival(now, segment, payload.len());
         let had_hole = self.reassembly != NONE;
         let result = self.take_in_order(slot, env, recorder, payload);
         if result.is_ok() && had_hole {
-            // RFC 5681 4.2: a segment that fills a hole is acknowledged at once.
+            // RFC 5681 4.2: a segment that fills a hole is acknowledged at once, and whole.
             self.local.owed.ack_new = true;
+            self.local.deadlines.clear(Wait::HoldBack);
             self.drain_reassembly(now, slot, env, recorder);
         }
         result
@@ -465,7 +467,7 @@ impl Flow {
     /// Decides when the payload is acknowledged: every second segment at once (RFC 9293 SHLD-19), a
     /// single one after a delay (SHLD-18, MUST-40), and the newest full segment of a stream not
     /// before the next (DESIGN 9, hold-back: so that a promoted peer has an acknowledgement to
-    /// advance).
+    /// advance). Nothing is held back at a hole: its sender would take the segment for another loss.
     fn note_arrival(&mut self, now: Instant, segment: &Segment, bytes: usize) {
         let local = &mut self.local;
         local.rcv_mss = local.rcv_mss.max(bytes as u16);

@@ -9,6 +9,11 @@
 //! duplicate waits until SEG.ACK has passed it whole. The acknowledgement that then leaves reports it, and the
 //! client learns what is true: its repetition was needless, the delay was no loss.
 //!
+//! Nor is a hole reported while bytes before it wait for the peer: from a capped SEG.ACK and the blocks its
+//! sender would read that these are lost as well, send them again, and find by the timestamp that it need not
+//! have: Linux then undoes its recovery and may wait for its timer with the real hole. To the sender the wait
+//! is a longer round trip.
+//!
 //! Path: step 7. Spec: RFC 2018 3, 4; RFC 2883 4. A segment with more than one duplicate part reports the first
 //! (RFC 2883 4.2.3).
 //! Bounds: one duplicate waits; a newer one takes its place (RFC 2883 4 (1)).
@@ -46,6 +51,12 @@ impl Flow {
         }
     }
 
+    /// Whether SEG.ACK cannot say yet where the hole begins: what lies before it waits for the peer.
+    #[inline]
+    pub(super) fn is_hole_uncertain(&self) -> bool {
+        self.reassembly != NONE && self.local.committed.rcv_nxt != self.contract.rcv_nxt
+    }
+
     /// Whether there may be something to report.
     #[inline]
     pub(super) fn has_blocks(&self) -> bool {
@@ -59,7 +70,8 @@ impl Flow {
         let stamps = if self.contract.options.timestamps { 12 } else { 0 };
         let left = (self.mss() as usize).saturating_sub(stamps + payload_bytes);
         let most = left.min(OPTION_BYTES_MAX - stamps).saturating_sub(4) / 8;
-        let reassembly = (self.reassembly != NONE).then(|| &env.reassembly[self.reassembly]);
+        let is_told = self.reassembly != NONE && !self.is_hole_uncertain();
+        let reassembly = is_told.then(|| &env.reassembly[self.reassembly]);
         let duplicate = (self.local.duplicate_bytes > 0).then(|| {
             let start = self.local.duplicate;
             (start, start + self.local.duplicate_bytes as u32)

@@ -348,7 +348,9 @@ impl Flow {
             if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
         let opens_window = edge.distance(self.local.adv_edge) >= step as i32
             || (edge.after(self.local.adv_edge) && offered == 0);
-        let is_due = self.local.owed.ack
+        // A duplicate acknowledgement counts a loss: it waits until it can say which.
+        let is_misleading = !is_new && self.is_hole_uncertain();
+        let is_due = (self.local.owed.ack && !is_misleading)
             || (is_new && (self.local.owed.ack_new || self.local.deadlines.is_due(now, Wait::Ack)))
             || opens_window
             || self.local.owed.kick;
@@ -405,10 +407,12 @@ impl Flow {
     }
 
     fn note_acknowledgement_sent(&mut self, ack: Seq, edge: Seq) {
+        // What lies beyond the hole is still to be said.
+        let is_uncertain = self.is_hole_uncertain();
         let local = &mut self.local;
         local.rcv_acked = ack;
         local.adv_edge = local.adv_edge.max(edge);
-        local.owed.ack = false;
+        local.owed.ack &= is_uncertain;
         if ack == self.contract.rcv_nxt {
             local.owed.ack_new = false;
             local.deadlines.clear(Wait::Ack);

@@ -30,6 +30,24 @@ fn shld_31_out_of_order_data_is_kept() {
     }
 }
 
+/// RFC 5681 4.2: what comes behind a hole, and what fills it, is acknowledged at once and whole: nothing of a
+/// stream is held back there, or its sender would take it for lost as well.
+#[test]
+fn nothing_is_held_back_at_a_hole() {
+    const FULL: u32 = 1000;
+    let full = [7; FULL as usize];
+    let mut desk = Desk::connected(Setup::new(Family::V4, AppConfig::Discard), SELECTIVE);
+    let start = desk.snd_nxt;
+    for n in 0..4 {
+        desk.say_at(start + n * FULL, Flags::ACK, &full);
+    }
+    let answer = desk.say_at(start + 5 * FULL, Flags::ACK, &full);
+    assert_eq!((answer.len(), answer[0].ack), (1, start + 4 * FULL));
+    assert_eq!(answer[0].sack, [(start + 5 * FULL, start + 6 * FULL)]);
+    let answer = desk.say_at(start + 4 * FULL, Flags::ACK, &full);
+    assert_eq!((answer.len(), answer[0].ack), (1, start + 6 * FULL));
+}
+
 /// RFC 2018 3, 4: the block that holds the newest segment first, then the others; three beside
 /// timestamps, else four.
 #[test]

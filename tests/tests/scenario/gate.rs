@@ -201,6 +201,40 @@ fn a_duplicate_is_reported_when_the_peer_holds_it() {
     assert_eq!(heard[0].options.sack, [Some((start, start + 700)), None, None, None]);
 }
 
+/// Under rule 1 bytes before a hole may wait for the peer. Until SEG.ACK can say where the hole begins, nothing
+/// is said of what lies beyond it: the client would take all from SEG.ACK on for lost.
+#[test]
+fn a_hole_is_reported_when_its_beginning_is_known() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = world.raw(DISCARD);
+    world.raws[raw].options.sack_permitted = true;
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(5));
+    world.raws[raw].options.sack_permitted = false;
+    world.raws[raw].heard.clear();
+    world.settings.cluster_link = CUT;
+    let start = world.raws[raw].snd_nxt;
+    world.raws[raw].send(Flags::ACK, &[1; 1000]);
+    for beyond in [2000, 3000, 4000] {
+        world.raws[raw].send_at(start + beyond, Flags::ACK, &[2; 1000]);
+    }
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(20));
+    assert!(world.raws[raw].heard.is_empty(), "{:?}", world.raws[raw].heard);
+    world.settings.cluster_link = Link::clean(Duration::from_micros(70));
+    world.run_for(Duration::from_millis(100));
+    let heard: Vec<_> = world.raws[raw].heard.drain(..).collect();
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0].ack, start + 1000);
+    assert_eq!(heard[0].options.sack, [Some((start + 2000, start + 5000)), None, None, None]);
+    // And once all is known, every further one is answered at once.
+    world.raws[raw].send_at(start + 5000, Flags::ACK, &[2; 1000]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_micros(500));
+    assert_eq!(world.raws[raw].heard.len(), 1);
+}
+
 /// DESIGN 5, rule 2: the end that follows from unanswered keep-alive probes is recorded and waits for the peer.
 #[test]
 fn the_end_by_keep_alive_waits_for_the_peer() {
