@@ -517,8 +517,13 @@ impl Flow {
 
     /// Applies and records a fact of a flow that this node serves.
     pub fn enact<R: Recorder>(&mut self, slot: u32, env: &mut Env, recorder: &mut R, fact: &Fact) {
+        let before = self.contract.state;
         let applied = self.apply(env, fact);
         assert!(applied.is_ok(), "memory was asked for before the fact");
+        if self.contract.state != before {
+            // Its time-outs are others.
+            self.local.deadlines.note_change();
+        }
         if self.standing == Standing::Absent {
             self.local.committed = self.progress();
             return;

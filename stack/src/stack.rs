@@ -39,7 +39,7 @@ use crate::recorder::{Progress, Recorder};
 use crate::reply::{Replies, Reply};
 use crate::service::Service;
 use crate::shard::{Place, SHARDS, shard_of};
-use crate::tcp::deadline::Wait;
+use crate::tcp::deadline::{Change, Wait};
 use crate::tcp::seat::Senders;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
@@ -397,17 +397,23 @@ impl Stack {
     fn rest(&mut self, now: Instant, slot: u32) {
         self.ready.remove(slot);
         let flow = &mut self.flows[slot];
-        flow.sender.leave(&mut self.env.senders);
+        if flow.sender.leave(&mut self.env.senders) {
+            // From now on the client's silence counts (RFC 9293 MUST-26).
+            flow.local.deadlines.note_change();
+        }
         if flow.contract.state == State::Closed {
             if flow.is_committed() && !flow.local.owed.rst {
                 self.remove(slot);
             }
             return;
         }
-        let deadline = flow.poll_timeout(now, &self.env);
+        let change = flow.local.deadlines.take_change();
+        let change = if self.wheel.is_armed(slot) { change } else { Change::All };
+        let deadline = flow.poll_sooner(now, &self.env, change);
         if !self.wheel.is_armed_by(slot, deadline) {
             self.wheel.arm(slot, deadline);
         }
+        debug_assert!(self.wheel.is_armed_by(slot, self.flows[slot].poll_timeout(now, &self.env)));
     }
 
     fn remove(&mut self, slot: u32) {

@@ -90,6 +90,12 @@ impl Wheel {
         self.armed += 1;
     }
 
+    /// Whether the timer of `index` is set.
+    #[inline]
+    pub fn is_armed(&self, index: u32) -> bool {
+        self.links[index as usize].slot() != UNARMED
+    }
+
     /// Whether the timer of `index` is set to fire no later than `deadline`.
     #[inline]
     pub fn is_armed_by(&self, index: u32, deadline: Instant) -> bool {

@@ -51,6 +51,24 @@ pub enum Wait {
 
 const WAITS: usize = 6;
 
+/// In `set`, beside the deadlines: one was set since the flow's timer was.
+const IS_FRESH: u8 = 1 << 6;
+/// The same: something else changed that the flow's timer depends on.
+const IS_OTHER: u8 = 1 << 7;
+
+const _: () = assert!(1 << WAITS <= IS_FRESH);
+
+/// What may ask for an earlier timer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Nothing.
+    Nothing,
+    /// A deadline was set.
+    Deadline,
+    /// Everything.
+    All,
+}
+
 /// The deadlines of one flow, each set or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deadlines {
@@ -66,7 +84,25 @@ impl Deadlines {
     #[inline]
     pub fn set(&mut self, wait: Wait, at: Instant) {
         self.at[wait as usize] = rounded_up(at);
-        self.set |= 1 << wait as u8;
+        self.set |= 1 << wait as u8 | IS_FRESH;
+    }
+
+    /// Whatever the flow's timer depends on has to be looked at again.
+    #[inline]
+    pub fn note_change(&mut self) {
+        self.set |= IS_OTHER;
+    }
+
+    /// What has changed since this was last asked. What is not said here has not become due earlier.
+    #[inline]
+    pub fn take_change(&mut self) -> Change {
+        let set = self.set;
+        self.set &= IS_FRESH - 1;
+        match set {
+            _ if set & IS_OTHER != 0 => Change::All,
+            _ if set & IS_FRESH != 0 => Change::Deadline,
+            _ => Change::Nothing,
+        }
     }
 
     /// Nothing is waited for any more.
@@ -112,7 +148,7 @@ impl Deadlines {
     /// When the first one is due; MAX if none is set.
     #[inline]
     pub fn first(&self, now: Instant) -> Instant {
-        let mut rest = self.set;
+        let mut rest = self.set & (IS_FRESH - 1);
         if rest == 0 {
             return Instant::MAX;
         }

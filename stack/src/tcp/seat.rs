@@ -223,17 +223,17 @@ impl Seat {
         self.place
     }
 
-    /// Gives the place up if nothing is in flight.
+    /// Gives the place up if nothing is in flight; answers whether it did.
     #[inline]
-    pub fn leave(&mut self, senders: &mut Senders) {
+    pub fn leave(&mut self, senders: &mut Senders) -> bool {
         if self.place == NONE || !senders.active[self.place].sender.is_idle() {
-            return;
+            return false;
         }
-        if let Some(resting) = senders.active[self.place].sender.rest() {
-            self.resting = resting;
-            senders.active.give_unread(self.place);
-            self.place = NONE;
-        }
+        let Some(resting) = senders.active[self.place].sender.rest() else { return false };
+        self.resting = resting;
+        senders.active.give_unread(self.place);
+        self.place = NONE;
+        true
     }
 
     /// Gives everything back to the pools.

@@ -9,7 +9,7 @@ use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
 use crate::limits::{FIN_WAIT_2, PERSIST_COUNT_LEAST, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN};
 use crate::recorder::Recorder;
-use crate::tcp::deadline::{Heard, SILENCE_MAX, Wait};
+use crate::tcp::deadline::{Change, Heard, SILENCE_MAX, Wait};
 use crate::tcp::sender::TimeoutOutcome;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
@@ -27,6 +27,17 @@ impl Flow {
             deadline = deadline.min(at);
         }
         deadline.min(self.keep_alive_at(now, env))
+    }
+
+    /// When [`Flow::handle_timer`] is next due, given a timer that was right before the last change: MAX if it is
+    /// early enough.
+    #[inline]
+    pub fn poll_sooner(&self, now: Instant, env: &Env, change: Change) -> Instant {
+        if change == Change::All || self.local.tick_waiting.is_some() {
+            return self.poll_timeout(now, env);
+        }
+        let at = self.sender.poll_timeout(&env.senders).unwrap_or(Instant::MAX);
+        if change == Change::Nothing { at } else { at.min(self.local.deadlines.first(now)) }
     }
 
     /// The idle time-out in force, if any: TIME-WAIT has its own clock, FIN-WAIT-2 must not last for ever.

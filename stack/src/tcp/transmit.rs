@@ -6,7 +6,7 @@
 //!
 //! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
 
-use crate::flow::{Env, Flow};
+use crate::flow::{Env, Flow, Local};
 use crate::limits::SEND_AGAIN;
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
@@ -336,6 +336,11 @@ impl Flow {
         source_mac: &Mac,
         buffer: &mut [u8],
     ) -> usize {
+        let Local { committed, owed, rcv_acked, adv_edge, .. } = &self.local;
+        let has_news = committed.rcv_nxt != *rcv_acked || committed.rcv_edge.after(*adv_edge);
+        if !has_news && !owed.ack && !owed.kick {
+            return 0;
+        }
         let ack = self.ack_value(now);
         let is_new = ack.after(self.local.rcv_acked);
         let (_, edge) = self.window_value(ack, self.contract.options.rcv_scale);
