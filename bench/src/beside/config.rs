@@ -27,6 +27,8 @@ pub struct NodeSetup {
     pub pins: [u16; 2],
     /// Connections at most.
     pub flows: u32,
+    /// Connections at most that have something under way, or send an upload.
+    pub active: u32,
     /// A silent connection is ended after so many seconds.
     pub idle_secs: u32,
 }
@@ -49,7 +51,7 @@ pub fn write(
 }
 
 fn text(socket: &Path, id: u8, nodes: &[u8], setup: &NodeSetup) -> String {
-    let NodeSetup { pins, flows, idle_secs } = setup;
+    let NodeSetup { pins, flows, active, idle_secs } = setup;
     let pin = pins[usize::from(id) - 1];
     let arbiter = match nodes.len() {
         1 => "arbiter = \"none\"\nsurvivor = 1".to_string(),
@@ -79,6 +81,8 @@ socket = "{}"
 
 [limits]
 flows = {flows}
+active_flows = {active}
+uploads = {active}
 "#,
         socket.display()
     );

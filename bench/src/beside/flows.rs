@@ -73,8 +73,8 @@ pub fn run(args: &FlowsArgs, common: &Common) -> anyhow::Result<Report> {
         bail!("--many must be more than --few");
     }
     let stage = Stage::new(common, "flows", Layout { cable: Cable::Direct, ..Layout::default() })?;
-    let few = turn(&stage, args.few)?;
-    let many = turn(&stage, args.many)?;
+    let few = turn(&stage, args.few, args.few)?;
+    let many = turn(&stage, args.many, args.few)?;
     let mut facts = Vec::new();
     for (node, (few, many)) in ["owner", "peer"].iter().zip(few.0.iter().zip(&many.0)) {
         let each =
@@ -102,8 +102,8 @@ pub fn run(args: &FlowsArgs, common: &Common) -> anyhow::Result<Report> {
     Ok(Report::new("flows", conditions, Vec::new(), facts))
 }
 
-fn turn(stage: &Stage<'_>, flows: u32) -> anyhow::Result<([Resident; 2], Opened)> {
-    let setup = NodeSetup { flows, idle_secs: 86_400, ..stage.setup() };
+fn turn(stage: &Stage<'_>, flows: u32, active: u32) -> anyhow::Result<([Resident; 2], Opened)> {
+    let setup = NodeSetup { flows, active, idle_secs: 86_400, ..stage.setup() };
     let mut server = stage.start_with(Contender::Mirrored, &setup)?;
     let words = [
         "flows".into(),

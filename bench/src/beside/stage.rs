@@ -94,7 +94,7 @@ impl<'a> Stage<'a> {
     /// How a node of this run is set up unless a subject wants otherwise.
     pub fn setup(&self) -> NodeSetup {
         let pins = [self.common.server_cpu, self.common.peer_cpu()];
-        NodeSetup { pins, flows: 65536, idle_secs: 60 }
+        NodeSetup { pins, flows: 65536, active: 65536, idle_secs: 60 }
     }
 
     /// Starts a contender and waits until it is ready.
