@@ -10,7 +10,6 @@ use crate::id::Op;
 use crate::limits::{CAPTURE_BYTES_MAX, LOST_MAX, STASH_DATAGRAMS_MAX};
 use crate::mirror::{Record, RecordKind, Session, next_record, put_header};
 use alloc::vec::Vec;
-use hashbrown::HashTable;
 use stack::codec::{Put, Reader};
 use stack::fact::Fact;
 use stack::flow::FlowId;
@@ -75,8 +74,6 @@ pub struct Backup {
     expected: Op,
     stash: Vec<(Op, Vec<u8>)>,
     stash_used: usize,
-    /// Slots of the copies, by the names that the stack has of them.
-    ids: HashTable<u32>,
     part: Vec<u8>,
     part_flow: Option<FlowId>,
     /// Copies given up, as every acknowledgement tells until the owner answers.
@@ -90,7 +87,7 @@ pub struct Backup {
 
 impl Backup {
     /// An empty copy of `group`; `session` is seen from the owner.
-    pub fn new(session: Session, group: u8, flows_max: usize, datagram_bytes: usize) -> Backup {
+    pub fn new(session: Session, group: u8, datagram_bytes: usize) -> Backup {
         let stash = (0..STASH_DATAGRAMS_MAX).map(|_| (Op(0), Vec::with_capacity(datagram_bytes)));
         Backup {
             session,
@@ -98,7 +95,6 @@ impl Backup {
             expected: Op(1),
             stash: stash.collect(),
             stash_used: 0,
-            ids: HashTable::with_capacity(flows_max),
             part: Vec::with_capacity(CAPTURE_BYTES_MAX),
             part_flow: None,
             lost: Vec::with_capacity(LOST_MAX),
@@ -219,7 +215,7 @@ impl Backup {
         bytes: &[u8],
     ) {
         if count >= AHEAD_RECORDS_MIN {
-            self.look_ahead(stack, bytes);
+            Self::look_ahead(stack, bytes);
         }
         let mut reader = Reader::new(bytes);
         for n in 0..count as u64 {
@@ -241,13 +237,12 @@ impl Backup {
     }
 
     /// Has the stack read ahead what the records of a datagram are about.
-    fn look_ahead(&self, stack: &Stack, bytes: &[u8]) {
+    fn look_ahead(stack: &Stack, bytes: &[u8]) {
         let mut reader = Reader::new(bytes);
         let records = core::iter::from_fn(|| next_record(&mut reader).ok());
         let mut slots = [NONE; AHEAD_FLOWS_MAX];
         for (slot, record) in slots.iter_mut().zip(records) {
-            // The first entry with a like hash: to compare names would be to wait for the flow.
-            *slot = self.ids.find(hash(record.flow), |_| true).copied().unwrap_or(NONE);
+            *slot = stack.guess_copy(record.flow);
         }
         stack.look_ahead_at(&slots);
     }
@@ -262,7 +257,7 @@ impl Backup {
         match record.kind {
             RecordKind::Fact => match Fact::decode(record.bytes) {
                 Ok(Fact::Open(open)) => {
-                    self.discard(stack, record.flow);
+                    stack.discard_copy_of(record.flow);
                     let slot = stack.open_copy(now, &open, record.flow, self.group);
                     self.enter(op, record.flow, slot, stack)
                 }
@@ -290,15 +285,13 @@ impl Backup {
         flow: FlowId,
         fact: &Fact,
     ) -> Result<(), Untold> {
-        let Some(slot) = self.slot_of(stack, flow) else {
+        let Some(slot) = stack.copy_of(flow) else {
             return self.note_unknown(op, flow);
         };
         match stack.apply(now, slot, fact) {
-            Ok(false) => {}
-            Ok(true) => self.forget(flow, slot),
-            Err(_) => return self.give_up(stack, op, flow),
+            Ok(_) => Ok(()),
+            Err(_) => self.give_up(stack, op, flow),
         }
-        Ok(())
     }
 
     /// A part of a captured flow: with the last one the copy begins.
@@ -321,7 +314,7 @@ impl Backup {
         }
         self.part_flow = None;
         // Captured anew: the old copy is stale.
-        self.discard(stack, record.flow);
+        stack.discard_copy_of(record.flow);
         let slot = match stack.import(self.group, &self.part) {
             Ok(flow) if flow.id == record.flow => stack.adopt_copy(now, flow),
             Ok(flow) => {
@@ -336,7 +329,7 @@ impl Backup {
     }
 
     fn compare(&mut self, stack: &mut Stack, op: Op, record: &Record) -> Result<(), Untold> {
-        let Some(slot) = self.slot_of(stack, record.flow) else {
+        let Some(slot) = stack.copy_of(record.flow) else {
             return self.note_unknown(op, record.flow);
         };
         self.counters.digests += 1;
@@ -355,8 +348,9 @@ impl Backup {
         slot: Option<u32>,
         stack: &mut Stack,
     ) -> Result<(), Untold> {
-        let Some(slot) = slot else { return self.give_up(stack, op, flow) };
-        self.ids.insert_unique(hash(flow), slot, |&slot| hash(stack.flow_id(slot)));
+        if slot.is_none() {
+            return self.give_up(stack, op, flow);
+        }
         Ok(())
     }
 
@@ -364,7 +358,7 @@ impl Backup {
     /// anew or says that it is over: an acknowledgement without that word would be a lie.
     fn give_up(&mut self, stack: &mut Stack, op: Op, flow: FlowId) -> Result<(), Untold> {
         self.counters.lost += 1;
-        self.discard(stack, flow);
+        stack.discard_copy_of(flow);
         self.tell_lost(op, flow)
     }
 
@@ -383,31 +377,6 @@ impl Backup {
             return Err(Untold);
         }
         Ok(())
-    }
-
-    #[inline]
-    fn slot_of(&self, stack: &Stack, flow: FlowId) -> Option<u32> {
-        self.ids.find(hash(flow), |&slot| stack.flow_id(slot) == flow).copied()
-    }
-
-    /// Gives up the copy of a flow, if there is one.
-    fn discard(&mut self, stack: &mut Stack, flow: FlowId) {
-        if let Some(slot) = self.slot_of(stack, flow) {
-            self.forget(flow, slot);
-            stack.discard_copy(slot);
-        }
-    }
-
-    /// The copy in `slot` has gone, or will at once: every slot that is known names a copy.
-    fn forget(&mut self, flow: FlowId, slot: u32) {
-        if let Ok(entry) = self.ids.find_entry(hash(flow), |&known| known == slot) {
-            entry.remove();
-        }
-    }
-
-    /// Flows copied.
-    pub fn flows(&self) -> usize {
-        self.ids.len()
     }
 
     /// Writes the acknowledgement that is due behind `out`; `false` if none is.
@@ -434,10 +403,4 @@ impl Backup {
     pub fn has_ack(&self) -> bool {
         self.ack_due
     }
-}
-
-/// Flow ids are counters of an owner: a multiplication spreads them well enough.
-#[inline]
-fn hash(flow: FlowId) -> u64 {
-    flow.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26)
 }

@@ -34,7 +34,7 @@ use lane::{Lanes, Logs};
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{ConnectError, Elsewhere, Mode, Stack, StackConfig, table_bytes};
+use stack::stack::{ConnectError, Elsewhere, Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
 use stack::wire::Mac;
 
@@ -124,16 +124,11 @@ impl core::ops::AddAssign for GroupStatus {
     }
 }
 
-/// Bytes of a peer's table of its copies.
-pub const fn copies_bytes(flows: usize) -> usize {
-    table_bytes(flows, size_of::<u32>())
-}
-
 /// Bytes that a group takes on a core that shares flows with one core of the other node: its log as owner, its copies'
 /// bookkeeping as peer, whichever it is. With a node of another number of cores it is that for each pair.
-pub fn group_memory_bytes(link_mtu: usize, flows: usize) -> usize {
+pub fn group_memory_bytes(link_mtu: usize) -> usize {
     let log = LOG_DATAGRAMS_MAX * link_mtu + LOG_RECORDS_MAX * size_of::<crate::log::Commit>();
-    let copies = STASH_DATAGRAMS_MAX * link_mtu + CAPTURE_BYTES_MAX + copies_bytes(flows);
+    let copies = STASH_DATAGRAMS_MAX * link_mtu + CAPTURE_BYTES_MAX;
     log.max(copies)
 }
 
@@ -324,9 +319,6 @@ impl Engine {
         let place = self.stack.place();
         let shares = |&core: &u8| place.shares_with(Place { core, cores });
         let from_cores: Vec<u8> = (0..cores).filter(shares).collect();
-        // Twice an even share: the table of names grows if that should not do.
-        let flows_max = self.stack.slots_max();
-        let flows_max = flows_max.min(2 * flows_max.div_ceil(from_cores.len()));
         let backup = |from_core| {
             let session = Session {
                 cluster: self.cluster,
@@ -337,7 +329,7 @@ impl Engine {
                 to: self.member,
                 to_core: place.core,
             };
-            Backup::new(session, index as u8, flows_max, self.datagram_bytes)
+            Backup::new(session, index as u8, self.datagram_bytes)
         };
         let backups = from_cores.into_iter().map(backup).collect();
         self.stack.set_mode(now, index as u8, Mode::Silent);

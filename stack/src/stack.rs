@@ -165,6 +165,8 @@ pub struct Stack {
     groups: Vec<Group>,
     flows: Pool<Flow>,
     table: HashTable<u32>,
+    /// Copies of other owners' flows, by name.
+    copies: HashTable<u32>,
     wheel: Wheel,
     ready: Ready,
     replies: Replies,
@@ -213,6 +215,7 @@ impl Stack {
             groups,
             flows: Pool::new(config.flows_max),
             table: HashTable::with_capacity(config.flows_max),
+            copies: HashTable::with_capacity(config.flows_max),
             wheel: Wheel::new(config.flows_max),
             ready: Ready::new(config.flows_max),
             replies: Replies::new(),
@@ -257,12 +260,6 @@ impl Stack {
     /// A flow, by slot.
     pub fn flow(&self, slot: u32) -> Option<&Flow> {
         self.flows.is_used(slot).then(|| &self.flows[slot])
-    }
-
-    /// What the flow in `slot` is called; that of nobody if the slot is free.
-    #[inline]
-    pub fn flow_id(&self, slot: u32) -> FlowId {
-        self.flows[slot].id
     }
 
     /// Slots in use.
@@ -418,6 +415,9 @@ impl Stack {
 
     fn remove(&mut self, slot: u32) {
         self.unlist(slot);
+        if self.groups[self.flows[slot].group as usize].mode == Mode::Silent {
+            self.unname_copy(slot);
+        }
         self.wheel.disarm(slot);
         self.ready.remove(slot);
         let mut flow = self.flows.give(slot);

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use cluster::engine::{copies_bytes, group_memory_bytes};
+use cluster::engine::group_memory_bytes;
 use cluster::id::NodeId;
 use cluster::lease;
 use serde::{Serialize, Serializer};
@@ -427,7 +427,7 @@ impl Limits {
         let core = |place: Place| {
             let stack = self.stack(place, 0, [0; 6], [0; 32]);
             let memory = memory_bytes(&stack);
-            memory.flows + memory.active + services * group_memory_bytes(1500, stack.flows_max)
+            memory.flows + memory.active + services * group_memory_bytes(1500)
         };
         let all = places(cores).map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
         all as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes
@@ -439,7 +439,7 @@ impl Limits {
         for place in places(cores) {
             let stack = self.stack(place, 0, [0; 6], [0; 32]);
             let memory = memory_bytes(&stack);
-            idle += (memory.flows + copies_bytes(stack.flows_max)) as u64;
+            idle += memory.flows as u64;
             active += memory.active as u64;
         }
         (idle.div_ceil(self.flows.into()), active)

@@ -5,12 +5,12 @@
 //! | [`Flow`]: contract 64, [`Local`] 144, sender at rest 80, application 40, output 32, backlog 16, key and name 56 | 440 |
 //! | link of the free list | 4 |
 //! | entry of the flow table: 5 bytes, of which at most 7 of 8 are used, and the table doubles | 11 |
+//! | entry of the table of copies, as a peer | 11 |
 //! | timer | 16 |
 //! | place in the queue of those who may speak | 4 |
 //! | scratch of a promotion, touched only there | 12 |
 //!
-//! All but the last are what an idle connection costs ([`IDLE_FLOW_BYTES_MAX`]); a peer knows its copies by name
-//! besides, 11 bytes more (`cluster::engine::copies_bytes`). The whole must stay below 512.
+//! All of it is taken at start, on every node ([`IDLE_FLOW_BYTES_MAX`]); the whole must stay below 512.
 
 use super::{Kick, StackConfig};
 use crate::app::App;
@@ -26,8 +26,8 @@ use crate::tcp::reassembly::Reassembly;
 use crate::tcp::seat::{Active, Seat};
 use crate::wheel::Wheel;
 
-/// Bytes of an idle flow at most: all of the above but the scratch of a promotion.
-pub const IDLE_FLOW_BYTES_MAX: usize = 480;
+/// Bytes of an idle flow at most.
+pub const IDLE_FLOW_BYTES_MAX: usize = 504;
 
 const _: () = assert!(size_of::<Contract>() <= 64 && size_of::<Local>() <= 144);
 const _: () = assert!(size_of::<Seat>() <= 80 && size_of::<App>() <= 40);
@@ -48,14 +48,14 @@ pub struct StackMemory {
 pub fn memory_bytes(config: &StackConfig) -> StackMemory {
     let flow = size_of::<Flow>() + LINK_BYTES + Wheel::TIMER_BYTES + Ready::PLACE_BYTES;
     let scratch = size_of::<Kick>() + size_of::<u32>();
-    let table = table_bytes(config.flows_max, size_of::<u32>());
+    let tables = 2 * table_bytes(config.flows_max, size_of::<u32>());
     let active = pool::<Active>(config.active_max)
         + pool::<Segment>(config.segments_max)
         + pool::<Sha256>(config.uploads_max)
         + pool::<Piece>(config.pieces_max)
         + pool::<Reassembly>(config.reassemblies_max)
         + config.chunks_max * (CHUNK_BYTES + LINK_BYTES);
-    StackMemory { flows: config.flows_max * (flow + scratch) + table, active }
+    StackMemory { flows: config.flows_max * (flow + scratch) + tables, active }
 }
 
 const fn pool<T>(items: usize) -> usize {
@@ -95,8 +95,7 @@ mod tests {
         for flows in [65_536, 917_505, 1_000_000, 1 << 24] {
             let memory = memory_bytes(&config(flows));
             assert_eq!(memory.active, fixed.active);
-            let scratch = size_of::<Kick>() + size_of::<u32>();
-            let each = memory.flows.div_ceil(flows) - scratch;
+            let each = memory.flows.div_ceil(flows);
             assert!(each <= IDLE_FLOW_BYTES_MAX, "{flows} flows: {each} bytes each");
         }
     }

@@ -6,6 +6,7 @@ use super::{Mode, Stack};
 use crate::fact::{Fact, Open};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::limits::{GRACE, PROBE_AFTER, PROBE_INTERVAL};
+use crate::pool::NONE;
 use crate::tcp::deadline::Heard;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
@@ -86,6 +87,7 @@ impl Stack {
         }
         let slot = self.insert(open, id, group)?;
         self.flows[slot].local.heard = Heard::at(now);
+        self.name_copy(slot);
         Some(slot)
     }
 
@@ -100,6 +102,7 @@ impl Stack {
         flow.local.heard = Heard::at(now);
         let slot = self.flows.take(flow)?;
         self.enter(slot);
+        self.name_copy(slot);
         Some(slot)
     }
 
@@ -125,9 +128,38 @@ impl Stack {
         Ok(is_over)
     }
 
-    /// As peer: forgets a copy.
-    pub fn discard_copy(&mut self, slot: u32) {
-        self.remove(slot);
+    /// As peer: where the copy with this name is.
+    #[inline]
+    pub fn copy_of(&self, id: FlowId) -> Option<u32> {
+        self.copies.find(hash(id), |&slot| self.flows[slot].id == id).copied()
+    }
+
+    /// As peer: where the copy with this name very likely is, or `NONE`. The first with a like hash: to compare
+    /// names would be to wait for the flow.
+    #[inline]
+    pub fn guess_copy(&self, id: FlowId) -> u32 {
+        self.copies.find(hash(id), |_| true).copied().unwrap_or(NONE)
+    }
+
+    /// As peer: forgets the copy with this name, if there is one.
+    pub fn discard_copy_of(&mut self, id: FlowId) {
+        if let Some(slot) = self.copy_of(id) {
+            self.remove(slot);
+        }
+    }
+
+    /// The flow in `slot` is a copy from here on: it is found by its name.
+    pub(super) fn name_copy(&mut self, slot: u32) {
+        let Stack { copies, flows, .. } = self;
+        copies.insert_unique(hash(flows[slot].id), slot, |&slot| hash(flows[slot].id));
+    }
+
+    /// The flow in `slot` is no copy any more.
+    pub(super) fn unname_copy(&mut self, slot: u32) {
+        let id = hash(self.flows[slot].id);
+        if let Ok(entry) = self.copies.find_entry(id, |&known| known == slot) {
+            entry.remove();
+        }
     }
 
     /// Begins to serve the copies of a group. Every flow that was active within `recently` is kicked,
@@ -142,6 +174,7 @@ impl Stack {
                 continue;
             }
             flows += 1;
+            self.unname_copy(slot);
             let flow = &mut self.flows[slot];
             let heard = flow.local.heard;
             let ts_offset = self.keys.timestamp_offset(&flow.key);
@@ -187,4 +220,10 @@ impl Stack {
     pub fn digest(&self, slot: u32, scratch: &mut Vec<u8>) -> u64 {
         self.flows[slot].digest(&self.env, scratch)
     }
+}
+
+/// Names are counters of an owner: a multiplication spreads them well enough.
+#[inline]
+fn hash(id: FlowId) -> u64 {
+    id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26)
 }
