@@ -19,20 +19,21 @@
 //! empty, publish [`Agent::lease`] of every group, wait until [`Agent::poll_timeout`]. The lease
 //! must be published after *every* `handle_*`: it can end at once.
 //!
-//! Spec: PROTOCOL.md. Not here: handover (`Swap` is in the register only).
+//! Spec: PROTOCOL.md. A planned handover is in `agent/handover.rs`.
 //! Bounds: [`MESSAGES_MAX`], [`REASONS_MAX`]; commands are at most two per change.
 
 mod adopt;
 mod ask;
 mod decide;
 mod group;
+pub mod handover;
 mod receive;
 pub mod status;
 
 use crate::detector::{Detector, Gaps};
 use crate::id::{GroupId, Incarnation, Member, NodeId};
 use crate::lease::{Lessor, Timers};
-use crate::message::advertise::{Advertise, OnPeerLoss};
+use crate::message::advertise::{Advertise, Failback, OnPeerLoss};
 use crate::message::{
     Drop, ENTRIES_MAX, Entry, Header, Heartbeat, Message, Role, WITNESS, any_life, encode,
 };
@@ -85,6 +86,10 @@ pub struct GroupConfig {
     pub peers: Vec<NodeId>,
     /// What the owner does without a peer in sync.
     pub on_peer_loss: OnPeerLoss,
+    /// What happens when the home node is back and holds the copies.
+    pub failback: Failback,
+    /// How long it must have done so, without incident, before the group goes back by itself.
+    pub hold_down: Duration,
     /// What is declared about it; owner and epoch are filled in.
     pub advertisement: Advertise,
 }
@@ -154,6 +159,8 @@ pub struct Agent {
     hello: ask::Pace,
     /// Another life of this node is registered: this one is over.
     superseded: bool,
+    /// An operator wants this node to own nothing.
+    draining: bool,
     request: u64,
     sequence: u64,
     heartbeat_at: Instant,
@@ -190,6 +197,7 @@ impl Agent {
             registered: false,
             hello,
             superseded: false,
+            draining: false,
             request: 0,
             sequence: 0,
             heartbeat_at: now,
@@ -245,6 +253,9 @@ impl Agent {
                 {
                     entry.filled.note(core);
                 }
+            }
+            Report::Frozen { group, epoch, core, attempt, flows, absent } => {
+                self.note_frozen((group, epoch), (core, attempt), (flows, absent));
             }
             Report::Promoted { group, epoch, core, flows, apply } => {
                 if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
@@ -334,6 +345,7 @@ impl Agent {
                     sent: now,
                     echo,
                     core_ok: self.core_ok,
+                    draining: self.draining,
                     cores: self.config.cores,
                     mac: self.config.mac,
                     entries: chunk.to_vec(),

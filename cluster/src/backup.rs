@@ -82,6 +82,8 @@ pub struct Backup {
     clock: (u64, Instant),
     scratch: Vec<u8>,
     filled: bool,
+    /// The last record said that the owner is frozen.
+    frozen: bool,
     counters: BackupCounters,
 }
 
@@ -102,6 +104,7 @@ impl Backup {
             clock: (0, Instant::ZERO),
             scratch: Vec::with_capacity(64 << 10),
             filled: false,
+            frozen: false,
             counters: BackupCounters::default(),
         }
     }
@@ -119,6 +122,17 @@ impl Backup {
     /// Whether the owner has said that every flow was captured.
     pub fn is_filled(&self) -> bool {
         self.filled
+    }
+
+    /// Whether the owner has frozen and recorded nothing since: the copies are what it serves.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// What a frozen owner served are the copies now: nothing is missing, and its clock is known.
+    pub fn inherit(&mut self, now: Instant, clock: Instant) {
+        self.clock = (clock.0, now);
+        self.filled = true;
     }
 
     /// Counters so far.
@@ -254,6 +268,8 @@ impl Backup {
         op: Op,
         record: &Record,
     ) -> Result<(), Untold> {
+        // The word that a lost flow is over changes no copy.
+        self.frozen &= record.kind == RecordKind::Gone;
         match record.kind {
             RecordKind::Fact => match Fact::decode(record.bytes) {
                 Ok(Fact::Open(open)) => {
@@ -268,6 +284,14 @@ impl Backup {
             RecordKind::Digest => self.compare(stack, op, record),
             RecordKind::FillDone => {
                 self.filled = true;
+                Ok(())
+            }
+            RecordKind::Frozen => {
+                self.frozen = true;
+                let told = Reader::new(record.bytes).u64().unwrap_or(0);
+                if told > self.clock(now).0 {
+                    self.clock = (told, now);
+                }
                 Ok(())
             }
             RecordKind::Gone => {

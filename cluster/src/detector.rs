@@ -33,6 +33,8 @@ pub struct Heard {
     pub sent: Instant,
     /// Whether its cores make progress.
     pub core_ok: bool,
+    /// Whether an operator wants it to own nothing.
+    pub draining: bool,
     /// How many; zero if it has not said.
     pub cores: u8,
     /// Its hardware address on the cluster's data link.
@@ -57,6 +59,7 @@ impl Detector {
             at: Instant::ZERO,
             sent: Instant::ZERO,
             core_ok: false,
+            draining: false,
             cores: 0,
             mac: [0; 6],
             ended: None,
@@ -94,6 +97,7 @@ impl Detector {
             heard.member = from;
             heard.sent = Instant::ZERO;
             heard.core_ok = false;
+            heard.draining = false;
             heard.ended = None;
             heard.cores = 0;
         }
@@ -146,6 +150,7 @@ impl Detector {
         if beat.sent >= heard.sent {
             heard.sent = beat.sent;
             heard.core_ok = beat.core_ok;
+            heard.draining = beat.draining;
             heard.cores = beat.cores;
             heard.mac = beat.mac;
         }
@@ -243,6 +248,7 @@ mod tests {
             sent: Instant(sent),
             echo: Instant::ZERO,
             core_ok,
+            draining: false,
             cores,
             mac: [1; 6],
             entries: Vec::new(),

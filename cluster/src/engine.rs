@@ -13,6 +13,7 @@
 
 mod datagram;
 mod fill;
+mod handover;
 mod lane;
 
 pub use datagram::LinkCounters;
@@ -30,6 +31,7 @@ use crate::role::{Command, Report};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use fill::Fill;
+use handover::Freeze;
 use lane::{Lanes, Logs};
 use stack::key::FlowKey;
 use stack::service::Service;
@@ -73,7 +75,11 @@ struct Group {
     epoch: Epoch,
     /// As peer: the copies from each core of the owner that shares flows with this one.
     backups: Vec<Backup>,
+    /// As owner with a peer or as peer: the other one and how many cores it has.
+    partner: Option<(Member, u8)>,
     fill: Option<Fill>,
+    /// As owner: about to hand over.
+    freeze: Option<Freeze>,
     digest_at: Instant,
     digest_slot: u32,
 }
@@ -239,6 +245,10 @@ impl Engine {
                     self.groups[index].epoch = epoch;
                 }
             }
+            Command::Freeze { group, epoch, attempt } => self.freeze(group, epoch, attempt),
+            Command::Thaw { group } => self.thaw(group),
+            Command::Assume { group, epoch } => self.assume(now, group, epoch),
+            Command::Yield { group, epoch } => self.yield_up(now, group, epoch),
             Command::Stop { group } => self.stop(now, group),
         }
     }
@@ -272,8 +282,8 @@ impl Engine {
         // What lies beyond a gap was never acknowledged; it is thrown away with the backups.
         self.stack.set_clock(now, index as u8, clock + clock_jump);
         let flows = self.stack.promote(now, index as u8, KICK_RECENT);
-        self.groups[index].role = Role::Owner;
-        self.groups[index].epoch = epoch;
+        let state = &mut self.groups[index];
+        (state.role, state.epoch, state.partner) = (Role::Owner, epoch, None);
         self.report(Report::Promoted { group, epoch, core, flows, apply: Duration::ZERO });
     }
 
@@ -283,10 +293,21 @@ impl Engine {
             return;
         }
         self.stack.detach(now, index as u8);
+        self.end_freeze(index);
+        self.logs.0[index] = self.lanes(index, epoch, peer);
+        self.stack.set_mirrored(index as u8, true);
+        let state = &mut self.groups[index];
+        (state.epoch, state.partner) = (epoch, Some(peer));
+        state.digest_at = now;
+        state.fill = Some(Fill::new(epoch, peer.0));
+    }
+
+    /// Empty logs towards each core of `peer` that shares flows with this one.
+    fn lanes(&self, index: usize, epoch: Epoch, peer: (Member, u8)) -> Lanes {
         let place = self.stack.place();
         let session = Session {
             cluster: self.cluster,
-            group,
+            group: self.groups[index].id,
             epoch,
             from: self.member,
             from_core: place.core,
@@ -294,12 +315,7 @@ impl Engine {
             to_core: 0,
         };
         let offset = self.stack.group(index as u8).clock_offset;
-        self.logs.0[index] = Lanes::new(session, place, peer, (self.datagram_bytes, offset));
-        self.stack.set_mirrored(index as u8, true);
-        let state = &mut self.groups[index];
-        state.epoch = epoch;
-        state.digest_at = now;
-        state.fill = Some(Fill::new(epoch, peer.0));
+        Lanes::new(session, place, peer, (self.datagram_bytes, offset))
     }
 
     fn alone(&mut self, now: Instant, group: GroupId, epoch: Epoch) {
@@ -308,15 +324,25 @@ impl Engine {
             return;
         }
         self.logs.0[index] = Lanes::none();
-        self.groups[index].fill = None;
-        self.groups[index].epoch = epoch;
+        let state = &mut self.groups[index];
+        (state.fill, state.partner, state.epoch) = (None, None, epoch);
         self.stack.detach(now, index as u8);
+        self.end_freeze(index);
     }
 
     fn follow(&mut self, now: Instant, group: GroupId, epoch: Epoch, (owner, cores): (Member, u8)) {
         let Some(index) = self.index_of(group) else { return };
         self.clear(now, index);
-        let place = self.stack.place();
+        let backups = self.backups(index, epoch, (owner, cores));
+        self.stack.set_mode(now, index as u8, Mode::Silent);
+        let state = &mut self.groups[index];
+        (state.role, state.epoch, state.backups) = (Role::Peer, epoch, backups);
+        state.partner = Some((owner, cores));
+    }
+
+    /// Empty copies from each core of `owner` that shares flows with this one.
+    fn backups(&self, index: usize, epoch: Epoch, (owner, cores): (Member, u8)) -> Vec<Backup> {
+        let (group, place) = (self.groups[index].id, self.stack.place());
         let shares = |&core: &u8| place.shares_with(Place { core, cores });
         let from_cores: Vec<u8> = (0..cores).filter(shares).collect();
         let backup = |from_core| {
@@ -331,10 +357,7 @@ impl Engine {
             };
             Backup::new(session, index as u8, self.datagram_bytes)
         };
-        let backups = from_cores.into_iter().map(backup).collect();
-        self.stack.set_mode(now, index as u8, Mode::Silent);
-        let state = &mut self.groups[index];
-        (state.role, state.epoch, state.backups) = (Role::Peer, epoch, backups);
+        from_cores.into_iter().map(backup).collect()
     }
 
     fn stop(&mut self, now: Instant, group: GroupId) {
@@ -347,7 +370,7 @@ impl Engine {
     fn clear(&mut self, now: Instant, index: usize) {
         self.logs.0[index] = Lanes::none();
         let state = &mut self.groups[index];
-        (state.role, state.fill) = (Role::Idle, None);
+        (state.role, state.fill, state.freeze, state.partner) = (Role::Idle, None, None, None);
         state.backups.clear();
         self.stack.set_mode(now, index as u8, Mode::Off);
     }
@@ -403,7 +426,9 @@ impl Engine {
     pub fn handle_timeouts(&mut self, now: Instant) {
         self.stack.handle_timeouts(now, &mut self.logs);
         for index in 0..self.groups.len() {
-            if !self.logs.0[index].is_empty() {
+            if self.groups[index].freeze.is_some() {
+                self.freeze_some(now, index);
+            } else if !self.logs.0[index].is_empty() {
                 self.fill_some(now, index);
                 self.digest_one(now, index);
             }
@@ -422,7 +447,8 @@ impl Engine {
                 !self.logs.0[index].is_empty() && self.stack.group(index as u8).copied() > 0;
             is_wanted.then_some(group.digest_at)
         });
-        let filling = (0..self.groups.len()).any(|index| self.is_filling(index));
+        let filling =
+            (0..self.groups.len()).any(|index| self.is_filling(index) || self.is_freezing(index));
         let filling = filling.then_some(Instant::ZERO);
         let fills = self.groups.iter().filter_map(|group| group.fill.as_ref());
         let again = fills.map(|fill| fill.again_at).filter(|at| *at != Instant::MAX);

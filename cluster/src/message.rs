@@ -111,6 +111,8 @@ pub struct Heartbeat {
     pub echo: Instant,
     /// Whether the sender's cores make progress.
     pub core_ok: bool,
+    /// Whether an operator wants it to own nothing: nobody designates it.
+    pub draining: bool,
     /// How many it has, by which owner and peer deal their flows out.
     pub cores: u8,
     /// The sender's hardware address on the cluster's data link.

@@ -108,6 +108,9 @@ pub enum RecordKind {
     FillDone = 4,
     /// A flow that the peer has told as lost is over: nothing of it is missing.
     Gone = 5,
+    /// The owner is frozen, at this reading of the group's clock: it says nothing that is not known by now, and nothing
+    /// later than that.
+    Frozen = 6,
 }
 
 /// A record as read from a datagram.
@@ -193,6 +196,7 @@ pub fn next_record<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, ImportErro
         3 => RecordKind::Digest,
         4 => RecordKind::FillDone,
         5 => RecordKind::Gone,
+        6 => RecordKind::Frozen,
         _ => return Err(ImportError::Invalid),
     };
     let [a, b, c, d, e, f] = reader.array()?;

@@ -68,6 +68,36 @@ pub enum Command {
         /// The epoch of the register that says so.
         epoch: Epoch,
     },
+    /// As owner, to hand the group over: take no input and say nothing from now on, and report when the peer holds
+    /// every record.
+    Freeze {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register.
+        epoch: Epoch,
+        /// Which time it is tried; the report names it.
+        attempt: u32,
+    },
+    /// As owner, nothing comes of the handover: serve on.
+    Thaw {
+        /// The group.
+        group: GroupId,
+    },
+    /// As peer of a frozen owner, the register now says that the two have changed places: own the group, and mirror to
+    /// the former owner, which holds every copy already.
+    Assume {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register that says so.
+        epoch: Epoch,
+    },
+    /// As frozen owner, the register now says that the two have changed places: what was served are the copies.
+    Yield {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register that says so.
+        epoch: Epoch,
+    },
     /// Neither own nor follow the group: forget its flows, answer for nothing.
     Stop {
         /// The group.
@@ -89,11 +119,26 @@ pub enum Report {
         /// Who holds the copies.
         peer: Member,
     },
-    /// The takeover of this core's flows is done (answer to [`Command::Promote`]).
+    /// The peer holds every record of this frozen core (answer to [`Command::Freeze`]).
+    Frozen {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the `Freeze` command.
+        epoch: Epoch,
+        /// Which core.
+        core: u8,
+        /// The attempt of the `Freeze` command.
+        attempt: u32,
+        /// Flows that are served here.
+        flows: u32,
+        /// Of these, flows of which the peer holds no copy: they would be lost.
+        absent: u32,
+    },
+    /// The takeover of this core's flows is done (answer to [`Command::Promote`] and [`Command::Assume`]).
     Promoted {
         /// The group.
         group: GroupId,
-        /// The epoch of the `Promote` command.
+        /// The epoch of the command.
         epoch: Epoch,
         /// Which core.
         core: u8,

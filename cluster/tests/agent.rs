@@ -7,6 +7,8 @@
 
 #[path = "agent/fault.rs"]
 mod fault;
+#[path = "agent/handover.rs"]
+mod handover;
 #[path = "agent/surrender.rs"]
 mod surrender;
 #[path = "agent/world.rs"]
@@ -316,6 +318,7 @@ fn where_both_may_survive_they_agree_again_when_they_hear_each_other() {
 fn random_story(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) {
     let mut world = World::booted_with(seed, count, arbiter, timers);
     let mut noise = Noise::new(seed ^ 0x5eed_0000);
+    let mut orders = Noise::new(seed ^ 0x04de_0000);
     if noise.percent(80) {
         world.until(20_000, "protected", World::is_protected);
     }
@@ -327,6 +330,12 @@ fn random_story(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) {
         let long =
             if noise.percent(30) { noise.between(200, 3_000) } else { noise.between(5, 200) };
         let outlives = noise.below(5);
+        if orders.percent(40) {
+            let order = [Fault::HandTo(one), Fault::HandTo(other), Fault::Drain(one)];
+            let order = order[orders.below(3) as usize];
+            world.at(at, Event::Fault(order));
+            world.at(at + long, Event::Fault(Fault::Undrain(one)));
+        }
         let mut pair = |begin, end| {
             world.at(at, Event::Fault(begin));
             world.at(at + long, Event::Fault(end));

@@ -119,7 +119,8 @@ impl<P: Port, C: Clock> Core<P, C> {
             match order {
                 ToCore::Command(command) => {
                     self.engine.handle_command(now, command);
-                    if let Command::Promote { group, .. } = command {
+                    if let Command::Promote { group, .. } | Command::Assume { group, .. } = command
+                    {
                         self.shared.note_promoted(self.core, group, self.clock.now());
                     }
                 }

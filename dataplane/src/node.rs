@@ -421,6 +421,8 @@ fn agent_config(
                 home: service.home,
                 peers: service.peers.clone(),
                 on_peer_loss: on_peer_loss(service),
+                failback: failback(service),
+                hold_down: service.failback_hold_down,
                 advertisement: advertisement(config, service, group, digest),
             })
             .collect(),
@@ -444,6 +446,14 @@ fn on_peer_loss(service: &config::Service) -> OnPeerLoss {
     }
 }
 
+fn failback(service: &config::Service) -> Failback {
+    match service.failback {
+        config::Failback::All => Failback::All,
+        config::Failback::NewConnections => Failback::NewConnections,
+        config::Failback::Manual => Failback::Manual,
+    }
+}
+
 fn advertisement(
     config: &Config,
     service: &config::Service,
@@ -454,11 +464,7 @@ fn advertisement(
     Advertise {
         group,
         order: service.peers.clone(),
-        failback: match service.failback {
-            config::Failback::All => Failback::All,
-            config::Failback::NewConnections => Failback::NewConnections,
-            config::Failback::Manual => Failback::Manual,
-        },
+        failback: failback(service),
         on_peer_loss: on_peer_loss(service),
         addresses: service.addresses.clone(),
         ports: (

@@ -6,6 +6,7 @@ use crate::control::status as shown;
 use crate::guardian::{Guard, State};
 use crate::shared::{CoreSnapshot, Shared, ToCore};
 use cluster::agent::Reason;
+use cluster::agent::handover::{Cause, Failure};
 use cluster::agent::status::{GroupStatus, Status};
 use cluster::engine::GroupStatus as Engine;
 use cluster::id::Member;
@@ -310,6 +311,46 @@ fn sentence(reason: Reason) -> String {
         Reason::Refused(refusal) => format!("refused by the arbiter: {refusal:?}"),
         Reason::NotSurvivor => "did not go on alone: another node is the survivor".into(),
         Reason::Superseded => "ended: another life of this node is registered".into(),
+        Reason::Ordered(node, cause) => {
+            format!("began to hand it over to node {node}: {}", cause_text(cause))
+        }
+        Reason::AskedAloneForHandover(node) => {
+            format!("asked to be alone: node {node} is to be the peer before it is the owner")
+        }
+        Reason::AskedSwap(node) => {
+            format!("asked to change places with node {node}: it holds every connection as it is")
+        }
+        Reason::HandedOver(node, flows) => format!("handed {flows} connections to node {node}"),
+        Reason::TookOverFrom(node) => format!("node {node} has handed it over"),
+        Reason::HandoverFailed(failure) => {
+            format!("the handover came to nothing: {}", failure_text(failure))
+        }
+    }
+}
+
+/// Why a handover is made.
+fn cause_text(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Operator => "ordered by the operator",
+        Cause::Drain => "this node is being drained",
+        Cause::Failback => "its home node is back and holds every connection",
+    }
+}
+
+/// Why nothing came of a handover.
+fn failure_text(failure: Failure) -> String {
+    match failure {
+        Failure::NoPeer => "the wanted node did not become the peer in sync in time".into(),
+        Failure::PeerLost => {
+            "the register changed meanwhile: the peer was lost, or took over".into()
+        }
+        Failure::ArbiterSilent => "the arbiter did not answer".into(),
+        Failure::NotFrozen => "the peer did not acknowledge the last records in time".into(),
+        Failure::Absent(flows) => {
+            format!("{flows} connections have no copy at the peer and would be lost")
+        }
+        Failure::Refused => "the arbiter refused it".into(),
+        Failure::Withdrawn => "the order was taken back".into(),
     }
 }
 

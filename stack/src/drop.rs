@@ -52,6 +52,8 @@ drops! {
     NoService = "no_service",
     /// This node does not own the group of the destination.
     NotOwner = "not_owner",
+    /// The group is being handed over: whoever owns it next is asked again.
+    Frozen = "frozen",
     /// No flow, and the segment cannot open one; answered with RST unless it was one.
     NoFlow = "no_flow",
     /// A reset that found no flow, or that was out of the window.

@@ -291,6 +291,15 @@ impl Flow {
         self.standing = Standing::Absent;
     }
 
+    /// What an owner served becomes a copy: of how it was served here nothing is left.
+    pub fn fall_silent(&mut self, env: &mut Env) {
+        self.sender.release(&mut env.senders);
+        self.drop_reassembly(env);
+        self.sender = Seat::default();
+        self.local = Local { heard: self.local.heard, ..Local::default() };
+        self.standing = Standing::Absent;
+    }
+
     /// A promoted flow wakes its client with one segment (DESIGN 9): the oldest unacknowledged data, a
     /// SYN-ACK, or an acknowledgement, whatever its state has to say. FIN-WAIT-2 and TIME-WAIT say nothing.
     pub fn owe_kick(&mut self) {

@@ -17,6 +17,7 @@
 mod ahead;
 mod connect;
 mod error;
+mod handover;
 mod memory;
 mod opening;
 mod roles;
@@ -82,6 +83,8 @@ pub enum Mode {
     Off,
     /// Its owner: the stack answers for its addresses.
     Serving,
+    /// Its owner, about to hand it over: nothing comes in, nothing is said, no contract changes.
+    Frozen,
     /// Its peer: the stack holds copies and is silent.
     Silent,
 }
@@ -108,6 +111,11 @@ impl Group {
     #[inline]
     pub fn clock(&self, now: Instant) -> Instant {
         Instant(now.0.wrapping_add(self.clock_offset))
+    }
+
+    /// Why a frame for a group that is not served here is dropped.
+    fn refusal(&self) -> Drop {
+        if self.mode == Mode::Frozen { Drop::Frozen } else { Drop::NotOwner }
     }
 
     /// Flows of the group on this core.
@@ -329,7 +337,7 @@ impl Stack {
         let flow = &mut self.flows[slot];
         let group = &self.groups[flow.group as usize];
         if group.mode != Mode::Serving {
-            return Err(Drop::NotOwner);
+            return Err(group.refusal());
         }
         if flow.contract.state == State::TimeWait && opening::is_newer_syn(flow, segment) {
             return self.replace_time_wait(now, slot, key, segment, recorder);

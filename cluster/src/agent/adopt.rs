@@ -5,9 +5,10 @@
 
 use super::{Agent, Reason, Takeover};
 use crate::gather::Gather;
+use crate::id::Member;
 use crate::lease::Lessor;
 use crate::message::Role;
-use crate::register::{Change, Register};
+use crate::register::{Change, Evidence, Register};
 use crate::role::Command;
 use stack::time::{Duration, Instant};
 
@@ -29,6 +30,10 @@ impl Agent {
         let former = core::mem::replace(&mut entry.register, next);
         // A request that expected a lower epoch can never be carried out any more, or was.
         let asked = entry.ask.take();
+        // Only this node's own wish gives a register this shape, and it is asked for when every core is frozen.
+        let swapped = former.apply(Change::Swap, former.owner, Evidence::default()) == Ok(next);
+        let has_yielded =
+            swapped && former.owner == me && asked.is_some_and(|ask| ask.change == Change::Swap);
         entry.known = true;
         entry.since = now;
         entry.filled = Gather::new(self.config.cores);
@@ -45,7 +50,7 @@ impl Agent {
             Role::Idle
         } else if !next.in_sync {
             Role::Filling
-        } else if has_copies && former.owner == next.owner {
+        } else if has_yielded || has_copies && former.owner == next.owner {
             Role::Peer
         } else {
             // In sync by the register, but the copies are not here: neither lessor nor heir.
@@ -53,18 +58,23 @@ impl Agent {
         };
         let was = core::mem::replace(&mut entry.role, role);
         entry.note(now, Reason::Became(role));
+        self.follow_handover(now, at, has_yielded);
         match role {
             Role::Owner if was == Role::Owner => self.stay_owner(now, at, former_lessor),
             Role::Owner => {
                 let inherits = was == Role::Peer && former.epoch.next() == next.epoch;
-                if let (true, Some(ask)) = (inherits, asked)
-                    && ask.change == Change::TakeOver
-                {
-                    self.note_takeover(now, at, ask.first);
+                if inherits && swapped {
+                    self.assume(now, at, former.owner);
+                } else {
+                    if let (true, Some(ask)) = (inherits, asked)
+                        && ask.change == Change::TakeOver
+                    {
+                        self.note_takeover(now, at, ask.first);
+                    }
+                    self.become_owner(at, inherits);
                 }
-                self.become_owner(at, inherits);
             }
-            _ => self.follow(now, at, was),
+            _ => self.follow(now, at, was, has_yielded),
         }
         // The others learn it now, not a period later.
         self.heartbeat_at = self.heartbeat_at.min(now);
@@ -83,6 +93,17 @@ impl Agent {
             self.commands.push_back(Command::Serve { group, epoch });
         }
         self.tell_owner_its_peer(at);
+    }
+
+    /// The former owner is frozen and has changed places with this node: it is the lessor now.
+    fn assume(&mut self, now: Instant, at: usize, former: Member) {
+        let entry = &mut self.groups[at];
+        entry.lease.drop_now();
+        entry.renewed_at = now;
+        entry.note(now, Reason::TookOverFrom(former.node));
+        let (group, epoch) = (entry.config.group, entry.register.epoch);
+        self.note_takeover(now, at, now);
+        self.commands.push_back(Command::Assume { group, epoch });
     }
 
     /// The same owner under a new epoch. Its lease lasts if its lessor does; from the arbiter to
@@ -146,7 +167,7 @@ impl Agent {
         }
     }
 
-    fn follow(&mut self, now: Instant, at: usize, was: Role) {
+    fn follow(&mut self, now: Instant, at: usize, was: Role, has_yielded: bool) {
         let timers = self.timers();
         let entry = &mut self.groups[at];
         entry.lease.drop_now();
@@ -161,7 +182,11 @@ impl Agent {
                 // The owner has one promise's time to ask for its first renewal.
                 entry.promise = entry.promise.max(now + timers.promise(timers.lease));
                 entry.renewed_at = now;
-                self.commands.push_back(Command::FollowInSync { group, epoch });
+                self.commands.push_back(if has_yielded {
+                    Command::Yield { group, epoch }
+                } else {
+                    Command::FollowInSync { group, epoch }
+                });
             }
             _ if was != Role::Idle => self.commands.push_back(Command::Stop { group }),
             _ => {}

@@ -4,6 +4,7 @@
 //! answered it or because a register with a higher epoch was seen (compare-and-swap cannot succeed
 //! any more, or has). Until then it is repeated under the same number, with growing pauses.
 
+use super::handover::Failure;
 use super::{Agent, Arbiter, Reason, Survivor};
 use crate::id::Epoch;
 use crate::lease::Timers;
@@ -112,9 +113,12 @@ impl Agent {
             _ => Duration(self.config.timers.alone_lease.0 / 8),
         };
         let entry = &mut self.groups[at];
-        entry.ask = None;
+        let Some(refused) = entry.ask.take().map(|ask| ask.change) else { return };
         entry.ask_at = now + pause;
         entry.note(now, Reason::Refused(why));
+        if refused == Change::Swap {
+            self.give_up(now, at, Failure::Refused);
+        }
     }
 
     /// Whether this node may make the step without an arbiter: it is the survivor, or those whom it
@@ -131,7 +135,7 @@ impl Agent {
             Change::TakeOver => survives || gone(register.owner),
             Change::Create => survives,
             Change::Fresh => register.owner.node == me || (survives && now >= entry.promise),
-            Change::Swap => false,
+            Change::Swap => survivor == Survivor::Node(me),
         }
     }
 

@@ -41,6 +41,13 @@ impl Agent {
         let entry = &self.groups[at];
         let register = entry.register;
         let Some(peer) = register.peer else {
+            if entry
+                .handover
+                .is_some_and(|handover| now.since(handover.since) > super::handover::REPLACE_MAX)
+            {
+                self.give_up(now, at, super::handover::Failure::NoPeer);
+            }
+            let entry = &self.groups[at];
             if entry.lease.until() > now
                 && let Some(peer) = self.candidate(now, at)
             {
@@ -65,14 +72,17 @@ impl Agent {
             self.ask(now, at, Change::Alone, Reason::AskedAlone(silent));
         } else if !register.in_sync && entry.filled.is_complete() {
             self.ask(now, at, Change::InSync(peer), Reason::AskedInSync(peer));
+        } else {
+            self.consider_handover(now, at);
+            self.pursue(now, at);
         }
     }
 
     /// The first designated node that lives and whose cores work.
-    fn candidate(&self, now: Instant, at: usize) -> Option<Member> {
+    pub(super) fn candidate(&self, now: Instant, at: usize) -> Option<Member> {
         let config = &self.groups[at].config;
         let me = self.config.me.node;
-        let limit = Duration(10 * self.config.timers.heartbeat.0);
+        let wanted = self.groups[at].handover.map(|handover| handover.to);
         let allowed = |node| match self.config.arbiter {
             // Without an arbiter one of the two must be the survivor, or nobody could go on.
             Arbiter::None { survivor: Survivor::Node(survivor) } => {
@@ -80,11 +90,13 @@ impl Agent {
             }
             _ => true,
         };
-        core::iter::once(&config.home)
+        wanted
+            .iter()
+            .chain(core::iter::once(&config.home))
             .chain(&config.peers)
             .filter(|node| **node != me && allowed(**node))
-            .filter_map(|node| self.detector.node(*node))
-            .find(|heard| heard.core_ok && heard.ended.is_none() && now.since(heard.at) <= limit)
+            .find(|node| self.is_fit(now, **node))
+            .and_then(|node| self.detector.node(*node))
             .map(|heard| heard.member)
     }
 
@@ -105,7 +117,7 @@ impl Agent {
         let without_arbiter = self.config.arbiter != Arbiter::Witness;
         let longest = self.config.timers.longest_promise();
         let Some(rank) = entry.rank(self.config.me.node) else { return };
-        if now < self.accuse_at || (!entry.known && !without_arbiter) {
+        if self.draining || now < self.accuse_at || (!entry.known && !without_arbiter) {
             return;
         }
         let patience = |turns: u64| Duration(longest.0 * turns);

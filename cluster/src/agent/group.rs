@@ -2,6 +2,7 @@
 
 use super::{GroupConfig, REASONS_MAX};
 use crate::agent::ask::Ask;
+use crate::agent::handover::{Cause, Failure, Handed, Handover};
 use crate::gather::Gather;
 use crate::id::{Epoch, Member, NodeId};
 use crate::lease::Lease;
@@ -50,6 +51,20 @@ pub(super) struct Group {
     /// The newest advertisement heard.
     pub advertised: Option<Advertise>,
     pub takeover: Option<Takeover>,
+    /// As owner: on the way to another.
+    pub handover: Option<Handover>,
+    /// The last one that this node made.
+    pub handed: Option<Handed>,
+    /// Attempts to freeze so far.
+    pub attempt: u32,
+    /// When the arbiter last confirmed the register as it is known here.
+    pub sounded_at: Instant,
+    /// When every core had frozen, the last time.
+    pub committed_at: Instant,
+    /// When a handover failed, the last time.
+    pub failed_at: Instant,
+    /// No handover is begun by itself before then.
+    pub handover_at: Instant,
     pub reasons: VecDeque<Decision>,
 }
 
@@ -116,6 +131,18 @@ pub enum Reason {
     NotSurvivor,
     /// Another life of this node is registered: this one is over.
     Superseded,
+    /// A handover to this node was begun.
+    Ordered(NodeId, Cause),
+    /// Asked to be alone because this node, not the peer, is to own the group.
+    AskedAloneForHandover(NodeId),
+    /// Asked to change places with this peer: it holds everything, and the cores are frozen.
+    AskedSwap(NodeId),
+    /// This node owns the group now, and so many connections.
+    HandedOver(NodeId, u32),
+    /// This former owner has handed the group over.
+    TookOverFrom(NodeId),
+    /// Nothing came of a handover; the group is served on.
+    HandoverFailed(Failure),
 }
 
 impl Reason {
@@ -151,6 +178,13 @@ impl Group {
             advertise_at: now,
             advertised: None,
             takeover: None,
+            handover: None,
+            handed: None,
+            attempt: 0,
+            sounded_at: Instant::ZERO,
+            committed_at: Instant::ZERO,
+            failed_at: Instant::ZERO,
+            handover_at: now,
             reasons: VecDeque::new(),
         }
     }

@@ -56,7 +56,7 @@ impl Agent {
         Ok(())
     }
 
-    fn find(&self, group: GroupId) -> Option<usize> {
+    pub(super) fn find(&self, group: GroupId) -> Option<usize> {
         self.groups.iter().position(|entry| entry.config.group == group)
     }
 
@@ -189,6 +189,9 @@ impl Agent {
         }
         let entry = &mut self.groups[at];
         let current = answer.register == Some(entry.register);
+        if current {
+            entry.sounded_at = now;
+        }
         if let Some(ask) = &entry.ask
             && ask.request == answer.request
             && let Verdict::Refused(why) = answer.verdict

@@ -1,5 +1,6 @@
 //! What an agent shows of itself: plain values for `status` and `why`.
 
+use super::handover::{Handed, Handover};
 use super::{Agent, Arbiter, Decision, Survivor, Takeover};
 use crate::id::{GroupId, Incarnation, Member};
 use crate::lease::{Lessor, Timers};
@@ -18,6 +19,8 @@ pub struct Status {
     pub superseded: bool,
     /// Whether its cores make progress.
     pub core_ok: bool,
+    /// Whether an operator wants it to own nothing.
+    pub draining: bool,
     /// The configured time constants.
     pub configured: Timers,
     /// The ones in force.
@@ -45,6 +48,8 @@ pub struct NodeStatus {
     pub age: Option<Duration>,
     /// Whether its cores make progress, as it said last.
     pub core_ok: bool,
+    /// Whether an operator wants it to own nothing, as it said last.
+    pub draining: bool,
     /// Its hardware address on the cluster's data link.
     pub mac: [u8; 6],
 }
@@ -68,6 +73,12 @@ pub struct GroupStatus {
     pub lease: Instant,
     /// Until when this node, as lessor, asks for nothing.
     pub promise: Instant,
+    /// Whether the home node holds the copies and is fit: a handover to it would do.
+    pub home_ready: bool,
+    /// A handover under way.
+    pub handover: Option<Handover>,
+    /// The last one that this node made.
+    pub handed: Option<Handed>,
     /// The change whose outcome is not known.
     pub asking: Option<Change>,
     /// The last takeover by this life.
@@ -85,12 +96,14 @@ impl Agent {
             member: heard.member,
             age: (heard.member.incarnation.0 != 0).then(|| now.since(heard.at)),
             core_ok: heard.core_ok,
+            draining: heard.draining,
             mac: heard.mac,
         };
         Status {
             me: self.config.me,
             superseded: self.superseded,
             core_ok: self.core_ok,
+            draining: self.draining,
             configured: self.config.timers,
             effective: self.timers(),
             largest_gap: self.gaps.largest(),
@@ -98,11 +111,11 @@ impl Agent {
             witness_age: self.witness.map(|_| now.since(self.witness_heard)),
             split_brain_possible: self.config.arbiter == Arbiter::None { survivor: Survivor::Both },
             nodes: self.detector.nodes().iter().map(node).collect(),
-            groups: (0..self.groups.len()).map(|at| self.group_status(at)).collect(),
+            groups: (0..self.groups.len()).map(|at| self.group_status(now, at)).collect(),
         }
     }
 
-    fn group_status(&self, at: usize) -> GroupStatus {
+    fn group_status(&self, now: Instant, at: usize) -> GroupStatus {
         let entry = &self.groups[at];
         GroupStatus {
             group: entry.config.group,
@@ -113,6 +126,9 @@ impl Agent {
             lessor: self.lessor(at),
             lease: self.lease(entry.config.group),
             promise: entry.promise,
+            home_ready: self.is_home_ready(now, at),
+            handover: entry.handover,
+            handed: entry.handed,
             asking: entry.ask.as_ref().map(|ask| ask.change),
             takeover: entry.takeover,
             advertised: entry.advertised.clone(),

@@ -83,6 +83,7 @@ impl Engine {
                 // Answered once a round trip: what was said before may not have arrived yet.
                 let is_answered = lane.log.committed() < lane.gone;
                 for (flow, op) in lost_flows(lost) {
+                    let is_answered = is_answered || self.groups[index].freeze.is_some();
                     match self.slot_of(flow) {
                         Some(slot) => self.capture_again(now, index, slot, op),
                         None if is_answered => {}

@@ -33,6 +33,11 @@ impl Fill {
     pub fn new(epoch: Epoch, peer: Member) -> Fill {
         Fill { epoch, peer, next_slot: 0, again_at: Instant::MAX, reported: false }
     }
+
+    /// Nothing is to be captured but what is given up later.
+    pub fn complete(epoch: Epoch, peer: Member) -> Fill {
+        Fill { epoch, peer, next_slot: u32::MAX, again_at: Instant::MAX, reported: true }
+    }
 }
 
 impl Engine {

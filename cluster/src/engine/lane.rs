@@ -19,6 +19,8 @@ pub(super) struct Lane {
     pub filled: Option<Op>,
     /// The op of the last word that a lost flow is over.
     pub gone: Op,
+    /// The op of the word that the owner is frozen.
+    pub frozen: Option<Op>,
 }
 
 /// The lanes of one group; none while it is not mirrored.
@@ -54,7 +56,7 @@ impl Lanes {
             }
             let session = Session { from_core: place.core, to: peer, to_core, ..session };
             let log = Log::new(session, datagram_bytes, clock_offset);
-            lanes.lanes.push(Lane { log, filled: None, gone: Op(0) });
+            lanes.lanes.push(Lane { log, filled: None, gone: Op(0), frozen: None });
         }
         lanes
     }
@@ -96,6 +98,12 @@ impl Lanes {
     pub fn are_filled(&self) -> bool {
         let is_filled = |lane: &Lane| lane.filled.is_some_and(|op| lane.log.committed() >= op);
         self.lanes.iter().all(is_filled)
+    }
+
+    /// Whether the peer holds every record of a frozen owner.
+    pub fn are_frozen(&self) -> bool {
+        !self.lanes.is_empty()
+            && self.iter().all(|lane| lane.frozen.is_some() && lane.log.lag() == 0)
     }
 
     pub fn counters(&self) -> LogCounters {

@@ -126,6 +126,7 @@ impl Heartbeat {
         w.u64(self.sent.0);
         w.u64(self.echo.0);
         w.u8(u8::from(self.core_ok));
+        w.u8(u8::from(self.draining));
         w.u8(self.cores);
         w.bytes(&self.mac);
         w.list(&self.entries, |w, entry| {
@@ -145,6 +146,7 @@ impl Heartbeat {
             sent: r.instant()?,
             echo: r.instant()?,
             core_ok: r.bool()?,
+            draining: r.bool()?,
             cores: read_cores(r)?,
             mac: r.array()?,
             entries: r.list(ENTRIES_MAX, |r| {

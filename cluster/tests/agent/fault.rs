@@ -52,6 +52,14 @@ pub enum Event {
         epoch: u64,
         peer: (u8, u64),
     },
+    /// The cores of a frozen owner have everything committed.
+    Frozen {
+        node: usize,
+        life: u64,
+        epoch: u64,
+        attempt: u32,
+        absent: u32,
+    },
     Promoted {
         node: usize,
         life: u64,
@@ -76,6 +84,10 @@ pub enum Fault {
     Cut(usize, usize),
     Join(usize, usize),
     Loss(u64),
+    /// An operator asks whoever owns the group to hand it to this node.
+    HandTo(usize),
+    Drain(usize),
+    Undrain(usize),
 }
 
 /// A clock that started anywhere and runs a little fast or slow.

@@ -7,11 +7,12 @@
 
 use super::fault::{Clock, MS};
 pub use super::fault::{Event, Fault, Noise};
+use cluster::agent::handover::{Order, OrderError};
 use cluster::agent::status::GroupStatus;
 use cluster::agent::{Agent, Arbiter, Config, Destination, GroupConfig};
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::lease::Timers;
-use cluster::message::advertise::{Advertise, OnPeerLoss};
+use cluster::message::advertise::{Advertise, Failback, OnPeerLoss};
 use cluster::message::{Header, Message, Role, WITNESS, any_life, encode};
 use cluster::role::{Command, Report};
 use cluster::witness::{Effect, Witness};
@@ -37,6 +38,10 @@ pub struct Node {
     published: Instant,
     held: Vec<Vec<u8>>,
     wake: u64,
+    /// Its cores were told to serve.
+    serves: bool,
+    /// Its cores were told to take and say nothing more, the n-th time.
+    frozen: Option<u32>,
     pub commands: Vec<Command>,
 }
 
@@ -56,6 +61,11 @@ pub struct World {
     pub timers: Timers,
     arbiter: Arbiter,
     on_peer_loss: OnPeerLoss,
+    pub failback: (Failback, Duration),
+    /// Connections without a copy that a frozen core reports.
+    pub absent: u32,
+    /// Cores freeze within so many milliseconds.
+    pub freeze_ms: u64,
     filled: BTreeSet<(u8, u64)>,
     pub split_allowed: bool,
     pub silent_since: Option<u64>,
@@ -81,6 +91,8 @@ impl World {
             published: Instant::ZERO,
             held: Vec::new(),
             wake: 0,
+            serves: false,
+            frozen: None,
             commands: Vec::new(),
         };
         let nodes: Vec<Node> = (0..count).map(node).collect();
@@ -100,6 +112,9 @@ impl World {
             timers,
             arbiter,
             on_peer_loss: OnPeerLoss::Serve,
+            failback: (Failback::Manual, Duration::from_secs(1)),
+            absent: 0,
+            freeze_ms: 3,
             filled: BTreeSet::new(),
             split_allowed: false,
             silent_since: None,
@@ -182,6 +197,7 @@ impl World {
                     "  core_ok {}, superseded {}, witness {:?}",
                     status.core_ok, status.superseded, status.witness
                 );
+                eprintln!("  counters {:?}", agent.counters());
                 for other in &status.nodes {
                     eprintln!("  {other:?}");
                 }
@@ -235,6 +251,9 @@ impl World {
                 }
             }
             Event::Filled { node, life, epoch, peer } => self.fill(node, life, epoch, peer),
+            Event::Frozen { node, life, epoch, attempt, absent } => {
+                self.report_frozen((node, life), epoch, attempt, absent);
+            }
             Event::Promoted { node, life, epoch } => {
                 if self.nodes[node].life == life && !self.nodes[node].paused {
                     for core in 0..CORES {
@@ -279,6 +298,37 @@ impl World {
             };
             self.touch(node, |agent, now| agent.handle_report(now, report));
         }
+    }
+
+    /// Every core reports, also if it was thawed meanwhile: what was said is on its way.
+    fn report_frozen(&mut self, (node, life): (usize, u64), epoch: u64, attempt: u32, absent: u32) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        if self.nodes[node].paused {
+            let event = Event::Frozen { node, life, epoch, attempt, absent };
+            return self.at(2, event);
+        }
+        for core in 0..CORES {
+            let (group, epoch) = (GROUP, Epoch(epoch));
+            let report = Report::Frozen { group, epoch, core, attempt, flows: 7, absent };
+            self.touch(node, |agent, now| agent.handle_report(now, report));
+        }
+    }
+
+    /// Whoever changes places with the owner must find it frozen, and holding what it served, or dead.
+    fn check_assumed(&self, index: usize) {
+        let Some(peer) = self.group(index).and_then(|group| group.register.peer) else { return };
+        let former = &self.nodes[usize::from(peer.node.0) - 1];
+        let is_other_life = former.life != peer.incarnation.0 || former.coreless;
+        // A late word of the swap may reach a node after the other has taken over again.
+        let epoch = |index: usize| self.group(index).map_or(0, |group| group.register.epoch.0);
+        let has_moved_on = epoch(usize::from(peer.node.0) - 1) > epoch(index);
+        let is_silent = former.frozen.is_some() || !former.serves || has_moved_on;
+        if !is_other_life && !is_silent {
+            self.tell();
+        }
+        assert!(is_other_life || is_silent, "node {} assumed from a living owner", index + 1);
     }
 
     fn check(&mut self) {
@@ -328,13 +378,40 @@ impl World {
                 let after = self.noise.between(1, 80);
                 self.at(after, Event::Filled { node: index, life, epoch: epoch.0, peer });
             }
-            Command::Promote { epoch, .. } => {
-                let held = self.filled.contains(&(index as u8 + 1, life));
+            Command::Promote { epoch, .. } | Command::Assume { epoch, .. } => {
+                // Copies that were served are no copies any more.
+                let held = self.filled.remove(&(index as u8 + 1, life));
                 assert!(held, "node {} was promoted without the copies", index + 1);
+                if matches!(command, Command::Assume { .. }) {
+                    self.check_assumed(index);
+                }
+                (self.nodes[index].serves, self.nodes[index].frozen) = (true, None);
                 self.at(1, Event::Promoted { node: index, life, epoch: epoch.0 });
             }
-            Command::Follow { .. } => {
+            Command::Follow { .. } | Command::Stop { .. } => {
                 self.filled.remove(&(index as u8 + 1, life));
+                (self.nodes[index].serves, self.nodes[index].frozen) = (false, None);
+            }
+            Command::Freeze { epoch, attempt, .. } => {
+                let node = &mut self.nodes[index];
+                assert!(node.serves && node.frozen.is_none(), "frozen is who serves, once");
+                node.frozen = Some(attempt);
+                let (after, absent) = (self.noise.between(0, self.freeze_ms), self.absent);
+                let epoch = epoch.0;
+                self.at(after, Event::Frozen { node: index, life, epoch, attempt, absent });
+            }
+            Command::Thaw { .. } => {
+                assert!(self.nodes[index].frozen.take().is_some(), "only the frozen are thawed");
+            }
+            Command::Yield { .. } => {
+                let node = &mut self.nodes[index];
+                assert!(node.serves && node.frozen.take().is_some(), "only the frozen yield");
+                node.serves = false;
+                self.filled.insert((index as u8 + 1, life));
+            }
+            Command::Alone { .. } => self.nodes[index].frozen = None,
+            Command::Serve { .. } => {
+                (self.nodes[index].serves, self.nodes[index].frozen) = (true, None);
             }
             _ => {}
         }
@@ -430,7 +507,32 @@ impl World {
                 self.cut.remove(&(from, to));
             }
             Fault::Loss(percent) => self.loss = percent,
+            Fault::HandTo(index) => self.hand_to(index),
+            Fault::Drain(index) => self.order(index, Order::Drain),
+            Fault::Undrain(index) => self.order(index, Order::Undrain),
         }
+    }
+
+    /// Whoever believes to own the group is told to hand it over.
+    fn hand_to(&mut self, to: usize) {
+        for index in 0..self.nodes.len() {
+            let to = NodeId(to as u8 + 1);
+            let order = Order::Handover { group: GROUP, to, epoch: None, force: false };
+            self.order(index, order);
+        }
+    }
+
+    fn order(&mut self, index: usize, order: Order) {
+        if index < self.nodes.len() && !self.nodes[index].paused {
+            self.touch(index, |agent, now| _ = agent.handle_order(now, order));
+        }
+    }
+
+    /// What one node answers to an order.
+    pub fn ask_for(&mut self, index: usize, order: Order) -> Option<OrderError> {
+        let mut answer = None;
+        self.touch(index, |agent, now| answer = agent.handle_order(now, order).err());
+        answer
     }
 
     /// A guardian's four words to everybody, the first after `wake` nanoseconds.
@@ -478,6 +580,8 @@ impl World {
                 home: NodeId(1),
                 peers: nodes[1..].to_vec(),
                 on_peer_loss: self.on_peer_loss,
+                failback: self.failback.0,
+                hold_down: self.failback.1,
                 advertisement: Advertise::default(),
             }],
             nodes,
@@ -490,6 +594,7 @@ impl World {
         node.life = life;
         node.stuck = false;
         node.coreless = false;
+        (node.serves, node.frozen) = (false, None);
         node.commands.clear();
         self.touch(index, |agent, now| agent.handle_progress(now, true));
     }
@@ -536,6 +641,7 @@ impl World {
             }
             self.fault(Fault::Resume(index));
             self.fault(Fault::Unstick(index));
+            self.fault(Fault::Undrain(index));
             self.fault(Fault::Start(index));
         }
         self.fault(Fault::Start(self.nodes.len()));

@@ -19,6 +19,9 @@ use super::value::{self, PortRange, duration_text};
 /// rounds on a busy two-core machine: 0.89 Gbit/s with 256 KiB, 1.12 with 512 KiB, 1.15 with 1 MiB.
 const RECEIVE_BUFFER_BYTES: u64 = 512 << 10;
 
+/// How long a home node that is back must have been in sync before it gets its connections back.
+const HOLD_DOWN: Duration = Duration::from_secs(10);
+
 const _: () = assert!(
     (LOG_DATAGRAMS_MAX - LOG_RESERVED) as u64 * 1280 > RECEIVE_BUFFER_BYTES,
     "a window fits into the log"
@@ -75,6 +78,7 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         ("manual", Failback::Manual),
     ];
     let failback = table.choice(reader, "failback", &words).unwrap_or_default();
+    let failback_hold_down = span(reader, table, "failback_hold_down", "100ms", "24h");
     let addresses = addresses(reader, table);
     let ports = ports(reader, table);
     let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
@@ -98,6 +102,7 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         peers,
         on_peer_loss,
         failback,
+        failback_hold_down: failback_hold_down.unwrap_or(HOLD_DOWN),
         addresses,
         ports,
         protocol,
@@ -278,12 +283,12 @@ fn refuse_what_is_not_built(reader: &mut Reader, table: &Table<'_>, service: &Se
         let message = format!("{what} is not built yet");
         reader.reject_with_help(&table.path(key), Kind::NotYet, message, instead);
     };
-    match service.failback {
-        Failback::All => refuse("failback", "automatic failback", "use `failback = \"manual\"`"),
-        Failback::NewConnections => {
-            refuse("failback", "failback of new connections", "use `failback = \"manual\"`");
-        }
-        Failback::Manual => {}
+    if service.failback == Failback::NewConnections {
+        refuse(
+            "failback",
+            "failback of new connections alone",
+            "use `failback = \"all\"`, or `\"manual\"` and `understudy handover`",
+        );
     }
     if service.protocol == Protocol::Udp {
         refuse("protocol", "UDP", "use `protocol = \"tcp\"`");

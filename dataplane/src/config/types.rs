@@ -271,6 +271,10 @@ pub struct Service {
     pub on_peer_loss: OnPeerLoss,
     /// `failback`: what happens when the home node is back. Default "manual".
     pub failback: Failback,
+    /// `failback_hold_down`: how long the home node must have held every copy, without incident, before connections
+    /// go back by themselves. Default "10s".
+    #[serde(serialize_with = "duration")]
+    pub failback_hold_down: Duration,
     /// `addresses`: the virtual addresses.
     pub addresses: Vec<IpAddr>,
     /// `ports`: single ports and ranges, sorted, none overlapping.

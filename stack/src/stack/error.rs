@@ -56,7 +56,7 @@ impl Stack {
         let slot = self.find(&key_of(quoted)).ok_or(Drop::IcmpStray)?;
         let flow = &mut self.flows[slot];
         if self.groups[flow.group as usize].mode != Mode::Serving {
-            return Err(Drop::NotOwner);
+            return Err(self.groups[flow.group as usize].refusal());
         }
         // RFC 5927 4.1.
         if !flow.has_in_flight(quoted.seq) {

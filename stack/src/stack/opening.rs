@@ -31,7 +31,7 @@ impl Stack {
             return Err(Drop::NoService);
         };
         if self.groups[index].mode != Mode::Serving {
-            return Err(Drop::NotOwner);
+            return Err(self.groups[index].refusal());
         }
         if !self.place.holds(self.shard_of(&key)) {
             return Err(Drop::OtherCore);
@@ -222,7 +222,7 @@ impl Stack {
         let owns = |service: &Service| service.addresses.contains(target);
         let index = self.env.services.iter().position(owns).ok_or(Drop::NoService)?;
         if self.groups[index].mode != Mode::Serving {
-            return Err(Drop::NotOwner);
+            return Err(self.groups[index].refusal());
         }
         match *frame {
             Frame::AddressQuery { is_claim: true, sender_mac, .. } => {

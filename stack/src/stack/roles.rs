@@ -1,4 +1,5 @@
 //! What this node is to a group, and the copies that a peer holds: served, silent, promoted, forgotten.
+//! (Handing over without a failure is in `handover.rs`.)
 //!
 //! Bounds: a change of role looks at every slot once; it is no part of a segment's path.
 

@@ -9,6 +9,10 @@
 //! The oracle is what the clients' own TCP delivered, and the contract that the peer held at the promotion. The
 //! gate's bookkeeping is never asked.
 
+mod handover;
+
+pub use handover::{Mishap, assert_handed_over, handed_over};
+
 use crate::kit::client::{ClientSettings, Ending};
 use crate::kit::dialogue::Dialogue;
 use crate::kit::random::Random;

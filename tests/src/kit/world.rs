@@ -16,7 +16,7 @@ use crate::kit::random::Random;
 use crate::kit::raw::Raw;
 use crate::kit::settings::{Link, Port, Settings};
 use cluster::id::{Epoch, GroupId};
-use cluster::role::Command;
+use cluster::role::{Command, Report};
 use stack::key::FlowKey;
 use stack::time::{Duration, Instant};
 use stack::wire::Mac;
@@ -173,6 +173,47 @@ impl World {
         self.each_group(|world, group| {
             world.command(node, Command::Promote { group, epoch, clock_jump: CLOCK_JUMP });
         });
+        self.nodes[node].epoch = epoch;
+        self.drive(node);
+    }
+
+    /// `node` freezes every group, for the n-th time.
+    pub fn freeze(&mut self, node: usize, epoch: Epoch, attempt: u32) {
+        self.each_group(|world, group| {
+            world.command(node, Command::Freeze { group, epoch, attempt });
+        });
+        self.drive(node);
+    }
+
+    /// Whether the n-th freeze of every group of `node` is committed on every core.
+    pub fn is_frozen(&self, node: usize, attempt: u32) -> bool {
+        let is_it = |report: &&Report| matches!(report, Report::Frozen { attempt: n, absent: 0, .. } if *n == attempt);
+        let wanted = self.settings.ports.len() * self.nodes[node].cores() as usize;
+        self.nodes[node].reports.iter().filter(is_it).count() == wanted
+    }
+
+    /// `node` serves on what it froze.
+    pub fn thaw(&mut self, node: usize) {
+        self.each_group(|world, group| world.command(node, Command::Thaw { group }));
+        self.drive(node);
+    }
+
+    /// The register was changed: `node`, the peer of a frozen owner, owns every group.
+    pub fn assume(&mut self, node: usize, epoch: Epoch) {
+        self.each_group(|world, group| world.command(node, Command::Assume { group, epoch }));
+        self.nodes[node].epoch = epoch;
+        self.drive(node);
+    }
+
+    /// The register was changed: `node`, the frozen owner, is the peer of every group.
+    pub fn yield_up(&mut self, node: usize, epoch: Epoch) {
+        self.each_group(|world, group| world.command(node, Command::Yield { group, epoch }));
+        self.drive(node);
+    }
+
+    /// `node` owns every group without a peer.
+    pub fn alone(&mut self, node: usize, epoch: Epoch) {
+        self.each_group(|world, group| world.command(node, Command::Alone { group, epoch }));
         self.nodes[node].epoch = epoch;
         self.drive(node);
     }

@@ -204,7 +204,7 @@ impl Node {
                         assert!(gather.note(core), "a core reports once");
                         gather.is_complete()
                     }
-                    Report::Promoted { .. } => true,
+                    Report::Promoted { .. } | Report::Frozen { .. } => true,
                 };
                 if is_new {
                     self.reports.push(report);

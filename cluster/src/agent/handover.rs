@@ -1,0 +1,480 @@
+//! Planned handover: an operator, or the failback, wants a group owned by another node while everybody lives.
+//!
+//! ```text
+//! order -> (replace the peer: Alone, AddPeer, fill) -> does the arbiter answer? -> Freeze
+//!       -> every core's records committed -> Swap -> the register says so -> Yield here, Assume there
+//!                `-> not within the bound, or connections without a copy -> Thaw: serve on, and say why
+//! ```
+//!
+//! The group stays protected throughout, but while the peer itself is replaced: up to the swap the peer holds
+//! everything and may take over; after it the former owner does. From asking for the swap until its outcome is known
+//! this node neither renews nor speaks (`Group::is_mute`), as for every change that takes the voice from its owner.
+//!
+//! Spec: PROTOCOL.md, "Handover". Bounds: [`REPLACE_MAX`], [`SOUND_MAX`], [`FREEZE_LEASES`], [`COPY_MAX`].
+
+use super::{Agent, Arbiter, Reason, Survivor};
+use crate::gather::Gather;
+use crate::id::{Epoch, GroupId, Member, NodeId};
+use crate::lease::Lessor;
+use crate::message::advertise::Failback;
+use crate::message::{Message, Role};
+use crate::register::Change;
+use crate::role::Command;
+use stack::time::{Duration, Instant};
+
+/// How long the wanted node may take to become the peer in sync: it may have to be filled from nothing.
+pub const REPLACE_MAX: Duration = Duration::from_secs(120);
+/// How long the arbiter may take to answer before the cores are frozen.
+pub const SOUND_MAX: Duration = Duration::from_secs(2);
+/// How long the cores may take to freeze, in leases; then the group is served on.
+pub const FREEZE_LEASES: u64 = 10;
+/// How long connections without a copy are waited for; a copy that was given up is captured anew within this.
+pub const COPY_MAX: Duration = Duration::from_secs(5);
+/// Pause between two attempts while connections are without a copy.
+const COPY_PAUSE: Duration = Duration::from_millis(250);
+
+/// What an operator can order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Let another node own a group that this one owns.
+    Handover {
+        /// The group.
+        group: GroupId,
+        /// Who shall own it.
+        to: NodeId,
+        /// The epoch that the operator saw; the order is void in any other.
+        epoch: Option<Epoch>,
+        /// Though connections of which nobody holds a copy are lost by it.
+        force: bool,
+    },
+    /// Hand over every group that this node owns, and take no new role until [`Order::Undrain`] or a restart.
+    Drain,
+    /// Take roles again.
+    Undrain,
+}
+
+/// Why an order was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OrderError {
+    /// There is no such group.
+    UnknownGroup,
+    /// This node does not own the group: that one does, as far as is known here.
+    NotOwner(Option<NodeId>),
+    /// The epoch that the operator saw is over; this one is in force.
+    OtherEpoch(Epoch),
+    /// The wanted node owns the group already.
+    OwnsAlready,
+    /// The wanted node is neither the group's home nor one of its peers.
+    NotDesignated,
+    /// The wanted node is not heard, its cores are stuck, or it has surrendered.
+    NotAlive,
+    /// The wanted node is being drained.
+    Draining,
+    /// A handover or another change of this group is under way.
+    UnderWay,
+    /// There is no arbiter, and this node is not the configured survivor: it may not give the register away.
+    NotSurvivor,
+    /// A core of this node is stuck, or its life is over.
+    Unfit,
+}
+
+/// Why a handover is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// An operator's order.
+    Operator,
+    /// The node is drained.
+    Drain,
+    /// The home node is ready again.
+    Failback,
+}
+
+/// Why nothing came of a handover: the group is served on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// The wanted node did not become the peer in sync in time.
+    NoPeer,
+    /// The peer was lost.
+    PeerLost,
+    /// The arbiter did not answer.
+    ArbiterSilent,
+    /// The peer did not acknowledge the last records in time.
+    NotFrozen,
+    /// The peer held no copy of so many connections, too long.
+    Absent(u32),
+    /// The arbiter refused it.
+    Refused,
+    /// The operator took the order back.
+    Withdrawn,
+}
+
+/// Where a handover stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// The wanted node is being made the peer in sync.
+    Replacing,
+    /// Whether the arbiter answers: with the cores frozen it would be too late to learn that it does not.
+    Sounding,
+    /// The cores say nothing more, and wait for their last records to be committed.
+    Freezing,
+    /// The register is asked to change.
+    Swapping,
+}
+
+/// A handover under way, on the owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Handover {
+    /// Who shall own the group.
+    pub to: NodeId,
+    /// Why.
+    pub cause: Cause,
+    /// Though connections are lost by it.
+    pub force: bool,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it was ordered.
+    pub ordered: Instant,
+    /// When the phase began.
+    pub since: Instant,
+    /// Nothing is done before then.
+    pub pause: Instant,
+    /// When connections without a copy were first in the way.
+    pub absent_since: Option<Instant>,
+    /// The cores that are frozen.
+    pub frozen: Gather,
+    /// Connections served by these.
+    pub flows: u32,
+    /// Of these, connections without a copy.
+    pub absent: u32,
+    /// Which attempt to freeze this is.
+    pub attempt: u32,
+}
+
+/// The last handover from this node, phase by phase. Times on this node's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Handed {
+    /// The epoch that it made.
+    pub epoch: Epoch,
+    /// Who owns the group now.
+    pub to: Member,
+    /// Why.
+    pub cause: Cause,
+    /// When it was ordered.
+    pub ordered: Instant,
+    /// When the cores were told to freeze.
+    pub froze: Instant,
+    /// When every record was committed.
+    pub committed: Instant,
+    /// When the register said so.
+    pub swapped: Instant,
+    /// Connections handed over.
+    pub flows: u32,
+    /// Connections lost, because nobody held a copy (only if the operator insisted).
+    pub lost: u32,
+}
+
+impl Agent {
+    /// Takes an operator's order. What comes of it, the status tells.
+    ///
+    /// Errors: the reason for which nothing was begun.
+    pub fn handle_order(&mut self, now: Instant, order: Order) -> Result<(), OrderError> {
+        self.observe(now);
+        let result = match order {
+            Order::Handover { group, to, epoch, force } => {
+                self.order_handover(now, group, to, epoch, force)
+            }
+            Order::Drain => {
+                self.draining = true;
+                self.heartbeat_at = self.heartbeat_at.min(now);
+                Ok(())
+            }
+            Order::Undrain => {
+                self.draining = false;
+                for at in 0..self.groups.len() {
+                    if self.groups[at].handover.is_some_and(|h| h.cause == Cause::Drain) {
+                        self.give_up(now, at, Failure::Withdrawn);
+                    }
+                }
+                Ok(())
+            }
+        };
+        self.decide_all(now);
+        result
+    }
+
+    fn order_handover(
+        &mut self,
+        now: Instant,
+        group: GroupId,
+        to: NodeId,
+        epoch: Option<Epoch>,
+        force: bool,
+    ) -> Result<(), OrderError> {
+        let at = self.find(group).ok_or(OrderError::UnknownGroup)?;
+        let entry = &self.groups[at];
+        let register = entry.register;
+        if entry.role != Role::Owner {
+            let is_known = entry.known && register.is_written();
+            return Err(OrderError::NotOwner(is_known.then_some(register.owner.node)));
+        }
+        if epoch.is_some_and(|epoch| epoch != register.epoch) {
+            return Err(OrderError::OtherEpoch(register.epoch));
+        }
+        if to == self.config.me.node {
+            return Err(OrderError::OwnsAlready);
+        }
+        if entry.rank(to).is_none() {
+            return Err(OrderError::NotDesignated);
+        }
+        if entry.handover.is_some() || entry.ask.is_some() {
+            return Err(OrderError::UnderWay);
+        }
+        if !self.core_ok || self.superseded {
+            return Err(OrderError::Unfit);
+        }
+        if !self.may_swap() {
+            return Err(OrderError::NotSurvivor);
+        }
+        if self.detector.node(to).is_some_and(|heard| heard.draining) {
+            return Err(OrderError::Draining);
+        }
+        if !self.is_fit(now, to) {
+            return Err(OrderError::NotAlive);
+        }
+        self.begin_handover(now, at, to, Cause::Operator, force);
+        Ok(())
+    }
+
+    /// Whether this node may give a register away: the arbiter does it, or it is the one that goes on after silence, so
+    /// that nobody else changes the register while it does.
+    pub(super) fn may_swap(&self) -> bool {
+        match self.config.arbiter {
+            Arbiter::Witness => true,
+            Arbiter::None { survivor } => survivor == Survivor::Node(self.config.me.node),
+        }
+    }
+
+    /// Whether a node lives, works and is not being drained.
+    pub(super) fn is_fit(&self, now: Instant, node: NodeId) -> bool {
+        let limit = Duration(10 * self.config.timers.heartbeat.0);
+        self.detector.node(node).is_some_and(|heard| {
+            heard.core_ok
+                && heard.ended.is_none()
+                && !heard.draining
+                && heard.member.incarnation.0 != 0
+                && now.since(heard.at) <= limit
+        })
+    }
+
+    fn begin_handover(&mut self, now: Instant, at: usize, to: NodeId, cause: Cause, force: bool) {
+        let cores = self.config.cores;
+        let entry = &mut self.groups[at];
+        entry.attempt += 1;
+        entry.note(now, Reason::Ordered(to, cause));
+        entry.handover = Some(Handover {
+            to,
+            cause,
+            force,
+            phase: Phase::Replacing,
+            ordered: now,
+            since: now,
+            pause: now,
+            absent_since: None,
+            frozen: Gather::new(cores),
+            flows: 0,
+            absent: 0,
+            attempt: entry.attempt,
+        });
+    }
+
+    /// A drained node, or one whose home is ready, begins by itself.
+    pub(super) fn consider_handover(&mut self, now: Instant, at: usize) {
+        let entry = &self.groups[at];
+        if entry.handover.is_some() || now < entry.handover_at || !self.may_swap() {
+            return;
+        }
+        if self.draining {
+            // The peer in sync if there is one; else whoever is next and gets filled.
+            let peer = entry.register.in_sync_peer().map(|peer| peer.node);
+            let to = peer.filter(|peer| self.is_fit(now, *peer));
+            let to = to.or_else(|| self.candidate(now, at).map(|member| member.node));
+            if let Some(to) = to {
+                self.begin_handover(now, at, to, Cause::Drain, false);
+            }
+        } else if entry.config.failback == Failback::All && self.is_home_ready(now, at) {
+            let waited = now.since(entry.since.max(entry.failed_at));
+            if waited >= entry.config.hold_down {
+                let home = entry.config.home;
+                self.begin_handover(now, at, home, Cause::Failback, false);
+            }
+        }
+    }
+
+    /// Whether the home node is the in-sync peer of this owner.
+    pub(super) fn is_home_ready(&self, now: Instant, at: usize) -> bool {
+        let entry = &self.groups[at];
+        let home = entry.config.home;
+        entry.role == Role::Owner
+            && entry.register.in_sync_peer().is_some_and(|peer| peer.node == home)
+            && self.is_fit(now, home)
+    }
+
+    /// Takes the next step of a handover. The owner's own cares come first.
+    pub(super) fn pursue(&mut self, now: Instant, at: usize) {
+        let Some(handover) = self.groups[at].handover else { return };
+        if now < handover.pause {
+            return;
+        }
+        let register = self.groups[at].register;
+        match (handover.phase, register.peer) {
+            (Phase::Replacing, Some(peer)) if peer.node != handover.to => {
+                if self.is_fit(now, handover.to) {
+                    self.ask(now, at, Change::Alone, Reason::AskedAloneForHandover(handover.to));
+                } else {
+                    self.give_up(now, at, Failure::NoPeer);
+                }
+            }
+            (Phase::Replacing, Some(_)) if register.in_sync => self.sound(now, at),
+            (Phase::Replacing, _) if now.since(handover.since) > REPLACE_MAX => {
+                self.give_up(now, at, Failure::NoPeer);
+            }
+            (Phase::Replacing, _) => {}
+            (Phase::Sounding, _) if now.since(handover.since) > SOUND_MAX => {
+                self.give_up(now, at, Failure::ArbiterSilent);
+            }
+            (Phase::Sounding, _) => self.sound(now, at),
+            (Phase::Freezing, _) => self.see_frozen(now, at, &handover),
+            // Its outcome is known by a register or a refusal.
+            (Phase::Swapping, _) => {}
+        }
+    }
+
+    /// Asks the arbiter for a sign of life; without one, or when it is there, freezes.
+    fn sound(&mut self, now: Instant, at: usize) {
+        let pause = Duration(4 * self.config.timers.heartbeat.0);
+        let entry = &mut self.groups[at];
+        let (group, copy, lease) = (entry.config.group, entry.register, entry.lease);
+        let Some(handover) = &mut entry.handover else { return };
+        if handover.phase == Phase::Replacing {
+            (handover.phase, handover.since) = (Phase::Sounding, now);
+        }
+        // Only the peer that has granted under this epoch is known to hold the copies under it.
+        let peer = copy.in_sync_peer().map_or(Lessor::Nobody, Lessor::Node);
+        let is_granted = lease.from() == peer && lease.until() > now;
+        let is_sounded =
+            self.config.arbiter != Arbiter::Witness || entry.sounded_at > handover.since;
+        if is_sounded && is_granted {
+            return self.freeze(now, at);
+        }
+        handover.pause = now + pause;
+        if self.config.arbiter == Arbiter::Witness {
+            self.send_witness(&Message::Read { group, copy });
+        }
+    }
+
+    fn freeze(&mut self, now: Instant, at: usize) {
+        let cores = self.config.cores;
+        let entry = &mut self.groups[at];
+        let (group, epoch) = (entry.config.group, entry.register.epoch);
+        let Some(handover) = &mut entry.handover else { return };
+        entry.attempt += 1;
+        (handover.phase, handover.since) = (Phase::Freezing, now);
+        (handover.frozen, handover.flows, handover.absent) = (Gather::new(cores), 0, 0);
+        handover.attempt = entry.attempt;
+        let attempt = entry.attempt;
+        self.commands.push_back(Command::Freeze { group, epoch, attempt });
+    }
+
+    /// A core has frozen.
+    pub(super) fn note_frozen(
+        &mut self,
+        (group, epoch): (GroupId, Epoch),
+        (core, attempt): (u8, u32),
+        (flows, absent): (u32, u32),
+    ) {
+        let Some(at) = self.find(group) else { return };
+        let entry = &mut self.groups[at];
+        if let Some(handover) = &mut entry.handover
+            && handover.phase == Phase::Freezing
+            && (handover.attempt, entry.register.epoch) == (attempt, epoch)
+            && handover.frozen.note(core)
+        {
+            handover.flows += flows;
+            handover.absent += absent;
+        }
+    }
+
+    fn see_frozen(&mut self, now: Instant, at: usize, handover: &Handover) {
+        let bound = Duration(FREEZE_LEASES * self.timers().lease.0);
+        if !handover.frozen.is_complete() {
+            if now.since(handover.since) > bound {
+                self.give_up(now, at, Failure::NotFrozen);
+            }
+            return;
+        }
+        if handover.absent == 0 || handover.force {
+            if let Some(handover) = &mut self.groups[at].handover {
+                (handover.phase, handover.pause) = (Phase::Swapping, now);
+            }
+            self.groups[at].committed_at = now;
+            return self.ask(now, at, Change::Swap, Reason::AskedSwap(handover.to));
+        }
+        let since = handover.absent_since.unwrap_or(now);
+        if now.since(since) > COPY_MAX {
+            return self.give_up(now, at, Failure::Absent(handover.absent));
+        }
+        // Copies that were given up are captured anew while the group is served.
+        let entry = &mut self.groups[at];
+        if let Some(handover) = &mut entry.handover {
+            handover.absent_since = Some(since);
+            (handover.phase, handover.since) = (Phase::Replacing, now);
+            handover.pause = now + COPY_PAUSE;
+        }
+        self.commands.push_back(Command::Thaw { group: self.groups[at].config.group });
+    }
+
+    /// Nothing comes of it: the group is served on.
+    pub(super) fn give_up(&mut self, now: Instant, at: usize, failure: Failure) {
+        let hold_down = self.groups[at].config.hold_down;
+        let entry = &mut self.groups[at];
+        let Some(handover) = entry.handover else { return };
+        if entry.ask.is_some() {
+            // The outcome is not known: what was asked for cannot be taken back.
+            return;
+        }
+        entry.handover = None;
+        entry.failed_at = now;
+        let pause = if handover.cause == Cause::Drain { COPY_MAX } else { hold_down };
+        entry.handover_at = now + pause;
+        entry.note(now, Reason::HandoverFailed(failure));
+        if matches!(handover.phase, Phase::Freezing | Phase::Swapping) {
+            self.commands.push_back(Command::Thaw { group: entry.config.group });
+        }
+    }
+
+    /// The register has changed while a handover was under way.
+    pub(super) fn follow_handover(&mut self, now: Instant, at: usize, has_yielded: bool) {
+        let entry = &mut self.groups[at];
+        let Some(handover) = entry.handover else { return };
+        if has_yielded {
+            entry.handover = None;
+            entry.handed = Some(Handed {
+                epoch: entry.register.epoch,
+                to: entry.register.owner,
+                cause: handover.cause,
+                ordered: handover.ordered,
+                froze: handover.since,
+                committed: entry.committed_at,
+                swapped: now,
+                flows: handover.flows - handover.absent,
+                lost: handover.absent,
+            });
+            entry.note(now, Reason::HandedOver(entry.register.owner.node, handover.flows));
+        } else if entry.role != Role::Owner || handover.phase != Phase::Replacing {
+            // The cores were told what they are now: nothing has to be thawed.
+            entry.handover = None;
+            (entry.failed_at, entry.handover_at) = (now, now);
+            entry.note(now, Reason::HandoverFailed(Failure::PeerLost));
+        }
+    }
+}
