@@ -88,6 +88,8 @@ pub fn run(args: &FloodArgs, common: &Common) -> anyhow::Result<Report> {
         ("--downloads", 10),
         ("--uploads", 10),
         ("--rate", 500_000),
+        // Room for more than a segment: a kernel that has lost some offers a buffer of 5000 bytes one by one.
+        ("--receive-buffer", 65_536),
         ("--fresh-every-ms", 0),
         ("--seconds", args.seconds + 2 * MARGIN.as_secs()),
     ];
@@ -118,7 +120,15 @@ pub fn run(args: &FloodArgs, common: &Common) -> anyhow::Result<Report> {
     let unharmed = load.connections.iter().filter(|c| c.outcome == Outcome::Survived).count();
     for harmed in load.connections.iter().filter(|c| c.outcome != Outcome::Survived) {
         let note = harmed.note.as_deref().unwrap_or("no note");
-        eprintln!("{} {}: {:?}, {note}", harmed.kind, harmed.id, harmed.outcome);
+        let longest = harmed.longest.first().map_or(0, |gap| gap.len_ns() / 1_000_000);
+        eprintln!(
+            "{} {}: {:?}, {note}; {} bytes in {} ms, the longest pause {longest} ms",
+            harmed.kind,
+            harmed.id,
+            harmed.outcome,
+            harmed.bytes,
+            (harmed.end_ns - harmed.start_ns) / 1_000_000,
+        );
     }
     for failure in &greeted.failures {
         eprintln!("a connect failed: {failure}");
