@@ -175,6 +175,12 @@ pub const SEND_AGAIN: Duration = Duration::from_millis(100);
 /// One part in this many of the chunks is not for out-of-order payload: a hole can always be filled.
 pub const CHUNKS_IN_ORDER: usize = 4;
 
+/// Timers that one poll moves or fires at most: half a millisecond's work. The rest is due in the next.
+pub const TIMER_STEPS_MAX: u32 = 1024;
+
+/// Flows with nothing to say that are passed over for one frame at most. The rest is asked in the next poll.
+pub const SILENT_FLOWS_MAX: u32 = 512;
+
 /// Frames that one flow may send before the others have their turn.
 pub const TURN_FRAMES: u8 = 16;
 

@@ -31,7 +31,7 @@ pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 use crate::drop::{Drop, Drops};
 use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::{FlowKey, Keys};
-use crate::limits::{BACKLOG_FLOWS_MAX, PROBE_INTERVAL};
+use crate::limits::{BACKLOG_FLOWS_MAX, PROBE_INTERVAL, TIMER_STEPS_MAX};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
@@ -463,9 +463,9 @@ impl Stack {
 
     /// Does what has come due.
     pub fn handle_timeouts<R: Recorder>(&mut self, now: Instant, recorder: &mut R) {
-        // Each flow's timer is looked at once a round: one that is due again at once waits for the next.
-        for _ in 0..self.flows.capacity() {
-            let Some(slot) = self.wheel.poll_expired(now) else { break };
+        // After a takeover all flows share one idle time-out: what is due beyond the budget waits for the next poll.
+        let mut steps = TIMER_STEPS_MAX;
+        while let Some(slot) = self.wheel.poll_expired(now, &mut steps) {
             let flow = &mut self.flows[slot];
             if self.groups[flow.group as usize].mode == Mode::Serving {
                 flow.handle_timer(now, slot, &mut self.env, recorder);

@@ -6,7 +6,8 @@
 //! goes round until it is due.
 //!
 //! Source: Varghese and Lauck, "Hashed and hierarchical timing wheels" (SOSP 1987).
-//! Bounds: arm and disarm constant; [`Wheel::advance`] visits only occupied slots.
+//! Bounds: arm and disarm constant; [`Wheel::poll_expired`] moves and fires no more timers than it is told: a
+//! million may share one deadline, and whoever asks has other things to do.
 
 use crate::pool::NONE;
 use crate::time::Instant;
@@ -56,6 +57,8 @@ pub struct Wheel {
     occupied: [[u64; SLOTS / 64]; LEVELS],
     /// The tick up to which time has passed.
     tick: u64,
+    /// Some timers of slots that come due at `tick` have yet to be moved.
+    is_moving: bool,
     armed: u32,
 }
 
@@ -70,6 +73,7 @@ impl Wheel {
             heads: alloc::vec![NONE; LEVELS * SLOTS + 1],
             occupied: [[0; SLOTS / 64]; LEVELS],
             tick: 0,
+            is_moving: false,
             armed: 0,
         }
     }
@@ -123,11 +127,12 @@ impl Wheel {
         self.armed as usize
     }
 
-    /// The next owner whose timer has come due at `now`; its timer is no longer set.
-    pub fn poll_expired(&mut self, now: Instant) -> Option<u32> {
-        self.advance(now.0 >> TICK_SHIFT);
+    /// The next owner whose timer has come due at `now`; its timer is no longer set. Every timer that is moved
+    /// or fires takes one of `steps`; where there are none left, [`Wheel::poll_timeout`] says that more is due.
+    pub fn poll_expired(&mut self, now: Instant, steps: &mut u32) -> Option<u32> {
+        self.advance(now.0 >> TICK_SHIFT, steps);
         let index = self.heads[EXPIRED as usize];
-        if index == NONE {
+        if index == NONE || !take_step(steps) {
             return None;
         }
         self.disarm(index);
@@ -140,7 +145,7 @@ impl Wheel {
         if self.armed == 0 {
             return None;
         }
-        if self.heads[EXPIRED as usize] != NONE {
+        if self.is_moving || self.heads[EXPIRED as usize] != NONE {
             return Some(Instant(self.tick << TICK_SHIFT));
         }
         (0..LEVELS).filter_map(|level| self.next_due(level)).min().map(|t| Instant(t << TICK_SHIFT))
@@ -171,37 +176,48 @@ impl Wheel {
         None
     }
 
-    fn advance(&mut self, to: u64) {
-        while self.tick < to {
+    fn advance(&mut self, to: u64, steps: &mut u32) {
+        loop {
+            if self.is_moving && !self.move_due(steps) {
+                return;
+            }
+            self.is_moving = false;
             let due = (0..LEVELS).filter_map(|level| self.next_due(level)).min();
             let Some(due) = due.filter(|&due| due <= to) else {
-                self.tick = to;
+                self.tick = self.tick.max(to);
                 return;
             };
             self.tick = due;
-            for level in (1..LEVELS).rev() {
-                if due & ((1 << (8 * level as u32)) - 1) == 0 {
-                    self.cascade(level, (due >> (8 * level as u32)) as usize & 0xff);
+            self.is_moving = true;
+        }
+    }
+
+    /// Moves what comes due at `tick`; false if there were too few steps for all of it. What is armed in between
+    /// is never put into these slots: it would lie a whole turn ahead.
+    fn move_due(&mut self, steps: &mut u32) -> bool {
+        for level in (1..LEVELS).rev() {
+            let shift = 8 * level as u32;
+            if self.tick & ((1 << shift) - 1) == 0 {
+                let slot = level * SLOTS + ((self.tick >> shift) as usize & 0xff);
+                if !self.empty(slot, steps, Wheel::place) {
+                    return false;
                 }
             }
-            self.expire(due as usize & 0xff);
         }
+        let slot = self.tick as usize & 0xff;
+        self.empty(slot, steps, |wheel, index| wheel.link(index, EXPIRED))
     }
 
-    fn cascade(&mut self, level: usize, slot: usize) {
-        while self.heads[level * SLOTS + slot] != NONE {
-            let index = self.heads[level * SLOTS + slot];
-            self.unlink(index);
-            self.place(index);
-        }
-    }
-
-    fn expire(&mut self, slot: usize) {
+    fn empty(&mut self, slot: usize, steps: &mut u32, place: impl Fn(&mut Wheel, u32)) -> bool {
         while self.heads[slot] != NONE {
+            if !take_step(steps) {
+                return false;
+            }
             let index = self.heads[slot];
             self.unlink(index);
-            self.link(index, EXPIRED);
+            place(self, index);
         }
+        true
     }
 
     /// Puts a timer into the slot that its deadline asks for.
@@ -260,6 +276,12 @@ fn tick_behind(deadline: Instant) -> u64 {
     ((deadline.0 >> TICK_SHIFT) + 1).min(TICK_MAX)
 }
 
+fn take_step(steps: &mut u32) -> bool {
+    let has_one = *steps > 0;
+    *steps -= has_one as u32;
+    has_one
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,7 +317,16 @@ mod tests {
             if round % 3 == 0 {
                 now += Duration(random() % (1 << (random() % 34)));
             }
-            while let Some(index) = wheel.poll_expired(now) {
+            // Often there are too few steps for what is due: the rest fires when it is asked for again.
+            let few = (random() % 8) as u32;
+            for polls in 0..u32::MAX {
+                let mut steps = if polls < 16 { few } else { u32::MAX };
+                let Some(index) = wheel.poll_expired(now, &mut steps) else {
+                    if steps > 0 {
+                        break;
+                    }
+                    continue;
+                };
                 let deadline = expected.remove(&index).expect("armed");
                 assert!(deadline <= now.0, "fired early");
             }
@@ -312,9 +343,36 @@ mod tests {
     fn a_timer_beyond_the_wheel_goes_round() {
         let mut wheel = Wheel::new(1);
         wheel.arm(0, Instant(1 << 51));
-        assert_eq!(wheel.poll_expired(Instant(1 << 40)), None);
-        assert_eq!(wheel.poll_expired(Instant(1 << 50)), None);
-        assert_eq!(wheel.poll_expired(Instant((1 << 51) + (1 << TICK_SHIFT))), Some(0));
+        let mut expired = |now| wheel.poll_expired(Instant(now), &mut 100);
+        assert_eq!(expired(1 << 40), None);
+        assert_eq!(expired(1 << 50), None);
+        assert_eq!(expired((1 << 51) + (1 << TICK_SHIFT)), Some(0));
         assert_eq!(wheel.poll_timeout(), None);
+    }
+
+    /// However many come due together: no poll moves or fires more than it may, and all of them fire.
+    #[test]
+    fn a_shared_deadline_is_spread_over_polls() {
+        const TIMERS: u32 = 10_000;
+        let (mut wheel, at) = (Wheel::new(TIMERS as usize + 1), Instant(3_600 << 30));
+        (0..TIMERS).for_each(|index| wheel.arm(index, at));
+        let now = at + Duration::from_millis(1);
+        let (mut fired, mut polls) = (0, 0);
+        while wheel.poll_timeout().is_some_and(|at| at <= now) {
+            let mut steps = 100;
+            while wheel.poll_expired(now, &mut steps).is_some() {
+                fired += 1;
+            }
+            polls += 1;
+            if polls == 50 {
+                // In the middle of it all, somebody sets a timer.
+                wheel.arm(TIMERS, now + Duration::from_secs(1));
+            }
+            assert!(polls < TIMERS, "no end");
+        }
+        assert_eq!((fired, wheel.armed()), (TIMERS, 1));
+        assert!(polls >= TIMERS / 50, "each is moved once at least, and fires: {polls} polls");
+        let mut steps = 10;
+        assert_eq!(wheel.poll_expired(now + Duration::from_secs(2), &mut steps), Some(TIMERS));
     }
 }

@@ -4,7 +4,7 @@
 //! Path: step 7. Without the lease a group is mute: its flows wait, and are asked again when it is back.
 
 use super::{Group, Mode, Stack};
-use crate::limits::{ANNOUNCE_AFTER_MS, TURN_FRAMES};
+use crate::limits::{ANNOUNCE_AFTER_MS, SILENT_FLOWS_MAX, TURN_FRAMES};
 use crate::reply::{Replies, Reply};
 use crate::time::{Duration, Instant};
 
@@ -17,7 +17,9 @@ impl Stack {
         if let Some(sent) = self.transmit_small(Replies::pop_first, buffer) {
             return Some(sent);
         }
-        while let Some(slot) = self.ready.front() {
+        // A group that changes its role has all of its flows asked: not in one poll.
+        for _ in 0..SILENT_FLOWS_MAX {
+            let Some(slot) = self.ready.front() else { break };
             let flow = &mut self.flows[slot];
             let group = &self.groups[flow.group as usize];
             if group.mode == Mode::Serving && !group.is_mute {

@@ -4,14 +4,16 @@
 
 use stack::drop::Drop;
 use stack::fact::Fact;
-use stack::limits::{COOKIES_PER_SECOND, REPLIES_FIRST, RESETS_PER_SECOND};
+use stack::limits::{
+    COOKIES_PER_SECOND, REPLIES_FIRST, RESETS_PER_SECOND, SILENT_FLOWS_MAX, TIMER_STEPS_MAX,
+};
 use stack::recorder::{FlowName, Lane, Progress, Recorder, Unmirrored};
 use stack::seq::Seq;
 use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
 use stack::wire::{Address, Flags, Frame, Header, Path, SegmentOptions, emit_tcp, parse};
-use tests::kit::settings::{GENERATE, HTTP, Settings};
+use tests::kit::settings::{GENERATE, HTTP, HTTP_IMPATIENT, Settings};
 
 const MAC: [u8; 6] = [2, 2, 0, 0, 0, 1];
 const CLIENTS_MAC: [u8; 6] = [2, 2, 0, 0, 0, 9];
@@ -39,15 +41,19 @@ struct Heard {
 
 impl Desk {
     fn new() -> Desk {
+        Desk::with_flows(FLOWS)
+    }
+
+    fn with_flows(flows: usize) -> Desk {
         let config = StackConfig {
             node: 1,
             place: Place::ALONE,
             mac: MAC,
             secret: [7; 32],
-            flows_max: FLOWS,
-            active_max: FLOWS,
+            flows_max: flows,
+            active_max: flows,
             uploads_max: FLOWS,
-            segments_max: 64,
+            segments_max: 64.max(flows),
             chunks_max: 64,
             pieces_max: 64,
             reassemblies_max: 4,
@@ -116,6 +122,20 @@ impl Desk {
             }
         }
         heard
+    }
+
+    /// Opens a flow for each of `clients`, all in the same moment of the first round.
+    fn open(&mut self, clients: core::ops::Range<u32>, port: u16) {
+        for client in clients {
+            let syn = self.segment(client, port, Flags::SYN, (Seq(client), Seq(0)));
+            let heard = self.round(&[syn]);
+            self.now = Instant(self.now.0 - ROUND.0);
+            let ack = (Seq(client + 1), heard[0].seq + 1);
+            let ack = self.segment(client, port, Flags::ACK, ack);
+            self.round(&[ack]);
+            self.now = Instant(self.now.0 - ROUND.0);
+        }
+        self.now += ROUND;
     }
 
     /// Strangers take every place that half-open flows have.
@@ -205,6 +225,49 @@ fn flows_speak_although_many_wait_for_answers() {
     assert!(data > 1, "it has more than one segment to send");
     assert!(heard[first..first + data].iter().all(|heard| heard.client == 1), "in one go");
     assert!(count(&heard, Flags::SYN) > u32::from(REPLIES_FIRST), "the others come after it");
+}
+
+/// After a takeover a million flows share one idle time-out: no poll takes longer for that than the lease lasts.
+#[test]
+fn a_time_out_that_all_flows_share_is_spread_over_polls() {
+    const MANY: u32 = 3_000;
+    let mut desk = Desk::with_flows(MANY as usize);
+    desk.open(0..MANY, HTTP_IMPATIENT);
+    assert_eq!(desk.stack.slots().count(), MANY as usize);
+    desk.now += Duration::from_secs(120);
+    let (mut rounds, mut ended) = (0, 0);
+    while ended < MANY {
+        let heard = desk.round(&[]);
+        assert!(heard.len() <= TIMER_STEPS_MAX as usize, "{} flows in one poll", heard.len());
+        ended += count(&heard, Flags::FIN);
+        rounds += 1;
+        let is_due = desk.stack.has_work() || desk.stack.poll_timeout() <= Some(desk.now);
+        assert!(ended == MANY || is_due, "nobody wakes for those that are left: {ended} of {MANY}");
+        assert!(rounds < 100, "no end");
+    }
+    assert_eq!(ended, MANY);
+}
+
+/// Whoever gets its voice back has all of its flows asked, and answers frames between.
+#[test]
+fn flows_with_nothing_to_say_are_asked_in_more_than_one_poll() {
+    const MANY: u32 = 3_000;
+    let mut desk = Desk::with_flows(MANY as usize + 1);
+    desk.open(0..MANY, HTTP);
+    let groups = desk.stack.groups().len() as u8;
+    for has_voice in [false, true] {
+        (0..groups).for_each(|group| desk.stack.set_voice(group, has_voice));
+    }
+    let syn = desk.segment(MANY, HTTP, Flags::SYN, (Seq(1), Seq(0)));
+    let mut answered = desk.round(&[syn]).len();
+    assert!(desk.stack.has_work(), "all of them were asked at once");
+    let mut rounds = 0;
+    while desk.stack.has_work() {
+        answered += desk.round(&[]).len();
+        rounds += 1;
+        assert!(rounds <= MANY.div_ceil(SILENT_FLOWS_MAX), "no end");
+    }
+    assert_eq!(answered, 1);
 }
 
 /// A log that is full.
