@@ -6,9 +6,8 @@
 
 use crate::clock;
 use crate::guardian::Guard;
-use crate::shared::{Shared, ToCore};
+use crate::shared::{Shared, ToAgent, ToCore};
 use crate::sys;
-use cluster::agent::status::Status;
 use cluster::agent::{Agent, Destination};
 use cluster::id::NodeId;
 use cluster::link::Endpoint;
@@ -58,8 +57,8 @@ pub struct AgentThread {
     pub commands: Vec<Sender<ToCore>>,
     /// Reports of the cores.
     pub reports: Receiver<Report>,
-    /// Answers with the agent's status.
-    pub questions: Receiver<Sender<Box<Status>>>,
+    /// Questions and orders of the operator.
+    pub questions: Receiver<ToAgent>,
     /// Ends the thread.
     pub stopping: Arc<AtomicBool>,
 }
@@ -102,13 +101,28 @@ impl AgentThread {
             self.watch_progress(&mut progress);
             self.carry_out(&mut neighbors);
             while let Ok(question) = self.questions.try_recv() {
-                let _ = question.try_send(Box::new(self.agent.status(clock::now())));
+                self.answer(question);
+                self.carry_out(&mut neighbors);
             }
             self.rest();
         }
         // Nobody renews from here on.
         for lease in &self.shared.leases {
             lease.until.store(0, Ordering::Release);
+        }
+    }
+
+    fn answer(&mut self, question: ToAgent) {
+        let now = clock::now();
+        match question {
+            ToAgent::Status(answer) => {
+                let _ = answer.try_send(Box::new(self.agent.status(now)));
+            }
+            ToAgent::Order(order, answer) => {
+                let begun = self.agent.handle_order(now, order);
+                self.publish();
+                let _ = answer.try_send(begun);
+            }
         }
     }
 

@@ -47,6 +47,23 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Request {
     /// How it is.
     Status,
+    /// Let another node own a service of this one.
+    Handover {
+        /// The service.
+        service: String,
+        /// The node that shall own it.
+        to: u8,
+        /// The epoch that the operator saw; the order is void in any other.
+        #[serde(default)]
+        epoch: Option<u64>,
+        /// Though connections of which nobody holds a copy are lost by it.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Hand every service over and take no new role.
+    Drain,
+    /// Take roles again.
+    Undrain,
 }
 
 /// What a node answers.
@@ -58,6 +75,8 @@ pub enum Reply {
         /// How it is.
         status: Box<Status>,
     },
+    /// The order was begun; the status shows what comes of it.
+    Begun,
     /// The request was not carried out.
     Error {
         /// Why.
@@ -271,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_request_is_answered() {
-        let (path, server) = server("answer", Box::new(|Request::Status| status(7)));
+        let (path, server) = server("answer", Box::new(|_| status(7)));
         assert_eq!(ask(&path, &Request::Status).expect("an answer"), status(7));
         assert_eq!(fs::metadata(&*path).expect("the socket").mode() & 0o777, 0o600);
         let replies = raw(&path, b"{\"command\":\"status\"}\n{\"command\":\"status\"}");
@@ -284,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_an_error_and_the_connection_goes_on() {
-        let (path, _server) = server("malformed", Box::new(|Request::Status| status(7)));
+        let (path, _server) = server("malformed", Box::new(|_| status(7)));
         for request in ["", "{}", "[]", "\u{0}", "{\"command\":\"dance\"}", "\"status\"", "[[[["] {
             let replies = raw(&path, format!("{request}\n{{\"command\":\"status\"}}\n").as_bytes());
             assert!(matches!(&replies[..], [Reply::Error { .. }, last] if *last == status(7)));
@@ -294,7 +313,7 @@ mod tests {
 
     #[test]
     fn an_oversized_request_is_refused() {
-        let (path, _server) = server("oversized", Box::new(|Request::Status| status(7)));
+        let (path, _server) = server("oversized", Box::new(|_| status(7)));
         // Exactly the bound, so that nothing unread makes the kernel reset the connection.
         let replies = raw(&path, &[b' '; REQUEST_BYTES_MAX]);
         assert!(matches!(&replies[..], [Reply::Error { message }] if message.contains("4096")));
@@ -304,7 +323,7 @@ mod tests {
     fn two_clients_are_served_at_once() {
         // Both must be inside the handler before either is answered.
         let both = Arc::new(Barrier::new(2));
-        let handler = move |Request::Status| {
+        let handler = move |_| {
             both.wait();
             status(7)
         };
@@ -317,7 +336,7 @@ mod tests {
 
     #[test]
     fn clients_beyond_the_bound_are_told_so() {
-        let (path, _server) = server("many", Box::new(|Request::Status| status(7)));
+        let (path, _server) = server("many", Box::new(|_| status(7)));
         let connect = || {
             let mut stream = UnixStream::connect(&*path).expect("the server");
             stream.write_all(b"{\"command\":\"status\"}\n").expect("room for a request");
@@ -332,16 +351,16 @@ mod tests {
 
     #[test]
     fn a_socket_in_use_is_refused_and_a_dead_one_replaced() {
-        let (path, server) = server("use", Box::new(|Request::Status| status(7)));
-        let again = Server::start(&path, Box::new(|Request::Status| status(8)));
+        let (path, server) = server("use", Box::new(|_| status(7)));
+        let again = Server::start(&path, Box::new(|_| status(8)));
         assert_eq!(again.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
         drop(server);
         drop(UnixListener::bind(&*path).expect("a socket that nobody will listen to"));
-        let server = Server::start(&path, Box::new(|Request::Status| status(9))).expect("a place");
+        let server = Server::start(&path, Box::new(|_| status(9))).expect("a place");
         assert_eq!(ask(&path, &Request::Status).expect("an answer"), status(9));
         drop(server);
         fs::write(&*path, "precious").expect("a file");
-        let error = Server::start(&path, Box::new(|Request::Status| status(8))).err();
+        let error = Server::start(&path, Box::new(|_| status(8))).err();
         assert_eq!(error.map(|error| error.kind()), Some(io::ErrorKind::AlreadyExists));
         assert_eq!(fs::read(&*path).expect("the file"), b"precious");
     }

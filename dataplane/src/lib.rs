@@ -9,6 +9,7 @@ pub mod files;
 pub mod guardian;
 pub mod memory;
 pub mod node;
+pub mod orders;
 pub mod port;
 pub mod random;
 pub mod report;

@@ -147,6 +147,7 @@ impl Node {
                 Some(status) => Reply::Status { status: Box::new(status) },
                 None => Reply::Error { message: "the node does not answer in time".into() },
             },
+            order => reporter.order(order),
         };
         let path = &config.control.socket;
         let control = control::Server::start(path, Box::new(answer))

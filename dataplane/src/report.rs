@@ -1,12 +1,12 @@
 //! The node's status, put together from what the agent and the core say of themselves.
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Failback};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
-use crate::shared::{CoreSnapshot, Shared, ToCore};
+use crate::orders;
+use crate::shared::{CoreSnapshot, Shared, ToAgent, ToCore};
 use cluster::agent::Reason;
-use cluster::agent::handover::{Cause, Failure};
 use cluster::agent::status::{GroupStatus, Status};
 use cluster::engine::GroupStatus as Engine;
 use cluster::id::Member;
@@ -26,12 +26,12 @@ const ARBITER_SILENT: stack::time::Duration = stack::time::Duration::from_secs(3
 
 /// Asks the threads of a node how they are.
 pub struct Reporter {
-    config: Config,
-    me: Member,
+    pub(crate) config: Config,
+    pub(crate) me: Member,
     shared: Arc<Shared>,
     guard: Arc<Guard>,
     orders: Vec<Sender<ToCore>>,
-    questions: Sender<Sender<Box<Status>>>,
+    pub(crate) questions: Sender<ToAgent>,
     started: Instant,
 }
 
@@ -42,7 +42,7 @@ impl Reporter {
         me: Member,
         shared: Arc<Shared>,
         guard: Arc<Guard>,
-        (orders, questions): (Vec<Sender<ToCore>>, Sender<Sender<Box<Status>>>),
+        (orders, questions): (Vec<Sender<ToCore>>, Sender<ToAgent>),
     ) -> Reporter {
         let config = config.clone();
         Reporter { config, me, shared, guard, orders, questions, started: clock::now() }
@@ -51,7 +51,7 @@ impl Reporter {
     /// The node now; `None` if a thread does not answer in time.
     pub fn status(&self) -> Option<shown::Status> {
         let (answer, agent) = bounded(1);
-        self.questions.try_send(answer).ok()?;
+        self.questions.try_send(ToAgent::Status(answer)).ok()?;
         let mut answers = Vec::with_capacity(self.orders.len());
         for orders in &self.orders {
             let (answer, core) = bounded(1);
@@ -79,6 +79,7 @@ impl Reporter {
             timers: timers(&agent.configured, &agent.effective),
             largest_gap_us: agent.largest_gap.micros(),
             guardian: self.guardian(),
+            draining: agent.draining,
         })
     }
 
@@ -115,6 +116,7 @@ impl Reporter {
                         None => String::new(),
                     },
                     address: address(node),
+                    draining: node.draining,
                     heartbeat_age_us: node.age.map(|age| age.micros()),
                 })
                 .collect(),
@@ -150,6 +152,10 @@ impl Reporter {
             flows_copied: engine.copied.into(),
             lag: shown::Lag { ops: engine.lag_ops, bytes: engine.lag_bytes, age_us: 0 },
             last_takeover: self.takeover(now, index, group),
+            home_ready: group.home_ready && service.failback != Failback::All,
+            handover: group.handover.as_ref().map(|h| orders::handover(now, h)),
+            last_handover: group.handed.as_ref().map(|h| orders::handed(now, h)),
+            last_failure: orders::last_failure(group),
             addresses: service.addresses.iter().map(ToString::to_string).collect(),
             ports: service.ports.iter().map(ToString::to_string).collect(),
             counters: group_counters(engine),
@@ -312,7 +318,7 @@ fn sentence(reason: Reason) -> String {
         Reason::NotSurvivor => "did not go on alone: another node is the survivor".into(),
         Reason::Superseded => "ended: another life of this node is registered".into(),
         Reason::Ordered(node, cause) => {
-            format!("began to hand it over to node {node}: {}", cause_text(cause))
+            format!("began to hand it over to node {node}: {}", orders::cause(cause))
         }
         Reason::AskedAloneForHandover(node) => {
             format!("asked to be alone: node {node} is to be the peer before it is the owner")
@@ -323,34 +329,8 @@ fn sentence(reason: Reason) -> String {
         Reason::HandedOver(node, flows) => format!("handed {flows} connections to node {node}"),
         Reason::TookOverFrom(node) => format!("node {node} has handed it over"),
         Reason::HandoverFailed(failure) => {
-            format!("the handover came to nothing: {}", failure_text(failure))
+            format!("the handover came to nothing: {}", orders::failure_text(failure))
         }
-    }
-}
-
-/// Why a handover is made.
-fn cause_text(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Operator => "ordered by the operator",
-        Cause::Drain => "this node is being drained",
-        Cause::Failback => "its home node is back and holds every connection",
-    }
-}
-
-/// Why nothing came of a handover.
-fn failure_text(failure: Failure) -> String {
-    match failure {
-        Failure::NoPeer => "the wanted node did not become the peer in sync in time".into(),
-        Failure::PeerLost => {
-            "the register changed meanwhile: the peer was lost, or took over".into()
-        }
-        Failure::ArbiterSilent => "the arbiter did not answer".into(),
-        Failure::NotFrozen => "the peer did not acknowledge the last records in time".into(),
-        Failure::Absent(flows) => {
-            format!("{flows} connections have no copy at the peer and would be lost")
-        }
-        Failure::Refused => "the arbiter refused it".into(),
-        Failure::Withdrawn => "the order was taken back".into(),
     }
 }
 

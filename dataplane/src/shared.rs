@@ -6,6 +6,7 @@
 
 use crate::crossing::CrossingCounters;
 use crate::port::PortCounters;
+use cluster::agent::handover::{Order, OrderError};
 use cluster::engine::{GroupStatus, LinkCounters};
 use cluster::id::{GroupId, NodeId};
 use cluster::link::Endpoint;
@@ -74,6 +75,14 @@ pub enum ToCore {
     Neighbor(NodeId, Endpoint),
     /// Answer with how the core is.
     Snapshot(Sender<Box<CoreSnapshot>>),
+}
+
+/// A question or an order to the agent.
+pub enum ToAgent {
+    /// Answer with how it is.
+    Status(Sender<Box<cluster::agent::status::Status>>),
+    /// Do this, and answer whether it was begun.
+    Order(Order, Sender<Result<(), OrderError>>),
 }
 
 /// A core as the status shows it.

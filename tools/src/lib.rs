@@ -7,10 +7,12 @@ use std::io::Write;
 
 pub mod check;
 pub mod demo;
+pub mod handover;
 pub mod impair;
 pub mod load;
 pub mod run;
 pub mod status;
+pub mod why;
 pub mod witness;
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no failure.

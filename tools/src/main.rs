@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use dataplane::memory::BigPages;
-use tools::{check, demo, impair, load, print, run, status, witness};
+use tools::{check, demo, handover, impair, load, print, run, status, why, witness};
 
 #[global_allocator]
 static MEMORY: BigPages = BigPages;
@@ -29,6 +29,14 @@ enum Command {
     Check(check::CheckArgs),
     /// Show how a running node is: who owns what, what is protected, what was dropped.
     Status(status::StatusArgs),
+    /// Say why a service is owned by whom: the last decisions, each with its epoch, time and reason.
+    Why(why::WhyArgs),
+    /// Let another node own a service, with every live connection.
+    Handover(handover::HandoverArgs),
+    /// Hand every service of a node over; it takes no new role until `undrain` or a restart.
+    Drain(handover::DrainArgs),
+    /// Let a drained node take roles again.
+    Undrain(handover::DrainArgs),
     /// Keep the registers that say who owns what, on a third machine.
     Witness(witness::WitnessArgs),
     /// Kill a node in the middle of real transfers, in network namespaces on this machine.
@@ -51,6 +59,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Status(args) => status::main(&args),
+        Command::Why(args) => why::main(&args),
+        Command::Handover(args) => handover::handover(&args),
+        Command::Drain(args) => handover::drain(&args),
+        Command::Undrain(args) => handover::undrain(&args),
         Command::Witness(args) => witness::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::Load(args) => load::main(&args),

@@ -40,18 +40,40 @@ pub fn main(args: &StatusArgs) -> ExitCode {
 }
 
 fn text(args: &StatusArgs) -> Result<String, String> {
-    let socket = args.socket.clone().map_or_else(|| only_socket(Path::new(SOCKETS)), Ok)?;
-    let reply = control::ask(&socket, &Request::Status).map_err(|error| {
-        let socket = socket.display();
-        format!("no node answers at {socket}: {error}; is it running, and may you open the socket?")
-    })?;
-    match reply {
-        Reply::Status { status } if args.json => serde_json::to_string_pretty(&*status)
-            .map(|json| json + "\n")
-            .map_err(|error| error.to_string()),
-        Reply::Status { status } => Ok(render(&status)),
-        Reply::Error { message } => Err(format!("the node answered: {message}")),
+    let status = read(&socket(args.socket.as_deref())?)?;
+    if args.json { json(&status) } else { Ok(render(&status)) }
+}
+
+/// The control socket to use: the one that is named, or the only one there is.
+pub(crate) fn socket(named: Option<&Path>) -> Result<PathBuf, String> {
+    named.map_or_else(|| only_socket(Path::new(SOCKETS)), |path| Ok(path.into()))
+}
+
+/// Asks the node behind `socket` how it is.
+pub(crate) fn read(socket: &Path) -> Result<Status, String> {
+    match ask(socket, &Request::Status)? {
+        Reply::Status { status } => Ok(*status),
+        _ => Err("the node answered something else".into()),
     }
+}
+
+/// Asks the node behind `socket`; what it refuses is an error.
+pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Reply, String> {
+    match control::ask(socket, request) {
+        Ok(Reply::Error { message }) => Err(message),
+        Ok(reply) => Ok(reply),
+        Err(error) => {
+            let socket = socket.display();
+            Err(format!(
+                "no node answers at {socket}: {error}; is it running, and may you open the socket?"
+            ))
+        }
+    }
+}
+
+/// A value as JSON, for people and programs.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, String> {
+    serde_json::to_string_pretty(value).map(|json| json + "\n").map_err(|error| error.to_string())
 }
 
 /// The socket in `directory`, if there is exactly one.
@@ -112,6 +134,9 @@ fn head(text: &mut String, status: &Status) {
     if cluster.split_brain_possible {
         let _ = writeln!(text, "SPLIT-BRAIN POSSIBLE: nodes that lose each other both serve");
     }
+    if status.draining {
+        let _ = writeln!(text, "DRAINING: this node hands its services over and takes no new role");
+    }
     for node in &cluster.nodes {
         let heard = match node.heartbeat_age_us {
             Some(age) => format!("last heartbeat {} ago", span(age)),
@@ -169,12 +194,59 @@ fn details(text: &mut String, group: &GroupStatus) {
             span(takeover.first_byte_us),
         );
     }
+    handovers(text, group);
     if !group.counters.is_empty() {
         let _ = writeln!(text, "\n{}: {}", group.service, counters(&group.counters));
     }
     for decision in group.decisions.iter().rev().take(3).rev() {
         let _ = writeln!(text, "  {decision}");
     }
+}
+
+/// What there is to say of handovers.
+pub(crate) fn handovers(text: &mut String, group: &GroupStatus) {
+    let name = &group.service;
+    if group.home_ready {
+        let home = group.peer.unwrap_or(0);
+        let _ = writeln!(
+            text,
+            "\n{name}: home is ready; understudy handover {name} --to {home} gives it back"
+        );
+    }
+    if let Some(handover) = &group.handover {
+        let _ = writeln!(
+            text,
+            "\n{name}: being handed over to node {} since {}, {} ({})",
+            handover.to,
+            span(handover.age_us),
+            handover.phase,
+            handover.cause
+        );
+    }
+    if let Some(handed) = &group.last_handover {
+        let _ = writeln!(text, "\n{name}: {}", handed_over(handed));
+    }
+    if let Some(failure) = &group.last_failure {
+        let _ = writeln!(text, "\n{name}: the last handover came to nothing: {failure}");
+    }
+}
+
+/// A handover in one sentence.
+pub(crate) fn handed_over(handed: &dataplane::control::status::Handed) -> String {
+    let lost = match handed.lost {
+        0 => String::new(),
+        lost => format!(", {lost} LOST"),
+    };
+    format!(
+        "handed {} connections over to node {} {} ago (epoch {}{lost}): prepare {}, freeze {}, change places {}",
+        handed.connections,
+        handed.to,
+        span(handed.age_us),
+        handed.epoch,
+        span(handed.prepare_us),
+        span(handed.freeze_us),
+        span(handed.swap_us),
+    )
 }
 
 fn machine(text: &mut String, status: &Status) {
@@ -222,7 +294,7 @@ fn counters(counters: &std::collections::BTreeMap<String, u64>) -> String {
 }
 
 /// A time with a unit that suits it.
-fn span(us: u64) -> String {
+pub(crate) fn span(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} us"),
         1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
@@ -323,8 +395,8 @@ web: peer is 12 records, 2048 bytes behind
 web: took over 104 connections 3.0 s ago (epoch 5) in 33.4 ms: detect 30.1 ms, grant 900 us, \
 apply 2.3 ms, announce 40 us, first byte 120 us
 
-core    connections  segments in  segments out  last round  drops
-core 1  0            5            0             0 us ago    no_flow 3
+core    connections  segments in  segments out  crossed in  crossed out  last round  drops
+core 1  0            5            0             0           0            0 us ago    no_flow 3
 
 largest gap of this node: 0 us
 ";

@@ -12,6 +12,8 @@ mod cores;
 mod dialogue;
 #[path = "netns/guardian.rs"]
 mod guardian;
+#[path = "netns/handover.rs"]
+mod handover;
 #[path = "netns/kernels.rs"]
 mod kernels;
 #[path = "netns/link.rs"]

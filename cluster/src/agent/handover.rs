@@ -322,7 +322,8 @@ impl Agent {
     /// Takes the next step of a handover. The owner's own cares come first.
     pub(super) fn pursue(&mut self, now: Instant, at: usize) {
         let Some(handover) = self.groups[at].handover else { return };
-        if now < handover.pause {
+        // The arbiter's answer is not waited for longer than it takes.
+        if now < handover.pause && handover.phase != Phase::Sounding {
             return;
         }
         let register = self.groups[at].register;
@@ -366,6 +367,9 @@ impl Agent {
         if is_sounded && is_granted {
             return self.freeze(now, at);
         }
+        if now < handover.pause {
+            return;
+        }
         handover.pause = now + pause;
         if self.config.arbiter == Arbiter::Witness {
             self.send_witness(&Message::Read { group, copy });
@@ -378,7 +382,7 @@ impl Agent {
         let (group, epoch) = (entry.config.group, entry.register.epoch);
         let Some(handover) = &mut entry.handover else { return };
         entry.attempt += 1;
-        (handover.phase, handover.since) = (Phase::Freezing, now);
+        (handover.phase, handover.since, handover.pause) = (Phase::Freezing, now, now);
         (handover.frozen, handover.flows, handover.absent) = (Gather::new(cores), 0, 0);
         handover.attempt = entry.attempt;
         let attempt = entry.attempt;

@@ -47,6 +47,8 @@ fn owner_and_peer_change_places_within_milliseconds_and_stay_protected() {
         assert!(matches!(world.nodes[1].commands.last(), Some(Command::Assume { .. })));
         let handed = world.group(0).and_then(|group| group.handed).expect("shown");
         assert_eq!((handed.flows, handed.lost, handed.to.node), (14, 0, NodeId(2)));
+        let frozen = handed.swapped.since(handed.froze).millis();
+        assert!(frozen <= 5, "{frozen} ms: nothing but cores and messages is waited for");
         // And back, and the former owner can still die.
         assert_eq!(world.ask_for(1, to(1)), None);
         world.until(100, "handed back", |world| world.voices() == [0]);

@@ -35,6 +35,8 @@ pub struct Status {
     pub timers: Vec<TimerStatus>,
     /// The largest gap between two runs of the heartbeat thread in the last ten minutes.
     pub largest_gap_us: u64,
+    /// An operator wants this node to own nothing: it hands over and takes no new role.
+    pub draining: bool,
     /// Who will say at once that this process has died.
     pub guardian: GuardianStatus,
 }
@@ -75,8 +77,49 @@ pub struct NodeStatus {
     pub incarnation: String,
     /// Its cluster address.
     pub address: String,
+    /// An operator wants it to own nothing.
+    pub draining: bool,
     /// Time since its last heartbeat; `None` if it was never heard.
     pub heartbeat_age_us: Option<u64>,
+}
+
+/// A handover under way.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Handover {
+    /// The node that shall own the service.
+    pub to: u8,
+    /// Why.
+    pub cause: String,
+    /// Where it stands.
+    pub phase: String,
+    /// Time since it was ordered.
+    pub age_us: u64,
+}
+
+/// A handover that was made, phase by phase. The gap is `freeze_us` + `swap_us` + what the new owner shows as its last
+/// takeover.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Handed {
+    /// The epoch that it made.
+    pub epoch: u64,
+    /// The node that owns the service since.
+    pub to: u8,
+    /// Why.
+    pub cause: String,
+    /// Connections handed over.
+    pub connections: u64,
+    /// Connections lost, because nobody held a copy and the operator insisted.
+    pub lost: u64,
+    /// Time since.
+    pub age_us: u64,
+    /// From the order to the freeze.
+    pub prepare_us: u64,
+    /// From the freeze to the last record's commit.
+    pub freeze_us: u64,
+    /// From there until the register said so.
+    pub swap_us: u64,
 }
 
 /// A group: a service in one generation.
@@ -109,6 +152,14 @@ pub struct GroupStatus {
     pub lag: Lag,
     /// The last takeover by this node.
     pub last_takeover: Option<Takeover>,
+    /// The home node holds every connection, and the configuration leaves it to the operator to hand them over.
+    pub home_ready: bool,
+    /// A handover under way, from this node.
+    pub handover: Option<Handover>,
+    /// The last handover that this node made.
+    pub last_handover: Option<Handed>,
+    /// Why the last handover came to nothing, if the last one did.
+    pub last_failure: Option<String>,
     /// Addresses of the service.
     pub addresses: Vec<String>,
     /// Ports of the service.

@@ -212,6 +212,11 @@ impl<'a> Cluster<'a> {
         status::read(&self.files[usize::from(id) - 1].socket)
     }
 
+    /// A node's control socket.
+    pub fn socket(&self, id: u8) -> &std::path::Path {
+        &self.files[usize::from(id) - 1].socket
+    }
+
     fn node(&mut self, id: u8) -> &mut Process {
         &mut self.nodes[usize::from(id) - 1]
     }

@@ -1,0 +1,155 @@
+//! An operator's orders: from the control socket to the agent, and what it says against them in words.
+
+use crate::control::status as shown;
+use crate::control::{Reply, Request};
+use crate::report::Reporter;
+use crate::shared::ToAgent;
+use cluster::agent::handover::{Cause, Failure, Handed, Handover, Order, OrderError, Phase};
+use cluster::agent::status::GroupStatus;
+use cluster::agent::{Decision, Reason};
+use cluster::id::{Epoch, GroupId, NodeId};
+use crossbeam_channel::bounded;
+use stack::time::Instant;
+use std::time::Duration;
+
+/// How long the agent may take to answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Reporter {
+    /// Passes an order on to the agent.
+    pub fn order(&self, request: Request) -> Reply {
+        let error = |message: String| Reply::Error { message };
+        let order = match &request {
+            Request::Status => return error("a status is no order".into()),
+            Request::Drain => Order::Drain,
+            Request::Undrain => Order::Undrain,
+            Request::Handover { service, to, epoch, force } => {
+                let services = &self.config.services;
+                let Some(index) = services.iter().position(|known| known.name == *service) else {
+                    let known: Vec<_> = services.iter().map(|known| known.name.as_str()).collect();
+                    let known = known.join(", ");
+                    return error(format!("there is no service {service:?}; there are: {known}"));
+                };
+                let group = GroupId::new(index as u8, 0);
+                let epoch = epoch.map(Epoch);
+                Order::Handover { group, to: NodeId(*to), epoch, force: *force }
+            }
+        };
+        let (answer, begun) = bounded(1);
+        let asked = self.questions.try_send(ToAgent::Order(order, answer));
+        match asked.ok().and_then(|()| begun.recv_timeout(PATIENCE).ok()) {
+            None => error("the node does not answer in time".into()),
+            Some(Ok(())) => Reply::Begun,
+            Some(Err(why)) => error(self.refusal(&request, why)),
+        }
+    }
+
+    /// Why an order was refused, and what to do.
+    fn refusal(&self, request: &Request, why: OrderError) -> String {
+        let (service, to) = match request {
+            Request::Handover { service, to, .. } => (service.as_str(), *to),
+            _ => ("", 0),
+        };
+        let me = self.me.node;
+        match why {
+            OrderError::UnknownGroup => format!("there is no service {service:?}"),
+            OrderError::NotOwner(Some(owner)) => {
+                format!("node {me} does not own {service}: node {owner} does; give the order there")
+            }
+            OrderError::NotOwner(None) => {
+                format!("node {me} does not own {service}, and does not know who does")
+            }
+            OrderError::OtherEpoch(epoch) => {
+                format!("the epoch of {service} is {epoch} by now: look again before you order")
+            }
+            OrderError::OwnsAlready => format!("node {to} owns {service} already"),
+            OrderError::NotDesignated => {
+                format!("node {to} is neither home nor peer of {service} in the configuration")
+            }
+            OrderError::NotAlive => {
+                format!("node {to} is not heard, or its cores make no progress")
+            }
+            OrderError::Draining => {
+                format!("node {to} is being drained: `understudy undrain {to}` there ends it")
+            }
+            OrderError::UnderWay => {
+                format!("another change of {service} is under way; see `understudy why {service}`")
+            }
+            OrderError::NotSurvivor => format!(
+                "without an arbiter only the node that `survivor` names may hand {service} over: node {me} could \
+                 not exclude that it goes on by itself"
+            ),
+            OrderError::Unfit => {
+                format!("a core of node {me} makes no progress, or its life is over")
+            }
+        }
+    }
+}
+
+/// A handover under way, as the status shows it.
+pub fn handover(now: Instant, handover: &Handover) -> shown::Handover {
+    shown::Handover {
+        to: handover.to.0,
+        cause: cause(handover.cause).into(),
+        phase: match handover.phase {
+            Phase::Replacing if handover.absent_since.is_some() => "copying",
+            Phase::Replacing => "making it the peer",
+            Phase::Sounding => "asking the arbiter",
+            Phase::Freezing => "freezing",
+            Phase::Swapping => "changing places",
+        }
+        .into(),
+        age_us: now.since(handover.ordered).micros(),
+    }
+}
+
+/// The last handover from this node, as the status shows it.
+pub fn handed(now: Instant, handed: &Handed) -> shown::Handed {
+    shown::Handed {
+        epoch: handed.epoch.0,
+        to: handed.to.node.0,
+        cause: cause(handed.cause).into(),
+        connections: handed.flows.into(),
+        lost: handed.lost.into(),
+        age_us: now.since(handed.swapped).micros(),
+        prepare_us: handed.froze.since(handed.ordered).micros(),
+        freeze_us: handed.committed.since(handed.froze).micros(),
+        swap_us: handed.swapped.since(handed.committed).micros(),
+    }
+}
+
+/// Why the last handover came to nothing, if the last did.
+pub fn last_failure(group: &GroupStatus) -> Option<String> {
+    let outcome = |decision: &Decision| match decision.reason {
+        Reason::HandoverFailed(failure) => Some(Some(failure_text(failure))),
+        Reason::HandedOver(..) => Some(None),
+        _ => None,
+    };
+    group.reasons.iter().rev().find_map(outcome).flatten()
+}
+
+/// Why a handover is made.
+pub fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Operator => "ordered by the operator",
+        Cause::Drain => "this node is being drained",
+        Cause::Failback => "its home node is back and holds every connection",
+    }
+}
+
+/// Why nothing came of a handover.
+pub fn failure_text(failure: Failure) -> String {
+    match failure {
+        Failure::NoPeer => "the wanted node did not become the peer in sync in time".into(),
+        Failure::PeerLost => {
+            "the register changed meanwhile: the peer was lost, or took over".into()
+        }
+        Failure::ArbiterSilent => "the arbiter did not answer".into(),
+        Failure::NotFrozen => "the peer did not acknowledge the last records in time".into(),
+        Failure::Absent(flows) => {
+            format!("{flows} connections have no copy at the peer and would be lost")
+        }
+        Failure::Refused => "the arbiter refused it".into(),
+        Failure::Withdrawn => "the order was taken back".into(),
+    }
+}
