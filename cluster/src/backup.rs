@@ -273,7 +273,7 @@ impl Backup {
         match record.kind {
             RecordKind::Fact => match Fact::decode(record.bytes) {
                 Ok(Fact::Open(open)) => {
-                    stack.discard_copy_of(record.flow);
+                    stack.discard_copy_of(self.group, record.flow);
                     let slot = stack.open_copy(now, &open, record.flow, self.group);
                     self.enter(op, record.flow, slot, stack)
                 }
@@ -309,7 +309,7 @@ impl Backup {
         flow: FlowId,
         fact: &Fact,
     ) -> Result<(), Untold> {
-        let Some(slot) = stack.copy_of(flow) else {
+        let Some(slot) = stack.copy_of(self.group, flow) else {
             return self.note_unknown(op, flow);
         };
         match stack.apply(now, slot, fact) {
@@ -338,7 +338,7 @@ impl Backup {
         }
         self.part_flow = None;
         // Captured anew: the old copy is stale.
-        stack.discard_copy_of(record.flow);
+        stack.discard_copy_of(self.group, record.flow);
         let slot = match stack.import(self.group, &self.part) {
             Ok(flow) if flow.id == record.flow => stack.adopt_copy(now, flow),
             Ok(flow) => {
@@ -353,7 +353,7 @@ impl Backup {
     }
 
     fn compare(&mut self, stack: &mut Stack, op: Op, record: &Record) -> Result<(), Untold> {
-        let Some(slot) = stack.copy_of(record.flow) else {
+        let Some(slot) = stack.copy_of(self.group, record.flow) else {
             return self.note_unknown(op, record.flow);
         };
         self.counters.digests += 1;
@@ -382,7 +382,7 @@ impl Backup {
     /// anew or says that it is over: an acknowledgement without that word would be a lie.
     fn give_up(&mut self, stack: &mut Stack, op: Op, flow: FlowId) -> Result<(), Untold> {
         self.counters.lost += 1;
-        stack.discard_copy_of(flow);
+        stack.discard_copy_of(self.group, flow);
         self.tell_lost(op, flow)
     }
 

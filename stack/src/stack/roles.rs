@@ -129,10 +129,12 @@ impl Stack {
         Ok(is_over)
     }
 
-    /// As peer: where the copy with this name is.
+    /// As peer: where the group's copy with this name is. A node that came back for one group may have given the
+    /// names of its former life again before it learnt, from another group, that they are in use.
     #[inline]
-    pub fn copy_of(&self, id: FlowId) -> Option<u32> {
-        self.copies.find(hash(id), |&slot| self.flows[slot].id == id).copied()
+    pub fn copy_of(&self, group: u8, id: FlowId) -> Option<u32> {
+        let is_it = |&slot: &u32| self.flows[slot].id == id && self.flows[slot].group == group;
+        self.copies.find(hash(id), is_it).copied()
     }
 
     /// As peer: where the copy with this name very likely is, or `NONE`. The first with a like hash: to compare
@@ -142,9 +144,9 @@ impl Stack {
         self.copies.find(hash(id), |_| true).copied().unwrap_or(NONE)
     }
 
-    /// As peer: forgets the copy with this name, if there is one.
-    pub fn discard_copy_of(&mut self, id: FlowId) {
-        if let Some(slot) = self.copy_of(id) {
+    /// As peer: forgets the group's copy with this name, if there is one.
+    pub fn discard_copy_of(&mut self, group: u8, id: FlowId) {
+        if let Some(slot) = self.copy_of(group, id) {
             self.remove(slot);
         }
     }
@@ -227,4 +229,81 @@ impl Stack {
 #[inline]
 fn hash(id: FlowId) -> u64 {
     id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::AppConfig;
+    use crate::content::Content;
+    use crate::fact::Syn;
+    use crate::key::FlowKey;
+    use crate::limits::CONNECT_TIMEOUT;
+    use crate::seq::Seq;
+    use crate::service::{HOP_LIMIT, Service};
+    use crate::shard::Place;
+    use crate::stack::StackConfig;
+    use crate::tcp::contract::Options;
+    use crate::tcp::sender::SenderConfig;
+    use crate::wire::Address;
+    use alloc::vec;
+
+    fn service(port: u16) -> Service {
+        Service {
+            addresses: vec![Address::v4([10, 0, 0, 1])],
+            ports: vec![(port, port)],
+            app: AppConfig::Discard,
+            content: Content::default(),
+            receive_buffer: 16 << 10,
+            idle_timeout: None,
+            keep_alive: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            sender: SenderConfig::default(),
+            mss: 1460,
+            nodelay: true,
+            hop_limit: HOP_LIMIT,
+        }
+    }
+
+    fn open(stack: &Stack, group: u8, shard: u8) -> Open {
+        let key = |remote_port| FlowKey {
+            remote: Address::v4([10, 0, 0, 9]),
+            local: Address::v4([10, 0, 0, 1]),
+            remote_port,
+            local_port: 80 + group as u16,
+        };
+        let key = (1..).map(key).find(|key| stack.shard_of(key) == shard).unwrap();
+        let options = Options { mss: 1460, ..Options::default() };
+        let syn = Some(Syn { irs: Seq(1), ts_recent: 0, snd_wnd: 1000 });
+        Open { key, service: group, next_hop: [2; 6], iss: Seq(7), options, syn }
+    }
+
+    /// Two owners may have given one name: what is said of one copy never reaches the other.
+    #[test]
+    fn copies_of_two_groups_may_have_one_name() {
+        let config = StackConfig {
+            node: 2,
+            place: Place::ALONE,
+            mac: [2; 6],
+            secret: [7; 32],
+            flows_max: 4,
+            active_max: 4,
+            segments_max: 4,
+            chunks_max: 64,
+            pieces_max: 64,
+            uploads_max: 1,
+            reassemblies_max: 1,
+        };
+        let mut stack = Stack::new(&config, vec![service(80), service(81)]);
+        let (now, id) = (Instant(1 << 40), FlowId::new(1, 5, 1));
+        let slots = [0, 1].map(|group| {
+            stack.set_mode(now, group, Mode::Silent);
+            let open = open(&stack, group, 5);
+            stack.discard_copy_of(group, id);
+            stack.open_copy(now, &open, id, group).expect("there is room")
+        });
+        assert_eq!([0, 1].map(|group| stack.copy_of(group, id)), slots.map(Some));
+        stack.discard_copy_of(1, id);
+        assert_eq!([0, 1].map(|group| stack.copy_of(group, id)), [Some(slots[0]), None]);
+    }
 }
