@@ -16,8 +16,7 @@
 //! RFC 2861 has it (RFC 5681 4.1 would restart at once from the initial window; RFC 7661 would keep it
 //! longer). `ssthresh` remembers three quarters of it.
 //!
-//! Spec: RFC 5681, 3465 (L = 8 with HyStart++, 1 after a time-out), 6928, 9406, 9438. Left out: ECN, undoing a
-//! reduction that turned out needless (RFC 3522, 4015, 5682).
+//! Spec: RFC 5681, 3465 (L = 8 with HyStart++, 1 after a time-out), 6928, 9406, 9438. Left out: ECN.
 //! Bounds: `CWND_MAX`.
 //! Units: bytes; microseconds.
 
@@ -193,6 +192,23 @@ impl Congestion {
             _ => flight / 2,
         }
         .max(2 * mss);
+    }
+
+    /// The last reduction was needless: `before` are window and threshold at that time. What `pipe` leaves of the
+    /// window is not sent at once (RFC 3708 3 asks for slow start).
+    pub fn undo(&mut self, mss: u32, before: (u32, u32), pipe: u32, snd_nxt: Seq) {
+        let (cwnd, ssthresh) = before;
+        if ssthresh == u32::MAX {
+            // There was no loss yet.
+            self.ssthresh = u32::MAX;
+            self.phase = Phase::First(HyStart::new(snd_nxt), self.algorithm());
+        } else {
+            self.ssthresh = self.ssthresh.max(ssthresh).max(cwnd);
+        }
+        if let Phase::Cubic(cubic) = &mut self.phase {
+            cubic.undo();
+        }
+        self.cwnd = self.cwnd.max(cwnd.min(pipe.saturating_add(BURST_SEGMENTS * mss)));
     }
 
     /// A retransmission time-out: one segment. `first`: of this loss (RFC 5681 3.1).

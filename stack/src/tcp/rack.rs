@@ -79,9 +79,19 @@ impl Rack {
         }
     }
 
+    #[cfg(test)]
+    pub fn has_seen_reordering(&self) -> bool {
+        self.reordering.seen
+    }
+
     /// What is known about reordering.
     pub fn reordering(&self) -> Reordering {
         self.reordering
+    }
+
+    /// What was sent again had arrived: the path reorders, though step 3 cannot see it.
+    pub fn note_reordering(&mut self) {
+        self.reordering.seen = true;
     }
 
     /// Steps 2 and 3. `echo_us`: round trip by the echoed timestamp, if the echo is this segment's,

@@ -19,9 +19,9 @@
 //! transmit and window inflation in one.
 //!
 //! Path: step 8 (what may be sent) and on every acknowledgement.
-//! Spec: RFC 5681, 6298, 6582, 3042, 6675 (pipe), 8985, 9937, 9438, 9406; 9293 3.8.3 (R2). Left out: detection
+//! Spec: RFC 5681, 6298, 6582, 3042, 6675 (pipe), 8985, 9937, 9438, 9406; 9293 3.8.3 (R2). 3708 (`undo.rs`). Left out: detection
 //! of spurious time-outs (5682, 3522), ECN, pacing, persist timer (the flow's, with `rto()`).
-//! Bounds: `FLIGHT_ITEMS_MAX` pieces in flight; 192 bytes besides the pool's items, while something is in
+//! Bounds: `FLIGHT_ITEMS_MAX` pieces in flight; 216 bytes besides the pool's items, while something is in
 //! flight ([`Resting`] otherwise).
 //! Units: bytes of sequence space.
 
@@ -30,6 +30,7 @@ mod event;
 mod path;
 mod resting;
 mod timer;
+mod undo;
 
 #[cfg(test)]
 mod simulation;
@@ -47,6 +48,7 @@ use crate::tcp::rtt::Rtt;
 use crate::time::{Duration, Instant};
 pub use event::{Ack, AckOutcome, Hint, Resend, SendRefused, SenderConfig, TimeoutOutcome};
 pub use resting::Resting;
+use undo::Undo;
 
 /// What is going on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -95,6 +97,7 @@ pub struct Sender {
     limited_end: Seq,
     last_sent: Tick,
     resent_segments: u32,
+    undo: Undo,
     mss: u16,
     /// Duplicate acknowledgements that count as segments delivered; without SACK only.
     dup_acks: u16,
@@ -109,8 +112,8 @@ pub struct Sender {
 
 const _: () = assert!(core::mem::size_of::<Sender>() <= SENDER_BYTES_MAX);
 
-/// Bytes of one sender: three cache lines.
-const SENDER_BYTES_MAX: usize = 192;
+/// Bytes of one sender.
+const SENDER_BYTES_MAX: usize = 216;
 
 impl Default for Sender {
     fn default() -> Sender {
@@ -155,6 +158,7 @@ impl Sender {
         limited_end: Seq(0),
         last_sent: Tick(0),
         resent_segments: 0,
+        undo: Undo::NONE,
         mss: 1,
         dup_acks: 0,
         first_timeout_secs: 0,
@@ -354,6 +358,7 @@ impl Sender {
         self.resent_segments = self.resent_segments.saturating_add(1);
         if self.in_fast_recovery() {
             self.prr.handle_sent(resend.len);
+            self.undo.handle_resent(seq, resend.len);
         }
         self.probe.handle_sent(self.flight.nxt, true);
         self.start_timers(now);

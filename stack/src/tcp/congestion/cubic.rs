@@ -90,6 +90,12 @@ impl Cubic {
         (flight as u64 * BETA.0 / BETA.1) as u32
     }
 
+    /// The last loss was none: the next avoidance begins where the window was (RFC 9438 4.9.2).
+    pub fn undo(&mut self) {
+        self.w_max = self.w_max.max(self.cwnd_prior);
+        self.w_est = 0;
+    }
+
     /// A time-out: the next avoidance begins with K = 0 (RFC 9438 4.8).
     pub fn forget(&mut self) {
         self.w_max = 0;

@@ -4,7 +4,7 @@
 //! recovery is entered, goes on or ends; the window changes; timers start anew. Nothing that a client
 //! can put into an acknowledgement is refused here: nonsense has no effect.
 
-use super::{Ack, AckOutcome, Phase, Sender};
+use super::{Ack, AckOutcome, Phase, Sender, Undo};
 use crate::seq::Seq;
 use crate::tcp::congestion::Progress;
 use crate::tcp::in_flight::{InFlightPool, Place, Segment, Tick};
@@ -80,8 +80,10 @@ impl Sender {
         if phase == Phase::Open && probe_repaired {
             self.congestion.handle_loss(self.mss as u32, outstanding);
             self.congestion.cwnd = self.congestion.cwnd.min(self.congestion.ssthresh);
+            self.undo = Undo::NONE;
         }
         let exited_recovery = self.leave_recovery();
+        self.handle_needless(ack, delivery.dsack_end.is_some());
         let entered_recovery = self.enter_recovery(&delivery);
         self.grow(now, phase, outstanding, sample_us, &delivery);
         self.restart_timers(now, delivery.acked > 0, reorder_us);
@@ -223,6 +225,7 @@ impl Sender {
         self.phase = Phase::Open;
         self.dup_acks = 0;
         self.rack.handle_recovered();
+        self.note_undo_end();
         true
     }
 
@@ -233,6 +236,7 @@ impl Sender {
         }
         self.phase = Phase::Recovery { partial_seen: false };
         self.recover = self.flight.nxt;
+        self.undo = Undo::begin(self.congestion.cwnd, self.congestion.ssthresh);
         let outstanding = self.flight.outstanding().saturating_add(acked);
         self.congestion.handle_loss(self.mss as u32, outstanding);
         self.prr = Prr::new(outstanding.saturating_sub(self.flight.sacked_bytes - sacked));

@@ -6,7 +6,7 @@
 //!
 //! Spec: RFC 1191 6.5, RFC 8201 5.4, RFC 5681 3.1 (the window follows the segment's size).
 
-use super::{Phase, Sender};
+use super::{Phase, Sender, Undo};
 use crate::tcp::in_flight::InFlightPool;
 use crate::tcp::probe::Probe;
 use crate::time::Instant;
@@ -17,6 +17,7 @@ impl Sender {
         let before = self.mss;
         self.handle_mss(mss);
         self.congestion.handle_mss(before as u32, self.mss as u32);
+        self.undo = Undo::NONE;
         if self.flight.lose_larger(pool, self.mss as u32) == 0 {
             return;
         }

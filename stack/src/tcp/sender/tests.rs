@@ -472,3 +472,44 @@ fn random_acknowledgements_corrupt_nothing() {
         assert_eq!(pool.used(), 0, "seed {seed}");
     }
 }
+
+/// RFC 3708 3: when every repetition is reported as a duplicate, and only then, the reduction is taken back. A
+/// duplicate of something else is the network's.
+#[test]
+fn rfc3708_a_needless_reduction_is_undone() {
+    for (reports, undone) in [
+        (&[(0, 1_000), (2_000, 3_000)][..], true),
+        (&[(0, 1_000)], false),
+        (&[(0, 1_000), (4_000, 5_000)], false),
+    ] {
+        let mut f = Fixture::new(true);
+        f.wait(RTT_MS);
+        f.ack(0, &[(3_000, 7_000), (1_000, 2_000)]);
+        f.ack(0, &[(3_000, 8_000), (1_000, 2_000)]);
+        assert!(f.sender.in_recovery());
+        let before = (initial_cwnd(), u32::MAX);
+        f.wait(1);
+        f.ack(0, &[(3_000, 9_000), (1_000, 2_000)]);
+        let mut resent = f.resend();
+        f.wait(1);
+        f.ack(0, &[(3_000, 10_000), (1_000, 2_000)]);
+        resent.extend(f.resend());
+        assert_eq!(resent, [(0, 1_000), (2_000, 1_000)]);
+        assert!(f.sender.ssthresh() < before.1);
+        // The originals come, which ends the recovery, then what was sent again.
+        f.ack(10_000, &[]);
+        assert!(!f.sender.in_recovery() && f.sender.cwnd() < before.0);
+        f.send(1);
+        for report in reports {
+            assert!(!f.sender.rack.has_seen_reordering());
+            f.ack(10_000, &[*report]);
+        }
+        assert_eq!(f.sender.ssthresh() == u32::MAX, undone, "{reports:?}");
+        assert_eq!(f.sender.cwnd() >= before.0.min(9 * MSS), undone, "{reports:?}");
+        assert_eq!(f.sender.rack.has_seen_reordering(), undone, "{reports:?}");
+    }
+}
+
+fn initial_cwnd() -> u32 {
+    crate::tcp::congestion::initial_window(MSS as u16)
+}

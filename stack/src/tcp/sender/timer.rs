@@ -5,7 +5,7 @@
 //! and stops when nothing is outstanding (RFC 6298 5). A probe is scheduled after new data and after
 //! every acknowledgement, unless something is known to be lost or out of order (RFC 8985 7.2).
 
-use super::{Phase, Sender, Soon, TimeoutOutcome};
+use super::{Phase, Sender, Soon, TimeoutOutcome, Undo};
 use crate::tcp::in_flight::{InFlightPool, Tick};
 use crate::tcp::probe::Probe;
 use crate::time::{Duration, Instant};
@@ -66,6 +66,7 @@ impl Sender {
         self.recover = self.flight.nxt;
         self.dup_acks = 0;
         self.probe = Probe::default();
+        self.undo = Undo::NONE;
         self.rtt.back_off();
         self.rto_at = now + self.rto();
         self.schedule_soon(now, None);
