@@ -279,6 +279,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         CoreSnapshot {
             groups: self.engine.status().collect(),
             stack: self.engine.stack().counters().clone(),
+            places_refused: self.engine.stack().env.senders.refused,
             link: self.engine.link_counters(),
             client_ports: ports(&self.client),
             cluster_ports: ports(&self.cluster),

@@ -212,6 +212,7 @@ impl Reporter {
             flows: core.groups.iter().map(|group| u64::from(group.flows)).sum(),
             drops,
             icmp: core.stack.icmp.iter().map(|(kind, count)| (kind.into(), count)).collect(),
+            events: events(core),
         }
     }
 
@@ -229,6 +230,23 @@ impl Reporter {
         }
         ports
     }
+}
+
+/// What a core's stack has counted beside frames.
+fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
+    let stack = &core.stack;
+    [
+        ("opened", stack.opened),
+        ("closed", stack.closed),
+        ("connects", stack.connects),
+        ("connects_refused", stack.refused),
+        ("cookies_sent", stack.cookies_sent),
+        ("cookies_accepted", stack.cookies_accepted),
+        ("address_conflicts", stack.address_conflicts),
+        ("active_refused", core.places_refused),
+    ]
+    .map(|(name, count)| (name.to_string(), count))
+    .into()
 }
 
 /// How the groups stand, all cores together.

@@ -92,6 +92,8 @@ pub struct CoreSnapshot {
     pub groups: Vec<GroupStatus>,
     /// The stack.
     pub stack: Counters,
+    /// How often something new had to wait for a place among the active flows.
+    pub places_refused: u64,
     /// The cluster link.
     pub link: LinkCounters,
     /// Ports towards the clients.

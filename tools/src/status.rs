@@ -273,6 +273,10 @@ fn machine(text: &mut String, status: &Status) {
         "drops",
     ];
     table(text, head, status.cores.iter().map(core).collect());
+    for core in &status.cores {
+        let (number, events) = (core.core, counters(&core.events));
+        let _ = writeln!(text, "core {number}: {events}; ICMP errors: {}", counters(&core.icmp));
+    }
     let port = |port: &dataplane::control::status::PortStatus| {
         let name = format!("{} queue {}", port.interface, port.queue);
         [name, port.mode.clone(), counters(&port.counters)]
@@ -364,7 +368,10 @@ mod tests {
             ..ClusterStatus::default()
         };
         let drops = [("no_flow".to_string(), 3), ("checksum".to_string(), 0)].into();
-        let core = CoreStatus { core: 1, segments_in: 5, drops, ..CoreStatus::default() };
+        let counted = |name: &str| [(name.into(), 4), ("nothing".into(), 0)].into();
+        let (events, icmp) = (counted("active_refused"), counted("too_big"));
+        let core =
+            CoreStatus { core: 1, segments_in: 5, drops, events, icmp, ..CoreStatus::default() };
         Status {
             node: 2,
             version: "0.1.0".into(),
@@ -397,6 +404,7 @@ apply 2.3 ms, announce 40 us, first byte 120 us
 
 core    connections  segments in  segments out  crossed in  crossed out  last round  drops
 core 1  0            5            0             0           0            0 us ago    no_flow 3
+core 1: active_refused 4; ICMP errors: too_big 4
 
 largest gap of this node: 0 us
 ";

@@ -291,6 +291,9 @@ pub struct CoreStatus {
     /// ICMP errors about segments in flight, by kind.
     #[serde(default)]
     pub icmp: BTreeMap<String, u64>,
+    /// What became of connections, and what was asked of others, by kind.
+    #[serde(default)]
+    pub events: BTreeMap<String, u64>,
 }
 
 /// A port: one queue of one interface.
