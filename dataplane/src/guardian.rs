@@ -54,6 +54,8 @@ pub struct Charge {
     pub node: u8,
     /// Its present life.
     pub incarnation: u64,
+    /// The node's process.
+    pub process: u32,
     /// Poll threads, and so words on the page.
     pub threads: usize,
     /// The node's address on the cluster interface.
@@ -75,6 +77,7 @@ impl Charge {
             cluster: cluster_id(&config.cluster.name),
             node: me.node.0,
             incarnation: me.incarnation.0,
+            process: std::process::id(),
             threads: config.cores.pin.len(),
             address: config.cluster.address,
             others: nodes.chain(witness).collect(),
@@ -132,6 +135,9 @@ pub fn watch() -> io::Result<()> {
         let passed = clock::now().since(at).millis();
         thread::sleep(Duration::from_millis(after.saturating_sub(passed)));
         charge.surrender(&socket, at);
+        // Whoever of it is last gives its memory back, in the kernel, at the priority that it has: the agent is
+        // a real-time thread, and this machine may have better things to do.
+        sys::defer_process(charge.process);
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub mod robust;
 mod signal;
 
 pub use interface::{interface_index, interface_mac, interface_mtu};
-pub use process::{close_descriptors_from, leave_session, lock_memory, set_name};
+pub use process::{close_descriptors_from, defer_process, leave_session, lock_memory, set_name};
 pub use signal::TerminationSignals;
 
 /// Descriptors that [`wait_readable`] can wait for.

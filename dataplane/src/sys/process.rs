@@ -26,3 +26,17 @@ pub fn set_name(name: &std::ffi::CStr) {
     // SAFETY: the name is a C string, of which the kernel copies 15 bytes; it cannot fail.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
+
+/// Lets every thread of another process run only when nobody else wants to, as far as that is allowed: it is
+/// ordinary and as nice as can be from here on. A process that is gone is no error.
+pub fn defer_process(process: u32) {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{process}/task")) else { return };
+    let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+    for task in numbers {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: `parameters` is valid for the call, which takes a thread by its number.
+        unsafe { libc::sched_setscheduler(task, libc::SCHED_BATCH, &parameters) };
+        // SAFETY: takes numbers and touches no memory of ours.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, task as libc::id_t, 19) };
+    }
+}
