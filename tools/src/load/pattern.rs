@@ -1,8 +1,7 @@
 //! The bytes that clients and appliance agree on.
 //!
 //! A generated object is a function of a seed and an offset, so any byte of it can be checked
-//! without a copy of the object: little-endian words, word `i` being the splitmix64 finaliser of
-//! `seed + (i + 1) * 0x9E37_79B9_7F4A_7C15`.
+//! without a copy of the object (`stack::generate` says how).
 
 use sha2::{Digest, Sha256};
 pub use stack::generate::fill;
@@ -58,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_first_word_is_the_published_one() {
-        // First output of splitmix64 for seed 0.
+        // First output of splitmix64 for seed 0: the hash of the first block.
         let mut word = [0u8; 8];
         fill(0, 0, &mut word);
         assert_eq!(u64::from_le_bytes(word), 0xE220_A839_7B1D_CDAF);
