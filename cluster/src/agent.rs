@@ -37,6 +37,7 @@ use crate::message::advertise::{Advertise, Failback, OnPeerLoss};
 use crate::message::{
     Drop, ENTRIES_MAX, Entry, Header, Heartbeat, Message, Role, WITNESS, any_life, encode,
 };
+use crate::path::{Health, Path};
 use crate::role::{Command, Report};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -150,6 +151,8 @@ pub struct Agent {
     groups: Vec<Group>,
     started: Instant,
     core_ok: bool,
+    /// How this node reaches its clients.
+    path: Path,
     /// The present life of the witness, once it has answered.
     witness: Option<Member>,
     /// When it answered last.
@@ -191,6 +194,7 @@ impl Agent {
             groups,
             started: now,
             core_ok: false,
+            path: Path::default(),
             witness: None,
             witness_heard: now,
             witness_past: VecDeque::new(),
@@ -284,6 +288,15 @@ impl Agent {
         self.core_ok = core_ok;
     }
 
+    /// How this node reaches its clients, as it was just measured. The others learn of a change at once.
+    pub fn handle_path(&mut self, now: Instant, health: Health) {
+        self.observe(now);
+        if self.path.health().quality() != health.quality() {
+            self.heartbeat_at = self.heartbeat_at.min(now);
+        }
+        self.path.note(now, health);
+    }
+
     /// The time of [`Agent::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.observe(now);
@@ -348,6 +361,7 @@ impl Agent {
                     draining: self.draining,
                     cores: self.config.cores,
                     mac: self.config.mac,
+                    path: self.path.health(),
                     entries: chunk.to_vec(),
                 };
                 self.send(to, &Message::Heartbeat(heartbeat));

@@ -9,6 +9,7 @@
 
 use crate::id::{Incarnation, Member, NodeId};
 use crate::message::{Drop, Heartbeat};
+use crate::path::Path;
 use crate::surrender::Ended;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -39,6 +40,8 @@ pub struct Heard {
     pub cores: u8,
     /// Its hardware address on the cluster's data link.
     pub mac: [u8; 6],
+    /// How it reaches its clients; outlives its lives, for a path that flaps flaps on.
+    pub path: Path,
     /// Its present life has surrendered.
     pub ended: Option<Ended>,
     past: VecDeque<Incarnation>,
@@ -62,6 +65,7 @@ impl Detector {
             draining: false,
             cores: 0,
             mac: [0; 6],
+            path: Path::default(),
             ended: None,
             past: VecDeque::new(),
         };
@@ -142,7 +146,7 @@ impl Detector {
     }
 
     /// A heartbeat of the present life of `from` said this.
-    pub fn handle_heartbeat(&mut self, from: Member, beat: &Heartbeat) {
+    pub fn handle_heartbeat(&mut self, now: Instant, from: Member, beat: &Heartbeat) {
         let Some(heard) = self.nodes.iter_mut().find(|heard| heard.member == from) else {
             return;
         };
@@ -153,6 +157,7 @@ impl Detector {
             heard.draining = beat.draining;
             heard.cores = beat.cores;
             heard.mac = beat.mac;
+            heard.path.note(now, beat.path);
         }
     }
 
@@ -237,6 +242,7 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::Health;
 
     fn member(incarnation: u64) -> Member {
         Member { node: NodeId(2), incarnation: Incarnation(incarnation) }
@@ -251,6 +257,7 @@ mod tests {
             draining: false,
             cores,
             mac: [1; 6],
+            path: Health::default(),
             entries: Vec::new(),
         }
     }
@@ -303,7 +310,7 @@ mod tests {
         detector.handle_surrender(Instant(2), member(1), Instant(500), patience).unwrap();
         for (sent, core_ok, is_dead) in [(600, true, true), (601, false, true), (601, true, false)]
         {
-            detector.handle_heartbeat(member(1), &beat(sent, core_ok, 1));
+            detector.handle_heartbeat(Instant(9), member(1), &beat(sent, core_ok, 1));
             detector.refute(member(1), patience);
             assert_eq!(detector.is_dead(member(1)), is_dead, "{sent} {core_ok}");
         }
@@ -316,8 +323,8 @@ mod tests {
         let mut detector = Detector::new([NodeId(2)].into_iter());
         detector.handle_heard(Instant(1), member(1));
         assert_eq!(detector.cores_of(member(1)), None);
-        detector.handle_heartbeat(member(1), &beat(9, true, 3));
-        detector.handle_heartbeat(member(1), &beat(8, false, 2));
+        detector.handle_heartbeat(Instant(9), member(1), &beat(9, true, 3));
+        detector.handle_heartbeat(Instant(9), member(1), &beat(8, false, 2));
         assert!(detector.node(NodeId(2)).is_some_and(|heard| heard.core_ok));
         assert_eq!(detector.cores_of(member(1)), Some(3));
         // Another life may have another number.

@@ -15,6 +15,7 @@ pub mod link;
 pub mod log;
 pub mod message;
 pub mod mirror;
+pub mod path;
 pub mod register;
 pub mod role;
 pub mod surrender;

@@ -14,6 +14,7 @@ mod body;
 pub mod codec;
 
 use crate::id::{Epoch, GroupId, Incarnation, Member, NodeId};
+use crate::path::Health;
 use crate::register::{Change, Refusal, Register};
 use advertise::Advertise;
 use alloc::vec::Vec;
@@ -25,7 +26,7 @@ pub(crate) use body::{read_register, write_register};
 /// First octets of every datagram.
 pub const MAGIC: [u8; 4] = *b"USTA";
 /// Version of the format.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// The node id under which the witness speaks; no machine has it.
 pub const WITNESS: NodeId = NodeId(255);
 /// Longest datagram, in octets: fits any Ethernet without fragments.
@@ -117,6 +118,8 @@ pub struct Heartbeat {
     pub cores: u8,
     /// The sender's hardware address on the cluster's data link.
     pub mac: [u8; 6],
+    /// How the sender reaches its clients.
+    pub path: Health,
     /// What the sender knows, group by group.
     pub entries: Vec<Entry>,
 }

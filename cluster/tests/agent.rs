@@ -9,6 +9,8 @@
 mod fault;
 #[path = "agent/handover.rs"]
 mod handover;
+#[path = "agent/path.rs"]
+mod path;
 #[path = "agent/surrender.rs"]
 mod surrender;
 #[path = "agent/world.rs"]
@@ -335,6 +337,10 @@ fn random_story(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) {
             let order = order[orders.below(3) as usize];
             world.at(at, Event::Fault(order));
             world.at(at + long, Event::Fault(Fault::Undrain(one)));
+        }
+        if orders.percent(20) && one < count {
+            world.at(at, Event::Fault(Fault::Dark(one)));
+            world.at(at + long, Event::Fault(Fault::Bright(one)));
         }
         let mut pair = |begin, end| {
             world.at(at, Event::Fault(begin));

@@ -154,6 +154,7 @@ impl AgentThread {
         }
         let is_stuck = is_late || !self.guard.is_whole();
         self.agent.handle_progress(now, !is_stuck);
+        self.agent.handle_path(now, self.shared.path(now));
         self.publish();
     }
 

@@ -158,7 +158,7 @@ impl<P: Port, C: Clock> Core<P, C> {
 
     /// A burst of each queue of the client side.
     fn receive_frames(&mut self, now: Instant) -> usize {
-        let Core { engine, client, crossing, burst, .. } = self;
+        let Core { engine, client, crossing, burst, shared, core, .. } = self;
         let mut received = 0;
         for port in client {
             port.receive(burst);
@@ -175,6 +175,9 @@ impl<P: Port, C: Clock> Core<P, C> {
             received += burst.len();
             port.recycle(burst);
             crossing.publish();
+        }
+        if received > 0 {
+            shared.note_heard(*core, now);
         }
         received
     }

@@ -1,5 +1,6 @@
 //! Frames in, frames out: the only crate with unsafe code, threads, a clock and system calls.
 pub mod agent_thread;
+pub mod client_path;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -12,6 +12,7 @@
 mod poll;
 
 use crate::agent_thread::{AgentThread, Peers};
+use crate::client_path;
 use crate::clock;
 use crate::config::{self, Application, Config, CopyMode, XdpMode};
 use crate::control::{self, Reply, Request};
@@ -168,6 +169,9 @@ impl Node {
         }
         guard.clone().keep(guardian()).map_err(failed("start the guardian's keeper"))?;
         threads.push(agent.start().map_err(failed("start the agent's thread"))?);
+        let client = &config.interfaces.client;
+        let watch = client_path::start(&client.name, &client.next_hops, shared, stopping.clone());
+        threads.push(watch.map_err(failed(format!("watch the link of {}", client.name)))?);
         Ok(Node {
             stopping,
             threads,

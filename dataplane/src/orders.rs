@@ -72,6 +72,10 @@ impl Reporter {
             OrderError::Draining => {
                 format!("node {to} is being drained: `understudy undrain {to}` there ends it")
             }
+            OrderError::WorsePath => format!(
+                "node {to} reaches the clients worse than node {me} does (see `understudy status`): it would give {service} \
+                 back at once"
+            ),
             OrderError::UnderWay => {
                 format!("another change of {service} is under way; see `understudy why {service}`")
             }
@@ -134,6 +138,7 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::Operator => "ordered by the operator",
         Cause::Drain => "this node is being drained",
         Cause::Failback => "its home node is back and holds every connection",
+        Cause::Path => "the peer reaches the clients better",
     }
 }
 

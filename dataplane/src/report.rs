@@ -7,7 +7,7 @@ use crate::guardian::{Guard, State};
 use crate::orders;
 use crate::shared::{CoreSnapshot, Shared, ToAgent, ToCore};
 use cluster::agent::Reason;
-use cluster::agent::status::{GroupStatus, Status};
+use cluster::agent::status::{GroupStatus, PathStatus, Status};
 use cluster::engine::GroupStatus as Engine;
 use cluster::id::Member;
 use cluster::lease::Timers;
@@ -80,6 +80,7 @@ impl Reporter {
             largest_gap_us: agent.largest_gap.micros(),
             guardian: self.guardian(),
             draining: agent.draining,
+            path: path(&agent.path),
         })
     }
 
@@ -117,6 +118,7 @@ impl Reporter {
                     },
                     address: address(node),
                     draining: node.draining,
+                    path: path(&node.path),
                     heartbeat_age_us: node.age.map(|age| age.micros()),
                 })
                 .collect(),
@@ -247,6 +249,18 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
     ]
     .map(|(name, count)| (name.to_string(), count))
     .into()
+}
+
+/// How a node reaches its clients.
+fn path(path: &PathStatus) -> shown::ClientPath {
+    let health = path.health;
+    shown::ClientPath {
+        carrier: health.carrier,
+        next_hops: health.hops,
+        answering: health.answering,
+        silent_ms: (health.silent_ms < u32::MAX).then_some(health.silent_ms.into()),
+        dips: path.dips,
+    }
 }
 
 /// How the groups stand, all cores together.

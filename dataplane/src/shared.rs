@@ -10,6 +10,7 @@ use cluster::agent::handover::{Order, OrderError};
 use cluster::engine::{GroupStatus, LinkCounters};
 use cluster::id::{GroupId, NodeId};
 use cluster::link::Endpoint;
+use cluster::path::Health;
 use cluster::role::Command;
 use crossbeam_channel::Sender;
 use stack::stack::Counters;
@@ -44,6 +45,8 @@ struct Moments {
 struct CoreWords {
     /// Rounds of the poll loop.
     progress: AtomicU64,
+    /// When a frame of the client side came in last; zero is never.
+    heard_at: AtomicU64,
     /// By the index of the group.
     moments: Vec<Moments>,
 }
@@ -65,6 +68,9 @@ pub struct Shared {
     pub leases: Vec<Lease>,
     cores: Vec<CoreWords>,
     groups: Vec<GroupId>,
+    /// Carrier (0 down, 1 up, 2 unknown), next hops asked, next hops answering: a byte each. Written by the thread that
+    /// measures the path to the clients.
+    path: AtomicU64,
 }
 
 /// An order to a core.
@@ -119,10 +125,12 @@ impl Shared {
             cores: (0..cores)
                 .map(|_| CoreWords {
                     progress: AtomicU64::new(0),
+                    heard_at: AtomicU64::new(0),
                     moments: groups.iter().map(|_| Moments::default()).collect(),
                 })
                 .collect(),
             groups: groups.to_vec(),
+            path: AtomicU64::new(2),
         }
     }
 
@@ -149,6 +157,33 @@ impl Shared {
     #[inline]
     pub fn note_progress(&self, core: usize, rounds: u64) {
         self.cores[core].progress.store(rounds, Ordering::Relaxed);
+    }
+
+    /// A frame of the client side came in at a core.
+    #[inline]
+    pub fn note_heard(&self, core: usize, at: Instant) {
+        self.cores[core].heard_at.store(at.0, Ordering::Relaxed);
+    }
+
+    /// The path to the clients was measured.
+    pub fn publish_path(&self, carrier: Option<bool>, hops: u8, answering: u8) {
+        let bytes = [carrier.map_or(2, u8::from), hops, answering, 0, 0, 0, 0, 0];
+        self.path.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+    }
+
+    /// The path to the clients, as it was measured last.
+    pub fn path(&self, now: Instant) -> Health {
+        let [carrier, hops, answering, ..] = self.path.load(Ordering::Relaxed).to_le_bytes();
+        let cores = self.cores.iter().map(|core| core.heard_at.load(Ordering::Relaxed));
+        let heard = cores.max().filter(|at| *at > 0);
+        Health {
+            carrier: (carrier < 2).then_some(carrier == 1),
+            hops,
+            answering,
+            silent_ms: heard.map_or(u32::MAX, |at| {
+                now.since(Instant(at)).millis().min(u32::MAX as u64 - 1) as u32
+            }),
+        }
     }
 
     /// How often a core has gone round.

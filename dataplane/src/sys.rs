@@ -13,11 +13,13 @@ use std::path::Path;
 
 pub mod event;
 mod interface;
+mod packet;
 mod process;
 pub mod robust;
 mod signal;
 
-pub use interface::{interface_index, interface_mac, interface_mtu};
+pub use interface::{interface_carrier, interface_index, interface_mac, interface_mtu};
+pub use packet::ArpSocket;
 pub use process::{close_descriptors_from, defer_process, leave_session, lock_memory, set_name};
 pub use signal::TerminationSignals;
 

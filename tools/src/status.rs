@@ -121,6 +121,7 @@ fn head(text: &mut String, status: &Status) {
         None => ", no answer yet".into(),
     };
     let _ = writeln!(text, "arbiter {}{answered}", cluster.arbiter);
+    let _ = writeln!(text, "path to the clients: {}", status.path);
     let guardian = &status.guardian;
     let restarts = guardian.restarts;
     let _ = match guardian.process {
@@ -142,7 +143,8 @@ fn head(text: &mut String, status: &Status) {
             Some(age) => format!("last heartbeat {} ago", span(age)),
             None => "never heard".into(),
         };
-        let _ = writeln!(text, "node {} at {}: {heard}", node.node, node.address);
+        let (id, address, path) = (node.node, &node.address, node.path);
+        let _ = writeln!(text, "node {id} at {address}: {heard}; path to the clients: {path}");
     }
 }
 
@@ -356,9 +358,17 @@ mod tests {
             last_takeover: Some(takeover),
             ..GroupStatus::default()
         };
+        let dark = ClientPath { carrier: Some(false), dips: 1, ..ClientPath::default() };
+        let path =
+            ClientPath { carrier: Some(true), next_hops: 2, answering: 1, ..ClientPath::default() };
         let nodes = vec![
             NodeStatus { node: 1, address: "10.99.0.1".into(), ..NodeStatus::default() },
-            NodeStatus { node: 3, heartbeat_age_us: Some(1_500), ..NodeStatus::default() },
+            NodeStatus {
+                node: 3,
+                heartbeat_age_us: Some(1_500),
+                path: dark,
+                ..NodeStatus::default()
+            },
         ];
         let cluster = ClusterStatus {
             name: "demo".into(),
@@ -378,6 +388,7 @@ mod tests {
             incarnation: "00000000000000aa".into(),
             uptime_us: 3_700_000_000,
             cluster,
+            path,
             guardian: GuardianStatus { process: Some(4242), restarts: 1 },
             groups: vec![group],
             cores: vec![core],
@@ -390,9 +401,10 @@ mod tests {
         let expected = "\
 node 2 of cluster demo, version 0.1.0, up 1 h 1 min, incarnation 00000000000000aa
 arbiter witness, last answer 1.2 s ago
+path to the clients: up, 1 of 2 next hops answer
 guardian running (process 4242, 1 restarts)
-node 1 at 10.99.0.1: never heard
-node 3 at : last heartbeat 1.5 ms ago
+node 1 at 10.99.0.1: never heard; path to the clients: not known
+node 3 at : last heartbeat 1.5 ms ago; path to the clients: DARK: no carrier; worse once in ten minutes
 
 service  role   owner   peer    protection         connections      lag     lease    epoch
 web      owner  node 2  node 1  filling 60 of 104  104 (60 copied)  310 us  21.4 ms  7

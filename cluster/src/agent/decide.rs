@@ -78,7 +78,7 @@ impl Agent {
         }
     }
 
-    /// The first designated node that lives and whose cores work.
+    /// The first designated node that lives and whose cores work; one that reaches no client only if there is no other.
     pub(super) fn candidate(&self, now: Instant, at: usize) -> Option<Member> {
         let config = &self.groups[at].config;
         let me = self.config.me.node;
@@ -90,14 +90,12 @@ impl Agent {
             }
             _ => true,
         };
-        wanted
-            .iter()
-            .chain(core::iter::once(&config.home))
-            .chain(&config.peers)
-            .filter(|node| **node != me && allowed(**node))
-            .find(|node| self.is_fit(now, **node))
-            .and_then(|node| self.detector.node(*node))
-            .map(|heard| heard.member)
+        let order = wanted.iter().chain(core::iter::once(&config.home)).chain(&config.peers);
+        let fit = order
+            .filter(|node| **node != me && allowed(**node) && self.is_fit(now, **node))
+            .filter_map(|node| self.detector.node(*node));
+        let bright = fit.clone().find(|heard| !heard.path.health().is_dark());
+        bright.or_else(|| fit.clone().next()).map(|heard| heard.member)
     }
 
     fn decide_as_peer(&mut self, now: Instant, at: usize) {

@@ -70,6 +70,8 @@ pub enum OrderError {
     NotAlive,
     /// The wanted node is being drained.
     Draining,
+    /// The wanted node reaches its clients worse than this one does.
+    WorsePath,
     /// A handover or another change of this group is under way.
     UnderWay,
     /// There is no arbiter, and this node is not the configured survivor: it may not give the register away.
@@ -87,6 +89,8 @@ pub enum Cause {
     Drain,
     /// The home node is ready again.
     Failback,
+    /// The peer reaches the clients better.
+    Path,
 }
 
 /// Why nothing came of a handover: the group is served on.
@@ -241,6 +245,9 @@ impl Agent {
         if !self.is_fit(now, to) {
             return Err(OrderError::NotAlive);
         }
+        if self.reaches_worse(to) {
+            return Err(OrderError::WorsePath);
+        }
         self.begin_handover(now, at, to, Cause::Operator, force);
         Ok(())
     }
@@ -287,7 +294,21 @@ impl Agent {
         });
     }
 
-    /// A drained node, or one whose home is ready, begins by itself.
+    /// Whether a node reaches its clients worse than this one.
+    fn reaches_worse(&self, node: NodeId) -> bool {
+        let own = self.path.health().quality();
+        let theirs = self.detector.node(node).and_then(|heard| heard.path.health().quality());
+        matches!((own, theirs), (Some(own), Some(theirs)) if theirs < own)
+    }
+
+    /// The peer in sync that reaches the clients better, and has for long enough.
+    fn brighter_peer(&self, now: Instant, at: usize) -> Option<NodeId> {
+        let peer = self.groups[at].register.in_sync_peer()?.node;
+        let heard = self.detector.node(peer)?;
+        (self.is_fit(now, peer) && self.path.is_worse_than(now, &heard.path)).then_some(peer)
+    }
+
+    /// A node that is drained, whose clients do not reach it, or whose home is ready, begins by itself.
     pub(super) fn consider_handover(&mut self, now: Instant, at: usize) {
         let entry = &self.groups[at];
         if entry.handover.is_some() || now < entry.handover_at || !self.may_swap() {
@@ -301,10 +322,16 @@ impl Agent {
             if let Some(to) = to {
                 self.begin_handover(now, at, to, Cause::Drain, false);
             }
+        } else if let Some(peer) = self.brighter_peer(now, at) {
+            self.begin_handover(now, at, peer, Cause::Path, false);
         } else if entry.config.failback == Failback::All && self.is_home_ready(now, at) {
+            let (home, hold_down) = (entry.config.home, entry.config.hold_down);
             let waited = now.since(entry.since.max(entry.failed_at));
-            if waited >= entry.config.hold_down {
-                let home = entry.config.home;
+            // A home whose path flaps has to wait longer each time.
+            let is_settled = self.detector.node(home).is_some_and(|heard| {
+                heard.path.dips(now) == 0 || heard.path.settled_for(now, hold_down)
+            });
+            if waited >= hold_down && is_settled {
                 self.begin_handover(now, at, home, Cause::Failback, false);
             }
         }
@@ -317,6 +344,7 @@ impl Agent {
         entry.role == Role::Owner
             && entry.register.in_sync_peer().is_some_and(|peer| peer.node == home)
             && self.is_fit(now, home)
+            && !self.reaches_worse(home)
     }
 
     /// Takes the next step of a handover. The owner's own cares come first.
@@ -448,7 +476,8 @@ impl Agent {
         }
         entry.handover = None;
         entry.failed_at = now;
-        let pause = if handover.cause == Cause::Drain { COPY_MAX } else { hold_down };
+        let is_urgent = matches!(handover.cause, Cause::Drain | Cause::Path);
+        let pause = if is_urgent { COPY_MAX } else { hold_down };
         entry.handover_at = now + pause;
         entry.note(now, Reason::HandoverFailed(failure));
         if matches!(handover.phase, Phase::Freezing | Phase::Swapping) {

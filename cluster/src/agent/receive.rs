@@ -75,7 +75,7 @@ impl Agent {
     }
 
     fn handle_heartbeat(&mut self, now: Instant, from: Member, exact: bool, beat: &Heartbeat) {
-        self.detector.handle_heartbeat(from, beat);
+        self.detector.handle_heartbeat(now, from, beat);
         self.detector.refute(from, self.config.timers.longest_promise());
         let mut grants = Vec::new();
         for entry in &beat.entries {

@@ -6,6 +6,7 @@ use crate::id::{GroupId, Incarnation, Member};
 use crate::lease::{Lessor, Timers};
 use crate::message::Role;
 use crate::message::advertise::Advertise;
+use crate::path::{Health, Path};
 use crate::register::{Change, Register};
 use alloc::vec::Vec;
 use stack::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub struct Status {
     pub core_ok: bool,
     /// Whether an operator wants it to own nothing.
     pub draining: bool,
+    /// How it reaches its clients.
+    pub path: PathStatus,
     /// The configured time constants.
     pub configured: Timers,
     /// The ones in force.
@@ -52,6 +55,23 @@ pub struct NodeStatus {
     pub draining: bool,
     /// Its hardware address on the cluster's data link.
     pub mac: [u8; 6],
+    /// How it reaches its clients.
+    pub path: PathStatus,
+}
+
+/// How a node reaches its clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PathStatus {
+    /// As it was measured, or said, last.
+    pub health: Health,
+    /// How often it became worse in the last ten minutes.
+    pub dips: u32,
+}
+
+impl PathStatus {
+    fn new(now: Instant, path: &Path) -> PathStatus {
+        PathStatus { health: path.health(), dips: path.dips(now) }
+    }
 }
 
 /// One group.
@@ -98,12 +118,14 @@ impl Agent {
             core_ok: heard.core_ok,
             draining: heard.draining,
             mac: heard.mac,
+            path: PathStatus::new(now, &heard.path),
         };
         Status {
             me: self.config.me,
             superseded: self.superseded,
             core_ok: self.core_ok,
             draining: self.draining,
+            path: PathStatus::new(now, &self.path),
             configured: self.config.timers,
             effective: self.timers(),
             largest_gap: self.gaps.largest(),

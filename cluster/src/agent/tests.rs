@@ -45,6 +45,7 @@ fn heartbeat(to: Member, sent: Instant, register: Register, renew: Option<Durati
         draining: false,
         cores: 2,
         mac: [0; 6],
+        path: Health::default(),
         entries: vec![entry],
     };
     encode(Header { cluster: 5, from: OTHER, to }, &Message::Heartbeat(beat))

@@ -7,6 +7,7 @@ use super::{
     Verdict,
 };
 use crate::limits::CORES_MAX;
+use crate::path::Health;
 use crate::register::{Change, Refusal, Register};
 
 /// No register lives long enough to reach this; counting on from it cannot overflow.
@@ -129,6 +130,7 @@ impl Heartbeat {
         w.u8(u8::from(self.draining));
         w.u8(self.cores);
         w.bytes(&self.mac);
+        write_health(w, &self.path);
         w.list(&self.entries, |w, entry| {
             w.u16(entry.group.0);
             w.u8(entry.role as u8);
@@ -149,6 +151,7 @@ impl Heartbeat {
             draining: r.bool()?,
             cores: read_cores(r)?,
             mac: r.array()?,
+            path: read_health(r)?,
             entries: r.list(ENTRIES_MAX, |r| {
                 Ok(Entry {
                     group: r.group()?,
@@ -159,6 +162,28 @@ impl Heartbeat {
             })?,
         })
     }
+}
+
+/// The carrier (0 down, 1 up, 2 not known), next hops asked and answering, milliseconds of silence.
+fn write_health(w: &mut Writer, health: &Health) {
+    w.u8(health.carrier.map_or(2, u8::from));
+    w.u8(health.hops);
+    w.u8(health.answering);
+    w.u32(health.silent_ms);
+}
+
+fn read_health(r: &mut Reader<'_>) -> Result<Health, Drop> {
+    let carrier = match r.u8()? {
+        0 => Some(false),
+        1 => Some(true),
+        2 => None,
+        _ => return Err(Drop::BadField),
+    };
+    let (hops, answering) = (r.u8()?, r.u8()?);
+    if answering > hops {
+        return Err(Drop::BadField);
+    }
+    Ok(Health { carrier, hops, answering, silent_ms: r.u32()? })
 }
 
 fn read_cores(r: &mut Reader<'_>) -> Result<u8, Drop> {

@@ -2,6 +2,7 @@
 
 use super::advertise::{Advertise, ArpPolicy, Failback, OnPeerLoss};
 use super::*;
+use crate::path::Health;
 use alloc::string::ToString;
 use alloc::vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -60,6 +61,7 @@ fn samples() -> Vec<Message> {
                 draining: true,
                 cores: 2,
                 mac: [1, 2, 3, 4, 5, 6],
+                path: Health { carrier: Some(true), hops: 3, answering: 2, silent_ms: 70_000 },
                 entries: vec![entry, Entry { renew: None, ..entry }],
             }));
         }
@@ -139,6 +141,7 @@ fn the_largest_heartbeat_fits_a_datagram() {
         draining: false,
         cores: 2,
         mac: [0; 6],
+        path: Health::default(),
         entries: vec![entry; ENTRIES_MAX],
     };
     assert!(encode(header(), &Message::Heartbeat(heartbeat)).len() <= DATAGRAM_MAX);

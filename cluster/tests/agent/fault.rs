@@ -86,6 +86,9 @@ pub enum Fault {
     Loss(u64),
     /// An operator asks whoever owns the group to hand it to this node.
     HandTo(usize),
+    /// A node's client-side interface has lost its carrier, or has it again.
+    Dark(usize),
+    Bright(usize),
     Drain(usize),
     Undrain(usize),
 }

@@ -14,6 +14,7 @@ use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::lease::Timers;
 use cluster::message::advertise::{Advertise, Failback, OnPeerLoss};
 use cluster::message::{Header, Message, Role, WITNESS, any_life, encode};
+use cluster::path::Health;
 use cluster::role::{Command, Report};
 use cluster::witness::{Effect, Witness};
 use stack::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub struct Node {
     serves: bool,
     /// Its cores were told to take and say nothing more, the n-th time.
     frozen: Option<u32>,
+    /// As its interface is; the measurement is told to its agent at the start and on every change.
+    path: Health,
     pub commands: Vec<Command>,
 }
 
@@ -93,6 +96,7 @@ impl World {
             wake: 0,
             serves: false,
             frozen: None,
+            path: Health { carrier: Some(true), ..Health::default() },
             commands: Vec::new(),
         };
         let nodes: Vec<Node> = (0..count).map(node).collect();
@@ -500,6 +504,12 @@ impl World {
                     self.touch(index, |agent, now| agent.handle_progress(now, ok));
                 }
             }
+            Fault::Dark(index) | Fault::Bright(index) => {
+                let carrier = Some(matches!(fault, Fault::Bright(_)));
+                self.nodes[index].path = Health { carrier, ..Health::default() };
+                let path = self.nodes[index].path;
+                self.touch(index, |agent, now| agent.handle_path(now, path));
+            }
             Fault::Cut(from, to) => {
                 self.cut.insert((from, to));
             }
@@ -596,7 +606,11 @@ impl World {
         node.coreless = false;
         (node.serves, node.frozen) = (false, None);
         node.commands.clear();
-        self.touch(index, |agent, now| agent.handle_progress(now, true));
+        let path = node.path;
+        self.touch(index, |agent, now| {
+            agent.handle_progress(now, true);
+            agent.handle_path(now, path);
+        });
     }
 
     fn resume(&mut self, index: usize) {
@@ -642,6 +656,7 @@ impl World {
             self.fault(Fault::Resume(index));
             self.fault(Fault::Unstick(index));
             self.fault(Fault::Undrain(index));
+            self.fault(Fault::Bright(index));
             self.fault(Fault::Start(index));
         }
         self.fault(Fault::Start(self.nodes.len()));

@@ -11,6 +11,7 @@ use super::diagnostic::{Diagnostic, Kind};
 use super::reader::{Reader, Table};
 use super::types::*;
 use super::{check, service, value};
+use crate::client_path::HOPS_MAX;
 
 /// Bytes of a path to a Unix socket at most: `sun_path` less room for a temporary name.
 const SOCKET_PATH_MAX: usize = 90;
@@ -240,8 +241,30 @@ fn interface(
     let copies =
         [("auto", CopyMode::Auto), ("zero-copy", CopyMode::ZeroCopy), ("copy", CopyMode::Copy)];
     let copy = table.choice(reader, "copy", &copies).unwrap_or_default();
+    let next_hops = if key == "client" { next_hops(reader, &mut table) } else { Vec::new() };
     table.finish(reader);
-    Interface { name, queues, mode, copy }
+    Interface { name, queues, mode, copy, next_hops }
+}
+
+/// Different IPv4 addresses, few enough to be asked all the time.
+fn next_hops(reader: &mut Reader, table: &mut Table<'_>) -> Vec<Ipv4Addr> {
+    let path = table.path("next_hops");
+    let value = table.value(reader, "next_hops");
+    let elements = value.and_then(|value| reader.array(&path, value, "an array of addresses"));
+    let elements = elements.unwrap_or_default();
+    if elements.len() > HOPS_MAX {
+        let message = format!("{} next hops; at most {HOPS_MAX} are asked", elements.len());
+        reader.reject(&path, Kind::OutOfRange, message);
+    }
+    let mut hops = Vec::new();
+    for (path, value) in elements {
+        let Some(hop) = reader.parsed(&path, value, "an IPv4 address", ipv4) else { continue };
+        if hops.contains(&hop) {
+            reader.reject(&path, Kind::Duplicate, format!("{hop} is listed twice"));
+        }
+        hops.push(hop);
+    }
+    hops
 }
 
 /// Different numbers in 0..=max, at least one.

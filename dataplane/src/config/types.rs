@@ -177,6 +177,10 @@ pub struct Interface {
     pub mode: XdpMode,
     /// `copy`: whether frames are copied between NIC and process. Default "auto".
     pub copy: CopyMode,
+    /// `next_hops`: routers or hosts on the client side that are asked for a sign of life; a node that hears fewer of
+    /// them than its peer does hands over. Default none: only the carrier counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub next_hops: Vec<Ipv4Addr>,
 }
 
 /// Where the XDP program runs.

@@ -39,6 +39,24 @@ pub struct Status {
     pub draining: bool,
     /// Who will say at once that this process has died.
     pub guardian: GuardianStatus,
+    /// How this node reaches its clients.
+    pub path: ClientPath,
+}
+
+/// How a node reaches its clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientPath {
+    /// Whether its client-side interface has a carrier; `None` if that is not known.
+    pub carrier: Option<bool>,
+    /// Next hops that it asks for a sign of life.
+    pub next_hops: u8,
+    /// Of these, the ones that answered lately.
+    pub answering: u8,
+    /// Time since a frame for a service came in; `None` if none ever did.
+    pub silent_ms: Option<u64>,
+    /// Times that the path became worse in the last ten minutes.
+    pub dips: u32,
 }
 
 /// The guardian process. Without one a crash is noticed by silence.
@@ -79,6 +97,8 @@ pub struct NodeStatus {
     pub address: String,
     /// An operator wants it to own nothing.
     pub draining: bool,
+    /// How it reaches its clients, as it says.
+    pub path: ClientPath,
     /// Time since its last heartbeat; `None` if it was never heard.
     pub heartbeat_age_us: Option<u64>,
 }
@@ -347,6 +367,23 @@ impl PortStatus {
         ];
         let counters = counters.map(|(name, value)| (name.to_string(), value)).into();
         PortStatus { interface: interface.into(), queue, mode: mode.into(), counters }
+    }
+}
+
+impl std::fmt::Display for ClientPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.carrier, self.next_hops, self.answering) {
+            (None, ..) => f.write_str("not known")?,
+            (Some(false), ..) => f.write_str("DARK: no carrier")?,
+            (Some(true), 0, _) => f.write_str("up")?,
+            (Some(true), hops, 0) => write!(f, "DARK: none of {hops} next hops answers")?,
+            (Some(true), hops, n) => write!(f, "up, {n} of {hops} next hops answer")?,
+        }
+        match self.dips {
+            0 => Ok(()),
+            1 => f.write_str("; worse once in ten minutes"),
+            dips => write!(f, "; worse {dips} times in ten minutes"),
+        }
     }
 }
 

@@ -36,8 +36,30 @@ pub fn interface_mtu(name: &str) -> io::Result<u32> {
     Ok(mtu as u32)
 }
 
+/// Whether an interface is up and has a link partner. The driver says so at once; the flag that `ip link` shows may
+/// lag by a second. May wait while somebody changes interfaces.
+pub fn interface_carrier(name: &str) -> io::Result<bool> {
+    const GET_LINK: u32 = 0x0a; // ETHTOOL_GLINK of linux/ethtool.h: command, answer
+    let mut value: [u32; 2] = [GET_LINK, 0];
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    let socket = UnixDatagram::unbound()?;
+    // SAFETY: the socket is open, `request` names the interface and points at the command's two words.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut request) })?;
+    Ok(value[1] != 0)
+}
+
 /// One `ioctl` about the interface.
 fn ask(name: &str, question: libc::c_ulong) -> io::Result<libc::ifreq> {
+    let mut request = request(name)?;
+    let socket = UnixDatagram::unbound()?;
+    // SAFETY: the socket is open, `request` is valid and large enough for the answer.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), question as _, &mut request) })?;
+    Ok(request)
+}
+
+/// A question about the interface, without its answer.
+fn request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: `ifreq` is plain data; all zeros is an empty name.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let name = c_string(name)?;
@@ -48,9 +70,6 @@ fn ask(name: &str, question: libc::c_ulong) -> io::Result<libc::ifreq> {
     for (to, from) in request.ifr_name.iter_mut().zip(name) {
         *to = *from as libc::c_char;
     }
-    let socket = UnixDatagram::unbound()?;
-    // SAFETY: the socket is open, `request` is valid and large enough for the answer.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), question as _, &mut request) })?;
     Ok(request)
 }
 
@@ -63,6 +82,7 @@ mod tests {
         assert!(interface_index("lo").unwrap() > 0);
         assert_eq!(interface_mac("lo").unwrap(), [0; 6]);
         assert!(interface_mtu("lo").unwrap() >= 1280);
+        assert!(interface_carrier("lo").unwrap());
     }
 
     #[test]
@@ -71,6 +91,7 @@ mod tests {
             assert!(interface_index(name).is_err());
             assert!(interface_mac(name).is_err());
             assert!(interface_mtu(name).is_err());
+            assert!(interface_carrier(name).is_err());
         }
     }
 }

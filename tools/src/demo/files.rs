@@ -68,7 +68,7 @@ witness = "{WITNESS}"
 timers = "{timers}"
 
 [interfaces]
-client = {{ name = "eth0", queues = {queues:?} }}
+client = {{ name = "eth0", queues = {queues:?}, next_hops = ["10.88.0.1"] }}
 cluster = {{ name = "eth1", queues = {queues:?} }}
 
 [cores]
