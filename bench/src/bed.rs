@@ -235,6 +235,7 @@ fn engine(node: u8, flows: usize, link_mtu: usize) -> Engine {
         chunks_max: POOL_ITEMS,
         pieces_max: POOL_ITEMS,
         reassemblies_max: BURST_SEGMENTS,
+        link_mbits: 10_000,
     };
     let config = EngineConfig {
         member: member(node),

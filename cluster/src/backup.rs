@@ -256,7 +256,7 @@ impl Backup {
         let records = core::iter::from_fn(|| next_record(&mut reader).ok());
         let mut slots = [NONE; AHEAD_FLOWS_MAX];
         for (slot, record) in slots.iter_mut().zip(records) {
-            *slot = stack.guess_copy(record.flow);
+            *slot = stack.guess_named(record.flow);
         }
         stack.look_ahead_at(&slots);
     }
@@ -273,15 +273,15 @@ impl Backup {
         match record.kind {
             RecordKind::Fact => match Fact::decode(record.bytes) {
                 Ok(Fact::Open(open)) => {
-                    stack.discard_copy_of(self.group, record.flow);
+                    stack.discard_copy_of(now, self.group, record.flow);
                     let slot = stack.open_copy(now, &open, record.flow, self.group);
-                    self.enter(op, record.flow, slot, stack)
+                    self.enter(now, op, record.flow, slot, stack)
                 }
                 Ok(fact) => self.apply_fact(now, stack, op, record.flow, &fact),
-                Err(_) => self.give_up(stack, op, record.flow),
+                Err(_) => self.give_up(now, stack, op, record.flow),
             },
             RecordKind::Part | RecordKind::LastPart => self.apply_part(now, stack, op, record),
-            RecordKind::Digest => self.compare(stack, op, record),
+            RecordKind::Digest => self.compare(now, stack, op, record),
             RecordKind::FillDone => {
                 self.filled = true;
                 Ok(())
@@ -309,12 +309,12 @@ impl Backup {
         flow: FlowId,
         fact: &Fact,
     ) -> Result<(), Untold> {
-        let Some(slot) = stack.copy_of(self.group, flow) else {
+        let Some(slot) = stack.seek_named(now, self.group, flow) else {
             return self.note_unknown(op, flow);
         };
         match stack.apply(now, slot, fact) {
             Ok(_) => Ok(()),
-            Err(_) => self.give_up(stack, op, flow),
+            Err(_) => self.give_up(now, stack, op, flow),
         }
     }
 
@@ -338,7 +338,7 @@ impl Backup {
         }
         self.part_flow = None;
         // Captured anew: the old copy is stale.
-        stack.discard_copy_of(self.group, record.flow);
+        stack.discard_copy_of(now, self.group, record.flow);
         let slot = match stack.import(self.group, &self.part) {
             Ok(flow) if flow.id == record.flow => stack.adopt_copy(now, flow),
             Ok(flow) => {
@@ -349,40 +349,53 @@ impl Backup {
         };
         self.part.clear();
         self.lost.retain(|(flow, _)| *flow != record.flow);
-        self.enter(op, record.flow, slot, stack)
+        self.enter(now, op, record.flow, slot, stack)
     }
 
-    fn compare(&mut self, stack: &mut Stack, op: Op, record: &Record) -> Result<(), Untold> {
-        let Some(slot) = stack.copy_of(self.group, record.flow) else {
+    fn compare(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        op: Op,
+        record: &Record,
+    ) -> Result<(), Untold> {
+        let Some(slot) = stack.seek_named(now, self.group, record.flow) else {
             return self.note_unknown(op, record.flow);
         };
         self.counters.digests += 1;
         let ours = stack.digest(slot, &mut self.scratch);
         if record.bytes != ours.to_le_bytes() {
             self.counters.mismatches += 1;
-            return self.give_up(stack, op, record.flow);
+            return self.give_up(now, stack, op, record.flow);
         }
         Ok(())
     }
 
     fn enter(
         &mut self,
+        now: Instant,
         op: Op,
         flow: FlowId,
         slot: Option<u32>,
         stack: &mut Stack,
     ) -> Result<(), Untold> {
         if slot.is_none() {
-            return self.give_up(stack, op, flow);
+            return self.give_up(now, stack, op, flow);
         }
         Ok(())
     }
 
     /// Gives a copy up and remembers to say so, in every acknowledgement, until the owner has captured the flow
     /// anew or says that it is over: an acknowledgement without that word would be a lie.
-    fn give_up(&mut self, stack: &mut Stack, op: Op, flow: FlowId) -> Result<(), Untold> {
+    fn give_up(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        op: Op,
+        flow: FlowId,
+    ) -> Result<(), Untold> {
         self.counters.lost += 1;
-        stack.discard_copy_of(self.group, flow);
+        stack.discard_copy_of(now, self.group, flow);
         self.tell_lost(op, flow)
     }
 

@@ -21,8 +21,8 @@ pub use datagram::LinkCounters;
 use crate::backup::{Backup, BackupCounters};
 use crate::id::{Epoch, GroupId, Member, NodeId};
 use crate::limits::{
-    CAPTURE_BYTES_MAX, CORES_MAX, KICK_RECENT, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX,
-    SNAPSHOT_BYTES_MAX, STASH_DATAGRAMS_MAX,
+    CAPTURE_BYTES_MAX, CORES_MAX, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, SNAPSHOT_BYTES_MAX,
+    STASH_DATAGRAMS_MAX,
 };
 use crate::link::{Endpoint, LINK_HEADER_BYTES};
 use crate::log::LogCounters;
@@ -236,7 +236,7 @@ impl Engine {
             Command::Mirror { group, epoch, peer, peer_cores } => {
                 self.mirror(now, group, epoch, (peer, peer_cores));
             }
-            Command::Alone { group, epoch } => self.alone(now, group, epoch),
+            Command::Alone { group, epoch } => self.alone(group, epoch),
             Command::Follow { group, epoch, owner, owner_cores } => {
                 self.follow(now, group, epoch, (owner, owner_cores));
             }
@@ -281,7 +281,7 @@ impl Engine {
         };
         // What lies beyond a gap was never acknowledged; it is thrown away with the backups.
         self.stack.set_clock(now, index as u8, clock + clock_jump);
-        let flows = self.stack.promote(now, index as u8, KICK_RECENT);
+        let flows = self.stack.promote(now, index as u8);
         let state = &mut self.groups[index];
         (state.role, state.epoch, state.partner) = (Role::Owner, epoch, None);
         self.report(Report::Promoted { group, epoch, core, flows, apply: Duration::ZERO });
@@ -292,7 +292,7 @@ impl Engine {
         if self.groups[index].role != Role::Owner {
             return;
         }
-        self.stack.detach(now, index as u8);
+        self.stack.detach(index as u8);
         self.end_freeze(index);
         self.logs.0[index] = self.lanes(index, epoch, peer);
         self.stack.set_mirrored(index as u8, true);
@@ -318,7 +318,7 @@ impl Engine {
         Lanes::new(session, place, peer, (self.datagram_bytes, offset))
     }
 
-    fn alone(&mut self, now: Instant, group: GroupId, epoch: Epoch) {
+    fn alone(&mut self, group: GroupId, epoch: Epoch) {
         let Some(index) = self.index_of(group) else { return };
         if self.groups[index].role != Role::Owner {
             return;
@@ -326,7 +326,7 @@ impl Engine {
         self.logs.0[index] = Lanes::none();
         let state = &mut self.groups[index];
         (state.fill, state.partner, state.epoch) = (None, None, epoch);
-        self.stack.detach(now, index as u8);
+        self.stack.detach(index as u8);
         self.end_freeze(index);
     }
 

@@ -52,9 +52,6 @@ pub const DIGEST_LAG_MAX: u64 = 64;
 /// Flows with more than this many bytes of stored output are not digested: it would cost too much.
 pub const DIGEST_BYTES_MAX: u64 = 16 << 10;
 
-/// Flows that were heard within this time are kicked after a takeover (DESIGN 9).
-pub const KICK_RECENT: Duration = Duration::from_secs(2);
-
 /// Slots looked at for a joining peer in one poll.
 pub const FILL_SLOTS_PER_POLL: u32 = 4096;
 

@@ -18,7 +18,9 @@ mod process;
 pub mod robust;
 mod signal;
 
-pub use interface::{interface_carrier, interface_index, interface_mac, interface_mtu};
+pub use interface::{
+    interface_carrier, interface_index, interface_mac, interface_mbits, interface_mtu,
+};
 pub use packet::ArpSocket;
 pub use process::{close_descriptors_from, defer_process, leave_session, lock_memory, set_name};
 pub use signal::TerminationSignals;

@@ -74,6 +74,8 @@ pub enum Standing {
     Absent,
     /// The peer holds a copy, or will once what is in the log has reached it.
     Copied,
+    /// This is the copy: another node serves the flow.
+    Silent,
 }
 
 /// The pools and settings that all flows of a core share.
@@ -205,6 +207,8 @@ pub struct Flow {
     pub group: u8,
     /// Where it stands towards the peer.
     pub standing: Standing,
+    /// The era of its group in which it was last touched.
+    pub era: u32,
     /// The contract of the TCP connection.
     pub contract: Contract,
     /// The application.
@@ -230,6 +234,7 @@ impl Default for Flow {
             service: 0,
             group: 0,
             standing: Standing::Absent,
+            era: 0,
             contract: Contract::default(),
             app: App::default(),
             output: Output::default(),
@@ -297,7 +302,7 @@ impl Flow {
         self.drop_reassembly(env);
         self.sender = Seat::default();
         self.local = Local { heard: self.local.heard, ..Local::default() };
-        self.standing = Standing::Absent;
+        self.standing = Standing::Silent;
     }
 
     /// A promoted flow wakes its client with one segment (DESIGN 9): the oldest unacknowledged data, a

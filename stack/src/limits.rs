@@ -187,3 +187,30 @@ pub const TURN_FRAMES: u8 = 16;
 /// Round-trip time assumed after a takeover where the owner had not recorded any: a lost kick is repeated
 /// after a quarter of a second, not after RFC 6298's initial second.
 pub const RESUME_SRTT_US: u32 = 50_000;
+
+/// Groups of a stack at most: a word has a bit for each.
+pub const GROUPS_MAX: usize = 64;
+
+/// Flows that one poll brings up after a change of role, beside those that are touched: a tenth of a millisecond's work.
+pub const SWEEP_FLOWS_MAX: u32 = 256;
+
+/// Slots that one poll looks at for them.
+pub const SWEEP_SLOTS_MAX: u32 = 4096;
+
+/// Flows that were heard within this time are kicked after a takeover (DESIGN 9).
+pub const KICK_RECENT: Duration = Duration::from_secs(2);
+
+/// Copies that are put into order at a takeover, busiest first: more do not notice who came first.
+pub const KICKS_MAX: usize = 16 << 10;
+
+/// Copies that are woken in one poll: a quarter of a burst. Serving has the rest.
+pub const KICKS_PER_POLL: u32 = 16;
+
+/// Notes of copies that are read in one poll to put them into order: half a MiB.
+pub const KICK_SLOTS_MAX: usize = 64 << 10;
+
+/// Kicks take at most one part in this many of the link's rate (DESIGN 9).
+pub const KICK_LINK_PARTS: u64 = 4;
+
+/// Probes of promoted flows that one poll sends at most.
+pub const PROBES_PER_POLL: u32 = 16;

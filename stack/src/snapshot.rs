@@ -115,6 +115,7 @@ impl Flow {
             // Where this node keeps it and how it serves it.
             group: _,
             standing: _,
+            era: _,
             reassembly: _,
             local: _,
             sender: _,

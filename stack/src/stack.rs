@@ -18,10 +18,12 @@ mod ahead;
 mod connect;
 mod error;
 mod handover;
+mod kick;
 mod memory;
 mod opening;
 mod roles;
 mod speak;
+mod turnover;
 
 pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
 pub use connect::ConnectError;
@@ -31,7 +33,7 @@ pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 use crate::drop::{Drop, Drops};
 use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::{FlowKey, Keys};
-use crate::limits::{BACKLOG_FLOWS_MAX, PROBE_INTERVAL, TIMER_STEPS_MAX};
+use crate::limits::{BACKLOG_FLOWS_MAX, GROUPS_MAX, KICK_LINK_PARTS, TIMER_STEPS_MAX};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
@@ -48,6 +50,9 @@ use crate::wheel::Wheel;
 use crate::wire::{Frame, Mac, Segment, parse};
 use alloc::vec::Vec;
 use hashbrown::HashTable;
+use kick::Kicks;
+use roles::Probes;
+use turnover::{Eras, Sweep};
 
 /// What a stack is built with.
 pub struct StackConfig {
@@ -73,6 +78,8 @@ pub struct StackConfig {
     pub uploads_max: usize,
     /// Flows with a hole in what they received, at most.
     pub reassemblies_max: usize,
+    /// What the client-side link takes, in Mbit/s.
+    pub link_mbits: u32,
 }
 
 /// What this node is to a group.
@@ -104,6 +111,7 @@ pub struct Group {
     announced_from: Option<(Instant, u8)>,
     flows: u32,
     copied: u32,
+    eras: Eras,
 }
 
 impl Group {
@@ -158,10 +166,11 @@ pub struct Counters {
     pub challenges_withheld: u64,
     /// ICMP errors about segments in flight.
     pub icmp: IcmpCounters,
+    /// Flows brought up after a change of role.
+    pub turned_over: u64,
+    /// Slots looked at for flows to bring up.
+    pub swept: u64,
 }
-
-/// For how long nothing was heard of a flow ([`crate::tcp::deadline::Heard::age`]), and its slot.
-type Kick = (u32, u32);
 
 /// A node's stack on one core.
 pub struct Stack {
@@ -173,8 +182,8 @@ pub struct Stack {
     groups: Vec<Group>,
     flows: Pool<Flow>,
     table: HashTable<u32>,
-    /// Copies of other owners' flows, by name.
-    copies: HashTable<u32>,
+    /// Every flow, by name.
+    names: HashTable<u32>,
     wheel: Wheel,
     ready: Ready,
     replies: Replies,
@@ -185,13 +194,12 @@ pub struct Stack {
     births: [u64; SHARDS],
     syn_received: u32,
     backlog_max: u32,
-    /// Scratch of a promotion: what to kick, by how long nothing was heard of it.
-    kicks: Vec<Kick>,
-    /// Promoted flows that are to be probed, one after another.
-    unprobed: Vec<u32>,
-    probe_at: Instant,
-    probe_every: Duration,
+    kicks: Kicks,
+    sweep: Sweep,
+    probes: Probes,
     announce_at: Instant,
+    /// One bit for each group that is served and has its voice.
+    speaking: u64,
     ahead: ahead::Guesses,
     /// Frames that the flow at the front of the queue has sent in its turn.
     turn: u8,
@@ -204,10 +212,20 @@ const fn spread(hash: u64) -> u64 {
     hash.rotate_right(18)
 }
 
+/// Bits of a frame of usual size on the wire: preamble, gap and checksum included.
+const FRAME_BITS: u64 = 8 * 1_538;
+
+/// How long one kick of full size may take the link: a quarter of it is the kicks', and each core has its share of that.
+fn kick_interval(config: &StackConfig) -> Duration {
+    let bits = FRAME_BITS * KICK_LINK_PARTS * config.place.cores as u64;
+    Duration(bits * 1_000 / u64::from(config.link_mbits.max(1)))
+}
+
 impl Stack {
     /// Takes all memory. Service `n` has the group with index `n`.
     pub fn new(config: &StackConfig, services: Vec<Service>) -> Stack {
-        let groups = services.iter().map(|_| Group::default()).collect();
+        let groups: Vec<Group> = services.iter().map(|_| Group::default()).collect();
+        assert!(groups.len() <= GROUPS_MAX, "{} groups; {GROUPS_MAX} at most", groups.len());
         Stack {
             mac: config.mac,
             node: config.node,
@@ -220,12 +238,12 @@ impl Stack {
                 services,
                 scratch: Env::new_scratch(),
             },
+            ready: Ready::new(config.flows_max, groups.len()),
             groups,
             flows: Pool::new(config.flows_max),
             table: HashTable::with_capacity(config.flows_max),
-            copies: HashTable::with_capacity(config.flows_max),
+            names: HashTable::with_capacity(config.flows_max),
             wheel: Wheel::new(config.flows_max),
-            ready: Ready::new(config.flows_max),
             replies: Replies::new(),
             recent: Recent::new(),
             counters: Counters::default(),
@@ -234,11 +252,11 @@ impl Stack {
             syn_received: 0,
             backlog_max: (config.place.part_of(BACKLOG_FLOWS_MAX as usize))
                 .min(config.flows_max / 2) as u32,
-            kicks: Vec::with_capacity(config.flows_max),
-            unprobed: Vec::with_capacity(config.flows_max),
-            probe_at: Instant::MAX,
-            probe_every: PROBE_INTERVAL,
+            kicks: Kicks::new(config.flows_max, kick_interval(config)),
+            sweep: Sweep::default(),
+            probes: Probes::default(),
             announce_at: Instant::MAX,
+            speaking: 0,
             ahead: ahead::Guesses::NONE,
             turn: 0,
         }
@@ -267,12 +285,13 @@ impl Stack {
 
     /// A flow, by slot.
     pub fn flow(&self, slot: u32) -> Option<&Flow> {
-        self.flows.is_used(slot).then(|| &self.flows[slot])
+        let is_there = self.flows.is_used(slot) && !self.is_forgotten(slot);
+        is_there.then(|| &self.flows[slot])
     }
 
     /// Slots in use.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.flows.indices()
+        self.flows.indices().filter(|&slot| !self.is_forgotten(slot))
     }
 
     /// Slots in total.
@@ -283,8 +302,21 @@ impl Stack {
     /// The slot of the flow with this key.
     #[inline]
     pub fn find(&self, key: &FlowKey) -> Option<u32> {
+        self.find_any(key).filter(|&slot| !self.is_forgotten(slot))
+    }
+
+    /// The same, be it forgotten.
+    #[inline]
+    fn find_any(&self, key: &FlowKey) -> Option<u32> {
         let hash = spread(self.keys.flow_hash(key));
         self.table.find(hash, |&slot| self.flows[slot].key == *key).copied()
+    }
+
+    /// The flow with this key, brought up to what its group has become.
+    #[inline]
+    fn seek(&mut self, now: Instant, key: &FlowKey) -> Option<u32> {
+        let slot = self.find_any(key)?;
+        self.bring_up(now, slot).then_some(slot)
     }
 
     /// The shard of the flow with this key.
@@ -330,7 +362,8 @@ impl Stack {
         let is_right = self.flows.is_used(guess)
             && self.flows[guess].key == key
             && self.flows[guess].contract.state != State::Closed;
-        let found = if is_right { Some(guess) } else { self.find(&key) };
+        let found = if is_right { Some(guess) } else { self.find_any(&key) };
+        let found = found.filter(|&slot| self.bring_up(now, slot));
         let Some(slot) = found else {
             return self.handle_stray(now, key, segment, recorder);
         };
@@ -394,14 +427,14 @@ impl Stack {
             }
             self.wheel.disarm(slot);
         }
-        self.ready.push(slot);
+        self.ready.push(self.flows[slot].group, slot);
     }
 
     /// A flow has nothing more to say now: it leaves the queue, and its timer is set. If what it said last was
     /// its end, it is gone.
     fn rest(&mut self, now: Instant, slot: u32) {
-        self.ready.remove(slot);
         let flow = &mut self.flows[slot];
+        self.ready.remove(flow.group, slot);
         if flow.sender.leave(&mut self.env.senders) {
             // From now on the client's silence counts (RFC 9293 MUST-26).
             flow.local.deadlines.note_change();
@@ -422,20 +455,23 @@ impl Stack {
     }
 
     fn remove(&mut self, slot: u32) {
+        let is_forgotten = self.is_forgotten(slot);
         self.unlist(slot);
-        if self.groups[self.flows[slot].group as usize].mode == Mode::Silent {
-            self.unname_copy(slot);
-        }
+        self.unname(slot);
+        self.kicks.forget(slot);
         self.wheel.disarm(slot);
-        self.ready.remove(slot);
+        self.ready.remove(self.flows[slot].group, slot);
         let mut flow = self.flows.give(slot);
         flow.release(&mut self.env);
         if flow.local.is_half_open {
             self.syn_received -= 1;
         }
+        if is_forgotten {
+            return;
+        }
         let group = &mut self.groups[flow.group as usize];
         group.flows -= 1;
-        if flow.standing == Standing::Copied {
+        if flow.standing == Standing::Copied && flow.era == group.eras.present {
             group.copied -= 1;
         }
         if group.mode == Mode::Serving {
@@ -454,8 +490,9 @@ impl Stack {
         if !self.flows.is_used(slot) {
             return;
         }
-        // Another flow may be in this slot by now, of another log.
-        let is_it = self.flows[slot].id == id;
+        // Another flow may be in this slot by now, of another log; and what has not been brought up has no records in one.
+        let flow = &self.flows[slot];
+        let is_it = flow.id == id && flow.era == self.groups[flow.group as usize].eras.present;
         if is_it && self.flows[slot].handle_committed(op, progress) {
             self.settle(now, slot);
         }
@@ -466,41 +503,34 @@ impl Stack {
         // After a takeover all flows share one idle time-out: what is due beyond the budget waits for the next poll.
         let mut steps = TIMER_STEPS_MAX;
         while let Some(slot) = self.wheel.poll_expired(now, &mut steps) {
+            if !self.bring_up(now, slot) {
+                continue;
+            }
             let flow = &mut self.flows[slot];
-            if self.groups[flow.group as usize].mode == Mode::Serving {
-                flow.handle_timer(now, slot, &mut self.env, recorder);
-                self.settle(now, slot);
+            match self.groups[flow.group as usize].mode {
+                Mode::Serving => {
+                    flow.handle_timer(now, slot, &mut self.env, recorder);
+                    self.settle(now, slot);
+                }
+                // It is looked at when the group is served again.
+                Mode::Frozen => self.ready.push(flow.group, slot),
+                Mode::Silent | Mode::Off => {}
             }
         }
+        self.sweep_some(now);
         self.probe_promoted(now);
         self.replies.refill(now);
-    }
-
-    /// Every promoted flow gets one probe, at a low rate: what the former owner took and the
-    /// peer never learnt (an RST, say) comes to light by the answer (DESIGN 9).
-    fn probe_promoted(&mut self, now: Instant) {
-        while self.probe_at <= now {
-            let Some(slot) = self.unprobed.pop() else {
-                self.probe_at = Instant::MAX;
-                return;
-            };
-            self.probe_at += self.probe_every;
-            if self.flows.is_used(slot) && self.flows[slot].in_grace(now, &self.env) {
-                self.flows[slot].owe_probe();
-                self.ready.push(slot);
-            }
-        }
     }
 
     /// When something comes due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let announce = (self.announce_at != Instant::MAX).then_some(self.announce_at);
-        let probe = (self.probe_at != Instant::MAX).then_some(self.probe_at);
-        [self.wheel.poll_timeout(), announce, probe].into_iter().flatten().min()
+        let timers = [self.wheel.poll_timeout(), announce, self.probes.poll_timeout()];
+        timers.into_iter().chain([self.turnover_timeout()]).flatten().min()
     }
 
     /// Whether `poll_transmit` may have something to say.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.replies.is_empty()
+        !self.ready.is_empty(self.speaking) || !self.replies.is_empty()
     }
 }

@@ -27,6 +27,7 @@ fn settings(seed: u64) -> Settings {
 /// Everything of every group is given back.
 fn assert_nothing_leaks(world: &mut World, node: usize) {
     world.each_group(|world, group| world.command(node, Command::Stop { group }));
+    world.drive(node);
     let stack = world.nodes[node].stack();
     assert_eq!(stack.slots().count(), 0);
     let env = &stack.env;
@@ -171,6 +172,7 @@ fn snapshots_that_say_anything_are_refused_or_served() {
         chunks_max: 64,
         pieces_max: 64,
         reassemblies_max: 4,
+        link_mbits: 10_000,
     };
     let mut third = Stack::new(&config, world.settings.services());
     let (mut taken, mut buffer) = (0, [0; 2048]);
@@ -182,7 +184,7 @@ fn snapshots_that_say_anything_are_refused_or_served() {
             taken += 1;
             third.set_mode(now, group, Mode::Silent);
             if third.adopt_copy(now, flow).is_some() {
-                third.promote(now, group, Duration::from_secs(2));
+                third.promote(now, group);
                 for _ in 0..6 {
                     while third.poll_transmit(now, &mut buffer).is_some() {}
                     now += Duration::from_millis(300);
@@ -190,6 +192,7 @@ fn snapshots_that_say_anything_are_refused_or_served() {
                 }
             }
             third.set_mode(now, group, Mode::Off);
+            third.handle_timeouts(now, &mut stack::recorder::Unmirrored);
         }
         assert!(third.env.memory.is_unused() && third.env.senders.in_flight.used() == 0);
     }

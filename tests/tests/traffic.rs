@@ -164,5 +164,6 @@ fn stack_config() -> stack::stack::StackConfig {
         chunks_max: 2048,
         pieces_max: 4096,
         reassemblies_max: 8,
+        link_mbits: 10_000,
     }
 }

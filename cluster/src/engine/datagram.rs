@@ -84,7 +84,7 @@ impl Engine {
                 let is_answered = lane.log.committed() < lane.gone;
                 for (flow, op) in lost_flows(lost) {
                     let is_answered = is_answered || self.groups[index].freeze.is_some();
-                    match self.slot_of(index, flow) {
+                    match self.stack.seek_named(now, index as u8, flow) {
                         Some(slot) => self.capture_again(now, index, slot, op),
                         None if is_answered => {}
                         None => self.tell_gone(index, session.reversed(), flow),
@@ -117,15 +117,6 @@ impl Engine {
         if let Some(lane) = lane.filter(|lane| lane.log.room(0, true).is_some()) {
             lane.gone = lane.log.note(RecordKind::Gone, flow, &[], None);
         }
-    }
-
-    /// Where a flow is kept. A scan: only the rare word of a lost copy asks by name.
-    fn slot_of(&self, index: usize, flow: FlowId) -> Option<u32> {
-        let is_it = |&slot: &u32| {
-            let known = self.stack.flow(slot);
-            known.is_some_and(|known| known.id == flow && known.group as usize == index)
-        };
-        self.stack.slots().find(is_it)
     }
 
     /// Writes the next frame for the cluster link into `buffer`; `None` if there is none.

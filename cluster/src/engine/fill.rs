@@ -48,6 +48,10 @@ impl Engine {
         let Some(fill) = groups[index].fill.as_mut().filter(|_| !lanes.is_empty()) else {
             return;
         };
+        // What a change of role has not reached is not yet what is to be captured.
+        if stack.is_turning() {
+            return;
+        }
         if fill.again_at <= now {
             (fill.again_at, fill.next_slot) = (Instant::MAX, 0);
         }
@@ -97,7 +101,8 @@ impl Engine {
     /// Sends the digest of one flow after another, for the peer to compare.
     pub(super) fn digest_one(&mut self, now: Instant, index: usize) {
         let group: &mut Group = &mut self.groups[index];
-        if now < group.digest_at || self.stack.group(index as u8).copied() == 0 {
+        let is_wanted = self.stack.group(index as u8).copied() > 0 && !self.stack.is_turning();
+        if now < group.digest_at || !is_wanted {
             return;
         }
         group.digest_at = now + DIGEST_INTERVAL;

@@ -16,7 +16,7 @@
 //! other node's copies are those of the session's start. Why no clock has to jump: the `Frozen` record tells the group's
 //! clock at a time when the old owner had nothing more to say, and the new owner's begins there or later.
 //!
-//! Bounds: one record for each lane; each order looks at every slot once.
+//! Bounds: one record for each lane.
 
 use super::{Engine, Role};
 use crate::engine::fill::Fill;
@@ -73,7 +73,8 @@ impl Engine {
         let is_frozen = lanes.are_frozen();
         let state = &mut self.groups[index];
         let Some(freeze) = state.freeze.as_mut().filter(|freeze| !freeze.reported) else { return };
-        if is_frozen {
+        // What a change of role has not reached has yet to become what is handed over.
+        if is_frozen && !self.stack.is_turning() {
             freeze.reported = true;
             let report = Report::Frozen {
                 group: state.id,

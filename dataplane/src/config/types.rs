@@ -13,6 +13,7 @@ use cluster::engine::group_memory_bytes;
 use cluster::id::NodeId;
 use cluster::lease;
 use serde::{Serialize, Serializer};
+use stack::limits::GROUPS_MAX;
 use stack::shard::Place;
 use stack::stack::{StackConfig, memory_bytes};
 use stack::time::Duration;
@@ -403,8 +404,8 @@ pub enum Application {
 }
 
 impl Config {
-    /// Most services that one configuration may hold; a group's name has eight bits for it.
-    pub const SERVICES_MAX: usize = 255;
+    /// Most services that one configuration may hold: each has a group.
+    pub const SERVICES_MAX: usize = GROUPS_MAX;
 
     /// The other nodes of the cluster.
     pub fn others(&self) -> impl Iterator<Item = &ClusterNode> {
@@ -433,7 +434,7 @@ impl Limits {
     /// service; this is with a peer of as many cores.
     pub fn memory_bytes(&self, services: usize, ports: usize, cores: usize) -> u64 {
         let core = |place: Place| {
-            let stack = self.stack(place, 0, [0; 6], [0; 32]);
+            let stack = self.stack(place, 0, [0; 6], [0; 32], 0);
             let memory = memory_bytes(&stack);
             memory.flows + memory.active + services * group_memory_bytes(1500)
         };
@@ -445,7 +446,7 @@ impl Limits {
     pub fn idle_and_active_bytes(&self, cores: usize) -> (u64, u64) {
         let (mut idle, mut active) = (0, 0);
         for place in places(cores) {
-            let stack = self.stack(place, 0, [0; 6], [0; 32]);
+            let stack = self.stack(place, 0, [0; 6], [0; 32], 0);
             let memory = memory_bytes(&stack);
             idle += memory.flows as u64;
             active += memory.active as u64;
@@ -454,7 +455,14 @@ impl Limits {
     }
 
     /// What a core's stack is built with.
-    pub fn stack(&self, place: Place, node: u8, mac: [u8; 6], secret: [u8; 32]) -> StackConfig {
+    pub fn stack(
+        &self,
+        place: Place,
+        node: u8,
+        mac: [u8; 6],
+        secret: [u8; 32],
+        link_mbits: u32,
+    ) -> StackConfig {
         let part = |limit: u32| place.part_of(limit as usize);
         StackConfig {
             node,
@@ -468,6 +476,7 @@ impl Limits {
             chunks_max: part(self.chunks),
             pieces_max: part(self.pieces),
             reassemblies_max: part(self.flows.min(REASSEMBLIES_MAX)),
+            link_mbits,
         }
     }
 }

@@ -39,14 +39,34 @@ pub fn interface_mtu(name: &str) -> io::Result<u32> {
 /// Whether an interface is up and has a link partner. The driver says so at once; the flag that `ip link` shows may
 /// lag by a second. May wait while somebody changes interfaces.
 pub fn interface_carrier(name: &str) -> io::Result<bool> {
-    const GET_LINK: u32 = 0x0a; // ETHTOOL_GLINK of linux/ethtool.h: command, answer
-    let mut value: [u32; 2] = [GET_LINK, 0];
-    let mut request = request(name)?;
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    let socket = UnixDatagram::unbound()?;
-    // SAFETY: the socket is open, `request` names the interface and points at the command's two words.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut request) })?;
+    // `ethtool_value`: command, answer.
+    let mut value = [ETHTOOL_GLINK, 0];
+    ask_ethtool(name, &mut value)?;
     Ok(value[1] != 0)
+}
+
+/// What the link of an interface takes in Mbit/s; `None` if the driver does not know.
+pub fn interface_mbits(name: &str) -> io::Result<Option<u32>> {
+    // `ethtool_cmd`, 44 bytes: the command comes first, the halves of the speed lie at 12 and 28.
+    let mut command = [0; 11];
+    command[0] = ETHTOOL_GSET;
+    ask_ethtool(name, &mut command)?;
+    let mbits = command[7] << 16 | command[3] & 0xffff;
+    Ok((mbits != 0 && mbits != u32::MAX && mbits != 0xffff).then_some(mbits))
+}
+
+/// Commands of `linux/ethtool.h`.
+const ETHTOOL_GSET: u32 = 0x01;
+const ETHTOOL_GLINK: u32 = 0x0a;
+
+/// One command about the interface, answered in place: `words` is as long as the kernel takes it for this command.
+fn ask_ethtool(name: &str, words: &mut [u32]) -> io::Result<()> {
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+    let socket = UnixDatagram::unbound()?;
+    // SAFETY: the socket is open, `request` names the interface and points at what the command reads and writes.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut request) })?;
+    Ok(())
 }
 
 /// One `ioctl` about the interface.
@@ -92,6 +112,7 @@ mod tests {
             assert!(interface_mac(name).is_err());
             assert!(interface_mtu(name).is_err());
             assert!(interface_carrier(name).is_err());
+            assert!(interface_mbits(name).is_err());
         }
     }
 }

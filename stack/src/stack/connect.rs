@@ -74,7 +74,7 @@ impl Stack {
         next_hop: Mac,
         recorder: &mut R,
     ) -> Result<u32, ConnectError> {
-        self.check_ends(service, &key)?;
+        self.check_ends(now, service, &key)?;
         let clock = self.groups[service as usize].clock(now);
         let open = Open {
             key,
@@ -93,7 +93,7 @@ impl Stack {
         Ok(slot)
     }
 
-    fn check_ends(&self, service: u8, key: &FlowKey) -> Result<(), ConnectError> {
+    fn check_ends(&mut self, now: Instant, service: u8, key: &FlowKey) -> Result<(), ConnectError> {
         let settings = self.env.services.get(service as usize).ok_or(ConnectError::NoService)?;
         if self.groups[service as usize].mode != Mode::Serving {
             return Err(ConnectError::NotServing);
@@ -112,7 +112,7 @@ impl Stack {
         if core != self.place.core {
             return Err(ConnectError::OtherCore { core });
         }
-        if self.find(key).is_some() {
+        if self.seek(now, key).is_some() {
             return Err(ConnectError::PortTaken);
         }
         Ok(())

@@ -53,7 +53,7 @@ impl Stack {
     /// Takes an ICMP error about a segment that one of our addresses has sent.
     pub(super) fn handle_error(&mut self, now: Instant, error: &IcmpError) -> Result<(), Drop> {
         let quoted = &error.quoted;
-        let slot = self.find(&key_of(quoted)).ok_or(Drop::IcmpStray)?;
+        let slot = self.seek(now, &key_of(quoted)).ok_or(Drop::IcmpStray)?;
         let flow = &mut self.flows[slot];
         if self.groups[flow.group as usize].mode != Mode::Serving {
             return Err(self.groups[flow.group as usize].refusal());

@@ -9,11 +9,9 @@
 //! A frozen group changes no contract: it takes no frame, no timer of it fires, and what the peer acknowledges only
 //! moves what may be said. So both nodes hold the same contracts at the frozen op, and neither needs a fill.
 //!
-//! Bounds: each step looks at every slot once; it is no part of a segment's path.
+//! Bounds: each step changes the group; its flows follow (`turnover.rs`).
 
 use super::{Mode, Stack};
-use crate::flow::Standing;
-use crate::tcp::state::State;
 
 impl Stack {
     /// As owner: nothing more comes in or goes out.
@@ -21,80 +19,42 @@ impl Stack {
         let state = &mut self.groups[group as usize];
         if state.mode == Mode::Serving {
             state.mode = Mode::Frozen;
+            self.note_speaking(group);
         }
     }
 
-    /// Serves on what was frozen. Timers that ran out meanwhile are looked at, and whoever has something to say says it.
+    /// Serves on what was frozen. Whose timer ran out meanwhile and whoever has something to say is in the queue.
     pub fn thaw(&mut self, group: u8) {
-        if self.groups[group as usize].mode != Mode::Frozen {
-            return;
-        }
-        self.groups[group as usize].mode = Mode::Serving;
-        for slot in 0..self.flows.capacity() as u32 {
-            if self.flows.is_used(slot) && self.flows[slot].group == group {
-                self.ready.push(slot);
-            }
+        let state = &mut self.groups[group as usize];
+        if state.mode == Mode::Frozen {
+            state.mode = Mode::Serving;
+            self.note_speaking(group);
         }
     }
 
-    /// Flows of the group of which the peer holds no copy.
+    /// Flows of the group of which the peer holds no copy; those that are over and have yet to say so count, too.
     pub fn absent(&self, group: u8) -> u32 {
         let state = &self.groups[group as usize];
-        if state.flows == state.copied {
-            return 0;
-        }
-        let is_absent = |&slot: &u32| {
-            let flow = &self.flows[slot];
-            flow.group == group
-                && flow.standing == Standing::Absent
-                && flow.contract.state != State::Closed
-        };
-        self.flows.indices().filter(is_absent).count() as u32
+        state.flows - state.copied
     }
 
     /// The frozen owner becomes the peer: what it served are silent copies from here on. Flows that the new owner knows
     /// nothing of are forgotten.
     pub fn demote(&mut self, group: u8) {
-        assert_eq!(
-            self.groups[group as usize].mode,
-            Mode::Frozen,
-            "only a frozen group is handed over"
-        );
-        for slot in 0..self.flows.capacity() as u32 {
-            if !self.flows.is_used(slot) || self.flows[slot].group != group {
-                continue;
-            }
-            let flow = &self.flows[slot];
-            if flow.contract.state == State::Closed || flow.standing == Standing::Absent {
-                self.remove(slot);
-                continue;
-            }
-            self.wheel.disarm(slot);
-            self.ready.remove(slot);
-            let flow = &mut self.flows[slot];
-            self.syn_received -= flow.local.is_half_open as u32;
-            flow.fall_silent(&mut self.env);
-            self.name_copy(slot);
-        }
-        self.unprobed.retain(|&slot| self.flows.is_used(slot) && self.flows[slot].group != group);
         let state = &mut self.groups[group as usize];
+        assert_eq!(state.mode, Mode::Frozen, "only a frozen group is handed over");
+        state.eras.yielded = state.eras.begin();
         (state.mode, state.is_mirrored, state.copied, state.announced_from) =
             (Mode::Silent, false, 0, None);
         self.schedule_announcement();
+        self.begin_sweep();
     }
 
-    /// After [`Stack::promote`] by a handover: the former owner holds a copy of every flow, equal to this one, and
+    /// Right after [`Stack::promote`], by a handover: the former owner holds a copy of every flow, equal to this one, and
     /// nothing happened that this node does not know, so there is nothing to probe for.
     pub fn attach_all(&mut self, group: u8) {
-        for slot in 0..self.flows.capacity() as u32 {
-            if self.flows.is_used(slot) && self.flows[slot].group == group {
-                let flow = &mut self.flows[slot];
-                flow.standing = Standing::Copied;
-                (flow.local.last_op, flow.local.hold_op) = (0, 0);
-            }
-        }
-        self.unprobed.retain(|&slot| self.flows.is_used(slot) && self.flows[slot].group != group);
         let state = &mut self.groups[group as usize];
+        state.eras.inherited = true;
         (state.copied, state.is_mirrored) = (state.flows, true);
     }
 }

@@ -5,14 +5,15 @@
 //! | [`Flow`]: contract 64, [`Local`] 144, sender at rest 80, application 40, output 32, backlog 16, key and name 56 | 440 |
 //! | link of the free list | 4 |
 //! | entry of the flow table: 5 bytes, of which at most 7 of 8 are used, and the table doubles | 11 |
-//! | entry of the table of copies, as a peer | 11 |
+//! | entry of the table of names | 11 |
 //! | timer | 16 |
-//! | place in the queue of those who may speak | 4 |
-//! | scratch of a promotion, touched only there | 12 |
+//! | place in the queue of those who may speak | 8 |
+//! | what a copy has moved lately | 8 |
 //!
 //! All of it is taken at start, on every node ([`IDLE_FLOW_BYTES_MAX`]); the whole must stay below 512.
 
-use super::{Kick, StackConfig};
+use super::StackConfig;
+use super::kick::Kicks;
 use crate::app::App;
 use crate::flow::{Flow, Local};
 use crate::limits::CHUNK_BYTES;
@@ -27,13 +28,13 @@ use crate::tcp::seat::{Active, Seat};
 use crate::wheel::Wheel;
 
 /// Bytes of an idle flow at most.
-pub const IDLE_FLOW_BYTES_MAX: usize = 504;
+pub const IDLE_FLOW_BYTES_MAX: usize = 500;
 
 const _: () = assert!(size_of::<Contract>() <= 64 && size_of::<Local>() <= 144);
 const _: () = assert!(size_of::<Seat>() <= 80 && size_of::<App>() <= 40);
 const _: () = assert!(size_of::<Output>() <= 32 && size_of::<Flow>() <= 440);
 const _: () =
-    assert!(Wheel::TIMER_BYTES == 16 && Ready::PLACE_BYTES == 4 && size_of::<Kick>() == 8);
+    assert!(Wheel::TIMER_BYTES == 16 && Ready::PLACE_BYTES == 8 && Kicks::NOTE_BYTES == 8);
 
 /// Bytes that a stack takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +47,11 @@ pub struct StackMemory {
 
 /// Bytes that a stack with these limits takes at start, but for the wheel's constant part.
 pub fn memory_bytes(config: &StackConfig) -> StackMemory {
-    let flow = size_of::<Flow>() + LINK_BYTES + Wheel::TIMER_BYTES + Ready::PLACE_BYTES;
-    let scratch = size_of::<Kick>() + size_of::<u32>();
+    let flow = size_of::<Flow>()
+        + LINK_BYTES
+        + Wheel::TIMER_BYTES
+        + Ready::PLACE_BYTES
+        + Kicks::NOTE_BYTES;
     let tables = 2 * table_bytes(config.flows_max, size_of::<u32>());
     let active = pool::<Active>(config.active_max)
         + pool::<Segment>(config.segments_max)
@@ -55,7 +59,7 @@ pub fn memory_bytes(config: &StackConfig) -> StackMemory {
         + pool::<Piece>(config.pieces_max)
         + pool::<Reassembly>(config.reassemblies_max)
         + config.chunks_max * (CHUNK_BYTES + LINK_BYTES);
-    StackMemory { flows: config.flows_max * (flow + scratch) + tables, active }
+    StackMemory { flows: config.flows_max * flow + tables, active }
 }
 
 const fn pool<T>(items: usize) -> usize {
@@ -85,6 +89,7 @@ mod tests {
             chunks_max: 64,
             pieces_max: 64,
             reassemblies_max: 64,
+            link_mbits: 10_000,
         }
     }
 

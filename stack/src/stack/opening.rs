@@ -93,6 +93,7 @@ impl Stack {
         let births = &mut self.births[shard as usize];
         *births += 1;
         let id = FlowId::new(self.node, shard, *births);
+        self.make_room(now);
         let slot = self.insert(&open, id, group).ok_or(Drop::FlowTableFull)?;
         let clock_ms = self.groups[group as usize].clock(now).millis() as u32;
         let ts_offset = self.keys.timestamp_offset(&open.key);
@@ -129,7 +130,11 @@ impl Stack {
         let hash = spread(self.keys.flow_hash(&self.flows[slot].key));
         let Stack { table, flows, keys, .. } = self;
         table.insert_unique(hash, slot, |&slot| spread(keys.flow_hash(&flows[slot].key)));
-        self.groups[self.flows[slot].group as usize].flows += 1;
+        self.name(slot);
+        let flow = &mut self.flows[slot];
+        let group = &mut self.groups[flow.group as usize];
+        flow.era = group.eras.present;
+        group.flows += 1;
     }
 
     /// SYNs that come faster than they may be answered: repeated ones are answered first.

@@ -1,13 +1,14 @@
 //! What this node is to a group, and the copies that a peer holds: served, silent, promoted, forgotten.
 //! (Handing over without a failure is in `handover.rs`.)
 //!
-//! Bounds: a change of role looks at every slot once; it is no part of a segment's path.
+//! Bounds: a change of role changes the group; its flows follow (`turnover.rs`).
 
 use super::{Mode, Stack};
 use crate::fact::{Fact, Open};
 use crate::flow::{Flow, FlowId, Standing};
-use crate::limits::{GRACE, PROBE_AFTER, PROBE_INTERVAL};
+use crate::limits::{GRACE, PROBE_AFTER, PROBE_INTERVAL, PROBES_PER_POLL, SWEEP_SLOTS_MAX};
 use crate::pool::NONE;
+use crate::tcp::contract::Contract;
 use crate::tcp::deadline::Heard;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
@@ -24,17 +25,16 @@ impl Stack {
         let announces = mode == Mode::Serving && self.place.core == 0;
         state.announced_from = announces.then_some((now, 0));
         state.mode = mode;
+        self.note_speaking(group);
         self.schedule_announcement();
     }
 
     /// Forgets every flow of a group.
-    pub fn forget(&mut self, group: u8) {
-        for slot in 0..self.flows.capacity() as u32 {
-            if self.flows.is_used(slot) && self.flows[slot].group == group {
-                self.remove(slot);
-            }
-        }
-        self.groups[group as usize].is_mirrored = false;
+    fn forget(&mut self, group: u8) {
+        let state = &mut self.groups[group as usize];
+        state.eras.forgotten = state.eras.begin();
+        (state.flows, state.copied, state.is_mirrored) = (0, 0, false);
+        self.begin_sweep();
     }
 
     /// From now on new flows of the group are recorded, or not.
@@ -43,21 +43,25 @@ impl Stack {
     }
 
     /// Nothing of the group is recorded any more: everything counts as committed.
-    pub fn detach(&mut self, now: Instant, group: u8) {
-        self.set_mirrored(group, false);
-        for slot in 0..self.flows.capacity() as u32 {
-            if self.flows.is_used(slot) && self.flows[slot].group == group {
-                self.detach_flow(now, slot);
-            }
-        }
+    pub fn detach(&mut self, group: u8) {
+        let state = &mut self.groups[group as usize];
+        state.eras.begin();
+        (state.copied, state.is_mirrored) = (0, false);
+        self.begin_sweep();
     }
 
     /// Nothing of the flow in `slot` is recorded any more.
     pub fn detach_flow(&mut self, now: Instant, slot: u32) {
-        let flow = &mut self.flows[slot];
+        let flow = &self.flows[slot];
         if flow.standing == Standing::Copied {
             self.groups[flow.group as usize].copied -= 1;
         }
+        self.stand_alone(now, slot);
+    }
+
+    /// The flow in `slot` stands alone, whatever it was.
+    pub(super) fn stand_alone(&mut self, now: Instant, slot: u32) {
+        let flow = &mut self.flows[slot];
         flow.standing = Standing::Absent;
         flow.local.committed = flow.progress();
         (flow.local.last_op, flow.local.hold_op) = (0, 0);
@@ -81,30 +85,38 @@ impl Stack {
 
     /// As peer: a flow begins. `None` if the table is full, the key is taken or it is no flow of this core.
     pub fn open_copy(&mut self, now: Instant, open: &Open, id: FlowId, group: u8) -> Option<u32> {
+        let is_taken = self.seek(now, &open.key).is_some() || !self.is_at_home(&open.key, id);
         let service = self.env.services.get(open.service as usize)?;
-        let is_taken = self.find(&open.key).is_some() || !self.is_at_home(&open.key, id);
         if open.options.mss > service.mss_for(&open.key.local) || is_taken {
             return None;
         }
+        self.make_room(now);
         let slot = self.insert(open, id, group)?;
-        self.flows[slot].local.heard = Heard::at(now);
-        self.name_copy(slot);
+        self.note_copy(now, slot);
         Some(slot)
     }
 
     /// As peer: puts an imported flow into a slot; `None` if the table is full, the key is taken or it is no
     /// flow of this core.
     pub fn adopt_copy(&mut self, now: Instant, mut flow: Flow) -> Option<u32> {
-        let is_taken = self.find(&flow.key).is_some() || !self.is_at_home(&flow.key, flow.id);
+        let is_taken = self.seek(now, &flow.key).is_some() || !self.is_at_home(&flow.key, flow.id);
+        self.make_room(now);
         if is_taken || self.flows.available() == 0 {
             flow.release(&mut self.env);
             return None;
         }
-        flow.local.heard = Heard::at(now);
         let slot = self.flows.take(flow)?;
         self.enter(slot);
-        self.name_copy(slot);
+        self.note_copy(now, slot);
         Some(slot)
+    }
+
+    /// What is in `slot` is a copy that has just come.
+    fn note_copy(&mut self, now: Instant, slot: u32) {
+        let flow = &mut self.flows[slot];
+        flow.standing = Standing::Silent;
+        flow.local.heard = Heard::at(now);
+        self.kicks.note_copy(now, slot, flow.group);
     }
 
     /// Gives back what an imported flow holds that is not adopted.
@@ -121,92 +133,103 @@ impl Stack {
     ) -> Result<bool, crate::output::OutOfMemory> {
         let flow = &mut self.flows[slot];
         flow.local.heard = Heard::at(now);
+        let (received, acknowledged) = (flow.contract.rcv_nxt, flow.contract.snd_una);
         flow.apply(&mut self.env, fact)?;
         let is_over = flow.contract.state == State::Closed;
         if is_over {
             self.remove(slot);
+        } else {
+            let Contract { rcv_nxt, snd_una, .. } = flow.contract;
+            let moved = rcv_nxt.since(received).saturating_add(snd_una.since(acknowledged));
+            self.kicks.note(now, slot, moved);
         }
         Ok(is_over)
     }
 
-    /// As peer: where the group's copy with this name is. A node that came back for one group may have given the
+    /// Where the group's flow with this name is, brought up to what the group has become. A node that came back for one group may have given the
     /// names of its former life again before it learnt, from another group, that they are in use.
     #[inline]
-    pub fn copy_of(&self, group: u8, id: FlowId) -> Option<u32> {
+    pub fn seek_named(&mut self, now: Instant, group: u8, id: FlowId) -> Option<u32> {
         let is_it = |&slot: &u32| self.flows[slot].id == id && self.flows[slot].group == group;
-        self.copies.find(hash(id), is_it).copied()
+        let slot = self.names.find(hash(id), is_it).copied()?;
+        self.bring_up(now, slot).then_some(slot)
     }
 
-    /// As peer: where the copy with this name very likely is, or `NONE`. The first with a like hash: to compare
-    /// names would be to wait for the flow.
+    /// Where the flow with this name very likely is, or `NONE`. The first with a like hash: to compare names would be to
+    /// wait for the flow.
     #[inline]
-    pub fn guess_copy(&self, id: FlowId) -> u32 {
-        self.copies.find(hash(id), |_| true).copied().unwrap_or(NONE)
+    pub fn guess_named(&self, id: FlowId) -> u32 {
+        self.names.find(hash(id), |_| true).copied().unwrap_or(NONE)
     }
 
     /// As peer: forgets the group's copy with this name, if there is one.
-    pub fn discard_copy_of(&mut self, group: u8, id: FlowId) {
-        if let Some(slot) = self.copy_of(group, id) {
+    pub fn discard_copy_of(&mut self, now: Instant, group: u8, id: FlowId) {
+        if let Some(slot) = self.seek_named(now, group, id) {
             self.remove(slot);
         }
     }
 
-    /// The flow in `slot` is a copy from here on: it is found by its name.
-    pub(super) fn name_copy(&mut self, slot: u32) {
-        let Stack { copies, flows, .. } = self;
-        copies.insert_unique(hash(flows[slot].id), slot, |&slot| hash(flows[slot].id));
+    /// The flow in `slot` is found by its name from here on.
+    pub(super) fn name(&mut self, slot: u32) {
+        let Stack { names, flows, .. } = self;
+        names.insert_unique(hash(flows[slot].id), slot, |&slot| hash(flows[slot].id));
     }
 
-    /// The flow in `slot` is no copy any more.
-    pub(super) fn unname_copy(&mut self, slot: u32) {
+    /// The flow in `slot` is not found by its name any more.
+    pub(super) fn unname(&mut self, slot: u32) {
         let id = hash(self.flows[slot].id);
-        if let Ok(entry) = self.copies.find_entry(id, |&known| known == slot) {
+        if let Ok(entry) = self.names.find_entry(id, |&known| known == slot) {
             entry.remove();
         }
     }
 
-    /// Begins to serve the copies of a group. Every flow that was active within `recently` is kicked,
-    /// the last heard first; behind these every flow is probed at a low rate.
-    pub fn promote(&mut self, now: Instant, group: u8, recently: Duration) -> u32 {
+    /// Begins to serve the copies of a group; answers how many there are. Those that were active lately are kicked, the
+    /// busiest first; behind these every flow is probed at a low rate.
+    pub fn promote(&mut self, now: Instant, group: u8) -> u32 {
         self.set_mode(now, group, Mode::Serving);
         self.env.grace_until[group as usize] = now + GRACE;
-        let clock_ms = self.groups[group as usize].clock(now).millis() as u32;
-        let mut flows = 0;
-        for slot in 0..self.flows.capacity() as u32 {
-            if !self.flows.is_used(slot) || self.flows[slot].group != group {
-                continue;
-            }
-            flows += 1;
-            self.unname_copy(slot);
-            let flow = &mut self.flows[slot];
-            let heard = flow.local.heard;
-            let ts_offset = self.keys.timestamp_offset(&flow.key);
-            let ts_now = clock_ms.wrapping_add(ts_offset);
-            let service = &self.env.services[flow.service as usize];
-            flow.resume(now, ts_now, ts_offset, service);
-            if flow.contract.state == State::SynReceived && !flow.contract.is_active {
-                flow.local.is_half_open = true;
-                self.syn_received += 1;
-            }
-            // Whoever opens must say so again: nobody will ask.
-            let is_opening = flow.contract.is_active && !flow.contract.state.is_synchronized();
-            if heard.silence(now) <= recently || is_opening {
-                self.kicks.push((heard.age(now), slot));
-            }
-            self.unprobed.push(slot);
-            let deadline = self.flows[slot].poll_timeout(now, &self.env);
-            self.wheel.arm(slot, deadline);
-        }
-        self.kicks.sort_unstable_by(|a, b| b.cmp(a));
-        while let Some((_, slot)) = self.kicks.pop() {
-            self.flows[slot].owe_kick();
-            self.ready.push(slot);
-        }
-        self.probe_at = if self.unprobed.is_empty() { Instant::MAX } else { now + PROBE_AFTER };
-        // All of them within half of the time in which their answers are believed.
-        let share = GRACE.0 / 2 / self.unprobed.len().max(1) as u64;
-        self.probe_every = Duration(share.min(PROBE_INTERVAL.0));
+        let state = &mut self.groups[group as usize];
+        state.eras.begin();
+        let flows = state.flows;
+        self.kicks.begin(now);
+        self.begin_sweep();
+        self.probes.begin(now, flows);
         flows
+    }
+
+    /// Every promoted flow gets one probe, at a low rate: what the former owner took and the
+    /// peer never learnt (an RST, say) comes to light by the answer (DESIGN 9).
+    pub(super) fn probe_promoted(&mut self, now: Instant) {
+        let mut slots = SWEEP_SLOTS_MAX;
+        for _ in 0..PROBES_PER_POLL {
+            if self.probes.at > now {
+                return;
+            }
+            let is_due = |slot: u32| {
+                let flow = &self.flows[slot];
+                let group = &self.groups[flow.group as usize];
+                let is_resumed = flow.local.is_resumed || flow.standing == Standing::Silent;
+                is_resumed && group.mode == Mode::Serving && !group.eras.inherited
+            };
+            while !(self.flows.is_used(self.probes.next) && is_due(self.probes.next)) {
+                self.probes.next += 1;
+                slots -= 1;
+                if self.probes.next as usize >= self.flows.capacity() {
+                    self.probes.at = Instant::MAX;
+                    return;
+                }
+                if slots == 0 {
+                    return;
+                }
+            }
+            let slot = self.probes.next;
+            self.probes.next += 1;
+            self.probes.at += self.probes.every;
+            if self.bring_up(now, slot) && self.flows[slot].in_grace(now, &self.env) {
+                self.flows[slot].owe_probe();
+                self.ready.push(self.flows[slot].group, slot);
+            }
+        }
     }
 
     /// Writes everything that a peer needs to carry the flow in `slot` on.
@@ -225,6 +248,33 @@ impl Stack {
     }
 }
 
+/// The walk over promoted flows that are to be probed.
+pub(super) struct Probes {
+    /// When the next is due; MAX if there is none.
+    at: Instant,
+    every: Duration,
+    next: u32,
+}
+
+impl Default for Probes {
+    fn default() -> Probes {
+        Probes { at: Instant::MAX, every: PROBE_INTERVAL, next: 0 }
+    }
+}
+
+impl Probes {
+    /// So many flows are to be probed, all of them within half of the time in which their answers are believed.
+    fn begin(&mut self, now: Instant, flows: u32) {
+        let share = GRACE.0 / 2 / flows.max(1) as u64;
+        *self =
+            Probes { at: now + PROBE_AFTER, every: Duration(share.min(PROBE_INTERVAL.0)), next: 0 };
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (self.at != Instant::MAX).then_some(self.at)
+    }
+}
+
 /// Names are counters of an owner: a multiplication spreads them well enough.
 #[inline]
 fn hash(id: FlowId) -> u64 {
@@ -232,7 +282,7 @@ fn hash(id: FlowId) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::app::AppConfig;
     use crate::content::Content;
@@ -248,7 +298,7 @@ mod tests {
     use crate::wire::Address;
     use alloc::vec;
 
-    fn service(port: u16) -> Service {
+    pub fn service(port: u16) -> Service {
         Service {
             addresses: vec![Address::v4([10, 0, 0, 1])],
             ports: vec![(port, port)],
@@ -262,6 +312,23 @@ mod tests {
             mss: 1460,
             nodelay: true,
             hop_limit: HOP_LIMIT,
+        }
+    }
+
+    pub fn config(flows_max: usize) -> StackConfig {
+        StackConfig {
+            node: 2,
+            place: Place::ALONE,
+            mac: [2; 6],
+            secret: [7; 32],
+            flows_max,
+            active_max: 4,
+            segments_max: 4,
+            chunks_max: 64,
+            pieces_max: 64,
+            uploads_max: 1,
+            reassemblies_max: 1,
+            link_mbits: 10_000,
         }
     }
 
@@ -281,29 +348,17 @@ mod tests {
     /// Two owners may have given one name: what is said of one copy never reaches the other.
     #[test]
     fn copies_of_two_groups_may_have_one_name() {
-        let config = StackConfig {
-            node: 2,
-            place: Place::ALONE,
-            mac: [2; 6],
-            secret: [7; 32],
-            flows_max: 4,
-            active_max: 4,
-            segments_max: 4,
-            chunks_max: 64,
-            pieces_max: 64,
-            uploads_max: 1,
-            reassemblies_max: 1,
-        };
-        let mut stack = Stack::new(&config, vec![service(80), service(81)]);
+        let mut stack = Stack::new(&config(4), vec![service(80), service(81)]);
         let (now, id) = (Instant(1 << 40), FlowId::new(1, 5, 1));
         let slots = [0, 1].map(|group| {
             stack.set_mode(now, group, Mode::Silent);
             let open = open(&stack, group, 5);
-            stack.discard_copy_of(group, id);
+            stack.discard_copy_of(now, group, id);
             stack.open_copy(now, &open, id, group).expect("there is room")
         });
-        assert_eq!([0, 1].map(|group| stack.copy_of(group, id)), slots.map(Some));
-        stack.discard_copy_of(1, id);
-        assert_eq!([0, 1].map(|group| stack.copy_of(group, id)), [Some(slots[0]), None]);
+        let places = |stack: &mut Stack| [0, 1].map(|group| stack.seek_named(now, group, id));
+        assert_eq!(places(&mut stack), slots.map(Some));
+        stack.discard_copy_of(now, 1, id);
+        assert_eq!(places(&mut stack), [Some(slots[0]), None]);
     }
 }

@@ -1,7 +1,7 @@
 //! What leaves: announcements and a few small answers, then the flows that have something to say, in turn, then
 //! the other small answers: however many ask, flows have most of a burst.
 //!
-//! Path: step 7. Without the lease a group is mute: its flows wait, and are asked again when it is back.
+//! Path: step 7. Without the lease a group is mute: its flows wait in their queue.
 
 use super::{Group, Mode, Stack};
 use crate::limits::{ANNOUNCE_AFTER_MS, SILENT_FLOWS_MAX, TURN_FRAMES};
@@ -19,27 +19,28 @@ impl Stack {
         }
         // A group that changes its role has all of its flows asked: not in one poll.
         for _ in 0..SILENT_FLOWS_MAX {
-            let Some(slot) = self.ready.front() else { break };
-            let flow = &mut self.flows[slot];
-            let group = &self.groups[flow.group as usize];
-            if group.mode == Mode::Serving && !group.is_mute {
-                let ts_now = (group.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
-                let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &self.mac, buffer);
-                if bytes > 0 {
-                    let group = flow.group;
-                    self.counters.tx_frames += 1;
-                    self.turn += 1;
-                    if self.turn >= TURN_FRAMES {
-                        self.turn = 0;
-                        self.ready.remove(slot);
-                        self.ready.push(slot);
-                    }
-                    return Some((bytes, group));
-                }
-                self.rest(now, slot);
-            } else {
-                self.ready.remove(slot);
+            let Some(slot) = self.ready.front(self.speaking) else { break };
+            if !self.bring_up(now, slot) {
+                continue;
             }
+            let flow = &mut self.flows[slot];
+            let group = flow.group;
+            let clock = self.groups[group as usize].clock(now);
+            let ts_now = (clock.millis() as u32).wrapping_add(flow.local.ts_offset);
+            let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &self.mac, buffer);
+            if bytes > 0 {
+                self.counters.tx_frames += 1;
+                self.turn += 1;
+                if self.turn >= TURN_FRAMES {
+                    self.turn = 0;
+                    self.ready.remove(group, slot);
+                    self.ready.push(group, slot);
+                    self.ready.pass_turn(group);
+                }
+                return Some((bytes, group));
+            }
+            self.rest(now, slot);
+            self.ready.pass_turn(group);
             self.turn = 0;
         }
         self.transmit_small(Replies::pop, buffer)
@@ -80,19 +81,22 @@ impl Stack {
         self.announce_at = next.unwrap_or(Instant::MAX);
     }
 
-    /// Gives or takes the right to speak for a group; what waited for it is asked again.
+    /// Gives or takes the right to speak for a group; what waits for it waits in its queue.
     #[inline]
     pub fn set_voice(&mut self, group: u8, has_voice: bool) {
         if self.groups[group as usize].is_mute != has_voice {
             return;
         }
         self.groups[group as usize].is_mute = !has_voice;
+        self.note_speaking(group);
         self.schedule_announcement();
-        for slot in 0..self.flows.capacity() as u32 {
-            if has_voice && self.flows.is_used(slot) && self.flows[slot].group == group {
-                self.ready.push(slot);
-            }
-        }
+    }
+
+    /// A group has got or lost its voice, or is served or not.
+    pub(super) fn note_speaking(&mut self, group: u8) {
+        let state = &self.groups[group as usize];
+        let speaks = state.mode == Mode::Serving && !state.is_mute;
+        self.speaking = self.speaking & !(1 << group) | (speaks as u64) << group;
     }
 }
 

@@ -451,7 +451,7 @@ impl Flow {
                 return Err(Drop::PoolExhausted);
             }
             let room = match self.standing {
-                Standing::Absent => payload.len(),
+                Standing::Absent | Standing::Silent => payload.len(),
                 Standing::Copied => recorder
                     .room(self.lane(), payload.len(), false)
                     .filter(|&room| room > 0)

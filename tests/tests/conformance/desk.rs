@@ -203,6 +203,7 @@ impl Desk {
             chunks_max: 256,
             pieces_max: 512,
             reassemblies_max: 8,
+            link_mbits: 10_000,
         };
         let mut stack = Stack::new(&config, vec![setup.service(100), setup.service(101)]);
         let now = Instant(5_000_000_000);

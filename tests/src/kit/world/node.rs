@@ -238,5 +238,6 @@ fn stack_config(index: usize, place: Place, mac: Mac, settings: &Settings) -> St
         chunks_max: place.part_of(chunks_max),
         pieces_max: place.part_of(64 * settings.flows_max),
         reassemblies_max: place.part_of(settings.flows_max),
+        link_mbits: 10_000,
     }
 }
