@@ -18,5 +18,6 @@ pub mod mirror;
 pub mod path;
 pub mod register;
 pub mod role;
+pub mod seal;
 pub mod surrender;
 pub mod witness;

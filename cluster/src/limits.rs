@@ -65,5 +65,34 @@ pub const CAPTURE_BYTES_MAX: usize = PARTS_MAX * PART_BYTES;
 /// even share, and the cores that have reported fit into a word.
 pub const CORES_MAX: u8 = 16;
 
+/// A session's keys are renewed after this long: what was said longer ago stays unread even by whoever takes a node
+/// over with all that it has in memory.
+pub const SESSION_RENEW: Duration = Duration::from_secs(120);
+
+/// A session that was replaced is kept for what is still on its way, this long after.
+pub const SESSION_KEPT: Duration = Duration::from_secs(5);
+
+/// Datagrams of one direction of a session (of one pair of cores, on the mirror link): two minutes at 800 million a
+/// second, and far from where AES-GCM wears out. Nothing is sealed beyond; half of them renew the session.
+pub const SESSION_DATAGRAMS_MAX: u64 = 1 << 40;
+
+/// A node that holds a new session may take it that the other one holds it as well after this long.
+pub const SESSION_SETTLED: Duration = Duration::from_millis(100);
+
+/// Nothing heard in a session for this long although heartbeats go: the other side may have lost it.
+pub const SESSION_SILENT: Duration = Duration::from_secs(1);
+
+/// Pause between two beginnings of a handshake at first; doubled up to [`HANDSHAKE_PAUSE_MAX`].
+pub const HANDSHAKE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest such pause: a node that returns waits no longer for a session.
+pub const HANDSHAKE_PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// Beginnings whose answers may still come: at the longest pause, a round trip of 0.2 s.
+pub const HANDSHAKES_PENDING_MAX: usize = 4;
+
+/// Answers to messages of unknown sessions, in a second: each is no longer than what it answers, but costs a call.
+pub const HINTS_PER_SECOND: u64 = 200;
+
 const _: () =
     assert!(stack::shard::SHARDS >= 4 * CORES_MAX as usize && CORES_MAX as u32 <= u32::BITS);

@@ -1,9 +1,9 @@
 //! What agents say to each other and to the witness.
 //!
 //! One datagram is one message: a header (magic, version, cluster, sender, destination, kind) and a
-//! body of fixed little-endian fields. [`encode`] and [`decode`] are the only way in and out, so
-//! sealing a whole datagram has one place: the end of `encode` and the start of `decode`. Every
-//! message may be lost, doubled, delayed or reordered; PROTOCOL.md says why each is safe then.
+//! body of fixed little-endian fields. [`encode`] and [`decode`] are the only way in and out; what
+//! [`encode`] makes is sealed whole by [`crate::seal::Party`]. Every message may be lost, doubled,
+//! delayed or reordered; PROTOCOL.md says why each is safe then.
 //!
 //! Bounds: [`DATAGRAM_MAX`] octets, [`ENTRIES_MAX`] groups in one heartbeat; a longer list is
 //! refused.
@@ -277,7 +277,6 @@ pub fn encode(header: Header, message: &Message) -> Vec<u8> {
     writer.member(header.from);
     writer.member(header.to);
     message.write(&mut writer);
-    // A datagram is sealed here.
     writer.0
 }
 
@@ -285,18 +284,26 @@ pub fn encode(header: Header, message: &Message) -> Vec<u8> {
 ///
 /// Errors: the reason to drop it. Never panics, whatever the bytes are.
 pub fn decode(bytes: &[u8]) -> Result<(Header, Message), Drop> {
-    // A datagram is opened here, before anything but its header is looked at.
     let mut reader = Reader::new(bytes);
+    let header = read_header(&mut reader)?;
+    let message = Message::read(&mut reader)?;
+    reader.finish()?;
+    Ok((header, message))
+}
+
+/// Who says that it sent a datagram; the message is not looked at.
+pub fn sender(bytes: &[u8]) -> Result<Member, Drop> {
+    Ok(read_header(&mut Reader::new(bytes))?.from)
+}
+
+fn read_header(reader: &mut Reader) -> Result<Header, Drop> {
     if reader.array()? != MAGIC {
         return Err(Drop::BadMagic);
     }
     if reader.u8()? != VERSION {
         return Err(Drop::BadVersion);
     }
-    let header = Header { cluster: reader.u64()?, from: reader.member()?, to: reader.member()? };
-    let message = Message::read(&mut reader)?;
-    reader.finish()?;
-    Ok((header, message))
+    Ok(Header { cluster: reader.u64()?, from: reader.member()?, to: reader.member()? })
 }
 
 #[cfg(test)]
