@@ -1,10 +1,10 @@
 //! Instructions and nanoseconds of one segment through owner and peer, by the number of flows in memory.
 //!
 //! `--quick` leaves out the largest number of flows, `--json FILE` writes every figure to a file, and
-//! `--link-mtu BYTES` sets the MTU of the cluster link. Exit code 1: not flat. Exit code 2: it could not be
+//! `--link-mtu BYTES` sets the MTU of the cluster link, `--seal none` leaves its datagrams unsealed. Exit code 1: not flat. Exit code 2: it could not be
 //! measured.
 
-use bench::bed::Bed;
+use bench::bed::{Bed, Link};
 use bench::callgrind::{self, Profile, end_of_phase};
 use bench::memory;
 use bench::report::{Report, Row};
@@ -27,7 +27,7 @@ const TOP_FUNCTIONS: usize = 10;
 struct Options {
     quick: bool,
     json: Option<String>,
-    link_mtu: usize,
+    link: Link,
     /// Set in the child under callgrind.
     count: Option<usize>,
 }
@@ -35,7 +35,7 @@ struct Options {
 fn main() -> ExitCode {
     let result = options(std::env::args().skip(1)).and_then(|options| match options.count {
         Some(flows) => {
-            count(flows, options.link_mtu);
+            count(flows, options.link);
             Ok(true)
         }
         None => measure(&options),
@@ -51,7 +51,8 @@ fn main() -> ExitCode {
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { quick: false, json: None, link_mtu: 1500, count: None };
+    let link = Link { mtu: 1500, is_sealed: true };
+    let mut options = Options { quick: false, json: None, link, count: None };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text}: not a number"));
@@ -60,20 +61,27 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--bench" => {}
             "--quick" => options.quick = true,
             "--json" => options.json = Some(value()?),
-            "--link-mtu" => options.link_mtu = number(value()?)?,
+            "--link-mtu" => options.link.mtu = number(value()?)?,
+            "--seal" => {
+                options.link.is_sealed = match value()?.as_str() {
+                    "noise" => true,
+                    "none" => false,
+                    other => return Err(format!("--seal {other}: noise or none")),
+                }
+            }
             "--count" => options.count = Some(number(value()?)?),
-            _ => return Err(format!("{argument}: known are --quick, --json, --link-mtu")),
+            _ => return Err(format!("{argument}: known are --quick, --json, --link-mtu, --seal")),
         }
     }
-    if !(1400..=3498).contains(&options.link_mtu) {
+    if !(1400..=3498).contains(&options.link.mtu) {
         return Err("--link-mtu: from 1400 to 3498 bytes".into());
     }
     Ok(options)
 }
 
 /// The child: one phase that is thrown away, then one for each payload.
-fn count(flows: usize, link_mtu: usize) {
-    let mut bed = Bed::new(flows, link_mtu);
+fn count(flows: usize, link: Link) {
+    let mut bed = Bed::new(flows, link);
     bed.open_all(PAYLOADS[0]);
     end_of_phase();
     for payload in PAYLOADS {
@@ -83,8 +91,10 @@ fn count(flows: usize, link_mtu: usize) {
 }
 
 /// Instructions of each payload, and where they went.
-fn instructions(flows: usize, link_mtu: usize) -> Result<Vec<Profile>, String> {
-    let arguments = ["--count", &flows.to_string(), "--link-mtu", &link_mtu.to_string()];
+fn instructions(flows: usize, link: Link) -> Result<Vec<Profile>, String> {
+    let seal = if link.is_sealed { "noise" } else { "none" };
+    let (flows, mtu) = (flows.to_string(), link.mtu.to_string());
+    let arguments = ["--count", &flows, "--link-mtu", &mtu, "--seal", seal];
     let profiles = callgrind::profile(&arguments.map(String::from), 1 + PAYLOADS.len());
     Ok(profiles.map_err(|error| error.to_string())?.split_off(1))
 }
@@ -95,12 +105,12 @@ fn measure(options: &Options) -> Result<bool, String> {
         return Err("valgrind is needed to count instructions (apt-get install valgrind)".into());
     }
     let sizes = if options.quick { &FLOWS[..2] } else { &FLOWS[..] };
-    let mut report = Report::new(options.link_mtu);
+    let mut report = Report::new(options.link);
     let mut beds = Vec::new();
     for &flows in sizes {
         eprintln!("{flows} flows: opening them");
         let before = memory::resident_bytes();
-        let mut bed = Bed::new(flows, options.link_mtu);
+        let mut bed = Bed::new(flows, options.link);
         bed.open_all(PAYLOADS[0]);
         report.add_memory(flows, memory::resident_bytes().saturating_sub(before));
         beds.push(bed);
@@ -110,7 +120,7 @@ fn measure(options: &Options) -> Result<bool, String> {
     drop(beds);
     for (size, &flows) in sizes.iter().enumerate() {
         eprintln!("{flows} flows: counting instructions");
-        let profiles = instructions(flows, options.link_mtu)?;
+        let profiles = instructions(flows, options.link)?;
         for (at, (&payload, profile)) in PAYLOADS.iter().zip(&profiles).enumerate() {
             let segments = COUNTED_BURSTS * bench::bed::BURST_SEGMENTS;
             let instructions = profile.steps().per(segments);

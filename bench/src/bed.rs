@@ -14,6 +14,7 @@ use cluster::engine::{Engine, EngineConfig};
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::link::Endpoint;
 use cluster::role::{Command, Report};
+use cluster::seal::{Key, Keyring, Opened, Party, SEED_BYTES};
 use stack::app::AppConfig;
 use stack::content::Content;
 use stack::service::{HOP_LIMIT, Service};
@@ -41,6 +42,15 @@ const PEER_DELAY: Duration = Duration::from_micros(50);
 /// From one burst to the next: longer than every timer that a request sets.
 const REST: Duration = Duration::from_secs(1);
 
+/// The link between owner and peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Its MTU.
+    pub mtu: usize,
+    /// Whether datagrams are sealed.
+    pub is_sealed: bool,
+}
+
 /// See the module.
 pub struct Bed {
     /// The owner.
@@ -59,10 +69,10 @@ pub struct Bed {
 
 impl Bed {
     /// Two engines with room for `flows` flows, the one mirroring to the other, no flow yet.
-    pub fn new(flows: usize, link_mtu: usize) -> Bed {
+    pub fn new(flows: usize, link: Link) -> Bed {
         let mut bed = Bed {
-            owner: engine(1, flows, link_mtu),
-            peer: engine(2, flows, link_mtu),
+            owner: engine(1, flows, link),
+            peer: engine(2, flows, link),
             clients: Clients::new(flows),
             order: shuffled(flows),
             at: 0,
@@ -72,8 +82,30 @@ impl Bed {
             datagrams: Burst::default(),
             acks: Burst::default(),
         };
+        if link.is_sealed {
+            bed.seal();
+        }
         bed.begin_mirroring();
         bed
+    }
+
+    /// Makes a session between the two, as their agents would.
+    fn seal(&mut self) {
+        let now = self.now;
+        let party = |node: u8, other: u8| {
+            let ring = Keyring::new(1, &[Key::new([1; 32])]);
+            Party::new(now, member(node), ring, [NodeId(other)], [node; SEED_BYTES])
+        };
+        let (mut a, mut b) = (party(1, 2), party(2, 1));
+        a.handle_timeout(now);
+        while let Some((_, mut bytes)) = a.poll_datagram() {
+            if let Ok(Opened::Reply(mut reply)) = b.open(now, &mut bytes) {
+                a.open(now, &mut reply).expect("what a holder of the key answers");
+            }
+        }
+        let keys = |party: &mut Party| party.poll_keys().expect("a session").session();
+        self.owner.install_session(now, keys(&mut a));
+        self.peer.install_session(now, keys(&mut b));
     }
 
     fn begin_mirroring(&mut self) {
@@ -207,7 +239,7 @@ fn endpoint(node: u8) -> Endpoint {
 }
 
 /// An engine with one service, `echo`, and room for `flows` flows.
-fn engine(node: u8, flows: usize, link_mtu: usize) -> Engine {
+fn engine(node: u8, flows: usize, link: Link) -> Engine {
     let service = Service {
         addresses: vec![Address::v4(SERVICE)],
         ports: vec![(PORT, PORT)],
@@ -241,7 +273,8 @@ fn engine(node: u8, flows: usize, link_mtu: usize) -> Engine {
         member: member(node),
         cluster: 1,
         endpoint: endpoint(node),
-        link_mtu,
+        link_mtu: link.mtu,
+        is_sealed: link.is_sealed,
         wall_offset: 0,
         stack,
     };
@@ -267,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_hundred_flows_echo_and_the_peer_holds_them_all() {
-        let mut bed = Bed::new(100, 1500);
+        let mut bed = Bed::new(100, Link { mtu: 1500, is_sealed: true });
         bed.open_all(64);
         let mut spent = PerStep::default();
         assert_eq!(bed.run(10, 64, &mut spent) + bed.run(10, 1448, &mut spent), 1280);

@@ -50,6 +50,13 @@ impl Burst {
         self.lens.push(len);
     }
 
+    /// The frames in order, to be changed where they lie.
+    #[inline]
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut [u8]> + '_ {
+        let frames = self.lens.iter().zip(self.memory.chunks_exact_mut(FRAME_BYTES));
+        frames.map(|(&len, frame)| &mut frame[..len])
+    }
+
     /// The frames in order.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {

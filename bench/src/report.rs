@@ -1,6 +1,6 @@
 //! The figures as a table for people and as JSON for machines.
 
-use crate::bed;
+use crate::bed::{self, Link};
 use crate::memory;
 use crate::step::{PerStep, Step};
 use serde_json::{Map, Value, json};
@@ -24,7 +24,7 @@ pub struct Row {
 
 /// Every figure of a run.
 pub struct Report {
-    link_mtu: usize,
+    link: Link,
     rows: Vec<Row>,
     memory: Vec<(usize, u64)>,
     functions: Option<Functions>,
@@ -40,8 +40,8 @@ struct Functions {
 
 impl Report {
     /// No figures yet.
-    pub fn new(link_mtu: usize) -> Report {
-        Report { link_mtu, rows: Vec::new(), memory: Vec::new(), functions: None }
+    pub fn new(link: Link) -> Report {
+        Report { link, rows: Vec::new(), memory: Vec::new(), functions: None }
     }
 
     /// Adds a row; rows come in ascending order of flows.
@@ -109,7 +109,8 @@ impl Report {
             })
         });
         let whole = json!({
-            "link_mtu_bytes": self.link_mtu,
+            "link_mtu_bytes": self.link.mtu,
+            "sealed": self.link.is_sealed,
             "ratio_max": RATIO_MAX,
             "is_flat": self.is_flat(),
             "rows": self.rows.iter().map(row).collect::<Vec<_>>(),

@@ -130,16 +130,16 @@ pub fn step_output(owner: &mut Engine, now: Instant, frames: &mut Burst) {
 
 /// The peer's acknowledgements in.
 #[inline(never)]
-pub fn step_commit(owner: &mut Engine, now: Instant, acks: &Burst) {
-    for ack in acks.iter() {
+pub fn step_commit(owner: &mut Engine, now: Instant, acks: &mut Burst) {
+    for ack in acks.iter_mut() {
         owner.handle_datagram(now, ack);
     }
 }
 
 /// The peer: datagrams in, acknowledgement out.
 #[inline(never)]
-pub fn step_peer(peer: &mut Engine, now: Instant, datagrams: &Burst, acks: &mut Burst) {
-    for datagram in datagrams.iter() {
+pub fn step_peer(peer: &mut Engine, now: Instant, datagrams: &mut Burst, acks: &mut Burst) {
+    for datagram in datagrams.iter_mut() {
         peer.handle_datagram(now, datagram);
     }
     peer.handle_timeouts(now);
@@ -164,11 +164,11 @@ pub fn step_ack(owner: &mut Engine, now: Instant, frames: &Burst, out: &mut Burs
 pub fn step_timers(
     owner: &mut Engine,
     now: Instant,
-    acks: &Burst,
+    acks: &mut Burst,
     datagrams: &mut Burst,
     out: &mut Burst,
 ) {
-    for ack in acks.iter() {
+    for ack in acks.iter_mut() {
         owner.handle_datagram(now, ack);
     }
     owner.handle_timeouts(now);

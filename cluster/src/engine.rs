@@ -28,6 +28,8 @@ use crate::link::{Endpoint, LINK_HEADER_BYTES};
 use crate::log::LogCounters;
 use crate::mirror::Session;
 use crate::role::{Command, Report};
+use crate::seal::{self, LinkSeal, LinkSession};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use fill::Fill;
@@ -50,6 +52,8 @@ pub struct EngineConfig {
     pub endpoint: Endpoint,
     /// The MTU of the cluster link.
     pub link_mtu: usize,
+    /// Whether datagrams are sealed: nothing is sent or taken without a session then.
+    pub is_sealed: bool,
     /// Added to this node's clock, this is the time of day: where the clock of a fresh group begins.
     pub wall_offset: u64,
     /// The stack, and which of the node's cores this is.
@@ -143,6 +147,7 @@ pub struct Engine {
     member: Member,
     cluster: u32,
     endpoint: Endpoint,
+    seal: Option<LinkSeal>,
     datagram_bytes: usize,
     wall_offset: u64,
     stack: Stack,
@@ -161,11 +166,13 @@ impl Engine {
         assert_eq!(services.len(), groups.len(), "one group for each service");
         let Place { core, cores } = config.stack.place;
         assert!(core < cores && cores <= CORES_MAX, "core {core} of {cores}");
+        let overhead = if config.is_sealed { seal::OVERHEAD_BYTES } else { 0 };
         Engine {
             member: config.member,
             cluster: config.cluster,
             endpoint: config.endpoint,
-            datagram_bytes: config.link_mtu + 14 - LINK_HEADER_BYTES,
+            seal: config.is_sealed.then(|| LinkSeal::new(core)),
+            datagram_bytes: config.link_mtu + 14 - LINK_HEADER_BYTES - overhead,
             wall_offset: config.wall_offset,
             stack: Stack::new(&config.stack, services),
             groups: groups.iter().map(|&id| Group { id, ..Group::default() }).collect(),
@@ -185,7 +192,15 @@ impl Engine {
 
     /// Counters of the cluster link.
     pub fn link_counters(&self) -> LinkCounters {
-        self.counters
+        let sealing = self.seal.as_ref().map(LinkSeal::counters).unwrap_or_default();
+        LinkCounters { sealing, ..self.counters }
+    }
+
+    /// The newest session with another node. Without sealing there is nothing to be done with it.
+    pub fn install_session(&mut self, now: Instant, session: Box<LinkSession>) {
+        if let Some(seal) = &mut self.seal {
+            seal.install(now, session);
+        }
     }
 
     /// Where another node is on the cluster link.

@@ -79,7 +79,7 @@ pub const SESSION_DATAGRAMS_MAX: u64 = 1 << 40;
 /// A node that holds a new session may take it that the other one holds it as well after this long.
 pub const SESSION_SETTLED: Duration = Duration::from_millis(100);
 
-/// Nothing heard in a session for this long although heartbeats go: the other side may have lost it.
+/// Nothing heard in a session for this long after something was said: the other side may have lost it.
 pub const SESSION_SILENT: Duration = Duration::from_secs(1);
 
 /// Pause between two beginnings of a handshake at first; doubled up to [`HANDSHAKE_PAUSE_MAX`].

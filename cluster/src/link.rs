@@ -2,7 +2,7 @@
 //!
 //! Spec: RFC 768, 791. Left out: fragments; the datagram fits the link's MTU.
 
-use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::phy::{Checksum, ChecksumCapabilities};
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Address,
     Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
@@ -24,7 +24,34 @@ pub struct Endpoint {
 
 /// Writes a frame that carries `payload`; returns its length, or 0 if `buffer` is too small.
 pub fn emit(buffer: &mut [u8], from: &Endpoint, to: &Endpoint, payload: &[u8]) -> usize {
-    let len = LINK_HEADER_BYTES + payload.len();
+    emit_with(buffer, from, to, Guard::Checksum, |room| {
+        room.get_mut(..payload.len())?.copy_from_slice(payload);
+        Some(payload.len())
+    })
+}
+
+/// What tells that a frame was changed on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Guard {
+    /// The checksum of UDP.
+    Checksum,
+    /// Its payload is sealed: the checksum is left out, as RFC 768 allows.
+    Seal,
+}
+
+/// Writes a frame whose payload is written by `write`, which answers its length; returns the frame's length, or 0 if
+/// there is no payload or no room.
+#[inline]
+pub fn emit_with(
+    buffer: &mut [u8],
+    from: &Endpoint,
+    to: &Endpoint,
+    guard: Guard,
+    write: impl FnOnce(&mut [u8]) -> Option<usize>,
+) -> usize {
+    let Some(room) = buffer.get_mut(LINK_HEADER_BYTES..) else { return 0 };
+    let Some(payload_len) = write(room) else { return 0 };
+    let len = LINK_HEADER_BYTES + payload_len;
     let Some(buffer) = buffer.get_mut(..len) else { return 0 };
     let mut ethernet = EthernetFrame::new_unchecked(&mut *buffer);
     ethernet.set_src_addr(EthernetAddress(from.mac));
@@ -35,25 +62,35 @@ pub fn emit(buffer: &mut [u8], from: &Endpoint, to: &Endpoint, payload: &[u8]) -
         src_addr: source,
         dst_addr: destination,
         next_header: IpProtocol::Udp,
-        payload_len: 8 + payload.len(),
+        payload_len: 8 + payload_len,
         hop_limit: 64,
     };
-    let checksum = ChecksumCapabilities::default();
+    let mut checksum = ChecksumCapabilities::default();
+    if guard == Guard::Seal {
+        checksum.udp = Checksum::None;
+    }
     ip.emit(&mut Ipv4Packet::new_unchecked(&mut buffer[14..]), &checksum);
     let udp = UdpRepr { src_port: from.port, dst_port: to.port };
     udp.emit(
         &mut UdpPacket::new_unchecked(&mut buffer[34..]),
         &IpAddress::Ipv4(source),
         &IpAddress::Ipv4(destination),
-        payload.len(),
-        |bytes| bytes.copy_from_slice(payload),
+        payload_len,
+        |_| {},
         &checksum,
     );
     len
 }
 
 /// The payload of a frame that was sent to `to`; `None` for any other or broken one.
-pub fn parse<'a>(frame: &'a [u8], to: &Endpoint) -> Option<&'a [u8]> {
+#[inline]
+pub fn parse<'a>(frame: &'a mut [u8], to: &Endpoint) -> Option<&'a mut [u8]> {
+    let len = payload_len(frame, to)?;
+    frame.get_mut(LINK_HEADER_BYTES..LINK_HEADER_BYTES + len)
+}
+
+/// Bytes of that payload.
+fn payload_len(frame: &[u8], to: &Endpoint) -> Option<usize> {
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     if ethernet.dst_addr().0 != to.mac || ethernet.ethertype() != EthernetProtocol::Ipv4 {
         return None;
@@ -71,7 +108,7 @@ pub fn parse<'a>(frame: &'a [u8], to: &Endpoint) -> Option<&'a [u8]> {
     if udp.dst_port() != to.port || !udp.verify_checksum(&source, &destination) {
         return None;
     }
-    bytes.get(8..udp.len() as usize)
+    (udp.len() as usize).checked_sub(8).filter(|len| 8 + len <= bytes.len())
 }
 
 #[cfg(test)]
@@ -84,16 +121,25 @@ mod tests {
         let b = Endpoint { mac: [2, 0, 0, 0, 0, 2], address: [10, 0, 0, 2], port: 7947 };
         let mut buffer = [0; 256];
         let len = emit(&mut buffer, &a, &b, b"records");
-        assert_eq!(parse(&buffer[..len], &b), Some(&b"records"[..]));
-        assert_eq!(parse(&buffer[..len], &a), None);
+        let parsed = |frame: &[u8], to| parse(&mut frame.to_vec(), to).map(|bytes| bytes.to_vec());
+        let records = Some(b"records".to_vec());
+        assert_eq!(parsed(&buffer[..len], &b), records);
+        assert_eq!(parsed(&buffer[..len], &a), None);
         for cut in 0..len {
-            assert_eq!(parse(&buffer[..cut], &b), None);
+            assert_eq!(parsed(&buffer[..cut], &b), None);
         }
         for at in 34..len {
             let mut broken = buffer;
             broken[at] ^= 0x10;
-            assert_ne!(parse(&broken[..len], &b), Some(&b"records"[..]), "byte {at}");
+            assert_ne!(parsed(&broken[..len], &b), records, "byte {at}");
         }
+        // What is sealed has no checksum, and is found all the same.
+        let write = |room: &mut [u8]| {
+            room[..7].copy_from_slice(b"records");
+            Some(7)
+        };
+        let len = emit_with(&mut buffer, &a, &b, Guard::Seal, write);
+        assert_eq!((&buffer[40..42], parsed(&buffer[..len], &b)), (&[0, 0][..], records));
         assert_eq!(emit(&mut buffer[..20], &a, &b, b"records"), 0);
     }
 }

@@ -291,9 +291,9 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Message), Drop> {
     Ok((header, message))
 }
 
-/// Who says that it sent a datagram; the message is not looked at.
-pub fn sender(bytes: &[u8]) -> Result<Member, Drop> {
-    Ok(read_header(&mut Reader::new(bytes))?.from)
+/// Who speaks to whom in a datagram; the message is not looked at.
+pub fn header(bytes: &[u8]) -> Result<Header, Drop> {
+    read_header(&mut Reader::new(bytes))
 }
 
 fn read_header(reader: &mut Reader) -> Result<Header, Drop> {

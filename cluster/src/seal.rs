@@ -31,14 +31,15 @@ mod statement;
 mod window;
 
 pub use cipher::SEED_BYTES;
-pub use key::{BadKey, Key, KeyId, Keyring};
-pub use link::{LinkCounters, LinkKeys, LinkSeal, LinkSession};
+pub use key::{BadKey, KEYS_MAX, Key, KeyId, Keyring};
+pub use link::{LinkKeys, LinkSeal, LinkSealCounters, LinkSession};
 pub use party::{Counters, Opened, Party, Standing};
 pub use statement::surrender;
 
 use crate::id::{Incarnation, Member, NodeId};
 
-const MAGIC: u16 = 0x5355;
+/// Unlike the first bytes of what is not sealed.
+const MAGIC: u16 = 0x5ea1;
 const VERSION: u8 = 3;
 
 /// Bytes of a tag behind the sealed body.

@@ -11,6 +11,8 @@ mod fault;
 mod handover;
 #[path = "agent/path.rs"]
 mod path;
+#[path = "agent/sealing.rs"]
+mod sealing;
 #[path = "agent/surrender.rs"]
 mod surrender;
 #[path = "agent/world.rs"]
@@ -317,8 +319,8 @@ fn where_both_may_survive_they_agree_again_when_they_hear_each_other() {
 }
 
 /// One random story: faults for some seconds, then peace.
-fn random_story(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) {
-    let mut world = World::booted_with(seed, count, arbiter, timers);
+fn random_story(mut world: World, seed: u64, arbiter: Arbiter) {
+    let count = world.nodes.len();
     let mut noise = Noise::new(seed ^ 0x5eed_0000);
     let mut orders = Noise::new(seed ^ 0x04de_0000);
     if noise.percent(80) {
@@ -374,11 +376,20 @@ fn random_story(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) {
     assert!(lease.is_some());
 }
 
+/// Makes the world of a story.
+type Make = fn(u64, usize, Arbiter, Timers) -> World;
+
 fn random_stories(seeds: u64, count: usize, arbiter: Arbiter, timers: Timers) {
+    tell_stories(World::booted_with, seeds, count, arbiter, timers);
+}
+
+fn tell_stories(make: Make, seeds: u64, count: usize, arbiter: Arbiter, timers: Timers) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = 0..number("UNDERSTUDY_SEEDS").unwrap_or(seeds);
     for seed in number("UNDERSTUDY_SEED").map_or(seeds, |seed| seed..seed + 1) {
-        let story = std::panic::catch_unwind(|| random_story(seed, count, arbiter, timers));
+        let story = std::panic::catch_unwind(|| {
+            random_story(make(seed, count, arbiter, timers), seed, arbiter);
+        });
         assert!(story.is_ok(), "seed {seed} with {count} nodes, {arbiter:?}");
     }
 }
@@ -397,4 +408,12 @@ fn random_stories_of_three_nodes() {
 fn random_stories_without_arbiter() {
     let arbiter = Arbiter::None { survivor: Survivor::Node(NodeId(1)) };
     random_stories(100, 2, arbiter, Timers::bed());
+}
+
+#[test]
+fn random_stories_over_sealed_links() {
+    let survivor = Arbiter::None { survivor: Survivor::Node(NodeId(1)) };
+    tell_stories(World::booted_sealed_with, 60, 2, Arbiter::Witness, Timers::bed());
+    tell_stories(World::booted_sealed_with, 20, 3, Arbiter::Witness, Timers::ci());
+    tell_stories(World::booted_sealed_with, 20, 2, survivor, Timers::bed());
 }

@@ -6,12 +6,15 @@
 
 use crate::clock;
 use crate::guardian::Guard;
-use crate::shared::{Shared, ToAgent, ToCore};
+use crate::sealing::Sealing;
+use crate::shared::{AgentSnapshot, Shared, ToAgent, ToCore};
 use crate::sys;
 use cluster::agent::{Agent, Destination};
 use cluster::id::NodeId;
 use cluster::link::Endpoint;
+use cluster::message::WITNESS;
 use cluster::role::Report;
+use cluster::seal::Opened;
 use crossbeam_channel::{Receiver, Sender};
 use stack::time::{Duration, Instant};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -28,6 +31,10 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// Datagrams taken in one round.
 const DATAGRAMS_PER_ROUND: usize = 64;
+
+pub(crate) mod refused;
+
+use refused::Refused;
 
 /// Where the others are.
 pub struct Peers {
@@ -49,6 +56,8 @@ pub struct AgentThread {
     pub socket: UdpSocket,
     /// Where the others are.
     pub peers: Peers,
+    /// How they are spoken to.
+    pub sealing: Sealing,
     /// Leases and progress.
     pub shared: Arc<Shared>,
     /// Whether the poll threads live.
@@ -81,6 +90,7 @@ impl AgentThread {
         let mut buffer = [0u8; 2048];
         let mut progress = vec![(0, clock::now()); self.shared.cores()];
         let mut neighbors: Vec<(NodeId, [u8; 6])> = Vec::new();
+        let mut refused = Refused::default();
         while !self.stopping.load(Ordering::Relaxed) {
             let now = clock::now();
             if now >= self.agent.poll_timeout() {
@@ -90,10 +100,10 @@ impl AgentThread {
             }
             // Bounded, so that a flood starves neither heartbeats nor leases.
             for _ in 0..DATAGRAMS_PER_ROUND {
-                let Ok((bytes, _)) = self.socket.recv_from(&mut buffer) else { break };
-                self.agent.handle_message(clock::now(), &buffer[..bytes]);
-                self.publish();
+                let Ok((len, from)) = self.socket.recv_from(&mut buffer) else { break };
+                self.receive(from, &mut buffer[..len], &mut refused);
             }
+            self.sealing.handle_timeout(now);
             while let Ok(report) = self.reports.try_recv() {
                 self.agent.handle_report(clock::now(), report);
                 self.publish();
@@ -101,7 +111,7 @@ impl AgentThread {
             self.watch_progress(&mut progress);
             self.carry_out(&mut neighbors);
             while let Ok(question) = self.questions.try_recv() {
-                self.answer(question);
+                self.answer(question, &refused);
                 self.carry_out(&mut neighbors);
             }
             self.rest();
@@ -112,11 +122,36 @@ impl AgentThread {
         }
     }
 
-    fn answer(&mut self, question: ToAgent) {
+    /// Takes a datagram: nothing of it is believed before it is opened.
+    fn receive(&mut self, from: SocketAddr, bytes: &mut [u8], refused: &mut Refused) {
+        let now = clock::now();
+        match self.sealing.open(now, bytes) {
+            Ok(Opened::Datagram(datagram)) => {
+                self.agent.handle_message(now, datagram);
+                self.publish();
+            }
+            Ok(Opened::Reply(reply)) => drop(self.socket.send_to(&reply, from)),
+            Ok(Opened::Nothing) => {}
+            Err(reason) => {
+                let at = self.peers.nodes.iter().find(|(_, ip)| from.ip() == *ip);
+                let node = at.map(|(node, _)| *node);
+                let node = node.or((self.peers.witness == Some(from)).then_some(WITNESS));
+                refused.note(now, node, reason);
+                if let Some(hint) = self.sealing.hint(now, reason, bytes) {
+                    let _ = self.socket.send_to(&hint, from);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, question: ToAgent, refused: &Refused) {
         let now = clock::now();
         match question {
             ToAgent::Status(answer) => {
-                let _ = answer.try_send(Box::new(self.agent.status(now)));
+                let mut sealing = self.sealing.snapshot(now);
+                sealing.refused = refused.recent(now).collect();
+                let agent = self.agent.status(now);
+                let _ = answer.try_send(Box::new(AgentSnapshot { agent, sealing }));
             }
             ToAgent::Order(order, answer) => {
                 let begun = self.agent.handle_order(now, order);
@@ -160,28 +195,50 @@ impl AgentThread {
 
     /// Sends what the agent has to say and orders what it has decided.
     fn carry_out(&mut self, neighbors: &mut Vec<(NodeId, [u8; 6])>) {
-        while let Some(command) = self.agent.poll_command() {
-            self.tell_neighbors(clock::now(), neighbors);
-            // An order that is lost would leave the core in a role that it no longer has: better no core.
-            for (core, commands) in self.commands.iter().enumerate() {
-                if commands.try_send(ToCore::Command(command)).is_err() {
-                    eprintln!("error: poll core {core} takes no orders any more");
-                    self.stopping.store(true, Ordering::Relaxed);
-                }
+        // Before anything is said in a session or ordered because of what was heard in it.
+        while let Some(keys) = self.sealing.poll_keys() {
+            if keys.peer().node == WITNESS {
+                continue;
+            }
+            for core in 0..self.commands.len() {
+                self.order(core, ToCore::Session(keys.session()));
             }
         }
-        while let Some((destination, bytes)) = self.agent.poll_message() {
-            let address = match destination {
-                Destination::Node(node) => {
-                    let known = self.peers.nodes.iter().find(|(id, _)| *id == node);
-                    known.map(|(_, ip)| SocketAddr::from((*ip, self.peers.agent_port)))
-                }
-                Destination::Witness => self.peers.witness,
-            };
-            if let Some(address) = address {
-                // What is lost is said again; an unreachable network is silence.
-                let _ = self.socket.send_to(&bytes, address);
+        while let Some(command) = self.agent.poll_command() {
+            self.tell_neighbors(clock::now(), neighbors);
+            for core in 0..self.commands.len() {
+                self.order(core, ToCore::Command(command));
             }
+        }
+        while let Some((destination, datagram)) = self.agent.poll_message() {
+            let to = match destination {
+                Destination::Node(node) => node,
+                Destination::Witness => WITNESS,
+            };
+            if let Some(bytes) = self.sealing.seal(clock::now(), to, datagram) {
+                self.send(to, &bytes);
+            }
+        }
+        while let Some((to, bytes)) = self.sealing.poll_datagram() {
+            self.send(to, &bytes);
+        }
+    }
+
+    /// An order that is lost would leave the core in a role that it no longer has: better no core.
+    fn order(&self, core: usize, order: ToCore) {
+        if self.commands[core].try_send(order).is_err() {
+            eprintln!("error: poll core {core} takes no orders any more");
+            self.stopping.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What is lost is said again; an unreachable network is silence.
+    fn send(&self, to: NodeId, bytes: &[u8]) {
+        let known = self.peers.nodes.iter().find(|(id, _)| *id == to);
+        let node = known.map(|(_, ip)| SocketAddr::from((*ip, self.peers.agent_port)));
+        let address = if to == WITNESS { self.peers.witness } else { node };
+        if let Some(address) = address {
+            let _ = self.socket.send_to(bytes, address);
         }
     }
 

@@ -30,7 +30,7 @@ pub use check::agree;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticLine, Kind, Severity};
 pub use types::{
     Application, Arbiter, ArpPolicy, ClusterConfig, ClusterNode, Config, Control, CopyMode, Cores,
-    Failback, Idle, Interface, Interfaces, Limits, NodeConfig, OnPeerLoss, Protocol, Secret,
+    Failback, Idle, Interface, Interfaces, Limits, NodeConfig, OnPeerLoss, Protocol, Seal, Secret,
     Service, Survivor, TimerSet, Timers, XdpMode,
 };
 pub use value::{Mac, PortRange, duration_text};

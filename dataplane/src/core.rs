@@ -125,6 +125,7 @@ impl<P: Port, C: Clock> Core<P, C> {
                     }
                 }
                 ToCore::Neighbor(node, endpoint) => self.engine.set_neighbor(node, endpoint),
+                ToCore::Session(session) => self.engine.install_session(now, session),
                 ToCore::Snapshot(answer) => {
                     let _ = answer.try_send(Box::new(self.snapshot()));
                 }
@@ -143,7 +144,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         for port in cluster {
             port.receive(burst);
             for frame in &*burst {
-                let bytes = port.frame(frame);
+                let bytes = port.frame_mut(frame);
                 match engine.core_of_datagram(bytes) {
                     Some(core) => crossing.send(core, Side::Cluster, bytes),
                     None => engine.handle_datagram(now, bytes),
@@ -193,7 +194,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             for parcel in parcels {
                 match parcel.side() {
                     Side::Client(_) => engine.handle_frame(now, parcel.frame()),
-                    Side::Cluster => engine.handle_datagram(now, parcel.frame()),
+                    Side::Cluster => engine.handle_datagram(now, parcel.frame_mut()),
                 }
             }
         })

@@ -51,6 +51,11 @@ impl Parcel {
     pub fn frame(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+
+    /// The frame, to be changed where it lies.
+    pub fn frame_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
 }
 
 /// What crossed over, as its core has counted it.
@@ -190,7 +195,7 @@ impl Crossing {
 
     /// Calls `handle` with a burst from each other core that has sent one; answers how many frames there were.
     #[inline]
-    pub fn receive(&mut self, mut handle: impl FnMut(&[Box<Parcel>])) -> usize {
+    pub fn receive(&mut self, mut handle: impl FnMut(&mut [Box<Parcel>])) -> usize {
         let mut received = 0;
         for incoming in &mut self.incoming {
             let count = incoming.full.slots().min(BURST);
@@ -199,7 +204,7 @@ impl Crossing {
                 continue;
             }
             self.burst.extend(chunk);
-            handle(&self.burst);
+            handle(&mut self.burst);
             move_all(&mut self.burst, &mut incoming.empty);
             received += count;
         }

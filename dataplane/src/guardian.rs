@@ -19,9 +19,10 @@
 
 use crate::config::{Arbiter, Config};
 use crate::node::cluster_id;
-use crate::{clock, sys};
+use crate::{clock, random, sys};
 use cluster::id::{Incarnation, Member, NodeId};
 use cluster::message::{Header, Message, WITNESS, any_life, encode};
+use cluster::seal::{self, Key, Keyring};
 use serde::{Deserialize, Serialize};
 use stack::time::Instant;
 use std::fs::{self, File};
@@ -46,7 +47,7 @@ const PRIORITY: i32 = 50;
 const DESCRIPTORS_FROM: u32 = 3;
 
 /// What a guardian is told about its node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Charge {
     /// Which cluster.
     pub cluster: u64,
@@ -62,6 +63,9 @@ pub struct Charge {
     pub address: Ipv4Addr,
     /// Who has to know: every other node's agent, and the witness.
     pub others: Vec<(u8, SocketAddr)>,
+    /// Under which keys they are told, as their files hold them; unsealed without any. On the page that node and guardian
+    /// share, and nowhere else.
+    pub keys: Vec<String>,
 }
 
 impl Charge {
@@ -81,6 +85,7 @@ impl Charge {
             threads: config.cores.pin.len(),
             address: config.cluster.address,
             others: nodes.chain(witness).collect(),
+            keys: config.cluster.keys.iter().map(Key::to_text).collect(),
         }
     }
 
@@ -91,7 +96,25 @@ impl Charge {
         for (node, address) in &self.others {
             let to = any_life(NodeId(*node));
             let header = Header { cluster: self.cluster, from, to };
-            let _ = socket.send_to(&encode(header, &Message::Surrender { at }), address);
+            for bytes in self.sealed(from, encode(header, &Message::Surrender { at })) {
+                let _ = socket.send_to(&bytes, address);
+            }
+        }
+    }
+
+    /// The datagram as it is sent: once under each key. There is no session that could be made any more.
+    fn sealed(&self, from: Member, datagram: Vec<u8>) -> Vec<Vec<u8>> {
+        if self.keys.is_empty() {
+            return vec![datagram];
+        }
+        let keys: Vec<Key> =
+            self.keys.iter().filter_map(|text| Key::from_text(text).ok()).collect();
+        match random::bytes() {
+            Ok(salt) if !keys.is_empty() => {
+                seal::surrender(&Keyring::new(self.cluster, &keys), from, salt, &datagram)
+            }
+            // Silence must tell.
+            _ => Vec::new(),
         }
     }
 

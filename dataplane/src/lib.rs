@@ -14,6 +14,7 @@ pub mod orders;
 pub mod port;
 pub mod random;
 pub mod report;
+pub mod sealing;
 pub mod shared;
 pub mod solicited;
 pub mod sys;

@@ -24,13 +24,14 @@ use crate::memory;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::random;
 use crate::report::Reporter;
+use crate::sealing::Sealing;
 use crate::shared::Shared;
 use crate::solicited::Solicited;
 use crate::sys;
 use crate::xdp_program::{AttachMode, XdpProgram};
 use cluster::agent::{self, Agent};
 use cluster::engine::{Engine, EngineConfig};
-use cluster::id::{GroupId, Member};
+use cluster::id::{GroupId, Member, NodeId};
 use cluster::link::Endpoint;
 use cluster::message::advertise::{Advertise, ArpPolicy, Failback, OnPeerLoss};
 use crossbeam_channel::bounded;
@@ -134,7 +135,15 @@ impl Node {
         let (question, questions) = bounded(16);
         let stopping = Arc::new(AtomicBool::new(false));
         let guard = Guard::new(Charge::new(config, me)).map_err(failed("share a page"))?;
+        let others = config.others().map(|node| node.id);
+        let sealing = match config.cluster.arbiter {
+            config::Arbiter::Witness { .. } => {
+                sealing(config, me, others.chain([cluster::message::WITNESS]))
+            }
+            config::Arbiter::None { .. } => sealing(config, me, others),
+        };
         let agent = AgentThread {
+            sealing: sealing?,
             agent: Agent::new(clock::now(), agent_config(config, me, &groups, &digests)?),
             socket,
             peers: peers(config),
@@ -404,11 +413,21 @@ fn build_engines(
         cluster: cluster_id(&config.cluster.name) as u32,
         endpoint,
         link_mtu,
+        is_sealed: config.cluster.seal == config::Seal::Noise,
         wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
         stack: limits.stack(place, me.node.0, mac, config.cluster.secret.0, link_mbits),
     };
     let places = (0..cores).map(|core| Place { core, cores });
     Ok(places.map(|at| Engine::new(&engine_config(at), services.to_vec(), groups)).collect())
+}
+
+fn sealing(
+    config: &Config,
+    me: Member,
+    others: impl Iterator<Item = NodeId>,
+) -> Result<Sealing, StartError> {
+    let id = cluster_id(&config.cluster.name);
+    Sealing::new(id, me, &config.cluster.keys, others).map_err(failed("draw a seed"))
 }
 
 fn agent_config(

@@ -61,6 +61,9 @@ pub trait Port {
     /// The bytes of a received frame, from its Ethernet header on. Valid until `recycle`.
     fn frame(&self, frame: &RxFrame) -> &[u8];
 
+    /// The same, to be changed where it lies.
+    fn frame_mut(&mut self, frame: &RxFrame) -> &mut [u8];
+
     /// Gives every frame of the burst back to the port and empties it.
     fn recycle(&mut self, burst: &mut Vec<RxFrame>);
 

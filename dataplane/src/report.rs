@@ -1,17 +1,20 @@
 //! The node's status, put together from what the agent and the core say of themselves.
 
+use crate::agent_thread::refused::in_words;
 use crate::clock;
 use crate::config::{Config, Failback};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
 use crate::orders;
-use crate::shared::{CoreSnapshot, Shared, ToAgent, ToCore};
+use crate::sealing::SealingSnapshot;
+use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
 use cluster::agent::Reason;
 use cluster::agent::status::{GroupStatus, PathStatus, Status};
 use cluster::engine::GroupStatus as Engine;
-use cluster::id::Member;
+use cluster::id::{Member, NodeId};
 use cluster::lease::Timers;
-use cluster::message::Role;
+use cluster::message::{Role, WITNESS};
+use cluster::seal::Unopened;
 use crossbeam_channel::{Sender, bounded};
 use stack::time::Instant;
 use std::collections::BTreeMap;
@@ -58,7 +61,7 @@ impl Reporter {
             orders.try_send(ToCore::Snapshot(answer)).ok()?;
             answers.push(core);
         }
-        let agent = agent.recv_timeout(PATIENCE).ok()?;
+        let AgentSnapshot { agent, sealing } = *agent.recv_timeout(PATIENCE).ok()?;
         let answers = answers.into_iter().map(|core| core.recv_timeout(PATIENCE).ok());
         let cores: Vec<CoreSnapshot> = answers.map(|core| Some(*core?)).collect::<Option<_>>()?;
         let now = clock::now();
@@ -70,7 +73,7 @@ impl Reporter {
             incarnation: self.me.incarnation.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_us: now.since(self.started).micros(),
-            cluster: self.cluster(&agent),
+            cluster: self.cluster(&agent, &sealing),
             groups: groups
                 .map(|(n, (group, engine))| self.group(now, n, group, engine, has_arbiter))
                 .collect(),
@@ -96,7 +99,7 @@ impl Reporter {
         !is_witness || agent.witness_age.is_some_and(|age| age < ARBITER_SILENT)
     }
 
-    fn cluster(&self, agent: &Status) -> shown::ClusterStatus {
+    fn cluster(&self, agent: &Status, sealing: &SealingSnapshot) -> shown::ClusterStatus {
         let witness = matches!(self.config.cluster.arbiter, crate::config::Arbiter::Witness { .. });
         let address = |node: &cluster::agent::status::NodeStatus| {
             let known = self.config.cluster.nodes.iter().find(|n| n.id == node.member.node);
@@ -107,6 +110,10 @@ impl Reporter {
             arbiter: if witness { "witness" } else { "none" }.into(),
             arbiter_answer_age_us: agent.witness_age.map(|age| age.micros()),
             split_brain_possible: agent.split_brain_possible,
+            seal: if sealing.keys.is_empty() { "none" } else { "noise" }.into(),
+            keys: sealing.keys.iter().map(ToString::to_string).collect(),
+            sealing: sealing_counters(sealing),
+            witness_sealed: sealed(sealing, WITNESS),
             nodes: agent
                 .nodes
                 .iter()
@@ -120,6 +127,7 @@ impl Reporter {
                     draining: node.draining,
                     path: path(&node.path),
                     heartbeat_age_us: node.age.map(|age| age.micros()),
+                    sealed: sealed(sealing, node.member.node),
                 })
                 .collect(),
         }
@@ -197,9 +205,15 @@ impl Reporter {
             ("late_bursts", core.late_bursts),
             ("challenges_withheld", core.stack.challenges_withheld),
             ("kick_errors", core.kick_errors),
+            ("link_no_session", link.sealing.no_session),
         ] {
             if count > 0 {
                 drops.insert(name.into(), count);
+            }
+        }
+        for (reason, count) in Unopened::ALL.into_iter().zip(link.sealing.unopened) {
+            if count > 0 {
+                drops.insert(format!("link_{}", reason.key()), count);
             }
         }
         shown::CoreStatus {
@@ -232,6 +246,36 @@ impl Reporter {
         }
         ports
     }
+}
+
+/// How `node` is spoken with.
+fn sealed(sealing: &SealingSnapshot, node: NodeId) -> shown::SealedStatus {
+    let standing = sealing.standings.iter().find(|standing| standing.node == node);
+    let session = standing.filter(|standing| standing.key.is_some());
+    let is_heard = session.is_some_and(|session| !session.is_silent);
+    let refused = sealing.refused.iter().find(|(id, ..)| *id == node && !is_heard);
+    shown::SealedStatus {
+        key: session.and_then(|session| session.key).map(|key| key.to_string()),
+        age_us: session.map_or(0, |session| session.age.micros()),
+        refused: refused.map(|(_, reason, _)| in_words(*reason).into()),
+        refused_age_us: refused.map_or(0, |(.., age)| age.micros()),
+    }
+}
+
+fn sealing_counters(sealing: &SealingSnapshot) -> BTreeMap<String, u64> {
+    let counters = &sealing.counters;
+    let unopened = Unopened::ALL.into_iter().zip(counters.unopened);
+    let unopened = unopened.map(|(reason, count)| (reason.key(), count));
+    let counted = [
+        ("opened", counters.opened),
+        ("sealed", counters.sealed),
+        ("no_session", counters.no_session),
+        ("handshakes_begun", counters.begun),
+        ("handshakes_answered", counters.answered),
+        ("sessions", counters.sessions),
+        ("hints_withheld", counters.hints_withheld),
+    ];
+    counted.into_iter().chain(unopened).map(|(name, count)| (name.into(), count)).collect()
 }
 
 /// What a core's stack has counted beside frames.

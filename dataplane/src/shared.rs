@@ -6,12 +6,14 @@
 
 use crate::crossing::CrossingCounters;
 use crate::port::PortCounters;
+use crate::sealing::SealingSnapshot;
 use cluster::agent::handover::{Order, OrderError};
 use cluster::engine::{GroupStatus, LinkCounters};
 use cluster::id::{GroupId, NodeId};
 use cluster::link::Endpoint;
 use cluster::path::Health;
 use cluster::role::Command;
+use cluster::seal::LinkSession;
 use crossbeam_channel::Sender;
 use stack::stack::Counters;
 use stack::time::Instant;
@@ -79,6 +81,8 @@ pub enum ToCore {
     Command(Command),
     /// Where another node is on the cluster link.
     Neighbor(NodeId, Endpoint),
+    /// The newest session with another node.
+    Session(Box<LinkSession>),
     /// Answer with how the core is.
     Snapshot(Sender<Box<CoreSnapshot>>),
 }
@@ -86,9 +90,17 @@ pub enum ToCore {
 /// A question or an order to the agent.
 pub enum ToAgent {
     /// Answer with how it is.
-    Status(Sender<Box<cluster::agent::status::Status>>),
+    Status(Sender<Box<AgentSnapshot>>),
     /// Do this, and answer whether it was begun.
     Order(Order, Sender<Result<(), OrderError>>),
+}
+
+/// The agent as the status shows it.
+pub struct AgentSnapshot {
+    /// What it says of itself.
+    pub agent: cluster::agent::status::Status,
+    /// How it speaks to others.
+    pub sealing: SealingSnapshot,
 }
 
 /// A core as the status shows it.

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use cluster::seal::Key;
 use dataplane::config::{self, Arbiter, Loaded, Severity, Survivor};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
@@ -21,7 +22,15 @@ impl Directory {
         let key = path.join("secret.key");
         fs::write(&key, KEY).expect("a key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("its mode");
-        fs::write(path.join("short.key"), "0011").expect("a short key");
+        let key = path.join("cluster.key");
+        fs::write(&key, Key::new([7; 32]).to_text()).expect("a key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("its mode");
+        let open = path.join("open.key");
+        fs::write(&open, Key::new([8; 32]).to_text()).expect("a key");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).expect("its mode");
+        let short = path.join("short.key");
+        fs::write(&short, "0011").expect("a short key");
+        fs::set_permissions(&short, fs::Permissions::from_mode(0o600)).expect("its mode");
         Directory(path)
     }
 

@@ -9,6 +9,7 @@ pub mod check;
 pub mod demo;
 pub mod handover;
 pub mod impair;
+pub mod keygen;
 pub mod load;
 pub mod run;
 pub mod status;

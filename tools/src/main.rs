@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use dataplane::memory::BigPages;
-use tools::{check, demo, handover, impair, load, print, run, status, why, witness};
+use tools::{check, demo, handover, impair, keygen, load, print, run, status, why, witness};
 
 #[global_allocator]
 static MEMORY: BigPages = BigPages;
@@ -39,6 +39,8 @@ enum Command {
     Undrain(handover::DrainArgs),
     /// Keep the registers that say who owns what, on a third machine.
     Witness(witness::WitnessArgs),
+    /// Make a key for the cluster's datagrams.
+    Keygen(keygen::KeygenArgs),
     /// Kill a node in the middle of real transfers, in network namespaces on this machine.
     Demo(demo::DemoArgs),
     /// Clients that verify every byte, as the demo uses them.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Drain(args) => handover::drain(&args),
         Command::Undrain(args) => handover::undrain(&args),
         Command::Witness(args) => witness::main(&args),
+        Command::Keygen(args) => keygen::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::Load(args) => load::main(&args),
         Command::Impair(args) => impair::main(&args),

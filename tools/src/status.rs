@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use dataplane::control::status::{GroupStatus, Status};
+use dataplane::control::status::{GroupStatus, SealedStatus, Status};
 use dataplane::control::{self, Reply, Request};
 
 use crate::print;
@@ -132,6 +132,12 @@ fn head(text: &mut String, status: &Status) {
             writeln!(text, "guardian ABSENT ({restarts} restarts): silence must tell of a crash")
         }
     };
+    let _ = match cluster.keys.first() {
+        Some(key) => writeln!(text, "sealed under key {key}{}", told(&cluster.witness_sealed)),
+        None => {
+            writeln!(text, "NOT SEALED: whoever reaches the cluster link can speak for every node")
+        }
+    };
     if cluster.split_brain_possible {
         let _ = writeln!(text, "SPLIT-BRAIN POSSIBLE: nodes that lose each other both serve");
     }
@@ -144,7 +150,23 @@ fn head(text: &mut String, status: &Status) {
             None => "never heard".into(),
         };
         let (id, address, path) = (node.node, &node.address, node.path);
-        let _ = writeln!(text, "node {id} at {address}: {heard}; path to the clients: {path}");
+        let sealed = told(&node.sealed);
+        let _ =
+            writeln!(text, "node {id} at {address}: {heard}{sealed}; path to the clients: {path}");
+    }
+    if !cluster.sealing.is_empty() {
+        let _ = writeln!(text, "agents' datagrams: {}", counters(&cluster.sealing));
+    }
+}
+
+/// What is to be said of how a party is spoken with.
+fn told(sealed: &SealedStatus) -> String {
+    match (&sealed.refused, &sealed.key) {
+        (Some(refused), _) => {
+            format!("; NOT UNDERSTOOD {} ago: {refused}", span(sealed.refused_age_us))
+        }
+        (None, Some(_)) => format!(", session {} old", span(sealed.age_us)),
+        (None, None) => String::new(),
     }
 }
 
@@ -361,12 +383,20 @@ mod tests {
         let dark = ClientPath { carrier: Some(false), dips: 1, ..ClientPath::default() };
         let path =
             ClientPath { carrier: Some(true), next_hops: 2, answering: 1, ..ClientPath::default() };
+        let key = Some("1a2b3c4d".to_string());
+        let refused = Some("it does not seal".to_string());
         let nodes = vec![
-            NodeStatus { node: 1, address: "10.99.0.1".into(), ..NodeStatus::default() },
+            NodeStatus {
+                node: 1,
+                address: "10.99.0.1".into(),
+                sealed: SealedStatus { refused, refused_age_us: 1_000, ..SealedStatus::default() },
+                ..NodeStatus::default()
+            },
             NodeStatus {
                 node: 3,
                 heartbeat_age_us: Some(1_500),
                 path: dark,
+                sealed: SealedStatus { key, age_us: 3_000_000, ..SealedStatus::default() },
                 ..NodeStatus::default()
             },
         ];
@@ -375,6 +405,8 @@ mod tests {
             arbiter: "witness".into(),
             arbiter_answer_age_us: Some(1_200_000),
             nodes,
+            keys: vec!["1a2b3c4d".into()],
+            sealing: [("unsealed".to_string(), 3)].into(),
             ..ClusterStatus::default()
         };
         let drops = [("no_flow".to_string(), 3), ("checksum".to_string(), 0)].into();
@@ -403,8 +435,11 @@ node 2 of cluster demo, version 0.1.0, up 1 h 1 min, incarnation 00000000000000a
 arbiter witness, last answer 1.2 s ago
 path to the clients: up, 1 of 2 next hops answer
 guardian running (process 4242, 1 restarts)
-node 1 at 10.99.0.1: never heard; path to the clients: not known
-node 3 at : last heartbeat 1.5 ms ago; path to the clients: DARK: no carrier; worse once in ten minutes
+sealed under key 1a2b3c4d
+node 1 at 10.99.0.1: never heard; NOT UNDERSTOOD 1.0 ms ago: it does not seal; path to the \
+clients: not known
+node 3 at : last heartbeat 1.5 ms ago, session 3.0 s old; path to the clients: DARK: no carrier; worse once in ten minutes
+agents' datagrams: unsealed 3
 
 service  role   owner   peer    protection         connections      lag     lease    epoch
 web      owner  node 2  node 1  filling 60 of 104  104 (60 copied)  310 us  21.4 ms  7
@@ -428,6 +463,13 @@ largest gap of this node: 0 us
         let mut status = example();
         status.guardian.process = None;
         assert!(render(&status).contains("guardian ABSENT (1 restarts)"));
+    }
+
+    #[test]
+    fn a_cluster_that_seals_nothing_is_never_silent() {
+        let mut status = example();
+        status.cluster.keys.clear();
+        assert!(render(&status).contains("NOT SEALED"));
     }
 
     #[test]

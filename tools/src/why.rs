@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use dataplane::control::status::GroupStatus;
+use dataplane::control::status::{GroupStatus, Status};
 
 use crate::print;
 use crate::status::{handovers, json, read, socket, span};
@@ -47,7 +47,15 @@ fn text(args: &WhyArgs) -> Result<String, String> {
         let known = known.join(", ");
         return Err(format!("there is no service {:?}; there are: {known}", args.service));
     };
-    if args.json { json(group) } else { Ok(render(status.node, group)) }
+    if args.json { json(group) } else { Ok(render(status.node, group) + unsealed(&status)) }
+}
+
+/// What every view says of a cluster whose datagrams are not sealed.
+fn unsealed(status: &Status) -> &'static str {
+    match status.cluster.keys.is_empty() {
+        true => "\nNOT SEALED: whoever reaches the cluster link can speak for every node\n",
+        false => "",
+    }
 }
 
 fn render(node: u8, group: &GroupStatus) -> String {

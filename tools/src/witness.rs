@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use cluster::seal::{KEYS_MAX, Key};
 use dataplane::config::{TimerSet, Timers};
 use dataplane::node::cluster_id;
+use dataplane::sealing::read_key;
 use dataplane::witness::WitnessProcess;
 
 /// Arguments of `understudy witness`.
@@ -24,6 +26,13 @@ pub struct WitnessArgs {
     /// The set of timers that the nodes use.
     #[arg(long, value_enum, default_value_t = Set::Isolated)]
     pub timers: Set,
+    /// The file with the cluster's key, as `understudy keygen` has made it; twice while the cluster changes keys, the new
+    /// one first.
+    #[arg(long = "key", value_name = "FILE", required_unless_present = "unsealed")]
+    pub keys: Vec<PathBuf>,
+    /// Seal nothing, as nodes with `seal = "none"` do: whoever reaches the cluster link can change the registers.
+    #[arg(long, conflicts_with = "keys")]
+    pub unsealed: bool,
     /// Begin with an empty store. Only for the first start of a new cluster: with an empty store in
     /// place of a lost one, two nodes could own the same service.
     #[arg(long)]
@@ -49,8 +58,12 @@ pub fn main(args: &WitnessArgs) -> ExitCode {
         Set::Ci => TimerSet::Ci,
     });
     let id = cluster_id(&args.cluster);
-    let opened =
-        WitnessProcess::open(args.listen, &args.store, id, timers.values(), args.bootstrap);
+    let keys = match keys(&args.keys) {
+        Ok(keys) => keys,
+        Err(message) => return fail(&message),
+    };
+    let with = (timers.values(), &keys[..]);
+    let opened = WitnessProcess::open(args.listen, &args.store, id, with, args.bootstrap);
     let mut witness = match opened {
         Ok(witness) => witness,
         Err(error) => return fail(&error.to_string()),
@@ -59,11 +72,28 @@ pub fn main(args: &WitnessArgs) -> ExitCode {
         eprintln!("warning: {warning}");
     }
     eprintln!("witness of {} on {}, store {}", args.cluster, args.listen, args.store.display());
+    match keys.first() {
+        Some(key) => eprintln!("sealed under key {}", key.id()),
+        None => eprintln!("NOT SEALED: whoever reaches the cluster link can change the registers"),
+    }
     loop {
         if let Err(error) = witness.poll() {
             return fail(&error.to_string());
         }
     }
+}
+
+fn keys(files: &[PathBuf]) -> Result<Vec<Key>, String> {
+    if files.len() > KEYS_MAX {
+        return Err(format!(
+            "{} keys; give one, or two while the cluster changes them",
+            files.len()
+        ));
+    }
+    let read = |file: &PathBuf| {
+        read_key(file).map_err(|reason| format!("the key file {}: {reason}", file.display()))
+    };
+    files.iter().map(read).collect()
 }
 
 fn fail(message: &str) -> ExitCode {

@@ -20,6 +20,8 @@ mod kernels;
 mod link;
 #[path = "netns/scene.rs"]
 mod scene;
+#[path = "netns/seal.rs"]
+mod seal;
 #[path = "netns/traffic.rs"]
 mod traffic;
 

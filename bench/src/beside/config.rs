@@ -6,6 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tools::demo::bed::WITNESS;
+use tools::demo::files::write_key;
+
+use crate::Seal;
 
 /// The services of every node: name, address, port, application.
 pub const SERVICES: [(&str, &str, u16, &str); 3] = [
@@ -29,6 +32,8 @@ pub struct NodeSetup {
     pub flows: u32,
     /// Connections at most that have something under way, or send an upload.
     pub active: u32,
+    /// What protects the cluster link.
+    pub seal: Seal,
     /// A silent connection is ended after so many seconds.
     pub idle_secs: u32,
 }
@@ -42,6 +47,7 @@ pub fn write(
 ) -> anyhow::Result<(PathBuf, PathBuf)> {
     let secret = dir.join("secret.key");
     fs::write(&secret, "5e".repeat(32) + "\n")?;
+    write_key(dir)?;
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
     // The path of a Unix socket must be short, and `dir` may be anywhere.
     let short = std::env::temp_dir().join(format!("beside-{}-{id}.sock", std::process::id()));
@@ -51,7 +57,11 @@ pub fn write(
 }
 
 fn text(socket: &Path, id: u8, nodes: &[u8], setup: &NodeSetup) -> String {
-    let NodeSetup { pins, flows, active, idle_secs } = setup;
+    let NodeSetup { pins, flows, active, idle_secs, seal } = setup;
+    let seal = match seal {
+        Seal::Noise => "key_files = [\"cluster.key\"]",
+        Seal::None => "seal = \"none\"",
+    };
     let pin = pins[usize::from(id) - 1];
     let arbiter = match nodes.len() {
         1 => "arbiter = \"none\"\nsurvivor = 1".to_string(),
@@ -65,6 +75,7 @@ id = {id}
 name = "{CLUSTER}"
 address = "10.99.0.{id}"
 secret_file = "secret.key"
+{seal}
 {arbiter}
 timers = "{TIMERS}"
 

@@ -55,6 +55,15 @@ enum Subject {
     Hand(hand::HandArgs),
 }
 
+/// What protects the cluster link.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seal {
+    /// Sealed datagrams, as an appliance has them.
+    Noise,
+    /// Nothing: what sealing costs is the difference.
+    None,
+}
+
 /// What every subject takes.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
@@ -70,6 +79,9 @@ pub struct Common {
     /// The program `understudy`. Not given: it is built, and lies beside this program.
     #[arg(long)]
     pub program: Option<PathBuf>,
+    /// What protects the cluster link of a mirrored contender.
+    #[arg(long, value_enum, default_value_t = Seal::Noise)]
+    pub seal: Seal,
     /// Processor of the clients.
     #[arg(long, default_value_t = 0)]
     pub client_cpu: u16,

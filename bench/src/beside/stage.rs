@@ -12,12 +12,13 @@ use dataplane::control::status::{GroupStatus, Protection, Role, Status};
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use tools::demo::bed::{Bed, Layout, Place, WITNESS, run};
+use tools::demo::files::write_key;
 use tools::demo::process::Process;
 use tools::demo::status;
 
-use crate::Common;
 use crate::config::{self, CLUSTER, NodeSetup, SERVICES, TIMERS};
 use crate::report::KERNEL;
+use crate::{Common, Seal};
 
 /// How long anything may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -94,7 +95,7 @@ impl<'a> Stage<'a> {
     /// How a node of this run is set up unless a subject wants otherwise.
     pub fn setup(&self) -> NodeSetup {
         let pins = [self.common.server_cpu, self.common.peer_cpu()];
-        NodeSetup { pins, flows: 65536, active: 65536, idle_secs: 60 }
+        NodeSetup { pins, flows: 65536, active: 65536, idle_secs: 60, seal: self.common.seal }
     }
 
     /// Starts a contender and waits until it is ready.
@@ -126,6 +127,11 @@ impl<'a> Stage<'a> {
                 let store = store.display().to_string();
                 let mut args = vec!["witness", "--listen", WITNESS, "--store", &store];
                 args.extend(["--cluster", CLUSTER, "--timers", TIMERS, "--bootstrap"]);
+                let key = write_key(&self.dir)?.display().to_string();
+                match setup.seal {
+                    Seal::Noise => args.extend(["--key", &key]),
+                    Seal::None => args.push("--unsealed"),
+                }
                 let cpu = self.common.peer_cpu();
                 server.processes.push(self.spawn(Place::Witness, "witness", cpu, &args)?);
                 &[1, 2]

@@ -4,10 +4,11 @@
 //! beyond that name ([`Engine::core_of_datagram`]); whoever it is for checks all of it.
 
 use super::{Endpoint, Engine};
-use crate::id::{NodeId, Op};
+use crate::id::{Member, NodeId, Op};
 use crate::limits::CAPTURE_AGAIN;
-use crate::link::{self, LINK_HEADER_BYTES};
+use crate::link::{self, Guard, LINK_HEADER_BYTES};
 use crate::mirror::{self, Body, RecordKind, Session, decode, lost_flows};
+use crate::seal::{self, LinkSeal, LinkSealCounters};
 use stack::flow::{FlowId, Standing};
 use stack::time::Instant;
 
@@ -24,6 +25,8 @@ pub struct LinkCounters {
     pub other_session: u64,
     /// Datagrams that could not be sent because the peer's Ethernet address is unknown.
     pub no_neighbor: u64,
+    /// What sealing has counted.
+    pub sealing: LinkSealCounters,
 }
 
 impl Engine {
@@ -34,21 +37,37 @@ impl Engine {
         if place.cores == 1 {
             return None;
         }
-        let core = mirror::to_core(frame.get(LINK_HEADER_BYTES..)?)?;
+        let datagram = frame.get(LINK_HEADER_BYTES..)?;
+        let core = match self.seal {
+            Some(_) => seal::to_core(datagram)?,
+            None => mirror::to_core(datagram)?,
+        };
         (core < place.cores && core != place.core).then_some(core)
     }
 
-    /// Takes a frame of the cluster-side interface.
-    pub fn handle_datagram(&mut self, now: Instant, frame: &[u8]) {
+    /// Takes a frame of the cluster-side interface; it is opened where it lies.
+    pub fn handle_datagram(&mut self, now: Instant, frame: &mut [u8]) {
         let Some(payload) = link::parse(frame, &self.endpoint) else {
             self.counters.alien += 1;
             return;
         };
         self.counters.received += 1;
-        let Ok((session, body)) = decode(payload) else {
+        let (sender, datagram) = match &mut self.seal {
+            None => (None, &*payload),
+            // What is not opened has been counted.
+            Some(seal) => match seal.open(now, payload) {
+                Ok((sender, datagram)) => (Some(sender), datagram),
+                Err(_) => return,
+            },
+        };
+        let Ok((session, body)) = decode(datagram) else {
             self.counters.malformed += 1;
             return;
         };
+        if sender.is_some_and(|sender| sender != session.from) {
+            self.counters.other_session += 1;
+            return;
+        }
         let index = self.index_of(session.group);
         let is_ours = session.to == self.member && session.cluster == self.cluster;
         let is_known = match index.filter(|_| is_ours) {
@@ -121,24 +140,25 @@ impl Engine {
 
     /// Writes the next frame for the cluster link into `buffer`; `None` if there is none.
     pub fn poll_datagram(&mut self, now: Instant, buffer: &mut [u8]) -> Option<usize> {
+        let Engine { seal, neighbors, endpoint, counters, .. } = self;
+        let mut road = Road { now, seal, neighbors, endpoint, counters };
         for index in 0..self.groups.len() {
             for backup in self.groups[index].backups.iter_mut().filter(|b| b.has_ack()) {
-                let owner = backup.session().from.node;
-                let Some(to) = endpoint_of(&self.neighbors, owner) else {
-                    self.counters.no_neighbor += 1;
-                    continue;
-                };
+                let owner = (backup.session().from, backup.session().from_core);
+                let Some(to) = road.leads_to(owner.0) else { continue };
                 self.snapshot.clear();
                 backup.poll_ack(&mut self.snapshot);
-                return Some(link::emit(buffer, &self.endpoint, &to, &self.snapshot));
+                if let Some(len) = road.emit(buffer, (owner, &to), &self.snapshot) {
+                    return Some(len);
+                }
             }
             for lane in self.logs.0[index].iter_mut() {
-                let Some(to) = endpoint_of(&self.neighbors, lane.log.session().to.node) else {
-                    self.counters.no_neighbor += 1;
-                    continue;
-                };
-                if let Some(bytes) = lane.log.poll_datagram(now) {
-                    return Some(link::emit(buffer, &self.endpoint, &to, bytes));
+                let peer = (lane.log.session().to, lane.log.session().to_core);
+                let Some(to) = road.leads_to(peer.0) else { continue };
+                let datagram = lane.log.poll_datagram(now);
+                if let Some(len) = datagram.and_then(|bytes| road.emit(buffer, (peer, &to), bytes))
+                {
+                    return Some(len);
                 }
             }
         }
@@ -146,6 +166,38 @@ impl Engine {
     }
 }
 
-fn endpoint_of(neighbors: &[(NodeId, Endpoint)], node: NodeId) -> Option<Endpoint> {
-    neighbors.iter().find(|(id, _)| *id == node).map(|(_, endpoint)| *endpoint)
+/// How a datagram gets to another node: its address, and the session under which it is sealed.
+struct Road<'a> {
+    now: Instant,
+    seal: &'a mut Option<LinkSeal>,
+    neighbors: &'a [(NodeId, Endpoint)],
+    endpoint: &'a Endpoint,
+    counters: &'a mut LinkCounters,
+}
+
+impl Road<'_> {
+    /// Where that life of a node is, if anything can be sent there now. Without, nothing is lost: it is not made.
+    fn leads_to(&mut self, to: Member) -> Option<Endpoint> {
+        let found = self.neighbors.iter().find(|(id, _)| *id == to.node);
+        self.counters.no_neighbor += found.is_none() as u64;
+        let has_session = self.seal.as_mut().is_none_or(|seal| seal.has_session(to));
+        found.filter(|_| has_session).map(|(_, endpoint)| *endpoint)
+    }
+
+    /// Writes the frame that carries `bytes` to a core of a node.
+    #[inline]
+    fn emit(
+        &mut self,
+        buffer: &mut [u8],
+        (to, at): ((Member, u8), &Endpoint),
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let len = match self.seal {
+            None => link::emit(buffer, self.endpoint, at, bytes),
+            Some(seal) => link::emit_with(buffer, self.endpoint, at, Guard::Seal, |room| {
+                seal.seal(self.now, to, room, bytes)
+            }),
+        };
+        (len > 0).then_some(len)
+    }
 }

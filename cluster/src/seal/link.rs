@@ -72,7 +72,7 @@ pub struct LinkSession {
 
 /// What the sealing of a core's link has counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct LinkCounters {
+pub struct LinkSealCounters {
     /// Datagrams opened.
     pub opened: u64,
     /// Datagrams sealed.
@@ -96,18 +96,18 @@ struct Pair {
 pub struct LinkSeal {
     core: u8,
     pairs: Vec<Pair>,
-    counters: LinkCounters,
+    counters: LinkSealCounters,
 }
 
 impl LinkSeal {
     /// For this core; it seals and opens nothing before it is given a session.
     pub fn new(core: u8) -> LinkSeal {
         let pairs = Vec::with_capacity(NodeId::MAX as usize);
-        LinkSeal { core, pairs, counters: LinkCounters::default() }
+        LinkSeal { core, pairs, counters: LinkSealCounters::default() }
     }
 
     /// Counters so far.
-    pub fn counters(&self) -> LinkCounters {
+    pub fn counters(&self) -> LinkSealCounters {
         self.counters
     }
 
@@ -123,6 +123,14 @@ impl LinkSeal {
             }
             None => self.pairs.push(Pair { current: session, former: None, settled: now }),
         }
+    }
+
+    /// Whether there is a session with that life; counted if not.
+    #[inline]
+    pub fn has_session(&mut self, with: Member) -> bool {
+        let is_known = self.pairs.iter().any(|pair| pair.current.peer == with);
+        self.counters.no_session += !is_known as u64;
+        is_known
     }
 
     /// Writes the sealed form of `plain`, for a core of another node, into `buffer`; answers its length, or `None` if
@@ -243,5 +251,130 @@ impl LinkSession {
         let len = self.receive.open(place, header, body).ok_or(Unopened::Forged)?;
         window.note(counter);
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Incarnation;
+
+    const CORES: [u8; 2] = [0, 3];
+
+    fn member(node: u8, life: u64) -> Member {
+        Member { node: NodeId(node), incarnation: Incarnation(life) }
+    }
+
+    /// Both ends of a session between node 1 and that life of node 2.
+    fn keys(session: u8, life: u64) -> (LinkKeys, LinkKeys) {
+        let (one, other) = ([session; 32], [session ^ 0x80; 32]);
+        let there = Keys { send: one, receive: other };
+        let back = Keys { send: other, receive: one };
+        let id = u32::from(session);
+        (LinkKeys::new(id, member(2, life), &there), LinkKeys::new(id, member(1, 1), &back))
+    }
+
+    fn pair() -> (LinkSeal, LinkSeal) {
+        let (mut a, mut b) = (LinkSeal::new(CORES[0]), LinkSeal::new(CORES[1]));
+        let (there, back) = keys(1, 1);
+        a.install(Instant(0), there.session());
+        b.install(Instant(0), back.session());
+        (a, b)
+    }
+
+    fn sealed(a: &mut LinkSeal, now: Instant, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut buffer = [0; 256];
+        let len = a.seal(now, (member(2, 1), CORES[1]), &mut buffer, plain)?;
+        Some(buffer[..len].to_vec())
+    }
+
+    fn opened(b: &mut LinkSeal, now: Instant, bytes: &[u8]) -> Result<Vec<u8>, Unopened> {
+        let mut bytes = bytes.to_vec();
+        let (from, plain) = b.open(now, &mut bytes)?;
+        assert_eq!(from, member(1, 1));
+        Ok(plain.to_vec())
+    }
+
+    #[test]
+    fn the_same_records_are_never_sealed_alike_and_open_once() {
+        let (mut a, mut b) = pair();
+        let now = Instant(1);
+        let first = sealed(&mut a, now, b"records").unwrap();
+        let again = sealed(&mut a, now, b"records").unwrap();
+        assert_eq!(first.len(), 7 + OVERHEAD_BYTES);
+        assert_ne!(first[HEADER_BYTES..], again[HEADER_BYTES..]);
+        assert_eq!(opened(&mut b, now, &again), Ok(b"records".to_vec()));
+        assert_eq!(opened(&mut b, now, &first), Ok(b"records".to_vec()));
+        assert_eq!(opened(&mut b, now, &first), Err(Unopened::Repeated));
+        for at in 0..again.len() {
+            let mut forged = sealed(&mut a, now, b"records").unwrap();
+            forged[at] ^= 0x10;
+            assert!(opened(&mut b, now, &forged).is_err(), "byte {at}");
+            assert!(opened(&mut b, now, &forged[..at]).is_err(), "cut at {at}");
+        }
+        assert_eq!((a.counters().sealed, b.counters().opened), (2 + again.len() as u64, 2));
+    }
+
+    #[test]
+    fn each_pair_of_cores_counts_for_itself() {
+        let (mut a, mut b) = pair();
+        let now = Instant(1);
+        let mut other = LinkSeal::new(9);
+        other.install(now, keys(1, 1).0.session());
+        let to_other_core = {
+            let mut buffer = [0; 256];
+            let len = a.seal(now, (member(2, 1), 4), &mut buffer, b"records").unwrap();
+            buffer[..len].to_vec()
+        };
+        assert_eq!(super::super::to_core(&to_other_core), Some(4));
+        assert_eq!(opened(&mut b, now, &to_other_core), Err(Unopened::Misattributed));
+        // The first of two cores, each with the first counter.
+        for from in [&mut a, &mut other] {
+            let first = sealed(from, now, b"records").unwrap();
+            assert_eq!(opened(&mut b, now, &first), Ok(b"records".to_vec()));
+        }
+    }
+
+    #[test]
+    fn two_generations_live_while_keys_change() {
+        let (mut a, mut b) = pair();
+        let mut now = Instant(1);
+        let late = sealed(&mut a, now, b"late").unwrap();
+        let (there, back) = keys(2, 1);
+        a.install(now, there.session());
+        // The other core does not have it yet: what leaves is still under the former one.
+        let between = sealed(&mut a, now, b"between").unwrap();
+        assert!(opened(&mut b, now, &between).is_ok());
+        b.install(now, back.session());
+        now += SESSION_SETTLED;
+        let new = sealed(&mut a, now, b"new").unwrap();
+        assert_ne!(new[4..8], between[4..8]);
+        assert!(opened(&mut b, now, &new).is_ok() && opened(&mut b, now, &late).is_ok());
+        // Hearing something under the new one is as good as waiting.
+        let mut buffer = [0; 256];
+        let len = b.seal(now, (member(1, 1), CORES[0]), &mut buffer, b"ack").unwrap();
+        assert_eq!(buffer[4..8], new[4..8]);
+        assert!(a.open(now, &mut buffer[..len]).is_ok());
+        // A while later the former one is gone.
+        now += SESSION_KEPT;
+        assert!(b.seal(now, (member(1, 1), CORES[0]), &mut buffer, b"ack").is_some());
+        let end = opened(&mut b, now, &between);
+        assert_eq!(end, Err(Unopened::UnknownSession));
+    }
+
+    #[test]
+    fn nothing_is_sent_to_another_life_or_beyond_the_counters() {
+        let (mut a, mut b) = pair();
+        let now = Instant(1);
+        let old = sealed(&mut a, now, b"old").unwrap();
+        a.install(now, keys(2, 2).0.session());
+        assert_eq!(sealed(&mut a, now, b"records"), None);
+        assert!(!a.has_session(member(2, 1)) && a.has_session(member(2, 2)));
+        assert_eq!(a.counters().no_session, 2);
+        let mut b2 = LinkSeal::new(CORES[1]);
+        assert_eq!(opened(&mut b2, now, &old), Err(Unopened::UnknownSession));
+        b.pairs[0].current.next[0] = SESSION_DATAGRAMS_MAX;
+        let mut buffer = [0; 256];
+        assert_eq!(b.seal(now, (member(1, 1), 0), &mut buffer, b"ack"), None);
     }
 }

@@ -86,8 +86,8 @@ pub struct Standing {
     pub key: Option<KeyId>,
     /// Time since its keys were made.
     pub age: Duration,
-    /// Time since something was heard in it.
-    pub silent: Duration,
+    /// Whether nothing was heard in it for a while although something was said.
+    pub is_silent: bool,
 }
 
 /// One life of a node or of the witness.
@@ -142,23 +142,20 @@ impl Party {
     pub fn standings(&self, now: Instant) -> impl Iterator<Item = Standing> + '_ {
         self.peers.iter().map(move |peer| {
             let session = peer.current.as_ref();
-            let since = |at: fn(&Session) -> Instant| {
-                session.map_or(Duration::ZERO, |session| now.since(at(session)))
-            };
             Standing {
                 node: peer.node,
                 key: session.map(|session| session.key),
-                age: since(|session| session.born),
-                silent: since(|session| session.heard),
+                age: session.map_or(Duration::ZERO, |session| now.since(session.born)),
+                is_silent: session.is_some_and(|session| session.is_silent(now, SESSION_SILENT)),
             }
         })
     }
 
     /// Seals a message; `None` without a session: it is as if the network had lost it.
-    pub fn seal(&mut self, to: NodeId, plain: &[u8]) -> Option<Vec<u8>> {
+    pub fn seal(&mut self, now: Instant, to: NodeId, plain: &[u8]) -> Option<Vec<u8>> {
         let peer = self.peers.iter_mut().find(|peer| peer.node == to);
         let session = peer.and_then(|peer| peer.current.as_mut());
-        let sealed = session.and_then(|session| session.seal(plain));
+        let sealed = session.and_then(|session| session.seal(now, plain));
         match sealed {
             Some(_) => self.counters.sealed += 1,
             None => self.counters.no_session += 1,
@@ -205,11 +202,12 @@ impl Party {
     }
 
     /// What a stranger to its session is told, if it is worth an answer: call it after [`Unopened::UnknownSession`] and
-    /// [`Unopened::OtherKey`]. It is no longer than what it answers.
+    /// [`Unopened::OtherKey`]. It is shorter than what it answers.
     pub fn hint(&mut self, now: Instant, unopened: &[u8]) -> Option<Vec<u8>> {
         // Who changes keys may hold the other one only.
         let key = self.hints.given as usize % self.ring.keys.len();
-        if unopened.len() < statement::LIFE_BYTES || !self.hints.give(now) {
+        // Longer than a hint: no hint answers another.
+        if unopened.len() <= statement::LIFE_BYTES || !self.hints.give(now) {
             self.counters.hints_withheld += 1;
             return None;
         }
@@ -237,10 +235,10 @@ impl Party {
             self.fresh.extend(peer.current.as_ref().map(Session::link_keys));
         }
         let datagram = &bytes[HEADER_BYTES..HEADER_BYTES + len];
-        match message::sender(datagram) {
+        match message::header(datagram) {
             // Nothing but the word that a session is in use.
             _ if datagram.is_empty() => Ok(Opened::Nothing),
-            Ok(sender) if sender != from => Err(Unopened::Misattributed),
+            Ok(header) if header.from != from => Err(Unopened::Misattributed),
             _ => Ok(Opened::Datagram(datagram)),
         }
     }
@@ -340,7 +338,7 @@ impl Party {
         let mut session = Session::new(now, &secrets, from, key, true);
         self.fresh.push_back(session.link_keys());
         // The other side uses it when it has heard something in it.
-        self.outbox.extend(session.seal(&[]).map(|bytes| (from.node, bytes)));
+        self.outbox.extend(session.seal(now, &[]).map(|bytes| (from.node, bytes)));
         peer.use_session(session);
         peer.note_finished(now);
         self.counters.sessions += 1;

@@ -9,7 +9,7 @@ use super::{HEADER_BYTES, Kind, TAG_BYTES, Unopened, header};
 use crate::id::Member;
 use crate::limits::SESSION_DATAGRAMS_MAX;
 use alloc::vec::Vec;
-use stack::time::Instant;
+use stack::time::{Duration, Instant};
 
 /// A session.
 pub struct Session {
@@ -23,6 +23,8 @@ pub struct Session {
     pub born: Instant,
     /// When something was last opened in it.
     pub heard: Instant,
+    /// When something was first sealed since then.
+    asked: Option<Instant>,
     send: Cipher,
     receive: Cipher,
     /// The counter of the next datagram.
@@ -47,6 +49,7 @@ impl Session {
             key,
             born: now,
             heard: now,
+            asked: None,
             send: Cipher::new(&send),
             receive: Cipher::new(&receive),
             next: 0,
@@ -61,10 +64,11 @@ impl Session {
     }
 
     /// Seals a message; `None` if its counters are used up.
-    pub fn seal(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+    pub fn seal(&mut self, now: Instant, plain: &[u8]) -> Option<Vec<u8>> {
         if self.next >= SESSION_DATAGRAMS_MAX {
             return None;
         }
+        self.asked.get_or_insert(now);
         let place = self.next.to_le_bytes();
         self.next += 1;
         let header = header(Kind::Message, self.id, place);
@@ -90,8 +94,13 @@ impl Session {
         let (header, body) = bytes.split_at_mut(HEADER_BYTES);
         let len = self.receive.open(place, header, body).ok_or(Unopened::Forged)?;
         self.window.note(counter);
-        self.heard = now;
+        (self.heard, self.asked) = (now, None);
         Ok(len)
+    }
+
+    /// Whether nothing has come for so long since something was said.
+    pub fn is_silent(&self, now: Instant, bound: Duration) -> bool {
+        self.asked.is_some_and(|asked| now.since(asked) >= bound)
     }
 
     /// Whether most of its counters are used up.

@@ -7,6 +7,7 @@
 
 use super::fault::{Clock, MS};
 pub use super::fault::{Event, Fault, Noise};
+use super::sealing::{self, Heard};
 use cluster::agent::handover::{Order, OrderError};
 use cluster::agent::status::GroupStatus;
 use cluster::agent::{Agent, Arbiter, Config, Destination, GroupConfig};
@@ -16,6 +17,7 @@ use cluster::message::advertise::{Advertise, Failback, OnPeerLoss};
 use cluster::message::{Header, Message, Role, WITNESS, any_life, encode};
 use cluster::path::Health;
 use cluster::role::{Command, Report};
+use cluster::seal::{Party, surrender};
 use cluster::witness::{Effect, Witness};
 use stack::time::{Duration, Instant};
 use std::cmp::Reverse;
@@ -29,6 +31,8 @@ const CORES: u8 = 2;
 
 pub struct Node {
     pub agent: Option<Agent>,
+    /// How it speaks, in a sealed world.
+    party: Option<Party>,
     clock: Clock,
     pub life: u64,
     paused: bool,
@@ -37,7 +41,7 @@ pub struct Node {
     coreless: bool,
     /// What the cores see; renewed after every input, kept while the agent is paused.
     published: Instant,
-    held: Vec<Vec<u8>>,
+    held: Vec<(Vec<u8>, usize)>,
     wake: u64,
     /// Its cores were told to serve.
     serves: bool,
@@ -52,6 +56,8 @@ pub struct World {
     pub now: u64,
     pub nodes: Vec<Node>,
     pub witness: Option<Witness>,
+    witness_party: Option<Party>,
+    is_sealed: bool,
     pub disk: Option<Vec<u8>>,
     pub noise: Noise,
     pub seed_flag: bool,
@@ -86,6 +92,7 @@ impl World {
         let witness_clock = clock();
         let node = |_| Node {
             agent: None,
+            party: None,
             clock: clock(),
             life: 0,
             paused: false,
@@ -104,6 +111,8 @@ impl World {
             now: 0,
             nodes,
             witness: None,
+            witness_party: None,
+            is_sealed: false,
             disk: None,
             noise,
             seed_flag: true,
@@ -132,11 +141,27 @@ impl World {
     }
 
     pub fn booted_with(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) -> World {
+        World::new(seed, count, arbiter, timers).start_all()
+    }
+
+    /// The same over sealed links.
+    pub fn booted_sealed(seed: u64, count: usize) -> World {
+        World::booted_sealed_with(seed, count, Arbiter::Witness, Timers::bed())
+    }
+
+    pub fn booted_sealed_with(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) -> World {
         let mut world = World::new(seed, count, arbiter, timers);
+        world.is_sealed = true;
+        world.start_all()
+    }
+
+    fn start_all(mut self) -> World {
+        let world = &mut self;
+        let count = world.nodes.len();
         for index in 0..=count {
             world.fault(Fault::Start(index));
         }
-        world
+        self
     }
 
     /// The same, and run until the group is protected.
@@ -360,17 +385,49 @@ impl World {
         node.wake = node.clock.when(agent.poll_timeout()).max(self.now);
         let (wake, life) = (node.wake, node.life);
         let messages: Vec<_> = std::iter::from_fn(|| agent.poll_message()).collect();
+        if let Some(party) = &mut node.party {
+            party.handle_timeout(now);
+            while party.poll_keys().is_some() {}
+        }
+        let shakes = std::iter::from_fn(|| node.party.as_mut()?.poll_datagram()).collect();
         let commands: Vec<_> = std::iter::from_fn(|| agent.poll_command()).collect();
         self.push(wake, Event::Wake { node: index, life });
-        for (destination, bytes) in messages {
+        for (destination, datagram) in messages {
             let to = match destination {
-                Destination::Node(node) => usize::from(node.0) - 1,
-                Destination::Witness => self.witness_index(),
+                Destination::Node(node) => node,
+                Destination::Witness => WITNESS,
             };
-            self.transmit(index, to, bytes);
+            let sealed = sealing::seal(&mut self.nodes[index].party, now, to, datagram);
+            if let Some(bytes) = sealed {
+                self.transmit(index, self.index_of(to), bytes);
+            }
+        }
+        for (to, bytes) in Vec::<(NodeId, Vec<u8>)>::into_iter(shakes) {
+            self.transmit(index, self.index_of(to), bytes);
         }
         for command in commands {
             self.obey(index, life, command);
+        }
+    }
+
+    fn index_of(&self, node: NodeId) -> usize {
+        if node == WITNESS { self.witness_index() } else { usize::from(node.0) - 1 }
+    }
+
+    /// A node that is awake hears a datagram.
+    fn hear(&mut self, to: usize, bytes: Vec<u8>, reply_to: usize) {
+        let node = &mut self.nodes[to];
+        let now = node.clock.local(self.now);
+        if node.agent.is_none() {
+            return;
+        }
+        match sealing::open(&mut node.party, now, bytes) {
+            Heard::Datagram(bytes) => {
+                self.touch(to, |agent, now| agent.handle_message(now, &bytes))
+            }
+            Heard::Reply(reply) => self.transmit(to, reply_to, reply),
+            // What its party has to say leaves as after any input.
+            Heard::Nothing => self.touch(to, |_, _| {}),
         }
     }
 
@@ -445,14 +502,19 @@ impl World {
     fn deliver(&mut self, to: usize, bytes: Vec<u8>, reply_to: usize) {
         if to < self.nodes.len() {
             if self.nodes[to].paused {
-                self.nodes[to].held.push(bytes);
+                self.nodes[to].held.push((bytes, reply_to));
             } else {
-                self.touch(to, |agent, now| agent.handle_message(now, &bytes));
+                self.hear(to, bytes, reply_to);
             }
             return;
         }
         let now = self.witness_clock.local(self.now);
         let Some(witness) = &mut self.witness else { return };
+        let bytes = match sealing::open(&mut self.witness_party, now, bytes) {
+            Heard::Datagram(bytes) => bytes,
+            Heard::Reply(reply) => return self.transmit(to, reply_to, reply),
+            Heard::Nothing => return,
+        };
         let reply = match witness.handle_request(now, &bytes) {
             Ok(Effect::Reply(reply)) => reply,
             Ok(Effect::Persist(pending)) => {
@@ -465,7 +527,10 @@ impl World {
             }
             Ok(Effect::Nothing) | Err(_) => return,
         };
-        self.transmit(to, reply_to, reply);
+        let node = NodeId(reply_to as u8 + 1);
+        if let Some(bytes) = sealing::seal(&mut self.witness_party, now, node, reply) {
+            self.transmit(to, reply_to, bytes);
+        }
     }
 
     pub fn fault(&mut self, fault: Fault) {
@@ -553,7 +618,14 @@ impl World {
         for to in (0..=self.nodes.len()).filter(|to| *to != index) {
             let name = if to == self.witness_index() { WITNESS } else { NodeId(to as u8 + 1) };
             let header = Header { cluster: CLUSTER, from, to: any_life(name) };
-            let bytes = encode(header, &Message::Surrender { at });
+            let datagram = encode(header, &Message::Surrender { at });
+            let bytes = match self.is_sealed {
+                true => {
+                    let salt = [to as u8 ^ self.now as u8; 16];
+                    surrender(&sealing::keyring(CLUSTER), from, salt, &datagram).remove(0)
+                }
+                false => datagram,
+            };
             for pause in [0, 1, 5, 20] {
                 let say = Event::Say { from: index, to, bytes: bytes.clone() };
                 self.push(self.now + wake + pause * MS, say);
@@ -571,6 +643,9 @@ impl World {
         let disk = self.disk.as_deref();
         let seed = self.seed_flag && disk.is_none();
         self.witness = Some(Witness::new(now, life, CLUSTER, self.timers, disk, seed).0);
+        let me = Member { node: WITNESS, incarnation: life };
+        let count = self.nodes.len();
+        self.witness_party = self.is_sealed.then(|| sealing::party(now, CLUSTER, me, count));
     }
 
     fn start_node(&mut self, index: usize) {
@@ -600,6 +675,8 @@ impl World {
         };
         let now = self.nodes[index].clock.local(self.now);
         let node = &mut self.nodes[index];
+        let (me, count) = (config.me, config.nodes.len());
+        node.party = self.is_sealed.then(|| sealing::party(now, CLUSTER, me, count));
         node.agent = Some(Agent::new(now, config));
         node.life = life;
         node.stuck = false;
@@ -618,8 +695,8 @@ impl World {
             return;
         }
         self.nodes[index].paused = false;
-        for bytes in std::mem::take(&mut self.nodes[index].held) {
-            self.touch(index, |agent, now| agent.handle_message(now, &bytes));
+        for (bytes, reply_to) in std::mem::take(&mut self.nodes[index].held) {
+            self.hear(index, bytes, reply_to);
         }
         self.touch(index, |agent, now| agent.handle_timeout(now));
     }

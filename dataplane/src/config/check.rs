@@ -340,6 +340,9 @@ pub fn agree(a: &Config, b: &Config) -> Vec<String> {
         (x.agent_port, x.data_port) == (y.agent_port, y.data_port),
     );
     differ("the secret", x.secret == y.secret);
+    differ("whether datagrams are sealed", x.seal == y.seal);
+    let shares_key = x.keys.is_empty() || x.keys.iter().any(|key| y.keys.contains(key));
+    differ("every key of the cluster's datagrams", shares_key || x.seal != y.seal);
     differ("the arbiter", x.arbiter == y.arbiter);
     differ("the timers", x.timers == y.timers);
     differ("the list of nodes", x.nodes == y.nodes);

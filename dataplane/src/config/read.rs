@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use cluster::id::NodeId;
 use cluster::limits::CORES_MAX;
+use cluster::seal::{KEYS_MAX, Key};
 use toml::de::DeTable;
+
+use crate::sealing;
 
 use super::diagnostic::{Diagnostic, Kind};
 use super::reader::{Reader, Table};
@@ -65,6 +68,7 @@ fn cluster(reader: &mut Reader, root: &mut Table<'_>, directory: &Path) -> Clust
     let agent_port = port(reader, &mut table, "agent_port", defaults.agent_port);
     let data_port = port(reader, &mut table, "data_port", defaults.data_port);
     let (secret_file, secret) = secret(reader, &mut table, directory);
+    let (seal, key_files, keys) = keys(reader, &mut table, directory);
     let arbiter = arbiter(reader, &mut table);
     let timers = timers(reader, &mut table);
     let nodes = nodes(reader, &mut table);
@@ -76,6 +80,9 @@ fn cluster(reader: &mut Reader, root: &mut Table<'_>, directory: &Path) -> Clust
         data_port,
         secret_file,
         secret,
+        seal,
+        key_files,
+        keys,
         arbiter,
         timers,
         nodes,
@@ -115,6 +122,60 @@ fn warn_of_permissions(reader: &mut Reader, key: &str, path: &Path) {
         let warning = Diagnostic::warning(Kind::Risky, reader.place(key), message);
         reader.push(warning.help("chmod 600 it"));
     }
+}
+
+fn keys(
+    reader: &mut Reader,
+    table: &mut Table<'_>,
+    directory: &Path,
+) -> (Seal, Vec<PathBuf>, Vec<Key>) {
+    let words = [("noise", Seal::Noise), ("none", Seal::None)];
+    let seal = table.choice(reader, "seal", &words).unwrap_or_default();
+    let path = table.path("key_files");
+    let list = table.value(reader, "key_files");
+    let Some(list) = list else {
+        if seal == Seal::Noise {
+            let example = "key_files = [\"cluster.key\"]` (`understudy keygen cluster.key` makes one) or `seal = \"none\"";
+            table.required(reader, "key_files", None::<()>, example);
+        } else {
+            warn_unsealed(reader, &table.path("seal"));
+        }
+        return (seal, Vec::new(), Vec::new());
+    };
+    if seal == Seal::None {
+        let message = "`key_files` has no meaning with `seal = \"none\"`".to_string();
+        reader.reject_with_help(&path, Kind::Inconsistent, message, "remove one of the two");
+        return (seal, Vec::new(), Vec::new());
+    }
+    let (mut files, mut keys): (Vec<PathBuf>, Vec<Key>) = (Vec::new(), Vec::new());
+    for (path, value) in reader.array(&path, list, "an array of paths").unwrap_or_default() {
+        let file = reader.parsed(&path, value, "a path", |text| Ok(directory.join(text)));
+        let Some(file) = file else { continue };
+        match sealing::read_key(&file) {
+            Ok(key) if keys.contains(&key) => {
+                reader.reject(&path, Kind::Duplicate, format!("key {} is listed twice", key.id()));
+            }
+            Ok(key) => keys.push(key),
+            Err(reason) => {
+                let message = format!("the key file is of no use: {reason}");
+                let help = "every node and the witness need the same one; `understudy keygen FILE` makes it";
+                reader.reject_with_help(&path, Kind::Unreadable, message, help);
+            }
+        }
+        files.push(file);
+    }
+    if !(1..=KEYS_MAX).contains(&files.len()) && reader.good(&path) {
+        let message = format!("{} key files; there are one or two", files.len());
+        reader.reject(&path, Kind::OutOfRange, message);
+    }
+    (seal, files, keys)
+}
+
+fn warn_unsealed(reader: &mut Reader, key: &str) {
+    let message = "nothing is sealed: whoever reaches the cluster link can speak for every node";
+    let warning = Diagnostic::warning(Kind::Risky, reader.place(key), message);
+    reader
+        .push(warning.help("`understudy keygen cluster.key` and `key_files = [\"cluster.key\"]`"));
 }
 
 fn arbiter(reader: &mut Reader, table: &mut Table<'_>) -> Arbiter {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use cluster::engine::group_memory_bytes;
 use cluster::id::NodeId;
 use cluster::lease;
+use cluster::seal::Key;
 use serde::{Serialize, Serializer};
 use stack::limits::GROUPS_MAX;
 use stack::shard::Place;
@@ -65,6 +66,14 @@ pub struct ClusterConfig {
     /// What `secret_file` holds. Never printed.
     #[serde(skip)]
     pub secret: Secret,
+    /// `seal`: what protects datagrams between nodes and with the witness. Default "noise".
+    pub seal: Seal,
+    /// `key_files`: each holds a key that `understudy keygen` has made. The first is spoken under; a second one is heard
+    /// as well, while a cluster changes keys.
+    pub key_files: Vec<PathBuf>,
+    /// What they hold; none with `seal = "none"`.
+    #[serde(skip)]
+    pub keys: Vec<Key>,
     /// `arbiter`, and `witness` or `survivor` with it.
     #[serde(flatten)]
     pub arbiter: Arbiter,
@@ -107,6 +116,17 @@ pub enum Survivor {
     Node(NodeId),
     /// Every node: split-brain possible.
     Both,
+}
+
+/// What protects datagrams between nodes and with the witness.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seal {
+    /// Noise sessions under a pre-shared key.
+    #[default]
+    Noise,
+    /// Nothing: whoever reaches the cluster link may speak for every node.
+    None,
 }
 
 /// The cluster's secret: 32 bytes that every node shares.
@@ -490,6 +510,9 @@ impl Default for ClusterConfig {
             data_port: 7947,
             secret_file: PathBuf::new(),
             secret: Secret::default(),
+            seal: Seal::default(),
+            key_files: Vec::new(),
+            keys: Vec::new(),
             arbiter: Arbiter::None { survivor: Survivor::Both },
             timers: Timers::of(TimerSet::default()),
             nodes: Vec::new(),

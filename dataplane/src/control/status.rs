@@ -81,8 +81,31 @@ pub struct ClusterStatus {
     pub arbiter_answer_age_us: Option<u64>,
     /// Without an arbiter and with "both" as survivor, two nodes may serve at once.
     pub split_brain_possible: bool,
+    /// What protects datagrams between nodes and with the witness: "noise", or "none".
+    pub seal: String,
+    /// What this node's keys are called, the one that it speaks under first.
+    pub keys: Vec<String>,
+    /// What sealing has counted of what agents and the witness say.
+    pub sealing: BTreeMap<String, u64>,
+    /// How the witness is spoken with; empty without one.
+    pub witness_sealed: SealedStatus,
     /// Every other node.
     pub nodes: Vec<NodeStatus>,
+}
+
+/// The session with another node or the witness.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SealedStatus {
+    /// Under which key it was made; `None` if there is none.
+    pub key: Option<String>,
+    /// Time since its keys were made.
+    pub age_us: u64,
+    /// What came from there could not be opened: why. `None` if nothing of that kind came of late, or it is understood
+    /// otherwise.
+    pub refused: Option<String>,
+    /// Time since then.
+    pub refused_age_us: u64,
 }
 
 /// Another node.
@@ -101,6 +124,8 @@ pub struct NodeStatus {
     pub path: ClientPath,
     /// Time since its last heartbeat; `None` if it was never heard.
     pub heartbeat_age_us: Option<u64>,
+    /// How it is spoken with.
+    pub sealed: SealedStatus,
 }
 
 /// A handover under way.

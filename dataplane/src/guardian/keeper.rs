@@ -130,9 +130,17 @@ mod tests {
         witness.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let others = vec![(255, witness.local_addr().unwrap())];
         let address = Ipv4Addr::LOCALHOST;
-        let process = u32::MAX;
-        let charge =
-            Charge { cluster: 5, node: 1, incarnation: 11, process, threads, address, others };
+        let (process, keys) = (u32::MAX, vec![]);
+        let charge = Charge {
+            cluster: 5,
+            node: 1,
+            incarnation: 11,
+            process,
+            threads,
+            address,
+            others,
+            keys,
+        };
         (Guard::new(charge).unwrap(), witness)
     }
 

@@ -307,6 +307,18 @@ impl Port for XdpPort {
     }
 
     #[inline]
+    fn frame_mut(&mut self, frame: &RxFrame) -> &mut [u8] {
+        if Joiner::has(frame) {
+            return self.joiner.bytes_mut(frame);
+        }
+        let held = self.receiving.state(Umem::chunk_of(frame.address)) == FrameState::Held;
+        assert!(held, "a received frame is changed before it is recycled");
+        // SAFETY: the frame is held by the core, as asserted; it goes back to the kernel by
+        // `recycle`, which needs `&mut self` and so cannot happen while the slice lives.
+        unsafe { self.umem.bytes_mut(frame.address, frame.len) }
+    }
+
+    #[inline]
     fn recycle(&mut self, burst: &mut Vec<RxFrame>) {
         for frame in burst.drain(..) {
             if Joiner::has(&frame) {

@@ -69,10 +69,21 @@ impl<'a> Cluster<'a> {
 
     /// Starts the witness, with the store that it may have left.
     pub fn start_witness(&mut self) -> anyhow::Result<()> {
+        let key = files::write_key(&self.setup.dir)?;
+        self.start_witness_under(&[key])
+    }
+
+    /// The same under these keys; unsealed without any.
+    pub fn start_witness_under(&mut self, keys: &[PathBuf]) -> anyhow::Result<()> {
         let store = self.setup.dir.join("witness.store").display().to_string();
         let timers = self.setup.timers;
         let mut args = vec!["witness", "--listen", WITNESS, "--store", &store];
         args.extend(["--cluster", files::CLUSTER, "--timers", timers, "--bootstrap"]);
+        let keys: Vec<String> = keys.iter().map(|key| key.display().to_string()).collect();
+        args.extend(keys.iter().flat_map(|key| ["--key", key]));
+        if keys.is_empty() {
+            args.push("--unsealed");
+        }
         let witness = self.bed.spawn(Place::Witness, "witness", &self.setup.program, &args)?;
         self.witness = Some(witness);
         Ok(())

@@ -37,6 +37,7 @@ pub fn write(
     let secret = dir.join("secret.key");
     fs::write(&secret, "5e".repeat(32) + "\n")?;
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
+    write_key(dir)?;
     let mut files = Vec::new();
     for (id, cores) in NODES.into_iter().zip(cores) {
         let node = NodeFiles {
@@ -47,6 +48,15 @@ pub fn write(
         files.push(node);
     }
     Ok(files)
+}
+
+/// Writes the cluster's key, if there is none, and answers where it is.
+pub fn write_key(dir: &Path) -> anyhow::Result<PathBuf> {
+    let key = dir.join("cluster.key");
+    match dataplane::sealing::write_new_key(&key) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(key),
+    }
 }
 
 fn config(id: u8, socket: &Path, timers: &str, cores: u8) -> String {
@@ -63,6 +73,7 @@ address = "10.99.0.{id}"
 agent_port = 7946
 data_port = 7947
 secret_file = "secret.key"
+key_files = ["cluster.key"]
 arbiter = "witness"
 witness = "{WITNESS}"
 timers = "{timers}"

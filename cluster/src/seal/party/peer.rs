@@ -58,7 +58,7 @@ impl Peer {
         self.is_hinted
             || current.is_used()
             || now.since(current.born) >= SESSION_RENEW
-            || now.since(current.heard) >= SESSION_SILENT
+            || current.is_silent(now, SESSION_SILENT)
     }
 
     pub fn note_begun(&mut self, now: Instant, attempt: Attempt) {

@@ -103,7 +103,7 @@ fn key_between(party: &Party, node: u8) -> Option<KeyId> {
 /// One message each way, and what came of it.
 fn speak(now: Instant, from: &mut Party, to: &mut Party) -> Result<Option<Vec<u8>>, Unopened> {
     let datagram = solicit(from.me);
-    let sealed = from.seal(to.me.node, &datagram).ok_or(Unopened::UnknownSession)?;
+    let sealed = from.seal(now, to.me.node, &datagram).ok_or(Unopened::UnknownSession)?;
     let is_readable = |window| datagram.windows(8).any(|plain| plain == window);
     assert!(!sealed[HEADER_BYTES..].windows(8).any(is_readable));
     take(to, now, &sealed, &mut Vec::new())
@@ -118,7 +118,7 @@ fn pair() -> (Party, Party) {
 #[test]
 fn two_lives_have_a_session_after_two_round_trips() {
     let (mut a, mut b) = (party(1, 11), party(2, 22));
-    assert_eq!(a.seal(NodeId(2), b"x"), None);
+    assert_eq!(a.seal(at(0), NodeId(2), b"x"), None);
     let wire = settle(at(0), &mut a, &mut b);
     assert_eq!(wire.len(), 5, "Begin, Life, Begin, Answer, and the word that it is used");
     assert_eq!(speak(at(0), &mut a, &mut b), Ok(Some(solicit(a.me))));
@@ -130,7 +130,7 @@ fn two_lives_have_a_session_after_two_round_trips() {
 #[test]
 fn a_changed_byte_or_a_missing_end_is_found() {
     let (mut a, mut b) = pair();
-    let sealed = a.seal(NodeId(2), &solicit(a.me)).unwrap();
+    let sealed = a.seal(at(0), NodeId(2), &solicit(a.me)).unwrap();
     for at_byte in 0..sealed.len() {
         let mut forged = sealed.clone();
         forged[at_byte] ^= 1;
@@ -144,7 +144,7 @@ fn a_changed_byte_or_a_missing_end_is_found() {
 fn each_message_is_taken_once_in_any_order_within_the_window() {
     let (mut a, mut b) = pair();
     let datagram = solicit(a.me);
-    let sealed: Vec<_> = (0..1_500).map(|_| a.seal(NodeId(2), &datagram).unwrap()).collect();
+    let sealed: Vec<_> = (0..1_500).map(|_| a.seal(at(0), NodeId(2), &datagram).unwrap()).collect();
     let mut open = |n: usize| take(&mut b, at(0), &sealed[n], &mut Vec::new()).map(|d| d.is_some());
     assert_eq!(open(900), Ok(true));
     assert_eq!(open(3), Ok(true));
@@ -199,7 +199,7 @@ fn lost_words_of_a_handshake_are_said_again() {
             let mut to_b: Vec<_> =
                 core::iter::from_fn(|| a.poll_datagram()).map(|(_, bytes)| bytes).collect();
             // What an agent says all the time brings it about as well.
-            to_b.extend(a.seal(NodeId(2), &solicit(a.me)));
+            to_b.extend(a.seal(at(ms), NodeId(2), &solicit(a.me)));
             let mut to_a = Vec::new();
             while !to_a.is_empty() || !to_b.is_empty() {
                 let mut survives = |_: &Vec<u8>| (n != lost, n += 1).0;
@@ -246,7 +246,7 @@ fn a_round_trip_longer_than_the_pauses_still_leads_to_a_session() {
 #[test]
 fn whoever_restarts_has_a_session_with_the_next_message_of_the_other() {
     let (mut a, _) = pair();
-    let old = a.seal(NodeId(2), &solicit(a.me)).unwrap();
+    let old = a.seal(at(0), NodeId(2), &solicit(a.me)).unwrap();
     // The one that answers handshakes.
     let mut b = party(2, 23);
     let mut to_a = Vec::new();
@@ -280,7 +280,7 @@ fn keys_are_renewed_and_what_is_on_its_way_still_arrives() {
     let (mut ms, mut late) = (0, Vec::new());
     while a.counters().sessions < 2 {
         ms += 100;
-        late = b.seal(NodeId(1), &solicit(b.me)).unwrap();
+        late = b.seal(at(ms), NodeId(1), &solicit(b.me)).unwrap();
         settle(at(ms), &mut a, &mut b);
         assert!(speak(at(ms), &mut a, &mut b).is_ok() && speak(at(ms), &mut b, &mut a).is_ok());
     }
@@ -295,8 +295,8 @@ fn keys_are_renewed_and_what_is_on_its_way_still_arrives() {
 fn counters_that_run_out_renew_the_session_and_never_repeat() {
     let (mut a, mut b) = pair();
     a.peers[0].current.as_mut().unwrap().use_up(SESSION_DATAGRAMS_MAX - 1);
-    assert!(a.seal(NodeId(2), b"last").is_some());
-    assert_eq!(a.seal(NodeId(2), b"one more"), None);
+    assert!(a.seal(at(0), NodeId(2), b"last").is_some());
+    assert_eq!(a.seal(at(0), NodeId(2), b"one more"), None);
     settle(at(10), &mut a, &mut b);
     assert!(speak(at(10), &mut a, &mut b).is_ok());
 }
@@ -310,7 +310,7 @@ fn what_was_recorded_is_of_no_use() {
     recorded.extend(settle(at(10), &mut a, &mut b));
     (a, b) = (party(1, 13), party(2, 24));
     recorded.extend(settle(at(20), &mut a, &mut b));
-    recorded.extend(a.seal(NodeId(2), &solicit(a.me)));
+    recorded.extend(a.seal(at(0), NodeId(2), &solicit(a.me)));
     assert!(take(&mut b, at(20), recorded.last().unwrap(), &mut Vec::new()).is_ok());
     let before = (a.counters(), b.counters());
     for round in 0..10 {
@@ -350,7 +350,7 @@ fn a_surrender_needs_no_session_and_speaks_for_its_own_life_only() {
 #[test]
 fn a_session_speaks_for_its_own_life_only() {
     let (mut a, mut b) = pair();
-    let sealed = a.seal(NodeId(2), &solicit(member(1, 12))).unwrap();
+    let sealed = a.seal(at(0), NodeId(2), &solicit(member(1, 12))).unwrap();
     let refused = take(&mut b, at(0), &sealed, &mut Vec::new());
     assert_eq!(refused, Err(Unopened::Misattributed));
 }
@@ -358,19 +358,21 @@ fn a_session_speaks_for_its_own_life_only() {
 #[test]
 fn strangers_are_answered_within_bounds() {
     let (mut a, mut b) = pair();
-    let mut unknown = a.seal(NodeId(2), &solicit(a.me)).unwrap();
+    let mut unknown = a.seal(at(0), NodeId(2), &solicit(a.me)).unwrap();
     unknown[4] ^= 1;
     let hints = (0..1_000).filter(|_| b.hint(at(0), &unknown).is_some()).count();
     assert_eq!(hints as u64, HINTS_PER_SECOND);
     assert!(b.hint(at(1_001), &unknown).is_some());
-    assert!(b.hint(at(1_001), &unknown[..40]).is_none(), "no more than what was sent");
+    assert!(b.hint(at(1_001), &unknown[..40]).is_none(), "less than what was sent");
+    let hint = b.hint(at(1_001), &unknown).unwrap();
+    assert!(a.hint(at(1_001), &hint).is_none(), "no hint answers another");
 }
 
 #[test]
 fn random_and_changed_datagrams_never_end_it() {
     let (mut a, mut b) = pair();
     let mut seeds = settle(at(130_000), &mut a, &mut b);
-    seeds.extend(a.seal(NodeId(2), &solicit(a.me)));
+    seeds.extend(a.seal(at(0), NodeId(2), &solicit(a.me)));
     let ring = keyring(&[1]);
     seeds.extend(surrender(&ring, a.me, [1; SALT_BYTES], b"datagram"));
     let mut link = LinkSeal::new(0);

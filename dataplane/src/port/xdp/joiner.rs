@@ -111,6 +111,13 @@ impl Joiner {
         &self.memory[start..start + frame.len as usize]
     }
 
+    /// The same, to be changed.
+    #[inline]
+    pub fn bytes_mut(&mut self, frame: &RxFrame) -> &mut [u8] {
+        let start = (frame.address & !JOINED) as usize;
+        &mut self.memory[start..start + frame.len as usize]
+    }
+
     /// The core has read a joined frame.
     #[inline]
     pub fn recycled(&mut self) {

@@ -65,6 +65,20 @@ impl Umem {
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
+    /// The same, to be changed. Panics if they are not within one chunk.
+    ///
+    /// # Safety
+    /// The kernel must not have the chunk while the slice lives.
+    #[inline]
+    pub unsafe fn bytes_mut(&mut self, address: u64, len: u32) -> &mut [u8] {
+        let (offset, len) = (address as usize, len as usize);
+        assert!(offset % CHUNK_BYTES + len <= CHUNK_BYTES, "a frame ends within its chunk");
+        let start = self.map.at(offset, len);
+        // SAFETY: inside the mapping (`at`), initialised (zeroed at start), exclusive by `&mut
+        // self` and by what the caller promises of the kernel.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+
     /// Neighbouring chunks from `first` on, to be written.
     ///
     /// # Safety

@@ -57,6 +57,7 @@ impl Node {
                 cluster: 1,
                 endpoint,
                 link_mtu: MTU,
+                is_sealed: false,
                 wall_offset: 1_700_000_000_000_000_000 + index as u64 * 12_345_678_901,
                 stack: stack_config(index, place, mac, settings),
             };
@@ -167,7 +168,7 @@ impl Node {
             core = other.into();
             self.crossed += 1;
         }
-        self.engines[core].handle_datagram(now, frame);
+        self.engines[core].handle_datagram(now, &mut frame.to_vec());
     }
 
     fn receiver(&mut self) -> usize {
