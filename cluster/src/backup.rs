@@ -8,7 +8,7 @@
 
 use crate::id::Op;
 use crate::limits::{CAPTURE_BYTES_MAX, LOST_MAX, STASH_DATAGRAMS_MAX};
-use crate::mirror::{Record, RecordKind, Session, next_record, put_header};
+use crate::mirror::{Kind, Record, RecordKind, Session, next_record, put_header};
 use alloc::vec::Vec;
 use stack::codec::{Put, Reader};
 use stack::fact::Fact;
@@ -422,7 +422,7 @@ impl Backup {
             return false;
         }
         self.ack_due = false;
-        put_header(out, &self.session.reversed(), true);
+        put_header(out, &self.session.reversed(), Kind::Ack);
         out.put_u64(self.applied().0);
         let kept = self.stash.iter().map(|(op, _)| op.0).filter(|op| *op > self.expected.0);
         let (start, end) = kept.min().map_or((0, 0), |first| (self.expected.0, first));

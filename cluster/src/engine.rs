@@ -13,10 +13,13 @@
 
 mod datagram;
 mod fill;
+mod forward;
 mod handover;
 mod lane;
+mod shelf;
 
 pub use datagram::LinkCounters;
+pub use shelf::{ForwardCounters, shelf_memory_bytes};
 
 use crate::backup::{Backup, BackupCounters};
 use crate::id::{Epoch, GroupId, Member, NodeId};
@@ -33,8 +36,10 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use fill::Fill;
+use forward::Route;
 use handover::Freeze;
 use lane::{Lanes, Logs};
+use shelf::Shelf;
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
@@ -77,6 +82,10 @@ struct Group {
     id: GroupId,
     role: Role,
     epoch: Epoch,
+    /// As owner: since which epoch.
+    owned_from: Epoch,
+    /// Unless this node is the owner: who is.
+    route: Option<Route>,
     /// As peer: the copies from each core of the owner that shares flows with this one.
     backups: Vec<Backup>,
     /// As owner with a peer or as peer: the other one and how many cores it has.
@@ -157,6 +166,7 @@ pub struct Engine {
     reports: VecDeque<Report>,
     scratch: Vec<u8>,
     snapshot: Vec<u8>,
+    shelf: Shelf,
     counters: LinkCounters,
 }
 
@@ -167,6 +177,7 @@ impl Engine {
         let Place { core, cores } = config.stack.place;
         assert!(core < cores && cores <= CORES_MAX, "core {core} of {cores}");
         let overhead = if config.is_sealed { seal::OVERHEAD_BYTES } else { 0 };
+        let frame_bytes = services.iter().map(Service::frame_bytes_max).max().unwrap_or(0);
         Engine {
             member: config.member,
             cluster: config.cluster,
@@ -181,6 +192,7 @@ impl Engine {
             reports: VecDeque::with_capacity(64),
             scratch: Vec::with_capacity(SNAPSHOT_BYTES_MAX),
             snapshot: Vec::with_capacity(64 << 10),
+            shelf: Shelf::new(frame_bytes),
             counters: LinkCounters::default(),
         }
     }
@@ -264,8 +276,10 @@ impl Engine {
             Command::Thaw { group } => self.thaw(group),
             Command::Assume { group, epoch } => self.assume(now, group, epoch),
             Command::Yield { group, epoch } => self.yield_up(now, group, epoch),
+            Command::Route { group, epoch, to, cores } => self.set_route(group, epoch, to, cores),
             Command::Stop { group } => self.stop(now, group),
         }
+        self.resettle(now);
     }
 
     fn index_of(&self, group: GroupId) -> Option<usize> {
@@ -278,8 +292,9 @@ impl Engine {
         let clock = Instant(now.0.wrapping_add(self.wall_offset));
         self.stack.set_clock(now, index as u8, clock);
         self.stack.set_mode(now, index as u8, Mode::Serving);
-        self.groups[index].role = Role::Owner;
-        self.groups[index].epoch = epoch;
+        let state = &mut self.groups[index];
+        (state.role, state.epoch, state.owned_from) = (Role::Owner, epoch, epoch);
+        state.route = None;
     }
 
     fn promote(&mut self, now: Instant, group: GroupId, epoch: Epoch, clock_jump: Duration) {
@@ -298,7 +313,8 @@ impl Engine {
         self.stack.set_clock(now, index as u8, clock + clock_jump);
         let flows = self.stack.promote(now, index as u8);
         let state = &mut self.groups[index];
-        (state.role, state.epoch, state.partner) = (Role::Owner, epoch, None);
+        (state.role, state.epoch, state.owned_from) = (Role::Owner, epoch, epoch);
+        (state.partner, state.route) = (None, None);
         self.report(Report::Promoted { group, epoch, core, flows, apply: Duration::ZERO });
     }
 
@@ -422,7 +438,9 @@ impl Engine {
     /// Takes a frame of the client-side interface.
     #[inline]
     pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) {
-        self.stack.handle_frame(now, frame, &mut self.logs);
+        if let Some(stray) = self.stack.handle_frame(now, frame, &mut self.logs) {
+            self.handle_stray(now, stray, None, frame);
+        }
     }
 
     /// Opens a connection of the service with this index, from `key.local` to `key.remote` by way of
@@ -440,6 +458,7 @@ impl Engine {
     /// Does what has come due: timers, captures, digests.
     pub fn handle_timeouts(&mut self, now: Instant) {
         self.stack.handle_timeouts(now, &mut self.logs);
+        self.shelf.expire(now);
         for index in 0..self.groups.len() {
             if self.groups[index].freeze.is_some() {
                 self.freeze_some(now, index);
@@ -467,7 +486,8 @@ impl Engine {
         let filling = filling.then_some(Instant::ZERO);
         let fills = self.groups.iter().filter_map(|group| group.fill.as_ref());
         let again = fills.map(|fill| fill.again_at).filter(|at| *at != Instant::MAX);
-        logs.chain(digests).chain(self.stack.poll_timeout()).chain(filling).chain(again).min()
+        let own = self.stack.poll_timeout().into_iter().chain(self.shelf.poll_timeout());
+        logs.chain(digests).chain(own).chain(filling).chain(again).min()
     }
 
     /// Writes the next frame for the clients into `buffer`: its length and the index of its group, under

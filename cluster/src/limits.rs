@@ -61,6 +61,16 @@ pub const PARTS_MAX: usize = LOG_DATAGRAMS_MAX - 2 * LOG_RESERVED;
 /// Bytes of one captured flow as it crosses the link.
 pub const CAPTURE_BYTES_MAX: usize = PARTS_MAX * PART_BYTES;
 
+/// Frames of clients that a core keeps because it does not serve them: what a few hundred of them can have on the wire
+/// while a group changes hands.
+pub const SHELF_FRAMES_MAX: usize = 256;
+
+/// No frame is kept longer: no client's TCP waits longer before it says it again (RFC 6298 says a second, Linux 200 ms).
+pub const SHELF_TIME_MAX: Duration = Duration::from_millis(200);
+
+/// Frames of other nodes that a core puts together at the same time; one more takes the place of the oldest.
+pub const ASSEMBLIES_MAX: usize = 8;
+
 /// Poll cores of a node at most: so that every core has at least four shards and none has more than a fifth above its
 /// even share, and the cores that have reported fit into a word.
 pub const CORES_MAX: u8 = 16;

@@ -13,7 +13,7 @@ use crate::limits::{
     RESEND_FIRST, RESEND_MAX,
 };
 use crate::mirror::{
-    RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordKind, Session, put_header, put_record,
+    Kind, RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordKind, Session, put_header, put_record,
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -227,7 +227,7 @@ impl Log {
         self.counters.records += 1;
         let datagram = self.at_mut(self.building);
         if datagram.bytes.is_empty() {
-            put_header(&mut datagram.bytes, &session, false);
+            put_header(&mut datagram.bytes, &session, Kind::Records);
             datagram.bytes.put_u64(op.0);
             // Clock and count are filled in when the datagram leaves.
             datagram.bytes.put_u64(0);

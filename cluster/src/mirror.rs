@@ -1,4 +1,5 @@
-//! The datagrams between an owner and its peer: records one way, acknowledgements the other.
+//! The datagrams between the cores of two nodes: records of an owner one way, acknowledgements of its peer the other;
+//! and frames of clients that reached a node which does not serve them.
 //!
 //! ```text
 //! 0       2         3      4         8      9    10          11        12
@@ -7,12 +8,14 @@
 //! epoch | from's incarnation | to's incarnation |
 //! records:  first op (8) | clock (8) | count (2) | count x { kind (1) flow (6) length (2) bytes }
 //! ack:      acked op (8) | missing from, to (16) | n (1) | n x { flow (8) op (8) }
+//! frame:    number (4) | bytes of the whole frame (2) | bytes before these (2) | bytes
 //! ```
 //!
 //! All integers little-endian. A session joins one core of the owner with one core of the peer; which core a datagram
 //! is for is read first, so that it can be handed over whichever core received it. `epoch` is that of the register which named the peer: it stands for the
 //! mirroring session, and ops count from 1 in it. A datagram of another session, incarnation or
-//! cluster is dropped before its body is looked at.
+//! cluster is dropped before its body is looked at. A frame belongs to no session: its epoch is that of the register by which the sender knows the owner. One
+//! that is longer than a datagram comes in several, one after another under one number.
 //!
 //! Units: `clock` is the group's clock in nanoseconds.
 
@@ -21,7 +24,7 @@ use stack::codec::{ImportError, Put, Reader};
 use stack::flow::FlowId;
 
 const MAGIC: u16 = 0x5544;
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Where a datagram says which core it is for.
 const TO_CORE_AT: usize = 11;
@@ -31,6 +34,9 @@ pub const HEADER_BYTES: usize = 38;
 
 /// Bytes in front of the first record.
 pub const RECORDS_OFFSET: usize = HEADER_BYTES + 18;
+
+/// Bytes in front of a forwarded frame's.
+pub const FRAME_OFFSET: usize = HEADER_BYTES + 8;
 
 /// Bytes in front of a record's body.
 pub const RECORD_HEADER_BYTES: usize = 9;
@@ -67,6 +73,31 @@ impl Session {
     }
 }
 
+/// What a datagram carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Records.
+    Records = 0,
+    /// An acknowledgement.
+    Ack = 1,
+    /// A client's frame, or a part of one.
+    Frame = 2,
+}
+
+/// A client's frame, or a part of one, on its only hop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FramePart<'a> {
+    /// The sender's number for the frame.
+    pub number: u32,
+    /// Bytes of the whole frame.
+    pub total: u16,
+    /// Bytes of it before these.
+    pub offset: u16,
+    /// The bytes, at least one.
+    pub bytes: &'a [u8],
+}
+
 /// The body of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body<'a> {
@@ -90,6 +121,8 @@ pub enum Body<'a> {
         /// Copies that it had to give up: (flow, op), 16 bytes each.
         lost: &'a [u8],
     },
+    /// What a client said to a node that does not serve it.
+    Frame(FramePart<'a>),
 }
 
 /// What a record is.
@@ -125,10 +158,10 @@ pub struct Record<'a> {
 }
 
 /// Writes the header of a datagram.
-pub fn put_header(out: &mut impl Put, session: &Session, is_ack: bool) {
+pub fn put_header(out: &mut impl Put, session: &Session, kind: Kind) {
     out.put_u16(MAGIC);
     out.put_u8(VERSION);
-    out.put_u8(is_ack as u8);
+    out.put_u8(kind as u8);
     out.put_u32(session.cluster);
     out.put_u8(session.from.node.0);
     out.put_u8(session.to.node.0);
@@ -147,6 +180,14 @@ pub fn put_record(out: &mut impl Put, kind: RecordKind, flow: FlowId, len: usize
     out.put_u16(len as u16);
 }
 
+/// Writes what follows the header of a frame's datagram.
+pub fn put_frame(out: &mut impl Put, part: &FramePart) {
+    out.put_u32(part.number);
+    out.put_u16(part.total);
+    out.put_u16(part.offset);
+    out.put_bytes(part.bytes);
+}
+
 /// Which core a datagram says that it is for; nothing else of it is looked at.
 #[inline]
 pub fn to_core(bytes: &[u8]) -> Option<u8> {
@@ -161,7 +202,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Session, Body<'_>), ImportError> {
     if reader.u16()? != MAGIC || reader.u8()? != VERSION {
         return Err(ImportError::Invalid);
     }
-    let is_ack = reader.bool()?;
+    let kind = reader.u8()?;
     let cluster = reader.u32()?;
     let (from, to) = (NodeId(reader.u8()?), NodeId(reader.u8()?));
     let (from_core, to_core) = (reader.u8()?, reader.u8()?);
@@ -170,21 +211,39 @@ pub fn decode(bytes: &[u8]) -> Result<(Session, Body<'_>), ImportError> {
     let from = Member { node: from, incarnation: Incarnation(reader.u64()?) };
     let to = Member { node: to, incarnation: Incarnation(reader.u64()?) };
     let session = Session { cluster, group, epoch, from, from_core, to, to_core };
-    if is_ack {
-        let acked = Op(reader.u64()?);
-        let (start, end) = (Op(reader.u64()?), Op(reader.u64()?));
-        let count = reader.u8()? as usize;
-        let lost = reader.bytes(16 * count)?;
-        let missing = (end > start).then_some((start, end));
-        return Ok((session, Body::Ack { acked, missing, lost }));
-    }
+    let body = match kind {
+        0 => decode_records(&mut reader)?,
+        1 => {
+            let acked = Op(reader.u64()?);
+            let (start, end) = (Op(reader.u64()?), Op(reader.u64()?));
+            let count = reader.u8()? as usize;
+            let lost = reader.bytes(16 * count)?;
+            Body::Ack { acked, missing: (end > start).then_some((start, end)), lost }
+        }
+        2 => decode_frame(&mut reader)?,
+        _ => return Err(ImportError::Invalid),
+    };
+    Ok((session, body))
+}
+
+fn decode_records<'a>(reader: &mut Reader<'a>) -> Result<Body<'a>, ImportError> {
     let first = Op(reader.u64()?);
     let clock = reader.u64()?;
     let count = reader.u16()?;
     if first.0 == 0 || first.0.checked_add(count as u64).is_none() {
         return Err(ImportError::Invalid);
     }
-    Ok((session, Body::Records { first, clock, count, bytes: reader.bytes(reader.remaining())? }))
+    Ok(Body::Records { first, clock, count, bytes: reader.bytes(reader.remaining())? })
+}
+
+fn decode_frame<'a>(reader: &mut Reader<'a>) -> Result<Body<'a>, ImportError> {
+    let number = reader.u32()?;
+    let (total, offset) = (reader.u16()?, reader.u16()?);
+    let bytes = reader.bytes(reader.remaining())?;
+    if bytes.is_empty() || offset as usize + bytes.len() > total as usize {
+        return Err(ImportError::Invalid);
+    }
+    Ok(Body::Frame(FramePart { number, total, offset, bytes }))
 }
 
 /// Reads the next record of a datagram.
@@ -233,7 +292,7 @@ mod tests {
             to_core: 1,
         };
         let mut bytes = Vec::new();
-        put_header(&mut bytes, &session, false);
+        put_header(&mut bytes, &session, Kind::Records);
         assert_eq!(bytes.len(), HEADER_BYTES);
         bytes.put_u64(5);
         bytes.put_u64(1234);

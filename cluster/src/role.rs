@@ -98,6 +98,17 @@ pub enum Command {
         /// The epoch of the register that says so.
         epoch: Epoch,
     },
+    /// Somebody else owns the group: what clients say to this node goes to that one.
+    Route {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register that says so.
+        epoch: Epoch,
+        /// Who owns it.
+        to: Member,
+        /// On how many cores.
+        cores: u8,
+    },
     /// Neither own nor follow the group: forget its flows, answer for nothing.
     Stop {
         /// The group.

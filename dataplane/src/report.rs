@@ -216,6 +216,8 @@ impl Reporter {
                 drops.insert(format!("link_{}", reason.key()), count);
             }
         }
+        let forwarded = core.forward.drops().into_iter().filter(|(_, count)| *count > 0);
+        drops.extend(forwarded.map(|(name, count)| (name.into(), count)));
         shown::CoreStatus {
             core: self.config.cores.pin[number],
             progress: core.rounds,
@@ -281,7 +283,8 @@ fn sealing_counters(sealing: &SealingSnapshot) -> BTreeMap<String, u64> {
 /// What a core's stack has counted beside frames.
 fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
     let stack = &core.stack;
-    [
+    let forwarded = core.forward.events();
+    let events = [
         ("opened", stack.opened),
         ("closed", stack.closed),
         ("connects", stack.connects),
@@ -290,9 +293,8 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("cookies_accepted", stack.cookies_accepted),
         ("address_conflicts", stack.address_conflicts),
         ("active_refused", core.places_refused),
-    ]
-    .map(|(name, count)| (name.to_string(), count))
-    .into()
+    ];
+    events.into_iter().chain(forwarded).map(|(name, count)| (name.to_string(), count)).collect()
 }
 
 /// How a node reaches its clients.

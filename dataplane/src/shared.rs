@@ -8,7 +8,7 @@ use crate::crossing::CrossingCounters;
 use crate::port::PortCounters;
 use crate::sealing::SealingSnapshot;
 use cluster::agent::handover::{Order, OrderError};
-use cluster::engine::{GroupStatus, LinkCounters};
+use cluster::engine::{ForwardCounters, GroupStatus, LinkCounters};
 use cluster::id::{GroupId, NodeId};
 use cluster::link::Endpoint;
 use cluster::path::Health;
@@ -114,6 +114,8 @@ pub struct CoreSnapshot {
     pub places_refused: u64,
     /// The cluster link.
     pub link: LinkCounters,
+    /// Frames that reached a node which does not serve them.
+    pub forward: ForwardCounters,
     /// Ports towards the clients.
     pub client_ports: Vec<PortCounters>,
     /// Ports towards the cluster.

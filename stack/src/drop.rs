@@ -1,7 +1,7 @@
 //! Why a frame died: one counter and one sentence for each reason.
 //!
-//! Every received frame is either used or dropped with exactly one of these reasons, so
-//! `received = used + sum(drops)` always holds.
+//! Every received frame is used, handed back because another node serves it, or dropped with exactly one of these
+//! reasons, so `received = used + handed back + sum(drops)` always holds.
 
 macro_rules! drops {
     ($($(#[doc = $doc:literal])+ $name:ident = $key:literal,)+) => {
@@ -50,9 +50,9 @@ drops! {
     Martian = "martian",
     /// No service owns the destination.
     NoService = "no_service",
-    /// This node does not own the group of the destination.
+    /// This node does not own the group of the address that is asked for.
     NotOwner = "not_owner",
-    /// The group is being handed over: whoever owns it next is asked again.
+    /// The group of the address that is asked for is being handed over: whoever owns it next is asked again.
     Frozen = "frozen",
     /// No flow, and the segment cannot open one; answered with RST unless it was one.
     NoFlow = "no_flow",
@@ -92,6 +92,8 @@ drops! {
     ReplyRate = "reply_rate",
     /// An ACK that could have been a cookie's but is not.
     BadCookie = "bad_cookie",
+    /// A segment that another node forwarded and no flow here knows: RST is for whoever has it from its client.
+    ForwardedUnknown = "forwarded_unknown",
     /// The flow would be another core's: the frame should have crossed over.
     OtherCore = "other_core",
 }

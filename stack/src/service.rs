@@ -74,6 +74,11 @@ impl Service {
         self.mss - if address.as_v4().is_some() { 0 } else { 20 }
     }
 
+    /// Bytes of the longest frame of a client, VLAN tag included.
+    pub fn frame_bytes_max(&self) -> usize {
+        self.mss as usize + 40 + 18
+    }
+
     /// The window scale to offer: the least with which the receive buffer can be said (RFC 7323 2.3).
     pub fn window_scale(&self) -> u8 {
         (0..14).find(|&scale| self.receive_buffer >> scale <= 0xffff).unwrap_or(14)

@@ -17,6 +17,7 @@
 mod ahead;
 mod connect;
 mod error;
+mod forward;
 mod handover;
 mod kick;
 mod memory;
@@ -28,6 +29,7 @@ mod turnover;
 pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
 pub use connect::ConnectError;
 pub use error::IcmpCounters;
+pub use forward::Stray;
 pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 
 use crate::drop::{Drop, Drops};
@@ -39,7 +41,7 @@ use crate::pool::Pool;
 use crate::ready::Ready;
 use crate::recent::Recent;
 use crate::recorder::{Progress, Recorder};
-use crate::reply::{Replies, Reply};
+use crate::reply::Replies;
 use crate::service::Service;
 use crate::shard::{Place, SHARDS, shard_of};
 use crate::tcp::deadline::{Change, Wait};
@@ -144,6 +146,8 @@ pub struct Counters {
     pub rx_frames: u64,
     /// Frames that did something.
     pub rx_used: u64,
+    /// Frames of clients whose group is not served here: handed back, for whoever serves it.
+    pub rx_strays: u64,
     /// Frames dropped, by reason.
     pub drops: Drops,
     /// Frames produced.
@@ -203,6 +207,8 @@ pub struct Stack {
     ahead: ahead::Guesses,
     /// Frames that the flow at the front of the queue has sent in its turn.
     turn: u8,
+    /// The frame being handled was forwarded by another node.
+    is_forwarded: bool,
 }
 
 /// The hash as the flow table takes it: its tags and places come from bits that say nothing about the shard,
@@ -259,6 +265,7 @@ impl Stack {
             speaking: 0,
             ahead: ahead::Guesses::NONE,
             turn: 0,
+            is_forwarded: false,
         }
     }
 
@@ -266,6 +273,12 @@ impl Stack {
     #[inline]
     pub fn place(&self) -> Place {
         self.place
+    }
+
+    /// The Ethernet address of the client-side interface.
+    #[inline]
+    pub fn mac(&self) -> Mac {
+        self.mac
     }
 
     /// A group.
@@ -330,20 +343,44 @@ impl Stack {
         id.shard() == shard && self.place.holds(shard)
     }
 
-    /// Takes a frame of the client-side interface.
-    pub fn handle_frame<R: Recorder>(&mut self, now: Instant, frame: &[u8], recorder: &mut R) {
-        self.counters.rx_frames += 1;
+    /// Takes a frame of the client-side interface. What a client has to say to a group that is not served here is
+    /// handed back.
+    pub fn handle_frame<R: Recorder>(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        recorder: &mut R,
+    ) -> Option<Stray> {
         let guess = self.ahead.take();
-        let outcome = match parse(frame, &self.mac, &[]) {
-            Ok(Frame::Tcp(segment)) => self.handle_segment(now, guess, &segment, recorder),
-            Ok(Frame::Error(error)) => self.handle_error(now, &error),
-            Ok(frame) => self.handle_query(&frame),
-            Err(reason) => Err(reason),
+        self.take_frame(now, guess, frame, recorder)
+    }
+
+    fn take_frame<R: Recorder>(
+        &mut self,
+        now: Instant,
+        guess: u32,
+        frame: &[u8],
+        recorder: &mut R,
+    ) -> Option<Stray> {
+        self.counters.rx_frames += 1;
+        let parsed = parse(frame, &self.mac, &[]);
+        let outcome = match &parsed {
+            Ok(Frame::Tcp(segment)) => self.handle_segment(now, guess, segment, recorder),
+            Ok(Frame::Error(error)) => self.handle_error(now, error),
+            Ok(frame) => self.handle_query(frame),
+            Err(reason) => Err(*reason),
         };
         match outcome {
             Ok(()) => self.counters.rx_used += 1,
-            Err(reason) => self.counters.drops.count(reason),
+            Err(reason) => {
+                if let Some(stray) = self.stray(reason, &parsed) {
+                    self.counters.rx_strays += 1;
+                    return Some(stray);
+                }
+                self.counters.drops.count(reason);
+            }
         }
+        None
     }
 
     fn handle_segment<R: Recorder>(
@@ -396,7 +433,7 @@ impl Stack {
         }
         self.settle(now, slot);
         if let (Err(Drop::AckUnsent), Some(group)) = (outcome, alien_to) {
-            self.reply(Reply::reset(segment, group))?;
+            self.reset(segment, group)?;
         }
         outcome
     }

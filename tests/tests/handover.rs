@@ -5,7 +5,7 @@ use stack::time::Duration;
 use tests::kit::client::Opener;
 use tests::kit::dialogue::{Dialogue, Step};
 use tests::kit::kill::{Case, Mishap, assert_handed_over, handed_over};
-use tests::kit::settings::{DISCARD, ECHO, GENERATE, HTTP, Link, Settings};
+use tests::kit::settings::{DISCARD, ECHO, GENERATE, HTTP, Hops, Link, Settings};
 
 fn pattern(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -148,6 +148,29 @@ fn nodes_with_several_cores_hand_over() {
             Mishap::FormerDies,
         ] {
             assert_handed_over(&on_cores(cores), mishap);
+        }
+    }
+}
+
+/// What reached the former owner, or the frozen one, is forwarded. No promise hangs on that: it may be lost, doubled or
+/// late, also so late that the group has gone back, or back and there again.
+#[test]
+fn forwarded_frames_may_be_lost_doubled_or_late() {
+    let late = |micros| Hops::Late(Duration::from_micros(micros));
+    for hops in [Hops::Lost, Hops::Twice, late(900), late(4000), late(60_000)] {
+        for mut case in cases() {
+            case.settings.hops = hops;
+            case.stride = 7;
+            for mishap in [
+                Mishap::None,
+                Mishap::Late,
+                Mishap::ThereAndBack,
+                Mishap::ThereBackAndThere,
+                Mishap::HeirDies(2, 1),
+                Mishap::FormerDies,
+            ] {
+                assert_handed_over(&case, mishap);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod scenario {
     mod fill;
+    mod forward;
     mod gate;
     mod opening;
     mod scarce;

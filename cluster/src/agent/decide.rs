@@ -14,6 +14,7 @@ impl Agent {
             self.renew_own(now, at);
             self.keep_in_touch(now, at);
             self.tell_cores(at);
+            self.tell_route(at);
             let entry = &self.groups[at];
             if entry.ask.is_none() && now >= entry.ask_at && self.core_ok && !self.superseded {
                 match entry.role {

@@ -38,6 +38,9 @@ pub(super) struct Group {
     pub ask_at: Instant,
     /// The cores are to mirror or to follow, and it is not known how many cores the other side has.
     pub awaits_cores: bool,
+    /// Where the cores were told to send what clients say to this node: to the owner, since which epoch, on how many
+    /// cores.
+    pub route: Option<(Epoch, Member, u8)>,
     /// Cores that reported the peer filled, in this epoch.
     pub filled: Gather,
     /// When to read the register next.
@@ -171,6 +174,7 @@ impl Group {
             ask: None,
             ask_at: now,
             awaits_cores: false,
+            route: None,
             filled: Gather::new(cores),
             read_at: now,
             renew_at: now,

@@ -51,8 +51,10 @@ fn heartbeat(to: Member, sent: Instant, register: Register, renew: Option<Durati
     encode(Header { cluster: 5, from: OTHER, to }, &Message::Heartbeat(beat))
 }
 
+/// What the cores were told to be; where they were told to send strays is a matter of its own.
 fn commands(agent: &mut Agent) -> Vec<Command> {
-    core::iter::from_fn(|| agent.poll_command()).collect()
+    let orders = core::iter::from_fn(|| agent.poll_command());
+    orders.filter(|order| !matches!(order, Command::Route { .. })).collect()
 }
 
 #[test]
@@ -226,4 +228,25 @@ fn who_still_waits_for_the_number_of_cores_is_not_in_sync() {
         agent.handle_message(ms(1), &encode(header, &answer));
     }
     assert_eq!(agent.status(ms(1)).groups[0].role, Role::Idle);
+}
+
+/// Strays go to the owner: from the moment at which it is known how many cores it has, and whenever that changes.
+#[test]
+fn the_cores_are_told_who_serves_what_this_node_does_not() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(0), true);
+    let routes = |agent: &mut Agent, at, register: Register| {
+        agent.handle_message(ms(at), &heartbeat(ME, ms(at - 1), register, None));
+        let orders = core::iter::from_fn(|| agent.poll_command());
+        let routes = orders.filter(|order| matches!(order, Command::Route { .. }));
+        routes.collect::<Vec<_>>()
+    };
+    let route = |epoch| Command::Route { group: GROUP, epoch: Epoch(epoch), to: OTHER, cores: 2 };
+    let filling = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    assert_eq!(routes(&mut agent, 1, filling), vec![route(2)]);
+    assert_eq!(routes(&mut agent, 2, filling), vec![], "told once");
+    let alone = Register { epoch: Epoch(3), peer: None, ..filling };
+    assert_eq!(routes(&mut agent, 3, alone), vec![route(3)]);
+    let ours = Register { epoch: Epoch(4), owner: ME, ..alone };
+    assert_eq!(routes(&mut agent, 4, ours), vec![]);
 }

@@ -82,6 +82,7 @@ impl Engine {
     /// Takes what a datagram says; `false` if its session is none of this core's.
     fn handle_body(&mut self, now: Instant, index: usize, session: Session, body: Body) -> bool {
         match body {
+            Body::Frame(part) => self.handle_hop(now, index, session, &part),
             Body::Records { first, clock, count, bytes } => {
                 let mut backups = self.groups[index].backups.iter_mut();
                 let Some(backup) = backups.find(|backup| *backup.session() == session) else {
@@ -162,22 +163,22 @@ impl Engine {
                 }
             }
         }
-        None
+        self.poll_hop(now, buffer)
     }
 }
 
 /// How a datagram gets to another node: its address, and the session under which it is sealed.
-struct Road<'a> {
-    now: Instant,
-    seal: &'a mut Option<LinkSeal>,
-    neighbors: &'a [(NodeId, Endpoint)],
-    endpoint: &'a Endpoint,
-    counters: &'a mut LinkCounters,
+pub(super) struct Road<'a> {
+    pub now: Instant,
+    pub seal: &'a mut Option<LinkSeal>,
+    pub neighbors: &'a [(NodeId, Endpoint)],
+    pub endpoint: &'a Endpoint,
+    pub counters: &'a mut LinkCounters,
 }
 
 impl Road<'_> {
     /// Where that life of a node is, if anything can be sent there now. Without, nothing is lost: it is not made.
-    fn leads_to(&mut self, to: Member) -> Option<Endpoint> {
+    pub fn leads_to(&mut self, to: Member) -> Option<Endpoint> {
         let found = self.neighbors.iter().find(|(id, _)| *id == to.node);
         self.counters.no_neighbor += found.is_none() as u64;
         let has_session = self.seal.as_mut().is_none_or(|seal| seal.has_session(to));
@@ -186,7 +187,7 @@ impl Road<'_> {
 
     /// Writes the frame that carries `bytes` to a core of a node.
     #[inline]
-    fn emit(
+    pub fn emit(
         &mut self,
         buffer: &mut [u8],
         (to, at): ((Member, u8), &Endpoint),

@@ -471,6 +471,8 @@ impl World {
                 self.filled.insert((index as u8 + 1, life));
             }
             Command::Alone { .. } => self.nodes[index].frozen = None,
+            // Says nothing of what this node is.
+            Command::Route { .. } => return,
             Command::Serve { .. } => {
                 (self.nodes[index].serves, self.nodes[index].frozen) = (true, None);
             }

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use cluster::engine::group_memory_bytes;
+use cluster::engine::{group_memory_bytes, shelf_memory_bytes};
 use cluster::id::NodeId;
 use cluster::lease;
 use cluster::seal::Key;
@@ -456,7 +456,8 @@ impl Limits {
         let core = |place: Place| {
             let stack = self.stack(place, 0, [0; 6], [0; 32], 0);
             let memory = memory_bytes(&stack);
-            memory.flows + memory.active + services * group_memory_bytes(1500)
+            let groups = services * group_memory_bytes(1500) + shelf_memory_bytes(1518);
+            memory.flows + memory.active + groups
         };
         let all = places(cores).map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
         all as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes

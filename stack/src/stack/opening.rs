@@ -44,13 +44,13 @@ impl Stack {
             return opened.or_else(|reason| {
                 // What finds no room now does when the client says it again: the cookie is still good.
                 if !matches!(reason, Drop::LogFull | Drop::PoolExhausted) {
-                    self.reply(Reply::reset(segment, index as u8))?;
+                    self.reset(segment, index as u8)?;
                 }
                 Err(reason)
             });
         }
         if !segment.flags.has(Flags::SYN) || segment.flags.has(Flags::FIN) {
-            self.reply(Reply::reset(segment, index as u8))?;
+            self.reset(segment, index as u8)?;
             return Err(Drop::NoFlow);
         }
         if self.syn_received >= self.backlog_max {

@@ -36,6 +36,19 @@ impl Link {
     }
 }
 
+/// What the cluster link does to forwarded frames, beside what it does to everything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hops {
+    /// Nothing.
+    Arrive,
+    /// They are lost.
+    Lost,
+    /// They arrive twice.
+    Twice,
+    /// They arrive so much later.
+    Late(Duration),
+}
+
 /// What runs behind a port of [`ADDRESS`].
 #[derive(Clone, Copy, Debug)]
 pub struct Port {
@@ -62,6 +75,8 @@ pub struct Settings {
     pub client_link: Link,
     /// Between the nodes.
     pub cluster_link: Link,
+    /// What happens to forwarded frames on it.
+    pub hops: Hops,
     /// Flows of a node at most.
     pub flows_max: usize,
     /// Payload chunks of a node.
@@ -121,6 +136,7 @@ impl Default for Settings {
             seed: 1,
             client_link: Link::clean(Duration::from_micros(100)),
             cluster_link: Link::clean(Duration::from_micros(70)),
+            hops: Hops::Arrive,
             flows_max: 16,
             chunks_max: 512,
             peer_chunks_max: None,

@@ -70,9 +70,13 @@ pub struct World {
     pub resets: u64,
     /// Frames of a node that spoke in an epoch older than another had spoken in.
     pub second_voices: u64,
+    /// Segments that a client had to say again.
+    pub repeats: u64,
     /// ICMP echo replies that reached clients: identifier, sequence number.
     pub pongs: Vec<(u16, u16)>,
     epoch_heard: Epoch,
+    /// The end of what each client has sent.
+    sent: BTreeMap<FlowKey, stack::seq::Seq>,
     neighbor: Option<Mac>,
     events: BTreeMap<(Instant, u64), Event>,
     events_count: u64,
@@ -95,6 +99,8 @@ impl World {
             begun: BTreeMap::new(),
             resets: 0,
             second_voices: 0,
+            repeats: 0,
+            sent: BTreeMap::new(),
             pongs: Vec::new(),
             epoch_heard: Epoch(0),
             neighbor: None,
@@ -164,6 +170,7 @@ impl World {
         self.each_group(|world, group| {
             let follow = Command::Follow { group, epoch, owner: from, owner_cores };
             world.command(1 - owner, follow);
+            world.route(1 - owner, group, epoch);
             world.command(owner, Command::Mirror { group, epoch, peer, peer_cores });
         });
     }
@@ -207,8 +214,29 @@ impl World {
 
     /// The register was changed: `node`, the frozen owner, is the peer of every group.
     pub fn yield_up(&mut self, node: usize, epoch: Epoch) {
-        self.each_group(|world, group| world.command(node, Command::Yield { group, epoch }));
+        self.each_group(|world, group| {
+            world.command(node, Command::Yield { group, epoch });
+            world.route(node, group, epoch);
+        });
         self.drive(node);
+    }
+
+    /// `owner` hands every group over, in this epoch and by its n-th freeze; `false` if it did not freeze.
+    pub fn swap(&mut self, owner: usize, epoch: Epoch, attempt: u32) -> bool {
+        self.freeze(owner, epoch, attempt);
+        let is_frozen = |world: &World| world.is_frozen(owner, attempt);
+        if !self.run_until(Duration::from_secs(2), is_frozen) {
+            return false;
+        }
+        self.assume(1 - owner, epoch.next());
+        self.yield_up(owner, epoch.next());
+        true
+    }
+
+    /// `node` learns that the other one owns a group.
+    pub fn route(&mut self, node: usize, group: GroupId, epoch: Epoch) {
+        let (to, cores) = (self.nodes[1 - node].member, self.nodes[1 - node].cores());
+        self.command(node, Command::Route { group, epoch, to, cores });
     }
 
     /// `node` owns every group without a peer.
@@ -388,6 +416,7 @@ impl World {
             let is_v6 = packet[0] >> 4 == 6;
             frame.extend_from_slice(if is_v6 { &[0x86, 0xdd] } else { &[8, 0] });
             frame.extend_from_slice(&packet);
+            self.note_sent(&frame);
             self.send_request(frame);
         }
     }

@@ -5,6 +5,7 @@ use super::{
     Case, OUTAGE, PATIENCE, Point, Reference, all_done, check_forgotten, check_said, conclude,
     hand_over, reference, say, take_over,
 };
+use crate::kit::settings::Hops;
 use crate::kit::world::World;
 use cluster::id::Epoch;
 use stack::time::Duration;
@@ -39,6 +40,15 @@ pub enum Mishap {
     FormerDies,
     /// The group is handed back at once.
     ThereAndBack,
+    /// It goes there, back and there again, and whatever was forwarded arrives only then.
+    ThereBackAndThere,
+}
+
+impl Mishap {
+    /// Nobody dies, and one hop is enough for whatever reaches the wrong node: no client has to say anything again.
+    fn is_harmless(self) -> bool {
+        matches!(self, Mishap::None | Mishap::Late | Mishap::Thawed { .. })
+    }
 }
 
 /// Plays a case with a handover at every output, or every n-th (`Case::stride`), and this mishap. Panics if a client
@@ -46,7 +56,7 @@ pub enum Mishap {
 pub fn assert_handed_over(case: &Case, mishap: Mishap) -> u64 {
     let (points, failures) = handed_over(case, mishap);
     say(&format!("handovers: {points} of {}, {mishap:?}", case.name));
-    assert!(failures.is_empty(), "{}: {mishap:?}: {:?}", case.name, failures[0]);
+    assert!(failures.is_empty(), "{}: {mishap:?}: {failures:?}", case.name);
     points
 }
 
@@ -95,6 +105,12 @@ fn play(case: &Case, reference: &Reference, output: u64, mishap: Mishap) -> Resu
         }
     };
     conclude(case, reference, &mut world, owner)?;
+    let links = [&case.settings.client_link, &case.settings.cluster_link];
+    let is_clean =
+        links.iter().all(|link| link.loss_permille == 0) && case.settings.hops == Hops::Arrive;
+    if is_clean && mishap.is_harmless() && world.repeats > 0 {
+        return Err(format!("{} segments were said again", world.repeats));
+    }
     // A flow whose client never closes stays, and so does its copy.
     let is_over = world.nodes[owner].flows().next().is_none();
     if is_over && world.nodes[1 - owner].is_alive {
@@ -154,17 +170,24 @@ fn go_on(world: &mut World, mishap: Mishap) -> Result<usize, String> {
             Ok(1)
         }
         Mishap::ThereAndBack => {
-            world.freeze(1, Epoch(3), 2);
-            if !world.run_until(FROZEN_WITHIN, |world| world.is_frozen(1, 2)) {
-                return Err("the way back was never committed".into());
-            }
-            world.assume(0, Epoch(4));
-            world.yield_up(1, Epoch(4));
-            check_copied(world, 0)?;
+            swap(world, 1, Epoch(3), 2)?;
             Ok(0)
+        }
+        Mishap::ThereBackAndThere => {
+            swap(world, 1, Epoch(3), 2)?;
+            swap(world, 0, Epoch(4), 3)?;
+            Ok(1)
         }
         _ => Ok(1),
     }
+}
+
+/// `owner` hands over once more, in this epoch and by the n-th freeze.
+fn swap(world: &mut World, owner: usize, epoch: Epoch, attempt: u32) -> Result<(), String> {
+    if !world.swap(owner, epoch, attempt) {
+        return Err("another handover was never committed".into());
+    }
+    check_copied(world, 1 - owner)
 }
 
 /// The new owner is protected from its first word on: without a fill, nothing is without a copy.

@@ -122,6 +122,17 @@ impl Node {
         self.engines.iter().flat_map(Engine::status)
     }
 
+    /// What became of frames that it does not serve, all cores together.
+    pub fn forwarded(&self) -> Vec<(&'static str, u64)> {
+        let mut sum: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for counters in self.engines.iter().map(Engine::forward_counters) {
+            for (name, count) in counters.drops().into_iter().chain(counters.events()) {
+                *sum.entry(name).or_default() += count;
+            }
+        }
+        sum.into_iter().collect()
+    }
+
     /// Gives or takes the right to speak for a group.
     pub fn set_voice(&mut self, group: u8, has_voice: bool) {
         self.engines.iter_mut().for_each(|engine| engine.set_voice(group, has_voice));

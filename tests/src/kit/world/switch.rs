@@ -54,6 +54,30 @@ impl World {
         }
     }
 
+    /// Remembers how far a client has come, at the moment it speaks.
+    pub(super) fn note_sent(&mut self, frame: &[u8]) {
+        let to: Mac = frame[..6].try_into().expect("frames have headers");
+        let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return };
+        let marks = [Flags::SYN, Flags::FIN].map(|flag| u32::from(segment.flags.has(flag)));
+        let len = segment.payload.len() as u32 + marks[0] + marks[1];
+        if len == 0 || segment.flags.has(Flags::RST) {
+            return;
+        }
+        let key = FlowKey {
+            remote: segment.source,
+            local: segment.destination,
+            remote_port: segment.source_port,
+            local_port: segment.destination_port,
+        };
+        let end = segment.seq + len;
+        let known = self.sent.entry(key).or_insert(segment.seq);
+        if end.after(*known) {
+            *known = end;
+        } else {
+            self.repeats += 1;
+        }
+    }
+
     /// Remembers what a node has told a client, at the moment it leaves.
     pub(super) fn note_said(&mut self, frame: &[u8]) {
         let to: Mac = frame[..6].try_into().expect("frames have headers");

@@ -1,9 +1,10 @@
 //! The wires: what is on its way, taken, lost, handed over, printed; and the planted defects of the cluster link.
 
 use super::{Event, World};
+use crate::kit::settings::Hops;
 use cluster::id::Op;
 use cluster::link;
-use cluster::mirror::{Body, decode, next_record, put_header, put_record};
+use cluster::mirror::{Body, Kind, decode, next_record, put_header, put_record};
 use stack::codec::{Put, Reader};
 use stack::wire::{Frame, Mac, Segment, parse};
 
@@ -13,7 +14,15 @@ impl World {
             self.forge_acknowledgement(node, frame);
         }
         let to = 1 - node;
-        let link = self.settings.cluster_link;
+        let mut link = self.settings.cluster_link;
+        if let Ok((_, Body::Frame(_))) = decode(link_payload(frame)) {
+            match self.settings.hops {
+                Hops::Arrive => {}
+                Hops::Lost => link.loss_permille = 1000,
+                Hops::Twice => link.twice_permille = 1000,
+                Hops::Late(time) => link.delay.0 += time.0,
+            }
+        }
         if !self.settings.split_records {
             self.put(link, Event::Datagram { node: to, frame: frame.to_vec() });
             self.nodes[node].count_output();
@@ -42,7 +51,7 @@ impl World {
             return;
         };
         let mut ack = Vec::new();
-        put_header(&mut ack, &session.reversed(), true);
+        put_header(&mut ack, &session.reversed(), Kind::Ack);
         ack.put_u64(first.0 + count as u64 - 1);
         ack.put_u64(0);
         ack.put_u64(0);
@@ -81,7 +90,7 @@ impl World {
             return frame.to_vec();
         };
         let mut out = Vec::new();
-        put_header(&mut out, &session, false);
+        put_header(&mut out, &session, Kind::Records);
         out.put_u64(first.0 - 1);
         out.put_u64(clock);
         out.put_u16(count);
@@ -131,6 +140,10 @@ impl World {
                     Body::Ack { acked, missing, .. } => {
                         println!("{:?} ack {acked} -> {node}, missing {missing:?}", self.now);
                     }
+                    Body::Frame(part) => {
+                        let (number, offset, total) = (part.number, part.offset, part.total);
+                        println!("{:?} frame {number} {offset}/{total} -> {node}", self.now);
+                    }
                 }
                 return;
             }
@@ -162,7 +175,7 @@ fn split(payload: &[u8]) -> Vec<Vec<u8>> {
     let single = |n: u64| {
         let record = next_record(&mut reader).expect("an owner's records can be read");
         let mut out = Vec::new();
-        put_header(&mut out, &session, false);
+        put_header(&mut out, &session, Kind::Records);
         out.put_u64(Op(first.0 + n).0);
         out.put_u64(clock);
         out.put_u16(1);

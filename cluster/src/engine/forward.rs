@@ -1,0 +1,167 @@
+//! Frames that reached the wrong node are handed on to the right one.
+//!
+//! ```text
+//! client -> node that does not own the group -- Frame (group, epoch) --> owner: handled like any other
+//!             `-> frozen, or owner-to-be: held until it is known who owns next
+//! ```
+//!
+//! One hop: what was forwarded is handled, held or dropped, never forwarded again, and never answered with RST. The
+//! sender's epoch tells what to make of a frame: a higher one than this core has heard of means that it will own the
+//! group in a moment; a lower one than that since which it owns it is of a time when somebody else's word may have come
+//! between. No promise hangs on a forwarded frame: if it is lost, its client says it again.
+//!
+//! Bounds: those of the shelf; every drop has a counter ([`ForwardCounters`]).
+
+use super::datagram::Road;
+use super::shelf::ForwardCounters;
+use super::{Engine, Role};
+use crate::id::{Epoch, GroupId, Member};
+use crate::mirror::{FRAME_OFFSET, FramePart, Kind, Session, put_frame, put_header};
+use stack::shard::Place;
+use stack::stack::{Mode, Stray};
+use stack::time::Instant;
+
+/// Who serves a group that this node does not own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    epoch: Epoch,
+    to: Member,
+    cores: u8,
+}
+
+/// What becomes of a frame.
+enum Fate {
+    Handle,
+    Hold,
+    Send,
+    Drop(fn(&mut ForwardCounters) -> &mut u64),
+}
+
+impl Engine {
+    /// What became of frames that reached the wrong node.
+    pub fn forward_counters(&self) -> ForwardCounters {
+        self.shelf.counters
+    }
+
+    pub(super) fn set_route(&mut self, group: GroupId, epoch: Epoch, to: Member, cores: u8) {
+        if let Some(index) = self.index_of(group) {
+            self.groups[index].route = Some(Route { epoch, to, cores });
+        }
+    }
+
+    /// Takes a frame of a client that this node does not serve, from its client or from another node.
+    #[cold]
+    pub(super) fn handle_stray(
+        &mut self,
+        now: Instant,
+        stray: Stray,
+        hopped: Option<Epoch>,
+        frame: &[u8],
+    ) {
+        let fate = self.fate(stray.group, hopped);
+        if let Fate::Drop(counter) = fate {
+            *counter(&mut self.shelf.counters) += 1;
+            return;
+        }
+        let Some(kept) = self.shelf.keep(now, stray, hopped, frame) else { return };
+        match fate {
+            Fate::Send => self.shelf.send(kept),
+            _ => {
+                self.shelf.counters.held += 1;
+                self.shelf.hold(kept);
+            }
+        }
+    }
+
+    fn fate(&self, group: u8, hopped: Option<Epoch>) -> Fate {
+        let state = &self.groups[group as usize];
+        match hopped {
+            _ if self.stack.group(group).mode == Mode::Serving => Fate::Handle,
+            Some(epoch) if state.role == Role::Owner && epoch < state.owned_from => {
+                Fate::Drop(|counters| &mut counters.old_epoch)
+            }
+            _ if state.role == Role::Owner => Fate::Hold,
+            // This core has not heard yet that it is the owner.
+            Some(epoch) if epoch > state.epoch => Fate::Hold,
+            Some(_) => Fate::Drop(|counters| &mut counters.second_hop),
+            None if state.route.is_some() => Fate::Send,
+            // It will be told in a moment who owns the group, or nobody knows.
+            None => Fate::Hold,
+        }
+    }
+
+    /// A role has changed: what is held may be handled now, or leave.
+    pub(super) fn resettle(&mut self, now: Instant) {
+        for _ in 0..self.shelf.held() {
+            let Some(kept) = self.shelf.pop_held() else { return };
+            match self.fate(kept.stray.group, kept.hopped) {
+                Fate::Hold => self.shelf.hold(kept),
+                Fate::Send => self.shelf.send(kept),
+                Fate::Drop(counter) => {
+                    *counter(&mut self.shelf.counters) += 1;
+                    self.shelf.release(kept);
+                }
+                Fate::Handle => {
+                    let is_forwarded = kept.hopped.is_some();
+                    self.stack.handle_again(now, &kept.frame, is_forwarded, &mut self.logs);
+                    self.shelf.release(kept);
+                }
+            }
+        }
+    }
+
+    /// Takes a frame, or a part of one, from another node.
+    pub(super) fn handle_hop(
+        &mut self,
+        now: Instant,
+        index: usize,
+        session: Session,
+        part: &FramePart,
+    ) {
+        let sender = (session.from, session.from_core);
+        let Some(mut frame) = self.shelf.assemble(sender, part) else { return };
+        self.shelf.counters.received += 1;
+        if frame.len() >= 6 {
+            frame[..6].copy_from_slice(&self.stack.mac());
+        }
+        let state = &self.groups[index];
+        if state.role == Role::Owner && session.epoch < state.owned_from {
+            self.shelf.counters.old_epoch += 1;
+        } else if let Some(stray) = self.stack.handle_forwarded(now, &frame, &mut self.logs) {
+            self.handle_stray(now, stray, Some(session.epoch), &frame);
+        }
+        self.shelf.give_back(frame);
+    }
+
+    /// Writes the next part of a frame that leaves for another node into `buffer`.
+    pub(super) fn poll_hop(&mut self, now: Instant, buffer: &mut [u8]) -> Option<usize> {
+        let Engine { seal, neighbors, endpoint, counters, shelf, groups, snapshot, .. } = self;
+        let mut road = Road { now, seal, neighbors, endpoint, counters };
+        loop {
+            let Stray { group, shard } = shelf.next_leaving()?;
+            let state = &groups[group as usize];
+            let route = state.route.filter(|_| state.role != Role::Owner);
+            let at = route.and_then(|route| road.leads_to(route.to));
+            let (Some(route), Some(at)) = (route, at) else {
+                shelf.lose_leaving();
+                continue;
+            };
+            let session = Session {
+                cluster: self.cluster,
+                group: state.id,
+                epoch: route.epoch,
+                from: self.member,
+                from_core: self.stack.place().core,
+                to: route.to,
+                to_core: Place { core: 0, cores: route.cores }.core_of(shard),
+            };
+            let part = shelf.next_part(self.datagram_bytes - FRAME_OFFSET)?;
+            snapshot.clear();
+            put_header(snapshot, &session, Kind::Frame);
+            put_frame(snapshot, &part);
+            let bytes = part.bytes.len();
+            shelf.note_left(bytes);
+            return road.emit(buffer, ((route.to, session.to_core), &at), snapshot);
+        }
+    }
+}

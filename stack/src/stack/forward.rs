@@ -1,0 +1,87 @@
+//! Frames that reached the wrong node: handed back by the one that does not serve their group, taken from another node
+//! by the one that does.
+//!
+//! A forwarded segment is judged like any other, but never answered with RST: the node that forwarded it may know its
+//! connection where this one does not, and a client that is really unknown will say so to this node itself.
+//!
+//! Bounds: a second look at the flow table, for frames that are not served here only.
+
+use super::error::key_of;
+use super::{Mode, Stack};
+use crate::drop::Drop;
+use crate::key::FlowKey;
+use crate::pool::NONE;
+use crate::recorder::Recorder;
+use crate::reply::Reply;
+use crate::service::Service;
+use crate::time::Instant;
+use crate::wire::{Frame, Segment};
+
+/// What a client said to a group that is not served here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stray {
+    /// The index of the group.
+    pub group: u8,
+    /// The flow's shard.
+    pub shard: u8,
+}
+
+impl Stack {
+    /// Takes a frame that another node forwarded and that was given this node's Ethernet address.
+    pub fn handle_forwarded<R: Recorder>(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        recorder: &mut R,
+    ) -> Option<Stray> {
+        self.is_forwarded = true;
+        let stray = self.take_frame(now, NONE, frame, recorder);
+        self.is_forwarded = false;
+        stray
+    }
+
+    /// Takes a frame once more that was handed back; its group is served by now.
+    pub fn handle_again<R: Recorder>(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        is_forwarded: bool,
+        recorder: &mut R,
+    ) {
+        self.is_forwarded = is_forwarded;
+        self.take_frame(now, NONE, frame, recorder);
+        self.is_forwarded = false;
+    }
+
+    /// Whose a refused frame is, if a node that serves its group could do something with it. Questions are not: they
+    /// are asked of everybody.
+    pub(super) fn stray(&self, reason: Drop, frame: &Result<Frame, Drop>) -> Option<Stray> {
+        if !matches!(reason, Drop::Frozen | Drop::NotOwner) {
+            return None;
+        }
+        let key = match frame {
+            Ok(Frame::Tcp(segment)) => FlowKey {
+                remote: segment.source,
+                local: segment.destination,
+                remote_port: segment.source_port,
+                local_port: segment.destination_port,
+            },
+            Ok(Frame::Error(error)) => key_of(&error.quoted),
+            _ => return None,
+        };
+        let of_flow = self.find(&key).map(|slot| self.flows[slot].group);
+        let owns = |service: &Service| service.owns(&key.local, key.local_port);
+        let of_service = || self.env.services.iter().position(owns).map(|index| index as u8);
+        let group = of_flow.or_else(of_service)?;
+        let is_stray = self.groups[group as usize].mode != Mode::Serving;
+        is_stray.then(|| Stray { group, shard: self.shard_of(&key) })
+    }
+
+    /// Answers a segment with RST, unless another node forwarded it.
+    pub(super) fn reset(&mut self, segment: &Segment, group: u8) -> Result<(), Drop> {
+        if self.is_forwarded {
+            return Err(Drop::ForwardedUnknown);
+        }
+        self.reply(Reply::reset(segment, group))
+    }
+}
