@@ -27,6 +27,8 @@ mod ask;
 mod decide;
 mod group;
 pub mod handover;
+mod hint;
+pub mod pass;
 mod receive;
 pub mod status;
 
@@ -171,6 +173,9 @@ pub struct Agent {
     accuse_at: Instant,
     messages: VecDeque<(Destination, Vec<u8>)>,
     commands: VecDeque<Command>,
+    /// Orders that were passed on and not answered yet.
+    passed: Vec<pass::Passed>,
+    outcomes: VecDeque<pass::Outcome>,
     counters: Counters,
 }
 
@@ -208,6 +213,8 @@ impl Agent {
             accuse_at: now,
             messages: VecDeque::new(),
             commands: VecDeque::new(),
+            passed: Vec::new(),
+            outcomes: VecDeque::new(),
             counters: Counters::default(),
         }
     }
@@ -223,6 +230,11 @@ impl Agent {
         } else {
             Instant::ZERO
         }
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.config.me.node
     }
 
     /// What it counted.

@@ -13,6 +13,7 @@ pub mod advertise;
 mod body;
 pub mod codec;
 
+use crate::agent::handover::OrderError;
 use crate::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use crate::path::Health;
 use crate::register::{Change, Refusal, Register};
@@ -65,6 +66,24 @@ pub enum Message {
         /// When that was known, on the clock of the sender's machine.
         at: Instant,
     },
+    /// To the in-sync peer: its owner is silent here. A reason to look, never a claim.
+    Hint {
+        /// The group.
+        group: GroupId,
+        /// The epoch that the sender knows.
+        epoch: Epoch,
+        /// For how long the sender has heard nothing of the owner.
+        silent: Duration,
+    },
+    /// To the owner: an operator has ordered this at the sender's node.
+    Order(PassedOrder),
+    /// From the owner: what became of an order.
+    Ordered {
+        /// The sender's number of the order.
+        request: u64,
+        /// Why nothing was begun, if nothing was.
+        refused: Option<OrderError>,
+    },
     /// Agent to witness: this is my present life.
     Hello {
         /// The ticket that the witness gave to this life; zero to ask for one.
@@ -99,6 +118,21 @@ pub enum Message {
     },
     /// Witness to agent.
     Answer(Answer),
+}
+
+/// A handover that an operator has ordered at a node which does not own the group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PassedOrder {
+    /// The sender's number: the order is repeated under it until it is answered.
+    pub request: u64,
+    /// The group.
+    pub group: GroupId,
+    /// Who shall own it.
+    pub to: NodeId,
+    /// The epoch that the operator, or the sender, saw: in any other the order is void, so it is done once at most.
+    pub epoch: Epoch,
+    /// Though connections of which nobody holds a copy are lost by it.
+    pub force: bool,
 }
 
 /// A sign of life that carries everything an owner and its peer must agree on.

@@ -98,13 +98,14 @@ pub enum Command {
         /// The epoch of the register that says so.
         epoch: Epoch,
     },
-    /// Somebody else owns the group: what clients say to this node goes to that one.
+    /// Somebody else owns the group: what clients say to this node goes there; or, if the owner is silent, to the peer in
+    /// sync. If that is this node, it is kept for a while.
     Route {
         /// The group.
         group: GroupId,
-        /// The epoch of the register that says so.
+        /// The epoch of the register that names it.
         epoch: Epoch,
-        /// Who owns it.
+        /// To whom.
         to: Member,
         /// On how many cores.
         cores: u8,

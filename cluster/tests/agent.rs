@@ -15,6 +15,8 @@ mod path;
 mod sealing;
 #[path = "agent/surrender.rs"]
 mod surrender;
+#[path = "agent/third.rs"]
+mod third;
 #[path = "agent/world.rs"]
 mod world;
 

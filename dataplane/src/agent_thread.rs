@@ -7,8 +7,10 @@
 use crate::clock;
 use crate::guardian::Guard;
 use crate::sealing::Sealing;
-use crate::shared::{AgentSnapshot, Shared, ToAgent, ToCore};
+use crate::shared::{AgentSnapshot, Ordered, Shared, ToAgent, ToCore};
 use crate::sys;
+use cluster::agent::handover::Begun;
+use cluster::agent::pass::Outcome;
 use cluster::agent::{Agent, Destination};
 use cluster::id::NodeId;
 use cluster::link::Endpoint;
@@ -68,6 +70,8 @@ pub struct AgentThread {
     pub reports: Receiver<Report>,
     /// Questions and orders of the operator.
     pub questions: Receiver<ToAgent>,
+    /// Orders that other nodes carry out, by their numbers, and who waits for the answer.
+    pub passed_on: Vec<(u64, Sender<Ordered>)>,
     /// Ends the thread.
     pub stopping: Arc<AtomicBool>,
 }
@@ -110,6 +114,7 @@ impl AgentThread {
             }
             self.watch_progress(&mut progress);
             self.carry_out(&mut neighbors);
+            self.answer_passed();
             while let Ok(question) = self.questions.try_recv() {
                 self.answer(question, &refused);
                 self.carry_out(&mut neighbors);
@@ -154,9 +159,23 @@ impl AgentThread {
                 let _ = answer.try_send(Box::new(AgentSnapshot { agent, sealing }));
             }
             ToAgent::Order(order, answer) => {
-                let begun = self.agent.handle_order(now, order);
+                let me = self.agent.node();
+                match self.agent.handle_order(now, order) {
+                    Ok(Begun::Here) => drop(answer.try_send((me, Ok(())))),
+                    Ok(Begun::PassedOn(number)) => self.passed_on.push((number, answer)),
+                    Err(why) => drop(answer.try_send((me, Err(why)))),
+                }
                 self.publish();
-                let _ = answer.try_send(begun);
+            }
+        }
+    }
+
+    /// Hands on what other nodes have answered to orders.
+    fn answer_passed(&mut self) {
+        while let Some(Outcome { request, owner, result }) = self.agent.poll_outcome() {
+            if let Some(at) = self.passed_on.iter().position(|(number, _)| *number == request) {
+                let (_, answer) = self.passed_on.swap_remove(at);
+                let _ = answer.try_send((owner, result));
             }
         }
     }

@@ -152,6 +152,7 @@ impl Node {
             commands: orders.clone(),
             reports,
             questions,
+            passed_on: Vec::new(),
             stopping: stopping.clone(),
         };
         let reporter = Reporter::new(config, me, shared.clone(), guard.clone(), (orders, question));

@@ -13,7 +13,7 @@ use stack::time::Instant;
 use std::time::Duration;
 
 /// How long the agent may take to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Reporter {
     /// Passes an order on to the agent.
@@ -39,53 +39,55 @@ impl Reporter {
         let asked = self.questions.try_send(ToAgent::Order(order, answer));
         match asked.ok().and_then(|()| begun.recv_timeout(PATIENCE).ok()) {
             None => error("the node does not answer in time".into()),
-            Some(Ok(())) => Reply::Begun,
-            Some(Err(why)) => error(self.refusal(&request, why)),
+            Some((_, Ok(()))) => Reply::Begun,
+            Some((node, Err(why))) => error(refusal(node, &request, why)),
         }
     }
+}
 
-    /// Why an order was refused, and what to do.
-    fn refusal(&self, request: &Request, why: OrderError) -> String {
-        let (service, to) = match request {
-            Request::Handover { service, to, .. } => (service.as_str(), *to),
-            _ => ("", 0),
-        };
-        let me = self.me.node;
-        match why {
-            OrderError::UnknownGroup => format!("there is no service {service:?}"),
-            OrderError::NotOwner(Some(owner)) => {
-                format!("node {me} does not own {service}: node {owner} does; give the order there")
-            }
-            OrderError::NotOwner(None) => {
-                format!("node {me} does not own {service}, and does not know who does")
-            }
-            OrderError::OtherEpoch(epoch) => {
-                format!("the epoch of {service} is {epoch} by now: look again before you order")
-            }
-            OrderError::OwnsAlready => format!("node {to} owns {service} already"),
-            OrderError::NotDesignated => {
-                format!("node {to} is neither home nor peer of {service} in the configuration")
-            }
-            OrderError::NotAlive => {
-                format!("node {to} is not heard, or its cores make no progress")
-            }
-            OrderError::Draining => {
-                format!("node {to} is being drained: `understudy undrain {to}` there ends it")
-            }
-            OrderError::WorsePath => format!(
-                "node {to} reaches the clients worse than node {me} does (see `understudy status`): it would give {service} \
-                 back at once"
-            ),
-            OrderError::UnderWay => {
-                format!("another change of {service} is under way; see `understudy why {service}`")
-            }
-            OrderError::NotSurvivor => format!(
-                "without an arbiter only the node that `survivor` names may hand {service} over: node {me} could \
-                 not exclude that it goes on by itself"
-            ),
-            OrderError::Unfit => {
-                format!("a core of node {me} makes no progress, or its life is over")
-            }
+/// Why node `me` refused an order, and what to do.
+fn refusal(me: NodeId, request: &Request, why: OrderError) -> String {
+    let (service, to) = match request {
+        Request::Handover { service, to, .. } => (service.as_str(), *to),
+        _ => ("", 0),
+    };
+    match why {
+        OrderError::UnknownGroup => format!("there is no service {service:?}"),
+        OrderError::NotOwner(Some(owner)) => {
+            format!("node {me} does not own {service}: node {owner} does, but it cannot be asked")
+        }
+        OrderError::NotOwner(None) => {
+            format!("node {me} does not own {service}, and does not know who does")
+        }
+        OrderError::OtherEpoch(epoch) => {
+            format!("the epoch of {service} is {epoch} by now: look again before you order")
+        }
+        OrderError::OwnsAlready => format!("node {to} owns {service} already"),
+        OrderError::NotDesignated => {
+            format!("node {to} is neither home nor peer of {service} in the configuration")
+        }
+        OrderError::NotAlive => {
+            format!("node {to} is not heard, or its cores make no progress")
+        }
+        OrderError::Draining => {
+            format!("node {to} is being drained: `understudy undrain {to}` there ends it")
+        }
+        OrderError::WorsePath => format!(
+            "node {to} reaches the clients worse than node {me} does (see `understudy status`): it would give {service} \
+             back at once"
+        ),
+        OrderError::UnderWay => {
+            format!("another change of {service} is under way; see `understudy why {service}`")
+        }
+        OrderError::NotSurvivor => format!(
+            "without an arbiter only the node that `survivor` names may hand {service} over: node {me} could \
+             not exclude that it goes on by itself"
+        ),
+        OrderError::OwnerSilent(owner) => format!(
+            "node {owner}, which owns {service}, has not answered: it may have begun; see `understudy why {service}`"
+        ),
+        OrderError::Unfit => {
+            format!("a core of node {me} makes no progress, or its life is over")
         }
     }
 }

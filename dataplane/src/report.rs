@@ -389,6 +389,8 @@ fn sentence(reason: Reason) -> String {
         }
         Reason::AskedTakeOverSurrendered => "asked to take over: the owner has surrendered".into(),
         Reason::AskedAloneSurrendered => "asked to be alone: the peer has surrendered".into(),
+        Reason::GaveHint(peer) => format!("told node {peer} that the owner is silent here"),
+        Reason::Hinted(node) => format!("node {node} says that the owner is silent there, too"),
         Reason::AskedFresh => {
             "asked for a fresh start: nobody who held the connections seems to live".into()
         }

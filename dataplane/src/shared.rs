@@ -92,7 +92,7 @@ pub enum ToAgent {
     /// Answer with how it is.
     Status(Sender<Box<AgentSnapshot>>),
     /// Do this, and answer whether it was begun.
-    Order(Order, Sender<Result<(), OrderError>>),
+    Order(Order, Sender<Ordered>),
 }
 
 /// The agent as the status shows it.
@@ -102,6 +102,9 @@ pub struct AgentSnapshot {
     /// How it speaks to others.
     pub sealing: SealingSnapshot,
 }
+
+/// Which node has answered an order, and whether it was begun there.
+pub type Ordered = (NodeId, Result<(), OrderError>);
 
 /// A core as the status shows it.
 #[derive(Clone, Debug, Default)]

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Arguments of `understudy handover`.
 #[derive(Args, Debug, Clone)]
 #[command(
-    after_help = "Run it where the owner runs. Exit codes: 0 handed over, 1 not (the reason is on standard error, and \
+    after_help = "Any node passes the order on to the owner. Exit codes: 0 handed over, 1 not (the reason is on standard error, and \
                   the service is served on), 2 wrong usage."
 )]
 pub struct HandoverArgs {
@@ -36,7 +36,7 @@ pub struct HandoverArgs {
     /// Also if connections of which nobody holds a copy are lost by it.
     #[arg(long)]
     pub force: bool,
-    /// The owner's control socket. Default: the only one in /run/understudy.
+    /// A node's control socket. Default: the only one in /run/understudy.
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// How long to wait for the outcome.
@@ -107,9 +107,14 @@ fn finish(outcome: Result<String, String>) -> ExitCode {
 
 fn hand_over(args: &HandoverArgs) -> Result<String, String> {
     let socket = socket(args.socket.as_deref())?;
-    let before = group(&read(&socket)?, &args.service).map_or(0, |group| group.epoch);
+    let known = group(&read(&socket)?, &args.service);
+    let before = known.as_ref().map_or(0, |group| group.epoch);
+    let is_owner = known.is_some_and(|group| group.role == Role::Owner);
     let (service, to, epoch, force) = (args.service.clone(), args.to, args.epoch, args.force);
     ask(&socket, &Request::Handover { service, to, epoch, force })?;
+    if !is_owner {
+        return watch(args, &socket, before);
+    }
     let handed = wait(&socket, args.wait, |status| {
         let group = group(status, &args.service)?;
         if group.handover.is_some() {
@@ -122,6 +127,20 @@ fn hand_over(args: &HandoverArgs) -> Result<String, String> {
         return json(&handed);
     }
     Ok(format!("{}: {}\n", args.service, handed_over(&handed)))
+}
+
+/// The owner, another node, has begun: all that is seen of it here is the register.
+fn watch(args: &HandoverArgs, socket: &Path, before: u64) -> Result<String, String> {
+    let epoch = wait(socket, args.wait, |status| {
+        let group = group(status, &args.service)?;
+        (group.owner == Some(args.to) && group.epoch > before).then_some(Ok(group.epoch))
+    })
+    .map_err(|error| format!("{error} on the node that owned it"))?;
+    if args.json {
+        return json(&serde_json::json!({ "to": args.to, "epoch": epoch }));
+    }
+    let (service, to) = (&args.service, args.to);
+    Ok(format!("{service}: handed over to node {to} in epoch {epoch}, by the node that owned it\n"))
 }
 
 fn why_not(failure: &Option<String>) -> String {

@@ -167,21 +167,6 @@ impl Agent {
         }
     }
 
-    /// Tells the cores who serves the group, if this node does not, as soon as that one has said how many cores it has.
-    pub(super) fn tell_route(&mut self, at: usize) {
-        let entry = &self.groups[at];
-        let (group, Register { epoch, owner, .. }) = (entry.config.group, entry.register);
-        let is_elsewhere = entry.register.is_written() && owner.node != self.config.me.node;
-        let cores = self.detector.cores_of(owner).filter(|_| is_elsewhere);
-        let route = cores.map(|cores| (epoch, owner, cores));
-        if let Some((epoch, to, cores)) = route
-            && entry.route != route
-        {
-            self.commands.push_back(Command::Route { group, epoch, to, cores });
-        }
-        self.groups[at].route = route;
-    }
-
     fn follow(&mut self, now: Instant, at: usize, was: Role, has_yielded: bool) {
         let timers = self.timers();
         let entry = &mut self.groups[at];

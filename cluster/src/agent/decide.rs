@@ -10,11 +10,13 @@ use stack::time::{Duration, Instant};
 impl Agent {
     pub(super) fn decide_all(&mut self, now: Instant) {
         self.say_hello(now);
+        self.repeat_orders(now);
         for at in 0..self.groups.len() {
             self.renew_own(now, at);
             self.keep_in_touch(now, at);
             self.tell_cores(at);
-            self.tell_route(at);
+            self.tell_route(now, at);
+            self.give_hint(now, at);
             let entry = &self.groups[at];
             if entry.ask.is_none() && now >= entry.ask_at && self.core_ok && !self.superseded {
                 match entry.role {

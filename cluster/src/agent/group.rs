@@ -38,8 +38,7 @@ pub(super) struct Group {
     pub ask_at: Instant,
     /// The cores are to mirror or to follow, and it is not known how many cores the other side has.
     pub awaits_cores: bool,
-    /// Where the cores were told to send what clients say to this node: to the owner, since which epoch, on how many
-    /// cores.
+    /// Where the cores were told to send what clients say to this node: since which epoch, to whom, on how many cores.
     pub route: Option<(Epoch, Member, u8)>,
     /// Cores that reported the peer filled, in this epoch.
     pub filled: Gather,
@@ -49,6 +48,8 @@ pub(super) struct Group {
     pub renew_at: Instant,
     /// The arbiter has to be told that its lease is no longer used; when next.
     pub release_at: Option<Instant>,
+    /// No hint is given before then.
+    pub hint_at: Instant,
     /// When to advertise next, as owner.
     pub advertise_at: Instant,
     /// The newest advertisement heard.
@@ -126,6 +127,10 @@ pub enum Reason {
     AskedTakeOverSurrendered,
     /// Asked to be alone because the peer has surrendered.
     AskedAloneSurrendered,
+    /// Told this peer that its owner is silent here.
+    GaveHint(NodeId),
+    /// This node does not hear the owner either, or no more.
+    Hinted(NodeId),
     /// Asked for a fresh start because nobody who held the flows seems to live.
     AskedFresh,
     /// The arbiter refused what was asked.
@@ -179,6 +184,7 @@ impl Group {
             read_at: now,
             renew_at: now,
             release_at: None,
+            hint_at: now,
             advertise_at: now,
             advertised: None,
             takeover: None,

@@ -78,6 +78,17 @@ pub enum OrderError {
     NotSurvivor,
     /// A core of this node is stuck, or its life is over.
     Unfit,
+    /// The order was passed on to the owner, which has not answered: it may have begun.
+    OwnerSilent(NodeId),
+}
+
+/// What became of an order that was not refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Begun {
+    /// It is under way here.
+    Here,
+    /// It was passed on to the owner, under this number: see [`Agent::poll_outcome`].
+    PassedOn(u64),
 }
 
 /// Why a handover is made.
@@ -181,16 +192,21 @@ impl Agent {
     /// Takes an operator's order. What comes of it, the status tells.
     ///
     /// Errors: the reason for which nothing was begun.
-    pub fn handle_order(&mut self, now: Instant, order: Order) -> Result<(), OrderError> {
+    pub fn handle_order(&mut self, now: Instant, order: Order) -> Result<Begun, OrderError> {
         self.observe(now);
         let result = match order {
             Order::Handover { group, to, epoch, force } => {
-                self.order_handover(now, group, to, epoch, force)
+                match self.order_handover(now, group, to, epoch, force) {
+                    Err(OrderError::NotOwner(Some(owner))) => {
+                        self.pass_on(now, owner, (group, to, epoch, force))
+                    }
+                    result => result.map(|()| Begun::Here),
+                }
             }
             Order::Drain => {
                 self.draining = true;
                 self.heartbeat_at = self.heartbeat_at.min(now);
-                Ok(())
+                Ok(Begun::Here)
             }
             Order::Undrain => {
                 self.draining = false;
@@ -199,14 +215,14 @@ impl Agent {
                         self.give_up(now, at, Failure::Withdrawn);
                     }
                 }
-                Ok(())
+                Ok(Begun::Here)
             }
         };
         self.decide_all(now);
         result
     }
 
-    fn order_handover(
+    pub(super) fn order_handover(
         &mut self,
         now: Instant,
         group: GroupId,

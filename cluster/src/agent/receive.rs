@@ -51,6 +51,9 @@ impl Agent {
                     self.send(from, &message);
                 }
             }
+            Message::Hint { group, epoch, .. } => self.handle_hint(now, from, group, epoch),
+            Message::Order(order) => self.handle_passed(now, from, order),
+            Message::Ordered { request, refused } => self.handle_ordered(request, refused),
             _ => return Err(Drop::Unexpected),
         }
         Ok(())

@@ -7,14 +7,14 @@
 //!
 //! One hop: what was forwarded is handled, held or dropped, never forwarded again, and never answered with RST. The
 //! sender's epoch tells what to make of a frame: a higher one than this core has heard of means that it will own the
-//! group in a moment; a lower one than that since which it owns it is of a time when somebody else's word may have come
-//! between. No promise hangs on a forwarded frame: if it is lost, its client says it again.
+//! group in a moment, and so may, to the peer, the very one in force: then the sender does not hear the owner. One of
+//! before that is of a time when somebody else's word may have come between. No promise hangs on a forwarded frame: if it is lost, its client says it again.
 //!
 //! Bounds: those of the shelf; every drop has a counter ([`ForwardCounters`]).
 
 use super::datagram::Road;
 use super::shelf::ForwardCounters;
-use super::{Engine, Role};
+use super::{Engine, Group, Role};
 use crate::id::{Epoch, GroupId, Member};
 use crate::mirror::{FRAME_OFFSET, FramePart, Kind, Session, put_frame, put_header};
 use stack::shard::Place;
@@ -77,17 +77,25 @@ impl Engine {
         let state = &self.groups[group as usize];
         match hopped {
             _ if self.stack.group(group).mode == Mode::Serving => Fate::Handle,
-            Some(epoch) if state.role == Role::Owner && epoch < state.owned_from => {
+            Some(epoch) if Engine::is_void(state, epoch) => {
                 Fate::Drop(|counters| &mut counters.old_epoch)
             }
             _ if state.role == Role::Owner => Fate::Hold,
             // This core has not heard yet that it is the owner.
             Some(epoch) if epoch > state.epoch => Fate::Hold,
+            // The sender does not hear the owner: this node may be it in a moment.
+            Some(epoch) if state.role == Role::Peer && epoch == state.epoch => Fate::Hold,
             Some(_) => Fate::Drop(|counters| &mut counters.second_hop),
-            None if state.route.is_some() => Fate::Send,
-            // It will be told in a moment who owns the group, or nobody knows.
+            None if state.route.is_some_and(|route| route.to != self.member) => Fate::Send,
+            // This node may be the owner in a moment, or it will be told in a moment who owns the group, or nobody knows.
             None => Fate::Hold,
         }
+    }
+
+    /// Whether a frame was forwarded to this owner before it owned the group, or was the peer that the owner's silence
+    /// left to be asked.
+    fn is_void(state: &Group, epoch: Epoch) -> bool {
+        state.role == Role::Owner && epoch.next() < state.owned_from
     }
 
     /// A role has changed: what is held may be handled now, or leave.
@@ -125,7 +133,7 @@ impl Engine {
             frame[..6].copy_from_slice(&self.stack.mac());
         }
         let state = &self.groups[index];
-        if state.role == Role::Owner && session.epoch < state.owned_from {
+        if Engine::is_void(state, session.epoch) {
             self.shelf.counters.old_epoch += 1;
         } else if let Some(stray) = self.stack.handle_forwarded(now, &frame, &mut self.logs) {
             self.handle_stray(now, stray, Some(session.epoch), &frame);

@@ -3,9 +3,11 @@
 use super::advertise::Advertise;
 use super::codec::{Reader, Writer};
 use super::{
-    Answer, ChangeRequest, Drop, ENTRIES_MAX, Entry, Grant, Heartbeat, Message, RenewGrant, Role,
-    Verdict,
+    Answer, ChangeRequest, Drop, ENTRIES_MAX, Entry, Grant, Heartbeat, Message, PassedOrder,
+    RenewGrant, Role, Verdict,
 };
+use crate::agent::handover::OrderError;
+use crate::id::{Epoch, NodeId};
 use crate::limits::CORES_MAX;
 use crate::path::Health;
 use crate::register::{Change, Refusal, Register};
@@ -18,6 +20,9 @@ const RENEW_GRANT: u8 = 2;
 const ADVERTISE: u8 = 3;
 const SOLICIT: u8 = 4;
 const SURRENDER: u8 = 5;
+const HINT: u8 = 6;
+const ORDER: u8 = 7;
+const ORDERED: u8 = 8;
 const HELLO: u8 = 16;
 const READ: u8 = 17;
 const CHANGE: u8 = 18;
@@ -52,6 +57,21 @@ impl Message {
             Message::Surrender { at } => {
                 w.u8(SURRENDER);
                 w.u64(at.0);
+            }
+            Message::Hint { group, epoch, silent } => {
+                w.u8(HINT);
+                w.u16(group.0);
+                w.u64(epoch.0);
+                w.u64(silent.0);
+            }
+            Message::Order(order) => {
+                w.u8(ORDER);
+                order.write(w);
+            }
+            Message::Ordered { request, refused } => {
+                w.u8(ORDERED);
+                w.u64(*request);
+                write_refused(w, *refused);
             }
             _ => self.write_arbitration(w),
         }
@@ -105,6 +125,9 @@ impl Message {
             ADVERTISE => Message::Advertise(Advertise::read(r)?),
             SOLICIT => Message::Solicit { group: r.group()? },
             SURRENDER => Message::Surrender { at: r.instant()? },
+            HINT => Message::Hint { group: r.group()?, epoch: r.epoch()?, silent: r.duration()? },
+            ORDER => Message::Order(PassedOrder::read(r)?),
+            ORDERED => Message::Ordered { request: r.u64()?, refused: read_refused(r)? },
             HELLO => Message::Hello { ticket: r.u64()? },
             READ => Message::Read { group: r.group()?, copy: read_register(r)? },
             CHANGE => Message::Change(ChangeRequest::read(r)?),
@@ -189,6 +212,70 @@ fn read_health(r: &mut Reader<'_>) -> Result<Health, Drop> {
 fn read_cores(r: &mut Reader<'_>) -> Result<u8, Drop> {
     let cores = r.u8()?;
     if (1..=CORES_MAX).contains(&cores) { Ok(cores) } else { Err(Drop::BadField) }
+}
+
+impl PassedOrder {
+    fn write(&self, w: &mut Writer) {
+        w.u64(self.request);
+        w.u16(self.group.0);
+        w.u8(self.to.0);
+        w.u64(self.epoch.0);
+        w.u8(u8::from(self.force));
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<PassedOrder, Drop> {
+        Ok(PassedOrder {
+            request: r.u64()?,
+            group: r.group()?,
+            to: NodeId(r.u8()?),
+            epoch: r.epoch()?,
+            force: r.bool()?,
+        })
+    }
+}
+
+/// Zero, or the reason for which an order was refused and the number that belongs to it.
+fn write_refused(w: &mut Writer, refused: Option<OrderError>) {
+    let (code, number) = match refused {
+        None => (0, 0),
+        Some(OrderError::UnknownGroup) => (1, 0),
+        Some(OrderError::NotOwner(owner)) => (2, owner.map_or(0, |owner| owner.0.into())),
+        Some(OrderError::OtherEpoch(epoch)) => (3, epoch.0),
+        Some(OrderError::OwnsAlready) => (4, 0),
+        Some(OrderError::NotDesignated) => (5, 0),
+        Some(OrderError::NotAlive) => (6, 0),
+        Some(OrderError::Draining) => (7, 0),
+        Some(OrderError::WorsePath) => (8, 0),
+        Some(OrderError::UnderWay) => (9, 0),
+        Some(OrderError::NotSurvivor) => (10, 0),
+        Some(OrderError::Unfit) => (11, 0),
+        Some(OrderError::OwnerSilent(owner)) => (12, owner.0.into()),
+    };
+    w.u8(code);
+    w.u64(number);
+}
+
+fn read_refused(r: &mut Reader<'_>) -> Result<Option<OrderError>, Drop> {
+    let (code, number) = (r.u8()?, r.u64()?);
+    let node = || u8::try_from(number).map(NodeId).map_err(|_| Drop::BadField);
+    let refused = match code {
+        0 => None,
+        1 => Some(OrderError::UnknownGroup),
+        2 => Some(OrderError::NotOwner(Some(node()?).filter(|node| node.0 > 0))),
+        3 => Some(OrderError::OtherEpoch(Epoch(number))),
+        4 => Some(OrderError::OwnsAlready),
+        5 => Some(OrderError::NotDesignated),
+        6 => Some(OrderError::NotAlive),
+        7 => Some(OrderError::Draining),
+        8 => Some(OrderError::WorsePath),
+        9 => Some(OrderError::UnderWay),
+        10 => Some(OrderError::NotSurvivor),
+        11 => Some(OrderError::Unfit),
+        12 => Some(OrderError::OwnerSilent(node()?)),
+        _ => return Err(Drop::BadField),
+    };
+    let has_number = matches!(code, 2 | 3 | 12);
+    if number != 0 && !has_number { Err(Drop::BadField) } else { Ok(refused) }
 }
 
 impl ChangeRequest {

@@ -42,6 +42,15 @@ fn samples() -> Vec<Message> {
         Message::Advertise(advertise()),
         Message::Solicit { group },
         Message::Surrender { at: Instant(4) },
+        Message::Hint { group, epoch: Epoch(2), silent: Duration(3) },
+        Message::Order(PassedOrder {
+            request: 4,
+            group,
+            to: NodeId(2),
+            epoch: Epoch(5),
+            force: true,
+        }),
+        Message::Ordered { request: 4, refused: None },
         Message::Renew { group, epoch: Epoch(1), sent: Instant(5), lease: Duration(6) },
         Message::Release { group, epoch: Epoch(1) },
         Message::RenewGrant(RenewGrant {
@@ -49,6 +58,23 @@ fn samples() -> Vec<Message> {
             grants: vec![Grant { group, epoch: Epoch(2), lease: Duration(3) }; ENTRIES_MAX],
         }),
     ];
+    for refused in [
+        OrderError::UnknownGroup,
+        OrderError::NotOwner(None),
+        OrderError::NotOwner(Some(NodeId(3))),
+        OrderError::OtherEpoch(Epoch(9)),
+        OrderError::OwnsAlready,
+        OrderError::NotDesignated,
+        OrderError::NotAlive,
+        OrderError::Draining,
+        OrderError::WorsePath,
+        OrderError::UnderWay,
+        OrderError::NotSurvivor,
+        OrderError::Unfit,
+        OrderError::OwnerSilent(NodeId(3)),
+    ] {
+        samples.push(Message::Ordered { request: 5, refused: Some(refused) });
+    }
     for register in registers() {
         samples.push(Message::Read { group, copy: register });
         for role in [Role::Idle, Role::Owner, Role::Filling, Role::Peer] {

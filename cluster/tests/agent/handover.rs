@@ -140,7 +140,6 @@ fn orders_that_make_no_sense_are_refused_with_the_reason() {
     assert_eq!(world.ask_for(0, at(2, now - 1)), Some(OrderError::OtherEpoch(Epoch(now))));
     assert_eq!(world.ask_for(0, to(1)), Some(OrderError::OwnsAlready));
     assert_eq!(world.ask_for(0, to(9)), Some(OrderError::NotDesignated));
-    assert_eq!(world.ask_for(1, to(1)), Some(OrderError::NotOwner(Some(NodeId(1)))));
     world.fault(Fault::Drain(1));
     world.run(20);
     assert_eq!(world.ask_for(0, to(2)), Some(OrderError::Draining));

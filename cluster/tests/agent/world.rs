@@ -9,6 +9,7 @@ use super::fault::{Clock, MS};
 pub use super::fault::{Event, Fault, Noise};
 use super::sealing::{self, Heard};
 use cluster::agent::handover::{Order, OrderError};
+use cluster::agent::pass::Outcome;
 use cluster::agent::status::GroupStatus;
 use cluster::agent::{Agent, Arbiter, Config, Destination, GroupConfig};
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
@@ -50,6 +51,8 @@ pub struct Node {
     /// As its interface is; the measurement is told to its agent at the start and on every change.
     path: Health,
     pub commands: Vec<Command>,
+    /// Where its cores send what they do not serve: since which epoch, to whom.
+    pub route: Option<(Epoch, NodeId)>,
 }
 
 pub struct World {
@@ -79,6 +82,8 @@ pub struct World {
     pub split_allowed: bool,
     pub silent_since: Option<u64>,
     pub longest_silence: u64,
+    /// What became of orders that were passed on.
+    pub outcomes: Vec<Outcome>,
 }
 
 impl World {
@@ -105,6 +110,7 @@ impl World {
             frozen: None,
             path: Health { carrier: Some(true), ..Health::default() },
             commands: Vec::new(),
+            route: None,
         };
         let nodes: Vec<Node> = (0..count).map(node).collect();
         World {
@@ -132,6 +138,7 @@ impl World {
             split_allowed: false,
             silent_since: None,
             longest_silence: 0,
+            outcomes: Vec::new(),
         }
     }
 
@@ -383,6 +390,7 @@ impl World {
         input(agent, now);
         node.published = if node.coreless { Instant::ZERO } else { agent.lease(GROUP) };
         node.wake = node.clock.when(agent.poll_timeout()).max(self.now);
+        self.outcomes.extend(std::iter::from_fn(|| agent.poll_outcome()));
         let (wake, life) = (node.wake, node.life);
         let messages: Vec<_> = std::iter::from_fn(|| agent.poll_message()).collect();
         if let Some(party) = &mut node.party {
@@ -471,8 +479,11 @@ impl World {
                 self.filled.insert((index as u8 + 1, life));
             }
             Command::Alone { .. } => self.nodes[index].frozen = None,
-            // Says nothing of what this node is.
-            Command::Route { .. } => return,
+            Command::Route { epoch, to, .. } => {
+                // Says nothing of what this node is.
+                self.nodes[index].route = Some((epoch, to.node));
+                return;
+            }
             Command::Serve { .. } => {
                 (self.nodes[index].serves, self.nodes[index].frozen) = (true, None);
             }

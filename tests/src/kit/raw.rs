@@ -109,7 +109,8 @@ impl Raw {
         self.outgoing.push_back((header, payload.to_vec()));
     }
 
-    pub(super) fn poll_frame(&mut self, to: Mac) -> Option<Vec<u8>> {
+    /// The next queued segment, as a frame to this Ethernet address.
+    pub fn poll_frame(&mut self, to: Mac) -> Option<Vec<u8>> {
         let (header, payload) = self.outgoing.pop_front()?;
         let path = Path {
             source_mac: self.mac(),

@@ -1,6 +1,9 @@
 //! Frames that reach a node which does not serve them travel on, once.
 
-use cluster::id::Epoch;
+use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
+use cluster::link::{self, Endpoint};
+use cluster::mirror::{FramePart, Kind, Session, put_frame, put_header};
+use cluster::role::Command;
 use stack::time::Duration;
 use stack::wire::Flags;
 use tests::kit::settings::{ECHO, Settings};
@@ -125,4 +128,45 @@ fn what_is_held_for_too_long_or_finds_no_room_is_dropped_and_counted() {
     world.send_raw_to(raw, 1);
     world.run_for(Duration::from_millis(5));
     assert_eq!(world.raws[raw].received, b"again");
+}
+
+/// A third node that does not hear the owner sends what clients say to the peer, under the epoch in force.
+#[test]
+fn what_reaches_the_peer_of_a_silent_owner_waits_for_its_promotion() {
+    let (mut world, raw) = handed_over([1, 1]);
+    world.kill(1);
+    let heir = world.nodes[0].member();
+    world.each_group(|world, group| {
+        world.command(0, Command::Route { group, epoch: Epoch(3), to: heir, cores: 1 });
+    });
+    // One comes from its client, the next from the third node.
+    world.raws[raw].send(ACK, b"hello, ");
+    world.send_raw_to(raw, 0);
+    world.run_for(Duration::from_millis(1));
+    world.raws[raw].send(ACK, b"who is next?");
+    let frame = world.raws[raw].poll_frame([9; 6]).expect("queued");
+    let third = Member { node: NodeId(3), incarnation: Incarnation(301) };
+    let session = Session {
+        cluster: 1,
+        group: GroupId::new(0, 0),
+        epoch: Epoch(3),
+        from: third,
+        from_core: 0,
+        to: heir,
+        to_core: 0,
+    };
+    let mut payload = Vec::new();
+    put_header(&mut payload, &session, Kind::Frame);
+    let total = frame.len() as u16;
+    put_frame(&mut payload, &FramePart { number: 0, total, offset: 0, bytes: &frame });
+    let mut buffer = [0; 2048];
+    let sender = Endpoint { mac: [2, 3, 0, 0, 0, 3], address: [10, 9, 0, 3], port: 7947 };
+    let len = link::emit(&mut buffer, &sender, &world.nodes[0].endpoint(), &payload);
+    world.hand_datagram(0, &buffer[..len]);
+    world.run_for(Duration::from_millis(30));
+    assert!(world.raws[raw].received.is_empty(), "a peer says nothing");
+    assert_eq!(count(&world, 0, "forward_held"), 2);
+    world.promote(0, Epoch(4));
+    world.run_for(Duration::from_millis(2));
+    assert_eq!(world.raws[raw].received, b"hello, who is next?");
 }

@@ -73,11 +73,17 @@ fn a_handover_is_shown_refused_and_followed_by_a_death() {
             let text = done(scene, first, &["handover", service, "--to", &to]);
             assert!(text.contains(&format!("over to node {second}")), "{text}");
             let (success, text) = understudy(scene, first, &["handover", service, "--to", &to]);
-            assert!(!success && text.contains(&format!("node {second} does")), "{text}");
+            let refused = format!("node {second} owns {service} already");
+            assert!(!success && text.contains(&refused), "{text}");
             let text = done(scene, first, &["why", service]);
             assert!(text.contains(&format!("owned by node {second}")), "{text}");
             assert!(text.contains("ordered by the operator"), "{text}");
             done(scene, second, &["why", service]);
+            // Back and there again, ordered where the owner is not.
+            let back = first.to_string();
+            let text = done(scene, first, &["handover", service, "--to", &back]);
+            assert!(text.contains(&format!("over to node {first}")), "{text}");
+            done(scene, second, &["handover", service, "--to", &to]);
         }
         scene.wait_owns(second);
         traffic.assert_still_running();

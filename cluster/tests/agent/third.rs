@@ -1,0 +1,155 @@
+//! Three nodes: deaths one after the other and at once, hints, orders given where the owner is not.
+
+use super::role;
+use super::world::{Fault, GROUP, World};
+use cluster::agent::Reason;
+use cluster::agent::handover::{Order, OrderError};
+use cluster::id::{Epoch, NodeId};
+use cluster::lease::Timers;
+use cluster::message::Role;
+use cluster::role::Command;
+
+/// Protected, with a third node that follows nothing.
+fn three(seed: u64) -> World {
+    let mut world = World::protected(seed, 3);
+    world.run(500);
+    assert_eq!(world.voices(), [0]);
+    assert_eq!((role(&world, 1), role(&world, 2)), (Role::Peer, Role::Idle));
+    world
+}
+
+fn has_reason(world: &World, index: usize, wanted: Reason) -> bool {
+    let reasons = world.group(index).map(|group| group.reasons).unwrap_or_default();
+    reasons.iter().any(|decision| decision.reason == wanted)
+}
+
+fn has_started_afresh(world: &World, index: usize) -> bool {
+    let commands = world.nodes[index].commands.iter();
+    commands.clone().any(|command| matches!(command, Command::Serve { .. }))
+}
+
+/// Whoever dies first and second: with time to refill between, the last one holds every flow.
+#[test]
+fn two_deaths_one_after_the_other_lose_nothing_in_any_order() {
+    for seed in 0..10 {
+        for (first, second) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+            for is_told in [false, true] {
+                let mut world = three(seed);
+                let death = |node| if is_told { Fault::Die(node, 1) } else { Fault::Crash(node) };
+                let last = 3 - first - second;
+                world.fault(death(first));
+                world.run(400);
+                world.until(5_000, "protected again", World::is_protected);
+                world.run(2_500);
+                world.fault(death(second));
+                world.until(3_000, "served", |world| world.voices() == [last]);
+                if last != 0 {
+                    assert!(!has_started_afresh(&world, last), "{first} {second}");
+                }
+                let group = world.group(last).unwrap();
+                assert_eq!(group.register.owner.node, NodeId(last as u8 + 1));
+            }
+        }
+    }
+}
+
+/// Both who held the flows are gone, and say so: the next in the order starts afresh, and only then.
+#[test]
+fn both_at_once_leave_the_group_to_the_next_in_the_order() {
+    for seed in 0..10 {
+        let mut world = three(seed);
+        world.fault(Fault::Die(0, 1));
+        world.fault(Fault::Die(1, 1));
+        let longest = Timers::bed().longest_promise().millis();
+        let silent = world.until(8 * longest, "served", |world| world.voices() == [2]);
+        println!("seed {seed}: both die: served afresh after {silent} ms");
+        assert!(has_started_afresh(&world, 2));
+    }
+}
+
+/// Two that fall silent at once may be alive and serve: nobody takes their place until one of them is known to be over.
+#[test]
+fn both_silent_at_once_are_not_replaced_before_one_comes_back() {
+    for seed in 0..5 {
+        let mut world = three(seed);
+        world.fault(Fault::Crash(0));
+        world.fault(Fault::Crash(1));
+        world.run(100);
+        for _ in 0..150 {
+            assert_eq!(world.voices(), []);
+            world.run(100);
+        }
+        world.fault(Fault::Start(1));
+        world.until(15_000, "served", |world| world.voices().len() == 1);
+    }
+}
+
+/// A node that does not hear the owner tells the peer, and sends it what clients say; nothing else follows from it.
+#[test]
+fn a_hint_is_a_reason_to_look_and_never_a_claim() {
+    for seed in 0..10 {
+        let mut world = three(seed);
+        let epoch = world.group(0).unwrap().register.epoch;
+        assert_eq!(world.nodes[2].route, Some((epoch, NodeId(1))));
+        world.fault(Fault::Cut(0, 2));
+        world.until(1_000, "hinted", |world| has_reason(world, 1, Reason::Hinted(NodeId(3))));
+        assert!(has_reason(&world, 2, Reason::GaveHint(NodeId(2))));
+        assert_eq!(world.nodes[2].route, Some((epoch, NodeId(2))), "frames travel along");
+        world.run(3_000);
+        assert_eq!((world.voices(), world.group(1).unwrap().register.epoch), (vec![0], epoch));
+        world.fault(Fault::Join(0, 2));
+        world.run(50);
+        assert_eq!(world.nodes[2].route, Some((epoch, NodeId(1))));
+        // It dies in truth: the frames of a third node and the peer's own wait for the peer.
+        world.fault(Fault::Crash(0));
+        world.until(200, "taken over", |world| world.voices() == [1]);
+        assert_eq!(world.nodes[1].route, Some((epoch, NodeId(2))), "kept for itself");
+        world.run(20);
+        assert_eq!(world.nodes[2].route.map(|route| route.1), Some(NodeId(2)));
+    }
+}
+
+fn order(to: u8, epoch: Option<Epoch>) -> Order {
+    Order::Handover { group: GROUP, to: NodeId(to), epoch, force: false }
+}
+
+/// Whichever node the operator talks to, the owner carries the order out, once.
+#[test]
+fn an_order_reaches_the_owner_from_any_node() {
+    for seed in 0..20 {
+        for at in [1, 2] {
+            let mut world = three(seed);
+            let before = world.group(0).unwrap().register.epoch;
+            world.loss = 30;
+            assert_eq!(world.ask_for(at, order(2, Some(before))), None);
+            world.until(1_500, "an answer", |world| !world.outcomes.is_empty());
+            world.loss = 0;
+            let outcome = world.outcomes[0];
+            assert_eq!(outcome.owner, NodeId(1));
+            match outcome.result {
+                Ok(()) => world.until(6_000, "handed over", |world| world.voices() == [1]),
+                // Every answer was lost, or the peer had to be filled again meanwhile.
+                Err(OrderError::OwnerSilent(NodeId(1)) | OrderError::OtherEpoch(_)) => continue,
+                Err(other) => panic!("{other:?}"),
+            };
+            world.run(1_000);
+            assert_eq!(world.voices(), [1], "once");
+        }
+    }
+}
+
+#[test]
+fn an_order_is_void_in_another_epoch_and_answered_when_the_owner_is_silent() {
+    let mut world = three(1);
+    assert_eq!(world.ask_for(2, order(2, Some(Epoch(1)))), None);
+    world.until(100, "an answer", |world| !world.outcomes.is_empty());
+    let epoch = world.group(0).unwrap().register.epoch;
+    assert_eq!(world.outcomes.remove(0).result, Err(OrderError::OtherEpoch(epoch)));
+    assert_eq!(world.ask_for(2, order(1, None)), None);
+    world.until(100, "an answer", |world| !world.outcomes.is_empty());
+    assert_eq!(world.outcomes.remove(0).result, Err(OrderError::OwnsAlready));
+    world.fault(Fault::Cut(0, 2));
+    assert_eq!(world.ask_for(2, order(2, None)), None);
+    world.until(600, "an answer", |world| !world.outcomes.is_empty());
+    assert_eq!(world.outcomes.remove(0).result, Err(OrderError::OwnerSilent(NodeId(1))));
+}
