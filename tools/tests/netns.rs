@@ -22,6 +22,8 @@ mod link;
 mod scene;
 #[path = "netns/seal.rs"]
 mod seal;
+#[path = "netns/third.rs"]
+mod third;
 #[path = "netns/traffic.rs"]
 mod traffic;
 

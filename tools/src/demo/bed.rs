@@ -6,6 +6,8 @@
 //!            └── node2 eth0            node2 eth1 ──┘
 //! ```
 //!
+//! With a third node, where the layout says so.
+//!
 //! Both bridges live in the namespace of the switch. The switch's ports towards the nodes do not
 //! leave checksums to hardware that does not exist (`tx off`): a node reads frames from its
 //! interface as they are. Names carry the process id and a number, so several beds can stand side by
@@ -18,6 +20,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -46,7 +49,7 @@ static BEDS: AtomicU32 = AtomicU32::new(0);
 /// How long killed processes may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(3);
 
-/// Nodes in a bed.
+/// Nodes in a bed, unless its layout has a third.
 pub const NODES: [u8; 2] = [1, 2];
 
 /// The address that clients know.
@@ -78,8 +81,11 @@ pub enum Place {
 }
 
 impl Place {
-    const ALL: [Place; 5] =
-        [Place::Client, Place::Switch, Place::Node(1), Place::Node(2), Place::Witness];
+    fn all(nodes: u8) -> impl Iterator<Item = Place> {
+        [Place::Client, Place::Switch, Place::Witness]
+            .into_iter()
+            .chain((1..=nodes).map(Place::Node))
+    }
 
     fn name(self) -> String {
         match self {
@@ -96,8 +102,7 @@ impl Place {
 pub struct Bed {
     prefix: String,
     dir: PathBuf,
-    /// Queues of the cables of each node, one for each of its cores.
-    queues: [u8; 2],
+    layout: Layout,
     teardown: Arc<Teardown>,
 }
 
@@ -123,15 +128,15 @@ impl Bed {
         let prefix = if keep { PREFIX_KEPT } else { PREFIX };
         let number = BEDS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{prefix}{}-{number}", std::process::id());
-        let namespaces = Place::ALL.iter().map(|place| format!("{prefix}-{}", place.name()));
+        let namespaces = Place::all(layout.nodes).map(|place| format!("{prefix}-{}", place.name()));
         let teardown = Arc::new(Teardown {
             namespaces: namespaces.collect(),
             keep,
             done: AtomicBool::new(false),
         });
         // From here on a failure clears up what was made so far.
-        let bed = Bed { prefix, dir: dir.to_path_buf(), queues: layout.queues, teardown };
-        bed.build(layout).context("building the bed of network namespaces")?;
+        let bed = Bed { prefix, dir: dir.to_path_buf(), layout, teardown };
+        bed.build().context("building the bed of network namespaces")?;
         Ok(bed)
     }
 
@@ -147,8 +152,13 @@ impl Bed {
 
     /// One of the nodes.
     pub fn node(&self, id: u8) -> Node<'_> {
-        assert!(NODES.contains(&id), "the bed has nodes {NODES:?}");
+        assert!((1..=self.layout.nodes).contains(&id), "the bed has no node {id}");
         Node { bed: self, id }
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> RangeInclusive<u8> {
+        1..=self.layout.nodes
     }
 
     /// A command that will run inside a namespace.
@@ -176,8 +186,8 @@ impl Bed {
         Process::start(name, command, Some(log))
     }
 
-    fn build(&self, layout: Layout) -> anyhow::Result<()> {
-        for place in Place::ALL {
+    fn build(&self) -> anyhow::Result<()> {
+        for place in Place::all(self.layout.nodes) {
             let namespace = self.namespace(place);
             ip(&["netns", "add", &namespace])?;
             let quiet = "net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1";
@@ -190,12 +200,14 @@ impl Bed {
             self.ip(Place::Switch, &format!("link add {bridge} {options}"))?;
             self.ip(Place::Switch, &format!("link set {bridge} up"))?;
         }
-        let Layout { cable, mtu, queues: _ } = layout;
+        let Layout { cable, mtu, .. } = self.layout;
         self.link(Place::Witness, "eth1", Some("br1"), "10.99.0.9/24", mtu)?;
-        for id in NODES {
+        for id in self.nodes() {
             self.link(Place::Node(id), "eth1", Some("br1"), &format!("10.99.0.{id}/24"), mtu)?;
         }
-        self.link(Place::Node(2), "eth0", Some("br0"), "10.88.0.12/24", mtu)?;
+        for id in self.nodes().skip(1) {
+            self.link(Place::Node(id), "eth0", Some("br0"), &format!("10.88.0.1{id}/24"), mtu)?;
+        }
         let (client, node) = (Place::Client, Place::Node(1));
         let addresses = ["10.88.0.1/24", "10.88.0.11/24"];
         if cable == Cable::Direct {
@@ -242,7 +254,7 @@ impl Bed {
         // The sending end's queue chooses the receiving end's: both have as many.
         let ends = [a.0, b.0].into_iter();
         let node = ends.filter_map(|place| match place {
-            Place::Node(id) => Some(self.queues[usize::from(id - 1)]),
+            Place::Node(id) => self.layout.queues.get(usize::from(id - 1)).copied(),
             _ => None,
         });
         let count = node.max().unwrap_or(1);
@@ -404,7 +416,7 @@ mod tests {
 
     #[test]
     fn names_of_ports_fit_an_interface() {
-        for place in Place::ALL {
+        for place in Place::all(3) {
             assert!(port(place, "eth0").len() <= 15, "{}", port(place, "eth0"));
         }
     }

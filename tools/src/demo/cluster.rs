@@ -8,7 +8,7 @@ use anyhow::{anyhow, bail};
 use dataplane::control::status::Status;
 use nix::sys::signal::Signal;
 
-use super::bed::{Bed, ECHO_ADDRESS, NODES, Place, SERVICE_ADDRESS, WITNESS};
+use super::bed::{Bed, ECHO_ADDRESS, Place, SERVICE_ADDRESS, WITNESS};
 use super::files::{self, NodeFiles, SERVICES};
 use super::process::Process;
 use super::status::{self, Takeover};
@@ -27,7 +27,7 @@ pub struct Setup {
     pub appliance: Appliance,
     /// The set of timers of nodes and witness, as the configuration names it.
     pub timers: &'static str,
-    /// Cores of each node; the bed has as many queues.
+    /// Cores of the first two nodes; the bed has as many queues. Others have one.
     pub cores: [u8; 2],
     /// Configuration, store and logs.
     pub dir: PathBuf,
@@ -48,13 +48,14 @@ pub struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     /// Writes the configuration and starts witness and nodes.
     pub fn start(bed: &'a Bed, setup: Setup) -> anyhow::Result<Cluster<'a>> {
-        let files = files::write(&setup.dir, &setup.sockets, setup.timers, setup.cores)?;
+        let nodes = *bed.nodes().end();
+        let files = files::write(&setup.dir, &setup.sockets, setup.timers, nodes, setup.cores)?;
         let appliance = setup.appliance;
         let mut cluster = Cluster { bed, setup, files, nodes: Vec::new(), witness: None };
         match appliance {
             Appliance::Understudy => {
                 cluster.start_witness()?;
-                for id in NODES {
+                for id in bed.nodes() {
                     let node = cluster.spawn(id)?;
                     cluster.nodes.push(node);
                 }
@@ -104,7 +105,7 @@ impl<'a> Cluster<'a> {
         let limit = Instant::now() + bound;
         loop {
             let seen: Vec<(u8, anyhow::Result<Status>)> =
-                NODES.iter().map(|id| (*id, self.status(*id))).collect();
+                self.bed.nodes().map(|id| (id, self.status(id))).collect();
             let owner = |service: &str| {
                 let mut known =
                     seen.iter().filter_map(|(id, seen)| Some((*id, seen.as_ref().ok()?)));
@@ -182,8 +183,8 @@ impl<'a> Cluster<'a> {
 
     /// The last takeovers as the survivor of `dead` tells them.
     pub fn takeovers(&self, dead: u8) -> Vec<Takeover> {
-        let survivors = NODES.iter().filter(|id| **id != dead);
-        let told = survivors.filter_map(|id| self.status(*id).ok());
+        let survivors = self.bed.nodes().filter(|id| *id != dead);
+        let told = survivors.filter_map(|id| self.status(id).ok());
         told.flat_map(|status| status::takeovers(&status)).collect()
     }
 

@@ -4,9 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::bed::{
-    ECHO_ADDRESS, ECHO_ADDRESS_6, NODES, SERVICE_ADDRESS, SERVICE_ADDRESS_6, WITNESS,
-};
+use super::bed::{ECHO_ADDRESS, ECHO_ADDRESS_6, SERVICE_ADDRESS, SERVICE_ADDRESS_6, WITNESS};
 
 /// The services of the demo: name, addresses, port, application.
 pub const SERVICES: [(&str, [&str; 2], u16, &str); 2] = [
@@ -26,12 +24,13 @@ pub struct NodeFiles {
     pub socket: PathBuf,
 }
 
-/// Writes the configuration of both nodes, with this set of timers and so many cores, into `dir`. Sockets go to
+/// Writes the configuration of so many nodes, with this set of timers and so many cores of the first two, into `dir`. Sockets go to
 /// `sockets`: their paths must be short.
 pub fn write(
     dir: &Path,
     sockets: &Path,
     timers: &str,
+    nodes: u8,
     cores: [u8; 2],
 ) -> anyhow::Result<Vec<NodeFiles>> {
     let secret = dir.join("secret.key");
@@ -39,12 +38,13 @@ pub fn write(
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
     write_key(dir)?;
     let mut files = Vec::new();
-    for (id, cores) in NODES.into_iter().zip(cores) {
+    for id in 1..=nodes {
+        let cores = cores.get(usize::from(id - 1)).copied().unwrap_or(1);
         let node = NodeFiles {
             config: dir.join(format!("node{id}.toml")),
             socket: sockets.join(format!("node{id}.sock")),
         };
-        fs::write(&node.config, config(id, &node.socket, timers, cores))?;
+        fs::write(&node.config, config((id, nodes), &node.socket, timers, cores))?;
         files.push(node);
     }
     Ok(files)
@@ -59,7 +59,7 @@ pub fn write_key(dir: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn config(id: u8, socket: &Path, timers: &str, cores: u8) -> String {
+fn config((id, nodes): (u8, u8), socket: &Path, timers: &str, cores: u8) -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let pin: Vec<usize> = (0..cores).map(|core| usize::from(id - 1 + core) % processors).collect();
     let queues: Vec<u8> = (0..cores).collect();
@@ -91,9 +91,10 @@ socket = "{}"
 "#,
         socket.display()
     );
-    for node in NODES {
+    for node in 1..=nodes {
         text += &format!("\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
     }
+    let peers: Vec<u8> = (2..=nodes).collect();
     for (name, addresses, port, application) in SERVICES {
         let generate = if application == "http" { "generate = true\n" } else { "" };
         text += &format!(
@@ -101,7 +102,7 @@ socket = "{}"
 [[services]]
 name = "{name}"
 home = 1
-peers = [2]
+peers = {peers:?}
 addresses = {addresses:?}
 ports = {port}
 protocol = "tcp"

@@ -209,7 +209,7 @@ impl Drop for Scene<'_> {
         }
         eprintln!("logs and configuration are kept in {}", self.dir.display());
         eprintln!("{}", self.cluster.logs());
-        for node in NODES {
+        for node in self.bed.nodes() {
             match self.cluster.status(node).map(|status| serde_json::to_string_pretty(&status)) {
                 Ok(Ok(status)) => eprintln!("node {node}: {status}"),
                 Ok(Err(error)) => eprintln!("node {node}: {error}"),

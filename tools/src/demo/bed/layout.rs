@@ -21,12 +21,14 @@ pub struct Layout {
     pub cable: Cable,
     /// Bytes of a packet on every link at most.
     pub mtu: u32,
-    /// Queues of the cables of each node, one for each of its cores.
+    /// Nodes: two, or a third system beside them.
+    pub nodes: u8,
+    /// Queues of the cables of the first two nodes, one for each of their cores; others have one.
     pub queues: [u8; 2],
 }
 
 impl Default for Layout {
     fn default() -> Layout {
-        Layout { cable: Cable::default(), mtu: 1500, queues: [1, 1] }
+        Layout { cable: Cable::default(), mtu: 1500, nodes: 2, queues: [1, 1] }
     }
 }

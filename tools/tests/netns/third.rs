@@ -1,0 +1,83 @@
+//! Three nodes share the services: two deaths one after the other, and both at once.
+
+use std::io::{ErrorKind, Read, Write};
+
+use dataplane::control::status::{Role, Status};
+use tools::demo::KillMode;
+use tools::demo::bed::Layout;
+
+use super::traffic::Traffic;
+use super::{MIDDLE, SECONDS};
+use crate::dialogue::{connect_echo, echo};
+use crate::scene::{Scene, has_role, play_on};
+
+const THREE: u8 = 3;
+
+fn with_three(story: impl FnOnce(&mut Scene<'_>)) {
+    play_on(Layout { nodes: THREE, ..Layout::default() }, story);
+}
+
+/// Whether the copies of every service are complete at `peer`.
+fn is_copied_to(status: &Status, peer: u8) -> bool {
+    status.groups.iter().all(|group| group.peer == Some(peer) && group.in_sync)
+}
+
+/// The owner dies and then its heir, or the peer and then the owner: the last of them carries every connection on.
+fn two_deaths(does_owner_die_first: bool) {
+    with_three(|scene| {
+        let mut traffic = Traffic::start(scene, 2 * SECONDS);
+        let mut idle = connect_echo(scene);
+        echo(&mut idle, 1).unwrap();
+        traffic.until(MIDDLE / 2);
+        let owner = scene.owner;
+        let peer = scene.cluster.status(owner).unwrap().groups[0].peer.unwrap();
+        let last = 6 - owner - peer;
+        let (first, second) = if does_owner_die_first { (owner, peer) } else { (peer, owner) };
+        let killed_ns = scene.cluster.kill(first, KillMode::Sigkill).unwrap();
+        scene.cluster.wait_gone(first).unwrap();
+        scene.wait_for("the last node to hold every copy", || {
+            let status = scene.cluster.status(second);
+            status.is_ok_and(|s| has_role(&s, Role::Owner) && is_copied_to(&s, last))
+        });
+        echo(&mut idle, 2).unwrap();
+        scene.cluster.kill(second, KillMode::Sigkill).unwrap();
+        scene.cluster.wait_gone(second).unwrap();
+        scene.wait_owns(last);
+        traffic.assert_still_running();
+        echo(&mut idle, 3).unwrap();
+        traffic.finish(scene, KillMode::Sigkill, killed_ns);
+    });
+}
+
+#[test]
+fn the_owner_and_then_its_heir_die() {
+    two_deaths(true);
+}
+
+#[test]
+fn the_peer_and_then_the_owner_die() {
+    two_deaths(false);
+}
+
+/// Nobody holds the connections any more: the next in the order serves, and says so to whoever asks.
+#[test]
+fn when_owner_and_peer_die_at_once_the_third_answers_their_clients() {
+    with_three(|scene| {
+        let mut idle = connect_echo(scene);
+        echo(&mut idle, 1).unwrap();
+        let owner = scene.owner;
+        let peer = scene.cluster.status(owner).unwrap().groups[0].peer.unwrap();
+        for node in [owner, peer] {
+            scene.cluster.kill(node, KillMode::Sigkill).unwrap();
+        }
+        for node in [owner, peer] {
+            scene.cluster.wait_gone(node).unwrap();
+        }
+        scene.wait_owns(6 - owner - peer);
+        let _ = idle.write_all(b"is anybody there?");
+        let answer = idle.read(&mut [0; 16]).map_err(|error| error.kind());
+        assert_eq!(answer, Err(ErrorKind::ConnectionReset), "a reset, not silence");
+        let mut fresh = connect_echo(scene);
+        echo(&mut fresh, 2).unwrap();
+    });
+}
