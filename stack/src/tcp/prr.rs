@@ -4,7 +4,8 @@
 //! go out that the flight is at `ssthresh` when the recovery ends. When losses push the flight below
 //! `ssthresh`, no more goes out than arrives, plus one segment per acknowledgement while all goes well.
 //!
-//! Spec: RFC 9937 (which replaces RFC 6937), both reduction bounds.
+//! Spec: RFC 9937 (which replaces RFC 6937), both reduction bounds. Deviation: RecoverFS is the most that the network
+//! held in the round before, see [`Prr::new`].
 //! Units: bytes.
 
 /// State of one recovery.
@@ -22,9 +23,10 @@ impl Prr {
     /// Of no recovery.
     pub const NONE: Prr = Prr { delivered: 0, out: 0, flight: 1 };
 
-    /// A recovery begins with `flight` bytes still to be delivered.
-    pub fn new(flight: u32) -> Prr {
-        Prr { delivered: 0, out: 0, flight: flight.max(1) }
+    /// A recovery begins with `pipe` bytes still to be delivered, of the `peak` that the network held in this round.
+    /// What was delivered in between and has not been answered by sending counts as delivered in the recovery.
+    pub fn new(pipe: u32, peak: u32) -> Prr {
+        Prr { delivered: peak.saturating_sub(pipe), out: 0, flight: pipe.max(peak).max(1) }
     }
 
     /// Something was sent, new or again.
@@ -66,7 +68,7 @@ mod tests {
     /// RFC 9937 6: with a flight of 20 and a target of 14, 14 go out for 20 delivered.
     #[test]
     fn rfc9937_proportional_part() {
-        let mut prr = Prr::new(20_000);
+        let mut prr = Prr::new(20_000, 20_000);
         let mut pipe = 19_000;
         let mut sent = 0;
         for _ in 0..19 {
@@ -85,17 +87,27 @@ mod tests {
     /// RFC 9937 6.2: far below the target, one for one; one more while all goes well.
     #[test]
     fn rfc9937_reduction_bounds() {
-        let mut prr = Prr::new(20_000);
+        let mut prr = Prr::new(20_000, 20_000);
         assert_eq!(prr.handle_delivered(1_000, 5_000, 14_000, 1_000, false), 6_000);
         prr.handle_sent(1_000);
         assert_eq!(prr.handle_delivered(1_000, 5_000, 14_000, 1_000, true), 7_000);
         assert_eq!(prr.handle_delivered(50_000, 13_500, 14_000, 1_000, true), 14_000);
     }
 
+    /// Of a flight of 11, a burst of acknowledgements has delivered 7 and then three behind a hole; nothing was sent
+    /// in between. What goes out now is what is meant to be in the network, not what one acknowledgement lets out.
+    #[test]
+    fn a_burst_before_the_recovery_is_answered_in_it() {
+        let mut prr = Prr::new(4_000, 11_000);
+        assert_eq!(prr.handle_delivered(3_000, 0, 7_700, 1_000, false), 7_700);
+        let mut small = Prr::new(4_000, 4_000);
+        assert_eq!(small.handle_delivered(3_000, 0, 7_700, 1_000, false), 3_000);
+    }
+
     /// RFC 9937 6.2: the first retransmission is never held back.
     #[test]
     fn rfc9937_forced_fast_retransmission() {
-        let mut prr = Prr::new(20_000);
+        let mut prr = Prr::new(20_000, 20_000);
         assert_eq!(prr.handle_delivered(0, 20_000, 14_000, 1_000, false), 21_000);
     }
 }

@@ -18,6 +18,10 @@
 //! acknowledgement; each duplicate counts as a segment that has left the network, which is limited
 //! transmit and window inflation in one.
 //!
+//! Acknowledgements come in bursts, and the whole burst is handled before anything is sent. So what is outstanding
+//! in its midst says nothing of the path; where a flight has to be judged, it is the largest of the round
+//! (`flight_max`).
+//!
 //! Path: step 8 (what may be sent) and on every acknowledgement.
 //! Spec: RFC 5681, 6298, 6582, 3042, 6675 (pipe), 8985, 9937, 9438, 9406; 9293 3.8.3 (R2). 3708 (`undo.rs`). Left out: detection
 //! of spurious time-outs (5682, 3522), ECN, pacing, persist timer (the flow's, with `rto()`).

@@ -78,7 +78,7 @@ impl Sender {
             None
         };
         if phase == Phase::Open && probe_repaired {
-            self.congestion.handle_loss(self.mss as u32, outstanding);
+            self.congestion.handle_loss(self.mss as u32, self.flight_of_round(outstanding));
             self.congestion.cwnd = self.congestion.cwnd.min(self.congestion.ssthresh);
             self.undo = Undo::NONE;
         }
@@ -238,8 +238,9 @@ impl Sender {
         self.recover = self.flight.nxt;
         self.undo = Undo::begin(self.congestion.cwnd, self.congestion.ssthresh);
         let outstanding = self.flight.outstanding().saturating_add(acked);
-        self.congestion.handle_loss(self.mss as u32, outstanding);
-        self.prr = Prr::new(outstanding.saturating_sub(self.flight.sacked_bytes - sacked));
+        let pipe = outstanding.saturating_sub(self.flight.sacked_bytes - sacked);
+        self.prr = Prr::new(pipe, self.flight_max.min(self.congestion.cwnd));
+        self.congestion.handle_loss(self.mss as u32, self.flight_of_round(outstanding));
         true
     }
 
@@ -266,11 +267,10 @@ impl Sender {
             }
         } else if !matches!(phase, Phase::Recovery { .. }) && delivery.acked > 0 {
             let after_timeout = phase == Phase::Loss;
-            let cwnd = self.congestion.cwnd;
             let limited = if self.congestion.in_slow_start() {
-                cwnd / 2 < self.flight_max
+                self.congestion.cwnd / 2 < self.flight_max
             } else {
-                cwnd <= self.flight_max.saturating_add(mss)
+                self.is_window_full()
             };
             self.congestion.handle_ack(
                 mss,
@@ -286,6 +286,23 @@ impl Sender {
                 },
             );
         }
+    }
+
+    /// Whether the window was full in this round: no other segment would have fitted.
+    fn is_window_full(&self) -> bool {
+        self.congestion.cwnd <= self.flight_max.saturating_add(self.mss as u32)
+    }
+
+    /// The flight that a loss is measured by (FlightSize of RFC 5681), `outstanding` being what is left of it.
+    ///
+    /// A burst of acknowledgements is handled whole before anything is sent in answer, so at its end little is
+    /// outstanding. What was lost was sent in this round, and what the network held then is what counts: the
+    /// window, where it was full (RFC 9438 4.6; it may end within a segment), else the most there was.
+    fn flight_of_round(&self, outstanding: u32) -> u32 {
+        if self.is_window_full() {
+            return self.congestion.cwnd;
+        }
+        outstanding.max(self.flight_max)
     }
 
     /// One step of proportional rate reduction.

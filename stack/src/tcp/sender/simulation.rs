@@ -57,6 +57,9 @@ pub(super) struct Path {
     pub lost: &'static [u64],
     /// The client delays its acknowledgements: one for two segments in order.
     pub delayed: bool,
+    /// How often the node looks at the wire: the acknowledgements that came in between are all handled before
+    /// anything is sent. 0: each is a burst of its own.
+    pub looks_every: Duration,
 }
 
 pub(super) const CLEAN: Path = Path {
@@ -72,6 +75,7 @@ pub(super) const CLEAN: Path = Path {
     ack_loss_permille: 0,
     lost: &[],
     delayed: false,
+    looks_every: Duration(0),
 };
 
 enum Event {
@@ -215,17 +219,15 @@ impl World {
                 Event::Segment { offset, len, sent } => self.deliver(offset, len, sent),
                 Event::Late { ack } if self.receiver.waiting && self.receiver.nxt == ack => {
                     self.receiver.waiting = false;
-                    let echo = self.receiver.recent;
-                    self.schedule(
-                        self.now + self.path.one_way,
-                        Event::Ack { ack, sack: Vec::new(), echo },
-                    );
+                    self.answer(ack, Vec::new());
                 }
                 Event::Late { .. } => {}
                 Event::Ack { ack, sack, echo } => self.acknowledge(ack, &sack, echo),
             }
         }
-        self.transmit();
+        if self.events.keys().next().is_none_or(|next| next.0 > self.now) {
+            self.transmit();
+        }
         self.sender.flight.check(&self.pool);
         assert!(self.sender.is_idle() || self.sender.poll_timeout().is_some());
     }
@@ -240,9 +242,16 @@ impl World {
             return;
         }
         if !self.random.permille(self.path.ack_loss_permille) {
-            let echo = self.receiver.recent;
-            self.schedule(self.now + self.path.one_way, Event::Ack { ack, sack, echo });
+            self.answer(ack, sack);
         }
+    }
+
+    /// The client sends an acknowledgement; the node sees it when it looks.
+    fn answer(&mut self, ack: u32, sack: Vec<(u32, u32)>) {
+        let at = self.now + self.path.one_way;
+        let step = self.path.looks_every.0.max(1);
+        let seen = Instant(at.0.div_ceil(step) * step);
+        self.schedule(seen, Event::Ack { ack, sack, echo: self.receiver.recent });
     }
 
     fn acknowledge(&mut self, ack: u32, sack: &[(u32, u32)], echo: Instant) {
@@ -331,6 +340,7 @@ fn nothing_gets_stuck_whatever_the_path_does() {
             ack_loss_permille: random.below(150),
             lost: &[],
             delayed: seed % 5 == 0,
+            looks_every: Duration::from_micros(random.below(2) * random.below(2_000)),
         };
         let run = || World::new(path, seed, 150_000 + seed as u32).run();
         std::panic::catch_unwind(run).unwrap_or_else(|_| panic!("seed {seed}"));
@@ -403,7 +413,7 @@ fn rfc8985_reordering_is_tolerated() {
 #[test]
 fn a_client_that_delays_acknowledgements_costs_little() {
     let path = Path { one_way: Duration::from_millis(10), loss_permille: 10, ..CLEAN };
-    let (total, seeds) = (3_000_000, 1..=10);
+    let (total, seeds) = (20_000_000, 1..=10);
     for algorithm in [Algorithm::Reno, Algorithm::Cubic] {
         let mean = |delayed| {
             let run = |seed| {
@@ -414,7 +424,29 @@ fn a_client_that_delays_acknowledgements_costs_little() {
         };
         let (prompt, delayed) = (mean(false), mean(true));
         assert!(delayed * 100 >= prompt * 85, "{algorithm:?}: {delayed} of {prompt}");
-        assert!((500_000..800_000).contains(&delayed), "{algorithm:?}: {delayed}");
+        assert!((500_000..700_000).contains(&delayed), "{algorithm:?}: {delayed}");
+    }
+}
+
+/// A round's acknowledgements arrive as one burst and are all handled before anything is sent: at the third report
+/// of a loss hardly anything is outstanding. The window comes down from what the network held in this round, so the
+/// path is used nearly as well as if they had come one by one.
+#[test]
+fn acknowledgements_in_bursts_cost_little() {
+    let (one_way, per_segment) = (Duration::from_millis(10), Duration::from_micros(1));
+    let total = 30_000_000;
+    for (sack, delayed) in [(true, true), (true, false), (false, true), (false, false)] {
+        let path = Path { one_way, per_segment, loss_permille: 10, sack, delayed, ..CLEAN };
+        let mean = |looks_every| {
+            let run = |seed| {
+                let path = Path { looks_every, ..path };
+                rate(total, &World::new(path, seed, total).run())
+            };
+            (1..=10).map(run).sum::<u64>() / 10
+        };
+        let (single, bursts) = (mean(Duration(0)), mean(Duration::from_micros(100)));
+        let case = (sack, delayed);
+        assert!(bursts * 100 >= single * 87, "SACK, delayed {case:?}: {bursts} of {single}");
     }
 }
 

@@ -136,6 +136,42 @@ fn rfc8985_fast_retransmit_with_sack() {
     assert_eq!(f.sender.cwnd(), f.sender.ssthresh(), "RFC 9937 6");
 }
 
+/// As captured on a link of 20 ms: eleven segments in flight, and all that the client says of them arrives together:
+/// 0 to 7 in order, 7 lost, 8 to 11 behind it. The window was eleven segments, not the four that were left of it.
+#[test]
+fn a_burst_that_ends_with_a_loss_reduces_the_window_that_there_was() {
+    let mut f = Fixture::new(true);
+    f.sender.congestion.cwnd = 11 * MSS;
+    f.send(1);
+    f.wait(RTT_MS);
+    f.ack(4_000, &[]);
+    f.ack(7_000, &[(8_000, 9_000)]);
+    f.ack(7_000, &[(8_000, 10_000)]);
+    assert!(f.ack(7_000, &[(8_000, 11_000)]).entered_recovery);
+    assert_eq!(f.sender.ssthresh(), 7_700, "RFC 9438 4.6");
+    assert_eq!(f.resend(), [(7_000, MSS)]);
+    assert_eq!(
+        f.sender.window_left(f.now) / MSS,
+        6,
+        "RFC 9937: as much as is meant to be in flight"
+    );
+    f.send(6);
+    f.wait(RTT_MS);
+    assert!(f.ack(11_000, &[]).exited_recovery);
+    assert_eq!(f.sender.cwnd(), 7_700);
+}
+
+/// What was in the network counts, not what the window would have allowed: an application that sends little.
+#[test]
+fn a_window_that_was_not_full_is_reduced_to_what_was_used() {
+    let mut f = Fixture::new(true);
+    f.sender.congestion.cwnd = 40 * MSS;
+    f.wait(RTT_MS);
+    f.ack(6_000, &[]);
+    assert!(f.ack(6_000, &[(7_000, 10_000)]).entered_recovery);
+    assert_eq!(f.sender.ssthresh(), 7_000);
+}
+
 /// RFC 8985 6.2 step 5: fewer wait for the reordering timer.
 #[test]
 fn rfc8985_reordering_timer() {
