@@ -237,6 +237,13 @@ pub(crate) fn handovers(text: &mut String, group: &GroupStatus) {
             "\n{name}: home is ready; understudy handover {name} --to {home} gives it back"
         );
     }
+    if group.is_bound {
+        let _ = writeln!(
+            text,
+            "\n{name}: not handed over from here, whatever its failback: without an arbiter only the one node \
+             that `survivor` names may. It goes back when this node ends or restarts"
+        );
+    }
     if let Some(handover) = &group.handover {
         let _ = writeln!(
             text,

@@ -95,6 +95,8 @@ pub struct GroupStatus {
     pub promise: Instant,
     /// Whether the home node holds the copies and is fit: a handover to it would do.
     pub home_ready: bool,
+    /// This node owns the group and may hand it over to nobody: there is no arbiter, and another node is the survivor.
+    pub is_bound: bool,
     /// A handover under way.
     pub handover: Option<Handover>,
     /// The last one that this node made.
@@ -149,6 +151,7 @@ impl Agent {
             lease: self.lease(entry.config.group),
             promise: entry.promise,
             home_ready: self.is_home_ready(now, at),
+            is_bound: entry.role == Role::Owner && !self.may_swap(),
             handover: entry.handover,
             handed: entry.handed,
             asking: entry.ask.as_ref().map(|ask| ask.change),

@@ -293,4 +293,6 @@ fn without_an_arbiter_the_survivor_alone_hands_over() {
     world.run(100);
     assert!(world.is_protected());
     assert_eq!(world.ask_for(1, to(1)), Some(OrderError::NotSurvivor));
+    let is_bound = |index| world.group(index).unwrap().is_bound;
+    assert_eq!((is_bound(0), is_bound(1)), (false, true), "and the status says so");
 }

@@ -199,6 +199,9 @@ pub struct GroupStatus {
     pub last_takeover: Option<Takeover>,
     /// The home node holds every connection, and the configuration leaves it to the operator to hand them over.
     pub home_ready: bool,
+    /// This node owns the group and can hand it over to nobody: there is no arbiter, and it is not the survivor.
+    #[serde(default)]
+    pub is_bound: bool,
     /// A handover under way, from this node.
     pub handover: Option<Handover>,
     /// The last handover that this node made.
