@@ -40,6 +40,7 @@ use crate::message::{
     Drop, ENTRIES_MAX, Entry, Header, Heartbeat, Message, Role, WITNESS, any_life, encode,
 };
 use crate::path::{Health, Path};
+use crate::register::Register;
 use crate::role::{Command, Report};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -235,6 +236,13 @@ impl Agent {
     /// This node.
     pub fn node(&self) -> NodeId {
         self.config.me.node
+    }
+
+    /// The newest register of a group that is known here.
+    pub fn register(&self, group: GroupId) -> Register {
+        let mut entries = self.groups.iter();
+        let entry = entries.find(|entry| entry.config.group == group);
+        entry.map_or(Register::NEVER, |entry| entry.register)
     }
 
     /// What it counted.

@@ -272,6 +272,11 @@ impl<P: Port, C: Clock> Core<P, C> {
         ports.chain([self.crossing.fd()]).collect()
     }
 
+    /// The core's share of the node, for whoever looks on.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// The crossing, for a core that sleeps.
     pub fn crossing(&self) -> &Crossing {
         &self.crossing

@@ -16,4 +16,5 @@ pub mod kill;
 pub mod random;
 pub mod raw;
 pub mod settings;
+pub mod workload;
 pub mod world;

@@ -4,63 +4,15 @@
 
 use cluster::id::Epoch;
 use cluster::role::Report;
-use stack::generate;
-use stack::sha256::Sha256;
 use stack::time::Duration;
 use tests::kit::client::{ClientSettings, Ending, Opener};
-use tests::kit::dialogue::{Dialogue, Step, bodies};
 use tests::kit::random::Random;
-use tests::kit::settings::{ECHO, GENERATE_STAY, GENERATED, HTTP, Link, Settings};
+use tests::kit::settings::{ADDRESS, Link, Settings};
+use tests::kit::workload;
 use tests::kit::world::World;
 
 /// Seeds played unless `SEEDS` says otherwise.
 const SEEDS: u64 = 60;
-
-/// What a client must have received in the end.
-enum Expected {
-    Bytes(Vec<u8>),
-    Body(Vec<u8>),
-    Receipt(String),
-}
-
-fn draw(random: &mut Random) -> (Dialogue, Expected) {
-    let len = 1 + random.below(40_000) as usize;
-    let (port, mut steps, expected) = match random.below(4) {
-        0 => {
-            let get = format!("GET /generate/{len}?seed=5 HTTP/1.1\r\nHost: x\r\n\r\n");
-            let mut body = vec![0; len];
-            generate::fill(5, 0, &mut body);
-            (HTTP, vec![Step::Send(get.into_bytes()), Step::Responses(1)], Expected::Body(body))
-        }
-        1 => {
-            let body = random.bytes(len);
-            let hash: String =
-                Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
-            let head = format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n");
-            let bytes = [head.into_bytes(), body].concat();
-            let receipt = Expected::Receipt(format!("length={len} sha256={hash}"));
-            (HTTP, vec![Step::Send(bytes), Step::Responses(1)], receipt)
-        }
-        2 => {
-            let bytes = random.bytes(len);
-            let steps = vec![Step::Send(bytes.clone()), Step::Receive(len)];
-            (ECHO, steps, Expected::Bytes(bytes))
-        }
-        _ => {
-            let mut bytes = vec![0; GENERATED.1 as usize];
-            generate::fill(GENERATED.0, 0, &mut bytes);
-            (GENERATE_STAY, vec![Step::Receive(bytes.len())], Expected::Bytes(bytes))
-        }
-    };
-    if random.permille(300) {
-        steps.push(Step::Idle(Duration::from_millis(random.below(400))));
-    }
-    steps.extend([Step::Close, Step::End, Step::Gone]);
-    let reading = random
-        .permille(300)
-        .then(|| (500 + random.below(2000) as usize, Duration::from_micros(random.below(3000))));
-    (Dialogue { reading, ..Dialogue::new("drawn", port, steps) }, expected)
-}
 
 fn link(random: &mut Random, faults: u64) -> Link {
     Link {
@@ -96,7 +48,7 @@ fn play(seed: u64, trace: bool) {
     let (mut owner, mut epoch) = (0, 2);
     for _ in 0..3 {
         for _ in 0..1 + random.below(6) {
-            let (dialogue, bytes) = draw(&mut random);
+            let (dialogue, bytes) = workload::draw(&mut random);
             let client = ClientSettings {
                 receive_buffer: 1500 << random.below(5),
                 send_buffer: 1500 << random.below(5),
@@ -104,6 +56,7 @@ fn play(seed: u64, trace: bool) {
                 ipv6: random.permille(300),
                 opener: [Opener::Client, Opener::Client, Opener::Node, Opener::Both]
                     [random.below(4) as usize],
+                host: ADDRESS[3],
             };
             world.connect(client, dialogue);
             world.open(owner);
@@ -141,11 +94,7 @@ fn play(seed: u64, trace: bool) {
     let left: Vec<_> = left.iter().map(|client| client.describe()).collect();
     assert!(done || left.is_empty(), "seed {seed}: {left:?}");
     for (client, expected) in world.clients.iter().zip(&expected) {
-        let is_right = match expected {
-            Expected::Bytes(bytes) => client.received == *bytes,
-            Expected::Body(body) => bodies(&client.received) == [&body[..]],
-            Expected::Receipt(text) => bodies(&client.received)[0].trim_ascii() == text.as_bytes(),
-        };
+        let is_right = expected.is_all_of(&client.received);
         assert!(is_right && client.ending != Ending::Reset, "seed {seed}: {}", client.describe());
     }
     for status in world.nodes[1 - owner].status() {

@@ -9,13 +9,19 @@ mod rfc;
 
 use clap::Parser;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
     /// Checks that every requirement which stack/RFC.md claims has a test.
     Rfc,
+    /// Plays whole clusters, each from a seed, with something going wrong again and again; `sim --help` says how.
+    Sim {
+        /// What the simulator is told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Measures goodput through bad links beside the kernel's own. Needs root.
     Peers(peers::PeersArgs),
 }
@@ -23,6 +29,7 @@ enum Task {
 fn main() -> ExitCode {
     match Task::parse() {
         Task::Rfc => check_rfc(),
+        Task::Sim { args } => run_sim(&args),
         Task::Peers(args) => match peers::run_all(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -30,6 +37,20 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+/// The simulator is a program of the crate that may see all others; it is built for speed.
+fn run_sim(args: &[String]) -> ExitCode {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--release", "-q", "-p", "tests", "--bin", "sim", "--"]).args(args);
+    match cargo.status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cargo cannot be run: {error}.");
+            ExitCode::FAILURE
+        }
     }
 }
 

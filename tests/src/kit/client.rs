@@ -1,7 +1,7 @@
 //! A client with an independent TCP: smoltcp's, of which every byte in and out is known.
 
 use crate::kit::dialogue::{Dialogue, Progress, Step};
-use crate::kit::settings::{ADDRESS, ADDRESS_6};
+use crate::kit::settings;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -105,6 +105,8 @@ pub struct ClientSettings {
     pub ipv6: bool,
     /// Who opens the connection.
     pub opener: Opener,
+    /// Last octet of the service's [`settings::address`].
+    pub host: u8,
 }
 
 /// Who opens a connection.
@@ -127,6 +129,7 @@ impl Default for ClientSettings {
             timestamps: true,
             ipv6: false,
             opener: Opener::Client,
+            host: settings::ADDRESS[3],
         }
     }
 }
@@ -147,12 +150,12 @@ impl Client {
         let (own, remote, prefix) = match settings.ipv6 {
             false => (
                 IpAddress::Ipv4(Ipv4Address::from(address(index))),
-                IpAddress::Ipv4(Ipv4Address::from(ADDRESS)),
+                IpAddress::Ipv4(Ipv4Address::from(settings::address(settings.host))),
                 8,
             ),
             true => (
                 IpAddress::Ipv6(Ipv6Address::from(address_6(index))),
-                IpAddress::Ipv6(Ipv6Address::from(ADDRESS_6)),
+                IpAddress::Ipv6(Ipv6Address::from(settings::address_6(settings.host))),
                 64,
             ),
         };
@@ -289,9 +292,10 @@ impl Client {
 
     /// Both ends of its connection, as a node names them.
     pub fn key(&self, index: usize) -> FlowKey {
+        let host = self.settings.host;
         let (remote, local) = match self.settings.ipv6 {
-            false => (Address::v4(address(index)), Address::v4(ADDRESS)),
-            true => (Address(address_6(index)), Address(ADDRESS_6)),
+            false => (Address::v4(address(index)), Address::v4(settings::address(host))),
+            true => (Address(address_6(index)), Address(settings::address_6(host))),
         };
         FlowKey { remote, local, remote_port: port(index), local_port: self.dialogue.port }
     }

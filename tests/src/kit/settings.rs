@@ -16,6 +16,18 @@ pub const ADDRESS: [u8; 4] = [10, 0, 0, 100];
 /// Its IPv6 address.
 pub const ADDRESS_6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100];
 
+/// The IPv4 address of a service on `host`; [`ADDRESS`] is that of host 100.
+pub const fn address(host: u8) -> [u8; 4] {
+    [ADDRESS[0], ADDRESS[1], ADDRESS[2], host]
+}
+
+/// The same of IPv6.
+pub const fn address_6(host: u8) -> [u8; 16] {
+    let mut address = ADDRESS_6;
+    address[15] = host;
+    address
+}
+
 /// How a link treats what crosses it.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
@@ -49,11 +61,13 @@ pub enum Hops {
     Late(Duration),
 }
 
-/// What runs behind a port of [`ADDRESS`].
+/// What runs behind a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Port {
     /// The port.
     pub port: u16,
+    /// Last octet of its [`address`].
+    pub host: u8,
     /// The application.
     pub app: AppConfig,
     /// See [`Service`].
@@ -126,6 +140,7 @@ impl Default for Settings {
         let generate = |stay_open| AppConfig::Generate(GenerateConfig { seed, len, stay_open });
         let port = |port, app| Port {
             port,
+            host: ADDRESS[3],
             app,
             receive_buffer: 16 << 10,
             idle_timeout: None,
@@ -173,7 +188,7 @@ impl Settings {
 impl Port {
     fn service(&self) -> Service {
         Service {
-            addresses: vec![Address::v4(ADDRESS), Address(ADDRESS_6)],
+            addresses: vec![Address::v4(address(self.host)), Address(address_6(self.host))],
             ports: vec![(self.port, self.port)],
             app: self.app,
             content: Content::default(),

@@ -1,0 +1,18 @@
+//! A whole cluster in one process: the program's agents, witness and poll loops over a simulated network and clock.
+//!
+//! Everything follows from one seed: who connects and says what, how fast clocks run, what the networks do to each
+//! frame, and what goes wrong when. `story` plays a seed, `fault` is what can go wrong, `check` what must hold at every
+//! frame. Nothing is faked but the edges: queues for NICs, a clock, wires.
+//!
+//! Units: nanoseconds of true time, unless a type says otherwise.
+
+pub mod capture;
+pub mod check;
+pub mod clock;
+pub mod fault;
+pub mod host;
+pub mod network;
+pub mod node;
+pub mod port;
+pub mod story;
+pub mod world;

@@ -1,0 +1,189 @@
+//! What can go wrong, and how much of it at once.
+//!
+//! Within the *budget* a service loses nothing: one thing goes wrong at a time, and the next only when every group is
+//! protected again. Beyond it connections may be lost, but never silently altered, and never two voices.
+
+use crate::kit::random::Random;
+use crate::sim::network::{Plug, Side, Weather};
+
+/// Nanoseconds of a millisecond.
+pub const MS: u64 = 1_000_000;
+
+/// Something that goes wrong, or is put right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A process dies; its guardian says so, unless it died as well.
+    Crash {
+        /// Which node.
+        node: usize,
+        /// Whether the guardian lives.
+        is_told: bool,
+    },
+    /// A node's program is started again.
+    Start {
+        /// Which node.
+        node: usize,
+    },
+    /// A process, agent and cores alike, does nothing for so long.
+    Pause {
+        /// Which node.
+        node: usize,
+        /// Nanoseconds.
+        time: u64,
+    },
+    /// One core does nothing for so long.
+    Stick {
+        /// Which node.
+        node: usize,
+        /// Which core.
+        core: usize,
+        /// Nanoseconds.
+        time: u64,
+    },
+    /// A core is interrupted for so long in the middle of the next round in which it has something to say.
+    Interrupt {
+        /// Which node.
+        node: usize,
+        /// Which core.
+        core: usize,
+        /// Nanoseconds.
+        time: u64,
+        /// After it has looked at the lease, just before the kick; else before that.
+        is_checked: bool,
+    },
+    /// A plug is pulled out, or put back.
+    Unplug {
+        /// Of which network.
+        side: Side,
+        /// Whose.
+        plug: Plug,
+        /// Out or back.
+        is_out: bool,
+    },
+    /// From one to the other nothing passes, or everything again.
+    Cut {
+        /// On which network.
+        side: Side,
+        /// From whom.
+        from: Plug,
+        /// To whom.
+        to: Plug,
+        /// Cut or joined.
+        is_cut: bool,
+    },
+    /// A network gets bad, or better.
+    Weather {
+        /// Which.
+        side: Side,
+        /// How.
+        weather: Weather,
+    },
+    /// The witness dies; a change that it was about to write may be lost.
+    CrashWitness,
+    /// The witness is started again, with its disk.
+    StartWitness,
+    /// An operator wants a group owned by a node.
+    Handover {
+        /// Which group.
+        group: usize,
+        /// By whom.
+        to: usize,
+    },
+    /// An operator wants a node to own nothing.
+    Drain {
+        /// Which node.
+        node: usize,
+    },
+    /// It may own again.
+    Undrain {
+        /// Which node.
+        node: usize,
+    },
+}
+
+/// One thing that goes wrong, and what puts it right after so many nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Mishap {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// What puts it right, in order, each after so long.
+    pub repairs: Vec<(u64, Fault)>,
+}
+
+/// How a world is laid out, as far as faults are concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Nodes.
+    pub nodes: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Cores of each node, at most.
+    pub cores: usize,
+    /// Fair weather on both networks.
+    pub delay: u64,
+}
+
+impl Plan {
+    /// Draws something that goes wrong.
+    pub fn draw(&self, random: &mut Random) -> Mishap {
+        let node = random.below(self.nodes as u64) as usize;
+        let core = random.below(self.cores as u64) as usize;
+        let soon = MS + random.below(400 * MS);
+        let single = |fault| Mishap { fault, repairs: Vec::new() };
+        match random.below(13) {
+            0..=2 => {
+                let fault = Fault::Crash { node, is_told: random.permille(700) };
+                let after = 5 * MS + random.below(3_000 * MS);
+                Mishap { fault, repairs: vec![(after, Fault::Start { node })] }
+            }
+            3 => single(Fault::Pause { node, time: soon }),
+            4 => single(Fault::Stick { node, core, time: soon }),
+            5 => {
+                let is_checked = random.permille(500);
+                single(Fault::Interrupt { node, core, time: soon, is_checked })
+            }
+            6 => {
+                let side = if random.permille(500) { Side::Client } else { Side::Cluster };
+                let plug = Plug::Node(node);
+                let repair = Fault::Unplug { side, plug, is_out: false };
+                let fault = Fault::Unplug { side, plug, is_out: true };
+                Mishap { fault, repairs: vec![(soon, repair)] }
+            }
+            7 => self.cut(node, soon, random),
+            8 | 9 => self.storm(soon, random),
+            10 => Mishap { fault: Fault::CrashWitness, repairs: vec![(soon, Fault::StartWitness)] },
+            11 => {
+                let group = random.below(self.groups as u64) as usize;
+                single(Fault::Handover { group, to: node })
+            }
+            _ => Mishap {
+                fault: Fault::Drain { node },
+                repairs: vec![(soon, Fault::Undrain { node })],
+            },
+        }
+    }
+
+    /// A direction between two ends on the cluster's network.
+    fn cut(&self, node: usize, time: u64, random: &mut Random) -> Mishap {
+        let (side, from) = (Side::Cluster, Plug::Node(node));
+        let other = random.below(self.nodes as u64 + 1) as usize;
+        let to =
+            if other == node || other == self.nodes { Plug::Witness } else { Plug::Node(other) };
+        let (from, to) = if random.permille(500) { (from, to) } else { (to, from) };
+        let cut = |is_cut| Fault::Cut { side, from, to, is_cut };
+        Mishap { fault: cut(true), repairs: vec![(time, cut(false))] }
+    }
+
+    fn storm(&self, time: u64, random: &mut Random) -> Mishap {
+        let side = if random.permille(500) { Side::Client } else { Side::Cluster };
+        let weather = Weather {
+            delay: self.delay + random.below(2 * MS),
+            jitter: random.below(2 * MS),
+            loss: random.below(80),
+            twice: random.below(40),
+            damage: random.below(20),
+        };
+        let fair = Fault::Weather { side, weather: Weather::fair(self.delay) };
+        Mishap { fault: Fault::Weather { side, weather }, repairs: vec![(time, fair)] }
+    }
+}

@@ -1,0 +1,151 @@
+//! Links and the switch: what a frame goes through between two machines.
+
+use crate::kit::random::Random;
+use stack::wire::Mac;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A machine's end on one of the two networks. The clients' network has nodes and hosts, the cluster's nodes and the
+/// witness.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Plug {
+    /// A node, by its index.
+    Node(usize),
+    /// A client's machine, by its index.
+    Host(usize),
+    /// The witness.
+    Witness,
+}
+
+/// Which of the two networks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Side {
+    /// Clients and nodes.
+    Client,
+    /// Nodes and witness.
+    Cluster,
+}
+
+/// How bad a network is; all its links alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Weather {
+    /// One way, in nanoseconds.
+    pub delay: u64,
+    /// Up to so much more: frames overtake each other.
+    pub jitter: u64,
+    /// Lost, in a thousand.
+    pub loss: u64,
+    /// Arriving twice, in a thousand.
+    pub twice: u64,
+    /// With a bit turned over, in a thousand.
+    pub damage: u64,
+}
+
+impl Weather {
+    /// No faults.
+    pub const fn fair(delay: u64) -> Weather {
+        Weather { delay, jitter: 0, loss: 0, twice: 0, damage: 0 }
+    }
+}
+
+/// One of the two networks.
+#[derive(Debug)]
+pub struct Network {
+    /// How bad it is.
+    pub weather: Weather,
+    /// One way from the first to the second, nothing passes.
+    cut: BTreeSet<(Plug, Plug)>,
+    /// Plugs from which and to which nothing passes.
+    unplugged: BTreeSet<Plug>,
+    table: BTreeMap<Mac, Plug>,
+    plugs: Vec<Plug>,
+    /// Frames that were lost, doubled, damaged or cut off.
+    pub harmed: u64,
+}
+
+impl Network {
+    /// A network of these plugs.
+    pub fn new(weather: Weather, plugs: Vec<Plug>) -> Network {
+        Network {
+            weather,
+            cut: BTreeSet::new(),
+            unplugged: BTreeSet::new(),
+            table: BTreeMap::new(),
+            plugs,
+            harmed: 0,
+        }
+    }
+
+    /// Another machine is plugged in.
+    pub fn add(&mut self, plug: Plug) {
+        self.plugs.push(plug);
+    }
+
+    /// Cuts or joins one direction between two plugs.
+    pub fn set_cut(&mut self, from: Plug, to: Plug, is_cut: bool) {
+        match is_cut {
+            true => self.cut.insert((from, to)),
+            false => self.cut.remove(&(from, to)),
+        };
+    }
+
+    /// Pulls a plug or puts it back. The switch forgets what it has learnt of it.
+    pub fn set_unplugged(&mut self, plug: Plug, is_out: bool) {
+        if is_out {
+            self.unplugged.insert(plug);
+            self.table.retain(|_, known| *known != plug);
+        } else {
+            self.unplugged.remove(&plug);
+        }
+    }
+
+    /// Everything passes again, and the weather is fair.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+        self.unplugged.clear();
+        self.weather = Weather::fair(self.weather.delay);
+    }
+
+    /// Where a switch sends a frame that comes in at `from`: to whom it has learnt, or to everybody.
+    pub fn route(&mut self, from: Plug, frame: &[u8]) -> Vec<Plug> {
+        if self.unplugged.contains(&from) {
+            return Vec::new();
+        }
+        let mac = |at: usize| -> Mac { frame[at..at + 6].try_into().expect("frames have headers") };
+        let (to, source) = (mac(0), mac(6));
+        if source[0] & 1 == 0 {
+            self.table.insert(source, from);
+        }
+        match self.table.get(&to) {
+            Some(&plug) if to[0] & 1 == 0 => (plug != from).then_some(plug).into_iter().collect(),
+            _ => self.plugs.iter().copied().filter(|plug| *plug != from).collect(),
+        }
+    }
+
+    /// When copies of a frame from one plug to another arrive after `now`, and what has become of them.
+    pub fn carry(
+        &mut self,
+        now: u64,
+        (from, to): (Plug, Plug),
+        frame: &[u8],
+        random: &mut Random,
+    ) -> Vec<(u64, Vec<u8>)> {
+        let is_out = self.unplugged.contains(&from) || self.unplugged.contains(&to);
+        if is_out || self.cut.contains(&(from, to)) || random.permille(self.weather.loss) {
+            self.harmed += 1;
+            return Vec::new();
+        }
+        let copies = 1 + random.permille(self.weather.twice) as usize;
+        self.harmed += copies as u64 - 1;
+        let mut copy = || {
+            let at = now + self.weather.delay + random.below(self.weather.jitter + 1);
+            let mut frame = frame.to_vec();
+            if random.permille(self.weather.damage) {
+                self.harmed += 1;
+                let bit = random.below(8 * frame.len() as u64) as usize;
+                frame[bit / 8] ^= 1 << (bit % 8);
+            }
+            (at, frame)
+        };
+        (0..copies).map(|_| copy()).collect()
+    }
+}

@@ -1,0 +1,304 @@
+//! One life of a node: an agent and its poll cores, as the program puts them together.
+//!
+//! The cores run the program's own loop over queues of this world. What the program's threads do beside it (publish
+//! leases, watch progress, carry orders over) is done here in the same order, at moments that the world decides on.
+
+use crate::kit::settings::Settings;
+use crate::sim::clock::{CoreClock, Machine};
+use crate::sim::port::{Queue, SimPort};
+use cluster::agent::{Agent, Destination};
+use cluster::engine::{Engine, EngineConfig};
+use cluster::id::{GroupId, Incarnation, Member, NodeId};
+use cluster::link::Endpoint;
+use cluster::register::Register;
+use cluster::role::Report;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use dataplane::core::{Core, Round};
+use dataplane::crossing::Crossing;
+use dataplane::shared::{Shared, ToCore};
+use stack::flow::Flow;
+use stack::key::FlowKey;
+use stack::shard::Place;
+use stack::stack::StackConfig;
+use stack::time::Instant;
+use stack::wire::Mac;
+use std::sync::Arc;
+
+/// The MTU of both networks.
+pub const MTU: usize = 1500;
+/// Port of the mirrored records.
+const DATA_PORT: u16 = 7947;
+/// Orders and reports that may wait.
+const CHANNEL_MAX: usize = 1024;
+
+/// The clients' side of a node.
+pub fn client_mac(index: usize) -> Mac {
+    [2, 2, 0, 0, 0, index as u8 + 1]
+}
+
+/// The cluster's side of a node.
+pub fn cluster_mac(index: usize) -> Mac {
+    [2, 3, 0, 0, 0, index as u8 + 1]
+}
+
+/// Where a node is on the cluster link.
+pub fn endpoint(index: usize) -> Endpoint {
+    Endpoint { mac: cluster_mac(index), address: [10, 9, 0, index as u8 + 1], port: DATA_PORT }
+}
+
+/// One poll core and the world's ends of its queues.
+pub struct SimCore {
+    core: Core<SimPort, CoreClock>,
+    clock: CoreClock,
+    /// From and to the clients.
+    pub client: Queue,
+    /// From and to the other nodes.
+    pub cluster: Queue,
+    /// When it is polled next, in true time.
+    pub due: u64,
+    /// Its last round takes until then.
+    pub busy_until: u64,
+    /// It is stuck until then.
+    pub stuck_until: u64,
+}
+
+/// What became of one round.
+pub struct Polled {
+    /// What it did.
+    pub round: Round,
+    /// When its frames left, in true time.
+    pub at: u64,
+    /// Frames for the clients.
+    pub frames: Vec<Vec<u8>>,
+    /// Datagrams for other nodes.
+    pub datagrams: Vec<Vec<u8>>,
+}
+
+/// One life of a node.
+pub struct Life {
+    /// Who it is.
+    pub member: Member,
+    /// Its ownership machine.
+    pub agent: Agent,
+    /// Its poll cores.
+    pub cores: Vec<SimCore>,
+    /// Leases and progress.
+    pub shared: Arc<Shared>,
+    /// When the agent is run next, in true time.
+    pub agent_due: u64,
+    /// The registers as the agent knows them.
+    pub registers: Vec<Register>,
+    machine: Machine,
+    orders: Vec<Sender<ToCore>>,
+    reports: Receiver<Report>,
+    progress: Vec<(u64, Instant)>,
+    neighbors: Vec<(NodeId, Mac)>,
+}
+
+/// What a life is made of.
+pub struct Birth<'a> {
+    /// Which node.
+    pub index: usize,
+    /// Which life of it.
+    pub incarnation: u64,
+    /// Its clock.
+    pub machine: Machine,
+    /// Its limits and services.
+    pub settings: &'a Settings,
+    /// Its cores.
+    pub cores: u8,
+    /// The cluster's id.
+    pub cluster: u64,
+    /// Its agent's configuration, but for its life.
+    pub agent: cluster::agent::Config,
+}
+
+impl Life {
+    /// A process that has just started.
+    pub fn new(now: u64, birth: Birth<'_>) -> Life {
+        let Birth { index, incarnation, machine, settings, cores, cluster, agent } = birth;
+        let member =
+            Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(incarnation) };
+        let groups: Vec<GroupId> = (0..settings.ports.len()).map(group).collect();
+        let shared = Arc::new(Shared::new(&groups, cores.into()));
+        let (report, reports) = bounded(CHANNEL_MAX);
+        let crossings = Crossing::among(cores.into(), MTU + 18).expect("events are to be had");
+        let mut orders = Vec::new();
+        let core = |(n, crossing): (usize, Crossing)| {
+            let place = Place { core: n as u8, cores };
+            let config = EngineConfig {
+                member,
+                cluster: cluster as u32,
+                endpoint: endpoint(index),
+                link_mtu: MTU,
+                is_sealed: false,
+                wall_offset: 1_700_000_000_000_000_000,
+                stack: stack_config(index, place, settings),
+            };
+            let engine = Engine::new(&config, settings.services(), &groups);
+            let (order, commands) = bounded(CHANNEL_MAX);
+            orders.push(order);
+            let clock = CoreClock::new(machine);
+            let (client, cluster) = (Queue::default(), Queue::default());
+            let port = |queue: &Queue| vec![SimPort::new(queue.clone(), MTU + 14)];
+            let ports = (port(&client), port(&cluster));
+            let channels = (commands, report.clone());
+            let core = Core::new(engine, clock.clone(), ports, crossing, shared.clone(), channels);
+            SimCore { core, clock, client, cluster, due: now, busy_until: 0, stuck_until: 0 }
+        };
+        let cores: Vec<SimCore> = crossings.into_iter().enumerate().map(core).collect();
+        let local = machine.local(now);
+        let config = cluster::agent::Config { me: member, cores: cores.len() as u8, ..agent };
+        Life {
+            member,
+            agent: Agent::new(local, config),
+            progress: vec![(0, local); cores.len()],
+            cores,
+            shared,
+            agent_due: now,
+            registers: vec![Register::NEVER; groups.len()],
+            machine,
+            orders,
+            reports,
+            neighbors: Vec::new(),
+        }
+    }
+
+    /// Runs the agent; what it has to say comes out.
+    pub fn run_agent(&mut self, now: u64) -> Vec<(Destination, Vec<u8>)> {
+        let local = self.machine.local(now);
+        if local >= self.agent.poll_timeout() {
+            self.agent.handle_timeout(local);
+            self.publish();
+            self.tell_neighbors(local);
+        }
+        while let Ok(report) = self.reports.try_recv() {
+            self.agent.handle_report(local, report);
+            self.publish();
+        }
+        self.watch_progress(local);
+        self.carry_out()
+    }
+
+    /// Hands the agent a datagram; what it has to say comes out.
+    pub fn handle_message(&mut self, now: u64, bytes: &[u8]) -> Vec<(Destination, Vec<u8>)> {
+        let local = self.machine.local(now);
+        self.agent.handle_message(local, bytes);
+        self.publish();
+        self.carry_out()
+    }
+
+    /// When the agent has something to do without being asked, in true time.
+    pub fn agent_timeout(&self) -> u64 {
+        self.machine.when(self.agent.poll_timeout())
+    }
+
+    fn publish(&self) {
+        for (lease, &group) in self.shared.leases.iter().zip(self.shared.groups()) {
+            let until = self.agent.lease(group).0;
+            lease.until.store(until, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    /// Until when the cores may speak for a group, on this machine's clock.
+    pub fn lease(&self, group: usize) -> Instant {
+        Instant(self.shared.leases[group].until.load(std::sync::atomic::Ordering::Acquire))
+    }
+
+    fn watch_progress(&mut self, local: Instant) {
+        let limit = self.agent.timers().stuck;
+        let mut is_stuck = false;
+        for (core, last) in self.progress.iter_mut().enumerate() {
+            let rounds = self.shared.progress(core);
+            if rounds != last.0 {
+                *last = (rounds, local);
+            }
+            is_stuck |= rounds == 0 || local.since(last.1) > limit;
+        }
+        self.agent.handle_progress(local, !is_stuck);
+        self.publish();
+    }
+
+    fn carry_out(&mut self) -> Vec<(Destination, Vec<u8>)> {
+        for (register, &group) in self.registers.iter_mut().zip(self.shared.groups()) {
+            *register = self.agent.register(group);
+        }
+        while let Some(command) = self.agent.poll_command() {
+            for order in &self.orders {
+                order.try_send(ToCore::Command(command)).expect("room for orders");
+            }
+        }
+        std::iter::from_fn(|| self.agent.poll_message()).collect()
+    }
+
+    fn tell_neighbors(&mut self, local: Instant) {
+        for node in self.agent.status(local).nodes {
+            let id = node.member.node;
+            if node.age.is_none() || self.neighbors.contains(&(id, node.mac)) {
+                continue;
+            }
+            self.neighbors.retain(|(known, _)| *known != id);
+            self.neighbors.push((id, node.mac));
+            let endpoint = Endpoint { mac: node.mac, ..endpoint(id.0 as usize - 1) };
+            for order in &self.orders {
+                order.try_send(ToCore::Neighbor(id, endpoint)).expect("room for orders");
+            }
+        }
+    }
+
+    /// One round of a core, which is interrupted for so many nanoseconds after it has read the clock.
+    pub fn poll(&mut self, now: u64, core: usize, interruption: u64) -> Polled {
+        let core = &mut self.cores[core];
+        core.clock.begin(now, interruption);
+        let round = core.core.poll();
+        Polled {
+            round,
+            at: core.clock.at(),
+            frames: core.client.take(),
+            datagrams: core.cluster.take(),
+        }
+    }
+
+    /// When a core has something to do although no frame arrives, in true time.
+    pub fn core_timeout(&self, core: usize) -> Option<u64> {
+        let at = self.cores[core].core.poll_timeout()?;
+        Some(self.machine.when(at))
+    }
+
+    /// Parcels that a core has handed to others.
+    pub fn handed_over(&self, core: usize) -> u64 {
+        self.cores[core].core.crossing().counters().sent
+    }
+
+    /// The engine of each core.
+    pub fn engines(&self) -> impl Iterator<Item = &Engine> {
+        self.cores.iter().map(|core| core.core.engine())
+    }
+
+    /// The flow with this key, on whichever core.
+    pub fn find(&self, key: &FlowKey) -> Option<&Flow> {
+        self.engines().find_map(|engine| engine.stack().flow(engine.stack().find(key)?))
+    }
+}
+
+/// The group of the service with this index.
+pub fn group(index: usize) -> GroupId {
+    GroupId::new(index as u8, 0)
+}
+
+fn stack_config(index: usize, place: Place, settings: &Settings) -> StackConfig {
+    StackConfig {
+        node: index as u8 + 1,
+        place,
+        mac: client_mac(index),
+        secret: [7; 32],
+        flows_max: place.part_of(settings.flows_max),
+        active_max: place.part_of(settings.flows_max),
+        uploads_max: place.part_of(settings.flows_max),
+        segments_max: place.part_of(settings.segments_max),
+        chunks_max: place.part_of(settings.chunks_max),
+        pieces_max: place.part_of(64 * settings.flows_max),
+        reassemblies_max: place.part_of(settings.flows_max),
+        link_mbits: 10_000,
+    }
+}

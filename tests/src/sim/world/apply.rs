@@ -1,0 +1,199 @@
+//! Faults happen.
+
+use super::{Event, Interruption, World};
+use crate::sim::fault::{Fault, MS};
+use crate::sim::network::{Plug, Side};
+use crate::sim::node::{Birth, Life, cluster_mac, group};
+use cluster::agent::handover::Order;
+use cluster::agent::{self, Arbiter, GroupConfig};
+use cluster::id::{Incarnation, Member, NodeId};
+use cluster::message::advertise::{Advertise, OnPeerLoss};
+use cluster::message::{Header, Message, WITNESS, any_life, encode};
+use cluster::witness::Witness;
+
+/// The cluster's id.
+const CLUSTER: u64 = 0x0c0f_fee0;
+
+impl World {
+    pub(super) fn apply(&mut self, fault: Fault) {
+        let now = self.now;
+        match fault {
+            Fault::Crash { node, is_told } => self.crash(node, is_told),
+            Fault::Start { node } => self.start(node),
+            Fault::Pause { node, time } => {
+                let state = &mut self.nodes[node];
+                state.paused_until = state.paused_until.max(now + time);
+            }
+            Fault::Stick { node, core, time } => {
+                if let Some(life) = &mut self.nodes[node].life
+                    && let Some(core) = life.cores.get_mut(core)
+                {
+                    core.stuck_until = now + time;
+                }
+            }
+            Fault::Interrupt { node, core, time, is_checked } => {
+                if let Some(next) = self.nodes[node].interruptions.get_mut(core) {
+                    *next = Interruption { time, is_checked };
+                }
+            }
+            Fault::Unplug { side, plug, is_out } => {
+                self.network(side).set_unplugged(plug, is_out);
+            }
+            Fault::Cut { side, from, to, is_cut } => self.network(side).set_cut(from, to, is_cut),
+            Fault::Weather { side, weather } => self.network(side).weather = weather,
+            Fault::CrashWitness => self.crash_witness(),
+            Fault::StartWitness => self.start_witness(),
+            Fault::Handover { group: index, to } => {
+                let (group, to) = (group(index), NodeId(to as u8 + 1));
+                let order = Order::Handover { group, to, epoch: None, force: false };
+                (0..self.nodes.len()).for_each(|node| self.order(node, order));
+            }
+            Fault::Drain { node } => self.order(node, Order::Drain),
+            Fault::Undrain { node } => self.order(node, Order::Undrain),
+        }
+    }
+
+    fn network(&mut self, side: Side) -> &mut crate::sim::network::Network {
+        match side {
+            Side::Client => &mut self.clients,
+            Side::Cluster => &mut self.cluster,
+        }
+    }
+
+    /// What the operator orders; what cannot be done is refused and nothing else.
+    fn order(&mut self, node: usize, order: Order) {
+        let state = &mut self.nodes[node];
+        if state.paused_until > self.now {
+            return;
+        }
+        let local = state.machine.local(self.now);
+        if let Some(life) = &mut state.life {
+            let _ = life.agent.handle_order(local, order);
+        }
+    }
+
+    fn crash(&mut self, node: usize, is_told: bool) {
+        let Some(life) = self.nodes[node].life.take() else { return };
+        self.nodes[node].paused_until = 0;
+        self.nodes[node].interruptions.fill(Interruption::default());
+        if !is_told {
+            return;
+        }
+        let wake = MS + self.random.below(2 * MS);
+        let at = self.nodes[node].machine.local(self.now + wake);
+        let nodes = (0..self.nodes.len()).filter(|to| *to != node).map(Plug::Node);
+        for to in nodes.chain([Plug::Witness]) {
+            let name = match to {
+                Plug::Node(to) => NodeId(to as u8 + 1),
+                _ => WITNESS,
+            };
+            let header = Header { cluster: CLUSTER, from: life.member, to: any_life(name) };
+            let bytes = encode(header, &Message::Surrender { at });
+            for pause in [0, 1, 5, 20] {
+                let say = Event::Say { from: node, to, bytes: bytes.clone() };
+                self.after(wake + pause * MS, say);
+            }
+        }
+    }
+
+    fn start(&mut self, node: usize) {
+        if self.nodes[node].life.is_some() {
+            return;
+        }
+        self.lives += 1;
+        let incarnation = self.lives;
+        let life = Life::new(
+            self.now,
+            Birth {
+                index: node,
+                incarnation,
+                machine: self.nodes[node].machine,
+                settings: &self.shape.settings,
+                cores: self.nodes[node].cores,
+                cluster: CLUSTER,
+                agent: self.agent_config(node),
+            },
+        );
+        let cores = life.cores.len();
+        self.nodes[node].life = Some(life);
+        for core in 0..cores {
+            self.push(self.now, Event::Core { node, life: incarnation, core });
+        }
+        self.push(self.now, Event::Agent { node, life: incarnation });
+    }
+
+    fn agent_config(&self, node: usize) -> agent::Config {
+        let nodes: Vec<NodeId> = (1..=self.nodes.len() as u8).map(NodeId).collect();
+        let config = |index: usize| {
+            // Homes take turns, so that every node owns something and stands in for something.
+            let home = nodes[index % nodes.len()];
+            GroupConfig {
+                group: group(index),
+                home,
+                peers: nodes.iter().copied().filter(|node| *node != home).collect(),
+                on_peer_loss: OnPeerLoss::Serve,
+                failback: self.shape.failback.0,
+                hold_down: self.shape.failback.1,
+                advertisement: Advertise::default(),
+            }
+        };
+        agent::Config {
+            me: Member { node: NodeId(node as u8 + 1), incarnation: Incarnation(1) },
+            cluster: CLUSTER,
+            mac: cluster_mac(node),
+            cores: 1,
+            groups: (0..self.newest.len()).map(config).collect(),
+            nodes: nodes.clone(),
+            timers: self.shape.timers,
+            arbiter: Arbiter::Witness,
+        }
+    }
+
+    fn crash_witness(&mut self) {
+        let state = &mut self.witness;
+        state.witness = None;
+        if let Some(before) = state.before.take()
+            && state.busy_until > self.now
+            && self.random.permille(500)
+        {
+            // The write that was under way is lost; nobody has been told of it.
+            state.disk = (!before.is_empty()).then_some(before);
+        }
+        // Replies that wait for that write are never sent.
+        let now = self.now;
+        let is_reply = |event: &Event| matches!(event, Event::Message { from: Plug::Witness, .. });
+        self.queue.retain(|(at, _), event| *at < now || !is_reply(event));
+        self.witness.busy_until = 0;
+    }
+
+    fn start_witness(&mut self) {
+        if self.witness.witness.is_some() {
+            return;
+        }
+        self.lives += 1;
+        let state = &mut self.witness;
+        let local = state.machine.local(self.now);
+        let (life, disk) = (Incarnation(self.lives), state.disk.as_deref());
+        let is_first = !std::mem::replace(&mut state.was_started, true);
+        let timers = self.shape.timers;
+        state.witness = Some(Witness::new(local, life, CLUSTER, timers, disk, is_first).0);
+    }
+
+    /// Everything is put right: whoever is dead starts, whatever is cut is joined.
+    pub fn heal(&mut self) {
+        self.queue.retain(|_, event| !matches!(event, Event::Fault(_)));
+        self.clients.heal();
+        self.cluster.heal();
+        for node in 0..self.nodes.len() {
+            let now = self.now;
+            self.nodes[node].paused_until = self.nodes[node].paused_until.min(now);
+            self.nodes[node].interruptions.fill(Interruption::default());
+            if let Some(life) = &mut self.nodes[node].life {
+                life.cores.iter_mut().for_each(|core| core.stuck_until = 0);
+            }
+            self.apply(Fault::Start { node });
+            self.apply(Fault::Undrain { node });
+        }
+        self.apply(Fault::StartWitness);
+    }
+}

@@ -1,0 +1,322 @@
+//! What happens to a machine: rounds of cores, looks of agents, frames and datagrams that arrive.
+
+use super::{Event, Interruption, World};
+use crate::kit::client::ClientSettings;
+use crate::kit::dialogue::Dialogue;
+use crate::kit::workload::Expected;
+use crate::sim::check::{Leaving, group_of};
+use crate::sim::fault::MS;
+use crate::sim::host::Host;
+use crate::sim::network::{Plug, Side};
+use crate::sim::node::{Life, Polled, cluster_mac};
+use cluster::agent::Destination;
+use cluster::id::{Epoch, NodeId};
+use cluster::witness::Effect;
+use stack::time::Instant;
+
+/// A core's round without frames, in nanoseconds.
+const ROUND: u64 = 700;
+/// What a frame adds to it.
+const PER_FRAME: u64 = 250;
+/// A core that has something to do whenever it is asked is asked again after so long.
+const AGAIN: u64 = 20_000;
+/// A core, or an agent, sleeps at most so long.
+const SLEEP: u64 = MS;
+/// Datagrams that a paused agent's socket holds.
+const SOCKET_MAX: usize = 256;
+
+impl World {
+    /// A client's machine is switched on and connects.
+    pub fn connect(&mut self, settings: ClientSettings, said: (Dialogue, Expected), lag: u64) {
+        let index = self.hosts.len();
+        let host = Host::new(Instant(self.now), index, self.seed, settings, said, lag);
+        self.hosts.push(host);
+        self.clients.add(Plug::Host(index));
+        self.run_host(index);
+    }
+
+    pub(super) fn run_host(&mut self, index: usize) {
+        let now = Instant(self.now);
+        for frame in self.hosts[index].poll(now) {
+            self.switch(Plug::Host(index), &frame);
+        }
+        if let Some(at) = self.hosts[index].poll_timeout(now) {
+            // smoltcp may round a deadline down to a microsecond that has begun.
+            self.push(at.0.max(self.now + 1_000), Event::Host { index });
+        }
+    }
+
+    /// A frame goes from a plug through the switch of the clients' network.
+    fn switch(&mut self, from: Plug, frame: &[u8]) {
+        for to in self.clients.route(from, frame) {
+            let copies = self.clients.carry(self.now, (from, to), frame, &mut self.random);
+            for (at, frame) in copies {
+                self.push(at, Event::Frame { to, frame });
+            }
+        }
+    }
+
+    pub(super) fn deliver_frame(&mut self, to: Plug, frame: Vec<u8>) {
+        self.tally.frames += 1;
+        match to {
+            Plug::Host(index) => {
+                self.hosts[index].handle_frame(Instant(self.now), &frame);
+                self.run_host(index);
+            }
+            Plug::Node(node) => self.receive(node, Side::Client, frame),
+            Plug::Witness => {}
+        }
+    }
+
+    pub(super) fn deliver_datagram(&mut self, node: usize, frame: Vec<u8>) {
+        self.tally.frames += 1;
+        self.receive(node, Side::Cluster, frame);
+    }
+
+    /// A NIC puts a frame into the queue of one core or another.
+    fn receive(&mut self, node: usize, side: Side, frame: Vec<u8>) {
+        let cores = self.nodes[node].cores;
+        let core = self.random.below(cores.into()) as usize;
+        let Some(life) = &self.nodes[node].life else { return };
+        let queue = match side {
+            Side::Client => &life.cores[core].client,
+            Side::Cluster => &life.cores[core].cluster,
+        };
+        queue.put(frame);
+        let wake = 500 + self.random.below(15_000);
+        self.wake_core(node, core, self.now + wake);
+    }
+
+    /// A core is polled at `at` at the latest.
+    pub(super) fn wake_core(&mut self, node: usize, core: usize, at: u64) {
+        let now = self.now;
+        let Some(life) = &mut self.nodes[node].life else { return };
+        let (incarnation, core_state) = (life.member.incarnation.0, &mut life.cores[core]);
+        if core_state.due > now && core_state.due <= at {
+            return;
+        }
+        core_state.due = at;
+        self.push(at, Event::Core { node, life: incarnation, core });
+    }
+
+    /// The life that an event was meant for, unless it is over.
+    fn life(&mut self, node: usize, incarnation: u64) -> Option<&mut Life> {
+        let life = self.nodes[node].life.as_mut()?;
+        (life.member.incarnation.0 == incarnation).then_some(life)
+    }
+
+    pub(super) fn run_core(&mut self, node: usize, incarnation: u64, core: usize) {
+        let (now, paused_until) = (self.now, self.nodes[node].paused_until);
+        let Some(life) = self.life(node, incarnation) else { return };
+        if life.cores[core].due != now {
+            return;
+        }
+        let state = &life.cores[core];
+        let free = paused_until.max(state.stuck_until).max(state.busy_until);
+        if free > now {
+            return self.wake_core(node, core, free);
+        }
+        let before = life.handed_over(core);
+        let has_input = life.cores[core].client.has_incoming();
+        let interruption = match has_input {
+            true => std::mem::take(&mut self.nodes[node].interruptions[core]),
+            false => Interruption::default(),
+        };
+        let Some(life) = self.life(node, incarnation) else { return };
+        let before_check = if interruption.is_checked { 0 } else { interruption.time };
+        let mut polled = life.poll(now, core, before_check);
+        polled.at += interruption.time - before_check;
+        let has_crossed = life.handed_over(core) != before;
+        let frames = polled.round.received + polled.round.sent;
+        let end = polled.at + ROUND + PER_FRAME * frames as u64;
+        let timeout = life.core_timeout(core);
+        let next = match timeout {
+            _ if frames > 0 => end,
+            Some(at) if at <= end => end + AGAIN,
+            Some(at) => at.min(end + SLEEP),
+            None => end + SLEEP,
+        };
+        self.put_out(node, polled);
+        if has_crossed {
+            let cores = usize::from(self.nodes[node].cores);
+            (0..cores).filter(|other| *other != core).for_each(|other| {
+                self.wake_core(node, other, end);
+            });
+        }
+        if let Some(life) = self.life(node, incarnation) {
+            let state = &mut life.cores[core];
+            (state.due, state.busy_until) = (0, end);
+        }
+        self.wake_core(node, core, next);
+    }
+
+    /// What a round has kicked leaves when it was kicked, under the epoch in which the core served then.
+    fn put_out(&mut self, node: usize, polled: Polled) {
+        let Polled { at, frames, datagrams, .. } = polled;
+        let Some(life) = &self.nodes[node].life else { return };
+        let incarnation = life.member.incarnation.0;
+        if !frames.is_empty() {
+            let epoch_of = |frame: &[u8]| {
+                let group = group_of(&self.shape.settings, frame)?;
+                let statuses = life.engines().filter_map(|engine| engine.status().nth(group));
+                statuses.map(|status| status.epoch).max()
+            };
+            let tag = |frame: Vec<u8>| {
+                let epoch = epoch_of(&frame).unwrap_or_default();
+                (frame, epoch)
+            };
+            let frames = frames.into_iter().map(tag).collect();
+            self.push(at, Event::Leave { node, life: incarnation, side: Side::Client, frames });
+        }
+        if !datagrams.is_empty() {
+            let frames = datagrams.into_iter().map(|frame| (frame, Epoch(0))).collect();
+            self.push(at, Event::Leave { node, life: incarnation, side: Side::Cluster, frames });
+        }
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        (node, incarnation): (usize, u64),
+        side: Side,
+        frames: Vec<(Vec<u8>, Epoch)>,
+    ) {
+        if self.life(node, incarnation).is_none() {
+            return;
+        }
+        let from = Plug::Node(node);
+        for (frame, epoch) in frames {
+            if side == Side::Client {
+                self.check_leaving(node, &frame, epoch);
+                self.switch(from, &frame);
+                continue;
+            }
+            let to = (0..self.nodes.len()).find(|to| frame[..6] == cluster_mac(*to));
+            let Some(to) = to.filter(|to| *to != node) else { continue };
+            let path = (from, Plug::Node(to));
+            for (at, frame) in self.cluster.carry(self.now, path, &frame, &mut self.random) {
+                self.push(at, Event::Datagram { node: to, frame });
+            }
+        }
+    }
+
+    fn check_leaving(&mut self, node: usize, frame: &[u8], epoch: Epoch) {
+        let Some(group) = group_of(&self.shape.settings, frame) else {
+            return self.fail(format!("node {} sent a frame of no service", node + 1));
+        };
+        let Some(owner) = &self.nodes[node].life else { return };
+        let register = owner.registers[group];
+        let is_current = register.epoch == epoch && register.owner == owner.member;
+        let peer = register.in_sync_peer().filter(|_| is_current).and_then(|peer| {
+            let life = self.nodes[usize::from(peer.node.0) - 1].life.as_ref()?;
+            (life.member == peer).then_some(life)
+        });
+        let bursts = owner.cores.len();
+        let leaving = Leaving { frame, group, epoch, bursts, owner, peer };
+        if let Err(broken) = self.check.note(&leaving) {
+            self.fail(format!("node {}: {broken}", node + 1));
+        }
+        if epoch > self.newest[group] {
+            self.tally.takeovers += u64::from(self.newest[group] > Epoch(0));
+            self.newest[group] = epoch;
+        }
+    }
+
+    pub(super) fn run_agent(&mut self, node: usize, incarnation: u64) {
+        let (now, paused_until) = (self.now, self.nodes[node].paused_until);
+        let Some(life) = self.life(node, incarnation) else { return };
+        if life.agent_due != now {
+            return;
+        }
+        if paused_until > now {
+            life.agent_due = paused_until;
+            return self.push(paused_until, Event::Agent { node, life: incarnation });
+        }
+        let messages = life.run_agent(now);
+        self.say(node, messages);
+    }
+
+    /// What an agent has decided: datagrams leave, cores are woken, its next look is planned.
+    fn say(&mut self, node: usize, messages: Vec<(Destination, Vec<u8>)>) {
+        for (destination, bytes) in messages {
+            let to = match destination {
+                Destination::Node(NodeId(id)) => Plug::Node(usize::from(id) - 1),
+                Destination::Witness => Plug::Witness,
+            };
+            self.transmit(Plug::Node(node), to, bytes);
+        }
+        for core in 0..usize::from(self.nodes[node].cores) {
+            let wake = 1_000 + self.random.below(5_000);
+            self.wake_core(node, core, self.now + wake);
+        }
+        let now = self.now;
+        let Some(life) = &mut self.nodes[node].life else { return };
+        let next = life.agent_timeout().max(now + 20_000).min(now + SLEEP);
+        life.agent_due = next;
+        let incarnation = life.member.incarnation.0;
+        self.push(next, Event::Agent { node, life: incarnation });
+    }
+
+    /// A datagram of agents, guardians and the witness: the kernel's checksum makes damage a loss.
+    pub(super) fn transmit(&mut self, from: Plug, to: Plug, bytes: Vec<u8>) {
+        for (at, copy) in self.cluster.carry(self.now, (from, to), &bytes, &mut self.random) {
+            if copy == bytes {
+                self.push(at, Event::Message { to, from, bytes: copy });
+            }
+        }
+    }
+
+    pub(super) fn deliver_message(&mut self, to: Plug, from: Plug, bytes: Vec<u8>) {
+        let now = self.now;
+        match to {
+            Plug::Node(node) => {
+                let paused_until = self.nodes[node].paused_until;
+                let Some(life) = &mut self.nodes[node].life else { return };
+                if paused_until > now {
+                    // The socket keeps it until the process goes on.
+                    let waiting = self.queue.range((paused_until, 0)..(paused_until + 1, 0));
+                    if waiting.count() < SOCKET_MAX {
+                        self.push(paused_until, Event::Message { to, from, bytes });
+                    }
+                    return;
+                }
+                let messages = life.handle_message(now, &bytes);
+                self.say(node, messages);
+            }
+            Plug::Witness => self.ask_witness(from, bytes),
+            Plug::Host(_) => {}
+        }
+    }
+
+    fn ask_witness(&mut self, from: Plug, bytes: Vec<u8>) {
+        let state = &mut self.witness;
+        if state.busy_until > self.now {
+            let event = Event::Message { to: Plug::Witness, from, bytes };
+            return self.push(self.witness.busy_until, event);
+        }
+        state.before = None;
+        let local = state.machine.local(self.now);
+        let Some(witness) = &mut state.witness else { return };
+        match witness.handle_request(local, &bytes) {
+            Ok(Effect::Reply(reply)) => self.transmit(Plug::Witness, from, reply),
+            Ok(Effect::Persist(pending)) => {
+                let mut written = None;
+                let write = |bytes: &[u8]| {
+                    written = Some(bytes.to_vec());
+                    Ok::<(), ()>(())
+                };
+                let reply = witness.release(pending, write).expect("the disk works");
+                state.before =
+                    Some(std::mem::replace(&mut state.disk, written).unwrap_or_default());
+                // Flushing takes its time, and nothing else is answered meanwhile.
+                state.busy_until = self.now + 100_000 + self.random.below(4 * MS);
+                let at = state.busy_until;
+                let copies =
+                    self.cluster.carry(at, (Plug::Witness, from), &reply, &mut self.random);
+                for (at, bytes) in copies {
+                    self.push(at, Event::Message { to: from, from: Plug::Witness, bytes });
+                }
+            }
+            Ok(Effect::Nothing) | Err(_) => {}
+        }
+    }
+}

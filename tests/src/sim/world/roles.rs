@@ -1,0 +1,77 @@
+//! Who may speak, who holds what, and whether everything is as it should be.
+
+use super::World;
+use crate::sim::host::Host;
+use crate::sim::node::Life;
+use cluster::register::Register;
+use std::collections::BTreeSet;
+
+impl World {
+    /// At no true moment do two nodes hold a lease for one group that their own clocks say is in force.
+    pub(super) fn check_voices(&mut self) {
+        for group in 0..self.newest.len() {
+            let now = self.now;
+            let speaks = |node: &super::Node| {
+                let life = node.life.as_ref()?;
+                (life.lease(group) > node.machine.local(now)).then_some(life.member.node)
+            };
+            let mut voices = self.nodes.iter().filter_map(speaks);
+            if let (Some(one), Some(other)) = (voices.next(), voices.next()) {
+                let message = format!("nodes {one} and {other} both hold a lease of group {group}");
+                return self.fail(message);
+            }
+        }
+    }
+
+    fn lives(&self) -> impl Iterator<Item = &Life> {
+        self.nodes.iter().filter_map(|node| node.life.as_ref())
+    }
+
+    /// The newest register of a group that any living node knows.
+    pub fn register(&self, group: usize) -> Register {
+        let registers = self.lives().map(|life| life.registers[group]);
+        registers.max_by_key(|register| register.epoch).unwrap_or(Register::NEVER)
+    }
+
+    /// Whether every group has an owner with a lease and a living peer in sync.
+    pub fn is_protected(&self) -> bool {
+        (0..self.newest.len()).all(|group| self.is_group_protected(group))
+    }
+
+    fn is_group_protected(&self, group: usize) -> bool {
+        let register = self.register(group);
+        let Some(peer) = register.in_sync_peer() else { return false };
+        let knows = |member| {
+            let life = self.lives().find(|life| life.member == member);
+            life.filter(|life| life.registers[group] == register)
+        };
+        let Some(owner) = knows(register.owner) else { return false };
+        let index = usize::from(owner.member.node.0) - 1;
+        let has_voice = owner.lease(group) > self.nodes[index].machine.local(self.now);
+        let has_copies = owner.engines().all(|engine| {
+            let status = engine.status().nth(group);
+            status.is_some_and(|status| status.copied == status.flows)
+        });
+        has_voice && has_copies && knows(peer).is_some()
+    }
+
+    /// Whether every client is done, but for those whose own TCP has stopped its timer for good.
+    pub fn are_clients_done(&self) -> bool {
+        self.hosts.iter().all(|host| host.is_done())
+    }
+
+    /// The clients of whose connections some node knows.
+    pub fn clients_known(&self) -> BTreeSet<usize> {
+        let is_known = |(index, host): &(usize, &Host)| {
+            let key = host.client.key(*index);
+            self.lives().any(|life| life.find(&key).is_some())
+        };
+        self.hosts.iter().enumerate().filter(is_known).map(|(index, _)| index).collect()
+    }
+
+    /// Copies that turned out to differ, and copies given up, on all nodes.
+    pub fn mismatches(&self) -> u64 {
+        let engines = self.lives().flat_map(Life::engines);
+        engines.flat_map(|engine| engine.status()).map(|status| status.backup.mismatches).sum()
+    }
+}

@@ -1,0 +1,43 @@
+//! Whole clusters, each from a seed: see `tests/src/sim.rs`; `cargo xtask sim --help` plays more and single ones.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+use tests::sim::story::{Budget, Script, play};
+
+/// Seeds of each budget that are played every time.
+const FIXED: u64 = 40;
+/// Seeds of each budget that nobody has played before.
+const FRESH: u64 = 20;
+
+/// The fixed seeds, and some that the clock chooses; a failure prints the command that plays it again.
+fn play_some(budget: Budget, flag: &str) {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let fresh = since.as_nanos() as u64 & 0xffff_ffff;
+    let mut failures = Vec::new();
+    let (mut compared, mut takeovers) = (0, 0);
+    for seed in (0..FIXED).chain(fresh..fresh + FRESH) {
+        let outcome = play(Script::new(seed, budget));
+        compared += outcome.tally.compared;
+        takeovers += outcome.tally.takeovers;
+        if let Some(failure) = outcome.failure {
+            failures.push(format!("cargo xtask sim --seed {seed}{flag}: {failure}"));
+        }
+    }
+    assert!(failures.is_empty(), "stories failed:\n{}", failures.join("\n"));
+    assert!(compared > 0 && takeovers > 0, "nothing was compared, or nobody took over");
+}
+
+#[test]
+fn within_the_budget_no_client_notices() {
+    play_some(Budget::One, "");
+}
+
+#[test]
+fn beyond_the_budget_nothing_is_altered() {
+    play_some(Budget::Beyond, " --beyond");
+}
+
+#[test]
+fn a_seed_plays_the_same_story_every_time() {
+    let script = Script::new(7, Budget::One);
+    assert_eq!(play(script).trace_hash, play(script).trace_hash);
+}
