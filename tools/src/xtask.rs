@@ -2,13 +2,15 @@
 //!
 //! Exit codes: 0 all is well; 1 the check found mistakes, or could not run.
 
+#[path = "xtask/defects.rs"]
+mod defects;
 #[path = "xtask/peers.rs"]
 mod peers;
 #[path = "xtask/rfc.rs"]
 mod rfc;
 
 use clap::Parser;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 #[derive(Parser)]
@@ -22,6 +24,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Plants one deliberate defect after the other and lets the simulator find it.
+    Defects(defects::DefectsArgs),
     /// Measures goodput through bad links beside the kernel's own. Needs root.
     Peers(peers::PeersArgs),
 }
@@ -30,6 +34,17 @@ fn main() -> ExitCode {
     match Task::parse() {
         Task::Rfc => check_rfc(),
         Task::Sim { args } => run_sim(&args),
+        Task::Defects(args) => match defects::run(&root(), &args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => {
+                eprintln!("At least one defect was not found.");
+                ExitCode::FAILURE
+            }
+            Err(error) => {
+                eprintln!("cargo xtask defects: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         Task::Peers(args) => match peers::run_all(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -54,9 +69,13 @@ fn run_sim(args: &[String]) -> ExitCode {
     }
 }
 
+/// The root of the tree.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn check_rfc() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let report = match rfc::check(&root) {
+    let report = match rfc::check(&root()) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("stack/RFC.md or the sources cannot be read: {error}.");

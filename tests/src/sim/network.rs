@@ -47,6 +47,17 @@ impl Weather {
     }
 }
 
+/// Turns a bit over where only IP's and TCP's own checksums can tell: what else there is on a wire has Ethernet's, and is
+/// lost. So it is in datagrams of agents, whose bytes begin behind their headers.
+fn damage(frame: &mut Vec<u8>, random: &mut Random) {
+    const HEADER: usize = 14;
+    if frame.get(12..HEADER) != Some(&[8, 0]) {
+        return frame.clear();
+    }
+    let bit = random.below(8 * (frame.len() - HEADER) as u64) as usize;
+    frame[HEADER + bit / 8] ^= 1 << (bit % 8);
+}
+
 /// One of the two networks.
 #[derive(Debug)]
 pub struct Network {
@@ -98,6 +109,11 @@ impl Network {
         }
     }
 
+    /// Whether a plug has a carrier.
+    pub fn has_carrier(&self, plug: Plug) -> bool {
+        !self.unplugged.contains(&plug)
+    }
+
     /// Everything passes again, and the weather is fair.
     pub fn heal(&mut self) {
         self.cut.clear();
@@ -141,11 +157,10 @@ impl Network {
             let mut frame = frame.to_vec();
             if random.permille(self.weather.damage) {
                 self.harmed += 1;
-                let bit = random.below(8 * frame.len() as u64) as usize;
-                frame[bit / 8] ^= 1 << (bit % 8);
+                damage(&mut frame, random);
             }
             (at, frame)
         };
-        (0..copies).map(|_| copy()).collect()
+        (0..copies).map(|_| copy()).filter(|(_, frame)| !frame.is_empty()).collect()
     }
 }

@@ -164,6 +164,11 @@ impl Life {
         }
     }
 
+    /// What the driver says of the interface towards the clients.
+    pub fn note_carrier(&self, has_carrier: bool) {
+        self.shared.publish_path(Some(has_carrier), 0, 0);
+    }
+
     /// Runs the agent; what it has to say comes out.
     pub fn run_agent(&mut self, now: u64) -> Vec<(Destination, Vec<u8>)> {
         let local = self.machine.local(now);
@@ -216,6 +221,7 @@ impl Life {
             is_stuck |= rounds == 0 || local.since(last.1) > limit;
         }
         self.agent.handle_progress(local, !is_stuck);
+        self.agent.handle_path(local, self.shared.path(local));
         self.publish();
     }
 

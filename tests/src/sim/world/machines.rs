@@ -231,6 +231,9 @@ impl World {
             life.agent_due = paused_until;
             return self.push(paused_until, Event::Agent { node, life: incarnation });
         }
+        let has_carrier = self.clients.has_carrier(Plug::Node(node));
+        let Some(life) = self.life(node, incarnation) else { return };
+        life.note_carrier(has_carrier);
         let messages = life.run_agent(now);
         self.say(node, messages);
     }
