@@ -1,6 +1,7 @@
 //! Frames as values: what arrives is parsed into a [`Frame`], what leaves is written from headers.
 //!
-//! Parsing and emission of every header is smoltcp's, which only this module and its two halves name. A TCP
+//! Parsing and emission of every header is smoltcp's, which only this module and its parts name; checksums of
+//! what comes by the million are ours ([`checksum`]). A TCP
 //! segment borrows its payload from the frame. An emitted segment gets its payload first (the caller
 //! copies it into place, see [`payload_offset`]) and its headers after, so that payload is copied once.
 //!
@@ -11,6 +12,7 @@
 use crate::seq::Seq;
 use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
 
+mod checksum;
 mod emit;
 mod error;
 mod parse;

@@ -2,6 +2,7 @@
 //!
 //! Path: the last step. Bounds: the caller's buffer holds the frame.
 
+use super::checksum::Checksum;
 use super::{Address, BROADCAST, ETHERNET_BYTES, Header, Mac, Path, SegmentOptions};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -76,10 +77,11 @@ pub fn emit_tcp(buffer: &mut [u8], path: &Path, header: &Header, payload_bytes: 
     packet.set_header_len((20 + header.options.header_bytes()) as u8);
     packet.set_window_len(header.window);
     packet.set_urgent_at(0);
+    packet.set_checksum(0);
     header.options.emit(packet.options_mut());
     bytes[13] = header.flags.0;
-    let mut packet = TcpPacket::new_unchecked(bytes);
-    packet.fill_checksum(&path.source.to_wire(), &path.destination.to_wire());
+    let sum = Checksum::of_pseudo_header(&path.source, &path.destination, tcp_bytes).add(bytes);
+    TcpPacket::new_unchecked(bytes).set_checksum(sum.field());
     start + tcp_bytes
 }
 
@@ -105,7 +107,10 @@ fn emit_ip(buffer: &mut [u8], path: &Path, protocol: IpProtocol, payload_bytes: 
             ip.set_next_header(protocol);
             ip.set_src_addr(Ipv4Address::from(source));
             ip.set_dst_addr(Ipv4Address::from(destination));
-            ip.fill_checksum();
+            ip.set_checksum(0);
+            let header = &buffer[ETHERNET_BYTES..ETHERNET_BYTES + 20];
+            let sum = Checksum::default().add(header);
+            Ipv4Packet::new_unchecked(&mut buffer[ETHERNET_BYTES..]).set_checksum(sum.field());
             ETHERNET_BYTES + 20
         }
         _ => {

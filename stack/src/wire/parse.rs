@@ -2,6 +2,7 @@
 //!
 //! Path: step 1. Bounds: nothing is copied; options are walked once.
 
+use super::checksum::Checksum;
 use super::{Address, Flags, Frame, Mac, Segment, SegmentOptions, error};
 use crate::drop::Drop;
 use crate::seq::Seq;
@@ -66,10 +67,11 @@ fn parse_arp<'a>(body: &'a [u8]) -> Result<Frame<'a>, Drop> {
 
 fn parse_ipv4<'a>(body: &'a [u8], source_mac: Mac) -> Result<Frame<'a>, Drop> {
     let packet = Ipv4Packet::new_checked(body).map_err(|_| Drop::Truncated)?;
-    if packet.version() != 4 || !packet.verify_checksum() {
+    let header_bytes = packet.header_len() as usize;
+    if packet.version() != 4 || !Checksum::default().add(&body[..header_bytes]).is_right() {
         return Err(Drop::BadIp);
     }
-    if packet.header_len() != 20 {
+    if header_bytes != 20 {
         return Err(Drop::IpOptions);
     }
     if packet.more_frags() || packet.frag_offset() != 0 {
@@ -179,7 +181,8 @@ fn parse_tcp<'a>(
     destination: Address,
 ) -> Result<Frame<'a>, Drop> {
     let packet = TcpPacket::new_checked(bytes).map_err(|_| Drop::BadTcp)?;
-    if !packet.verify_checksum(&source.to_wire(), &destination.to_wire()) {
+    let sum = Checksum::of_pseudo_header(&source, &destination, bytes.len());
+    if !sum.add(bytes).is_right() {
         return Err(Drop::BadTcpChecksum);
     }
     // RFC 9293 MUST-63 and 3.9.2.3: nobody may speak for a group of hosts; LAND.
