@@ -9,6 +9,9 @@
 /// Words of one block.
 const BLOCK_WORDS: u64 = 8;
 
+/// Bytes of one block.
+const BLOCK_BYTES: usize = 8 * BLOCK_WORDS as usize;
+
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The hash of a block: SplitMix64's output at that place.
@@ -26,50 +29,48 @@ const fn word_of(hash: u64, place: u64) -> u64 {
     hash.rotate_left(8 * place as u32).wrapping_add(place.wrapping_mul(GOLDEN))
 }
 
-/// The word at `index` of the stream of `seed`.
+/// A block of the stream.
 #[inline]
-pub const fn word(seed: u64, index: u64) -> u64 {
-    word_of(block(seed, index / BLOCK_WORDS), index % BLOCK_WORDS)
+fn write_block(seed: u64, number: u64, bytes: &mut [u8; BLOCK_BYTES]) {
+    let hash = block(seed, number);
+    let (words, _) = bytes.as_chunks_mut::<8>();
+    for (place, word) in words.iter_mut().enumerate() {
+        *word = word_of(hash, place as u64).to_le_bytes();
+    }
 }
 
 /// Fills `buf` with the stream of `seed` from byte `offset` on.
 pub fn fill(seed: u64, offset: u64, buf: &mut [u8]) {
-    let mut index = offset / 8;
-    let skip = (offset % 8) as usize;
+    let mut number = offset / BLOCK_BYTES as u64;
+    let skip = offset as usize % BLOCK_BYTES;
+    let mut cut = [0; BLOCK_BYTES];
     let mut rest = buf;
     if skip != 0 {
-        let n = rest.len().min(8 - skip);
-        let (first, later) = rest.split_at_mut(n);
-        first.copy_from_slice(&word(seed, index).to_le_bytes()[skip..skip + n]);
-        index = index.wrapping_add(1);
+        let (first, later) = rest.split_at_mut(rest.len().min(BLOCK_BYTES - skip));
+        write_block(seed, number, &mut cut);
+        first.copy_from_slice(&cut[skip..skip + first.len()]);
+        number = number.wrapping_add(1);
         rest = later;
     }
-    while !index.is_multiple_of(BLOCK_WORDS) && rest.len() >= 8 {
-        let (first, later) = rest.split_at_mut(8);
-        first.copy_from_slice(&word(seed, index).to_le_bytes());
-        index = index.wrapping_add(1);
-        rest = later;
-    }
-    let (blocks, rest) = rest.as_chunks_mut::<64>();
+    let (blocks, last) = rest.as_chunks_mut::<BLOCK_BYTES>();
     for bytes in blocks {
-        let hash = block(seed, index / BLOCK_WORDS);
-        let (words, _) = bytes.as_chunks_mut::<8>();
-        for (place, word) in words.iter_mut().enumerate() {
-            *word = word_of(hash, place as u64).to_le_bytes();
-        }
-        index = index.wrapping_add(BLOCK_WORDS);
+        write_block(seed, number, bytes);
+        number = number.wrapping_add(1);
     }
-    let (words, last) = rest.as_chunks_mut::<8>();
-    for bytes in words {
-        *bytes = word(seed, index).to_le_bytes();
-        index = index.wrapping_add(1);
+    if !last.is_empty() {
+        write_block(seed, number, &mut cut);
+        last.copy_from_slice(&cut[..last.len()]);
     }
-    last.copy_from_slice(&word(seed, index).to_le_bytes()[..last.len()]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The word at `index` of the stream of `seed`.
+    fn word(seed: u64, index: u64) -> u64 {
+        word_of(block(seed, index / BLOCK_WORDS), index % BLOCK_WORDS)
+    }
 
     #[test]
     fn blocks_are_hashed_as_splitmix64_does_and_words_differ() {
