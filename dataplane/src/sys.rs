@@ -19,7 +19,8 @@ pub mod robust;
 mod signal;
 
 pub use interface::{
-    interface_carrier, interface_index, interface_mac, interface_mbits, interface_mtu,
+    interface_carrier, interface_driver, interface_index, interface_mac, interface_mbits,
+    interface_mtu,
 };
 pub use packet::ArpSocket;
 pub use process::{close_descriptors_from, defer_process, leave_session, lock_memory, set_name};

@@ -208,7 +208,7 @@ pub struct Interface {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum XdpMode {
-    /// In the driver if it can, else in the kernel's generic path.
+    /// Where frames are copied least: in the driver if it can (veth: generic), else in the kernel's generic path.
     #[default]
     Auto,
     /// In the driver or not at all.

@@ -55,8 +55,20 @@ pub fn interface_mbits(name: &str) -> io::Result<Option<u32>> {
     Ok((mbits != 0 && mbits != u32::MAX && mbits != 0xffff).then_some(mbits))
 }
 
+/// The name of an interface's driver.
+pub fn interface_driver(name: &str) -> io::Result<String> {
+    // `ethtool_drvinfo`, 196 bytes: the command, then 32 bytes of name.
+    let mut info = [0; 49];
+    info[0] = ETHTOOL_GDRVINFO;
+    ask_ethtool(name, &mut info)?;
+    let bytes: Vec<u8> = info[1..9].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let driver = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(driver).into_owned())
+}
+
 /// Commands of `linux/ethtool.h`.
 const ETHTOOL_GSET: u32 = 0x01;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GLINK: u32 = 0x0a;
 
 /// One command about the interface, answered in place: `words` is as long as the kernel takes it for this command.
@@ -113,6 +125,7 @@ mod tests {
             assert!(interface_mtu(name).is_err());
             assert!(interface_carrier(name).is_err());
             assert!(interface_mbits(name).is_err());
+            assert!(interface_driver(name).is_err());
         }
     }
 }
