@@ -66,7 +66,7 @@ fn transfers_survive_a_killed_owner() {
 
 #[test]
 fn transfers_in_jumbo_frames_survive_a_killed_owner() {
-    play_on(Layout { mtu: 9000, ..Layout::default() }, |scene| {
+    play_on(Layout { mtu: 9000, link_mtu: 9000, ..Layout::default() }, |scene| {
         let mut traffic = Traffic::start(scene, SECONDS);
         traffic.until(MIDDLE);
         let killed_ns = scene.take_over(KillMode::Sigkill);

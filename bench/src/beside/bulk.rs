@@ -20,7 +20,7 @@ use tools::load::wire::acked;
 
 use crate::Common;
 use crate::hand::Stream;
-use crate::report::{Bound, Case, Report};
+use crate::report::{Bound, Case, Fact, Report, Spread};
 use crate::stage::{Contender, Server, Service, Stage};
 
 /// Which object is downloaded.
@@ -49,6 +49,10 @@ pub struct BulkArgs {
     /// MTUs of the link.
     #[arg(long, value_delimiter = ',', default_values_t = [1500, 9000])]
     mtu: Vec<u32>,
+    /// MTU of the cluster's link. One above that of the clients' link has room for the log's headers: each segment
+    /// is then one record, in one datagram.
+    #[arg(long, default_value_t = 9216)]
+    link_mtu: u32,
     /// How long each transfer is measured, in milliseconds.
     #[arg(long, default_value_t = 1500)]
     ms: u64,
@@ -66,17 +70,35 @@ pub struct Moved {
 /// Measures.
 pub fn run(args: &BulkArgs, common: &Common) -> anyhow::Result<Report> {
     let mut cases = Vec::new();
+    let mut facts = Vec::new();
     for &mtu in &args.mtu {
-        cases.extend(at_mtu(args, common, mtu).with_context(|| format!("with an MTU of {mtu}"))?);
+        let measured = at_mtu(args, common, mtu);
+        let [down, up] = measured.with_context(|| format!("with an MTU of {mtu}"))?;
+        facts.push(mirrored_to_alone(&down));
+        cases.extend([down, up]);
     }
     let conditions = vec![
         format!(
             "One connection over a cable of its own, {} rounds of {} ms each, offloads off at both ends.",
             common.rounds, args.ms
         ),
+        format!("The cluster's link has an MTU of {}.", args.link_mtu),
         places(common),
     ];
-    Ok(Report::new("bulk", conditions, cases, Vec::new()))
+    Ok(Report::new("bulk", conditions, cases, facts))
+}
+
+/// What mirroring leaves of a download.
+fn mirrored_to_alone(down: &Case) -> Fact {
+    let samples = |contender: Contender| {
+        let rows = down.rows.iter().filter(move |row| row.contender == contender.name());
+        rows.flat_map(|row| row.samples.iter().copied())
+    };
+    let pairs = samples(Contender::Mirrored).zip(samples(Contender::Alone));
+    let ratios: Vec<f64> = pairs.map(|(mirrored, alone)| mirrored / alone).collect();
+    let median = Spread::of(&ratios).map_or(0.0, |spread| spread.median);
+    let name = format!("{}: mirrored against alone, median", down.name);
+    Fact::new(name, median, "times").goal(Bound::AtLeast(0.9))
 }
 
 /// Who ran on which processor.
@@ -97,7 +119,8 @@ fn at_mtu(args: &BulkArgs, common: &Common, mtu: u32) -> anyhow::Result<[Case; 2
         Case::new(name, "Gbit/s", &Contender::names()).goal("alone", Bound::AtLeast(goal))
     };
     let mut cases = [case("download"), case("upload")];
-    let layout = Layout { cable: Cable::Direct, mtu, ..Layout::default() };
+    let link_mtu = args.link_mtu;
+    let layout = Layout { cable: Cable::Direct, mtu, link_mtu, ..Layout::default() };
     let stage = Stage::new(common, &format!("bulk-{mtu}"), layout)?;
     for round in 1..=common.rounds {
         for contender in Contender::ALL {

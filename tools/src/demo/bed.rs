@@ -195,15 +195,20 @@ impl Bed {
             run(self.command(place, "sysctl").arg("-qw").args(settings))?;
             self.ip(place, "link set lo up")?;
         }
+        // A switch forwards frames; this kernel would also lead them through its firewall's hooks for packets.
+        let filters = ["iptables", "ip6tables", "arptables"]
+            .map(|name| format!("net.bridge.bridge-nf-call-{name}=0"));
+        run(self.command(Place::Switch, "sysctl").arg("-qew").args(filters))?;
         for bridge in ["br0", "br1"] {
             let options = "type bridge mcast_snooping 0 stp_state 0 forward_delay 0";
             self.ip(Place::Switch, &format!("link add {bridge} {options}"))?;
             self.ip(Place::Switch, &format!("link set {bridge} up"))?;
         }
-        let Layout { cable, mtu, .. } = self.layout;
-        self.link(Place::Witness, "eth1", Some("br1"), "10.99.0.9/24", mtu)?;
+        let Layout { cable, mtu, link_mtu, .. } = self.layout;
+        self.link(Place::Witness, "eth1", Some("br1"), "10.99.0.9/24", link_mtu)?;
         for id in self.nodes() {
-            self.link(Place::Node(id), "eth1", Some("br1"), &format!("10.99.0.{id}/24"), mtu)?;
+            let address = format!("10.99.0.{id}/24");
+            self.link(Place::Node(id), "eth1", Some("br1"), &address, link_mtu)?;
         }
         for id in self.nodes().skip(1) {
             self.link(Place::Node(id), "eth0", Some("br0"), &format!("10.88.0.1{id}/24"), mtu)?;

@@ -19,8 +19,10 @@ pub enum Cable {
 pub struct Layout {
     /// How the client reaches the first node.
     pub cable: Cable,
-    /// Bytes of a packet on every link at most.
+    /// Bytes of a packet at most on the links of the clients.
     pub mtu: u32,
+    /// And on those of the cluster.
+    pub link_mtu: u32,
     /// Nodes: two, or a third system beside them.
     pub nodes: u8,
     /// Queues of the cables of the first two nodes, one for each of their cores; others have one.
@@ -29,6 +31,6 @@ pub struct Layout {
 
 impl Default for Layout {
     fn default() -> Layout {
-        Layout { cable: Cable::default(), mtu: 1500, nodes: 2, queues: [1, 1] }
+        Layout { cable: Cable::default(), mtu: 1500, link_mtu: 1500, nodes: 2, queues: [1, 1] }
     }
 }
