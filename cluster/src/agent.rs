@@ -357,35 +357,42 @@ impl Agent {
         if self.superseded {
             return;
         }
-        let lease = self.timers().lease;
         for index in 0..self.detector.nodes().len() {
             let heard = &self.detector.nodes()[index];
-            let (to, echo) = (heard.member, heard.sent);
-            let entries: Vec<Entry> = (0..self.groups.len())
-                .map(|at| Entry {
-                    group: self.groups[at].config.group,
-                    role: self.groups[at].role,
-                    register: self.groups[at].register,
-                    renew: self.asks_renewal_of(at, to).then_some(lease),
-                })
-                .collect();
-            // A node without groups still gives its sign of life.
-            let chunks = entries.chunks(ENTRIES_MAX).chain(entries.is_empty().then_some(&[][..]));
-            for chunk in chunks {
-                self.sequence += 1;
-                let heartbeat = Heartbeat {
-                    sequence: self.sequence,
-                    sent: now,
-                    echo,
-                    core_ok: self.core_ok,
-                    draining: self.draining,
-                    cores: self.config.cores,
-                    mac: self.config.mac,
-                    path: self.path.health(),
-                    entries: chunk.to_vec(),
-                };
-                self.send(to, &Message::Heartbeat(heartbeat));
-            }
+            // If that life is over, the next one must hear of this one.
+            let is_silent = now.since(heard.at) > self.timers().peer_silent;
+            let to = if is_silent { any_life(heard.node) } else { heard.member };
+            self.send_heartbeat(now, to, heard.sent);
+        }
+    }
+
+    /// Everything that a heartbeat says, to one node.
+    fn send_heartbeat(&mut self, now: Instant, to: Member, echo: Instant) {
+        let lease = self.timers().lease;
+        let entries: Vec<Entry> = (0..self.groups.len())
+            .map(|at| Entry {
+                group: self.groups[at].config.group,
+                role: self.groups[at].role,
+                register: self.groups[at].register,
+                renew: self.asks_renewal_of(at, to).then_some(lease),
+            })
+            .collect();
+        // A node without groups still gives its sign of life.
+        let chunks = entries.chunks(ENTRIES_MAX).chain(entries.is_empty().then_some(&[][..]));
+        for chunk in chunks {
+            self.sequence += 1;
+            let heartbeat = Heartbeat {
+                sequence: self.sequence,
+                sent: now,
+                echo,
+                core_ok: self.core_ok,
+                draining: self.draining,
+                cores: self.config.cores,
+                mac: self.config.mac,
+                path: self.path.health(),
+                entries: chunk.to_vec(),
+            };
+            self.send(to, &Message::Heartbeat(heartbeat));
         }
     }
 

@@ -1,9 +1,14 @@
 //! Who was heard when, and how late this node itself was.
 //!
 //! The detector never decides anything: silence is a fact, taking over is a matter of promises and
-//! registers. It keeps, per node, the life that was heard last and the lives before it (a late
-//! datagram of a former life must not bring it back), and a bounded history of this node's own
+//! registers. It keeps, per node, the present life and the lives before it (a late datagram of a former
+//! life must not bring it back), and a bounded history of this node's own
 //! gaps: a node that was itself late does not accuse, it first waits one more round of heartbeats.
+//!
+//! Lives have no order that their numbers show. So whoever says that another life than the present one has
+//! begun must prove that it lives now: it is answered, and its next heartbeat repeats a send time of ours
+//! that is no older than its first word here. What a former life said before it ended can never do that,
+//! however late it arrives.
 //!
 //! Bounds: [`PAST_LIVES`] former lives per node, [`GAP_SECONDS`] per-second maxima.
 
@@ -45,6 +50,19 @@ pub struct Heard {
     /// Its present life has surrendered.
     pub ended: Option<Ended>,
     past: VecDeque<Incarnation>,
+    /// Another life that was heard and has yet to prove that it lives now, and since when.
+    candidate: Option<(Incarnation, Instant)>,
+}
+
+/// Who has been heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hearing {
+    /// The present life of a node.
+    Present,
+    /// Perhaps a later life, perhaps a late word of a former one: it is asked.
+    Unproven,
+    /// A former life, or a node that is not watched.
+    Stranger,
 }
 
 /// Silence and life of the other nodes.
@@ -56,20 +74,8 @@ pub struct Detector {
 impl Detector {
     /// Watches `nodes`.
     pub fn new(nodes: impl Iterator<Item = NodeId>) -> Detector {
-        let heard = |node| Heard {
-            node,
-            member: Member { node, incarnation: Incarnation(0) },
-            at: Instant::ZERO,
-            sent: Instant::ZERO,
-            core_ok: false,
-            draining: false,
-            cores: 0,
-            mac: [0; 6],
-            path: Path::default(),
-            ended: None,
-            past: VecDeque::new(),
-        };
-        Detector { nodes: nodes.map(heard).collect() }
+        let unheard = |node| Heard::new(Member { node, incarnation: Incarnation(0) });
+        Detector { nodes: nodes.map(unheard).collect() }
     }
 
     /// Every watched node.
@@ -82,31 +88,32 @@ impl Detector {
         self.nodes.iter().find(|heard| heard.node == node)
     }
 
-    /// A datagram of `from` arrived. Returns false if it comes from a former life, or from a node
-    /// that is not watched: it must be dropped.
-    pub fn handle_heard(&mut self, now: Instant, from: Member) -> bool {
+    /// A datagram of `from` arrived. `echo` is the send time of ours that it repeats, if it is meant for this very
+    /// life of ours. Only what the present life says is to be believed.
+    pub fn handle_heard(&mut self, now: Instant, from: Member, echo: Option<Instant>) -> Hearing {
         let Some(heard) = self.nodes.iter_mut().find(|heard| heard.node == from.node) else {
-            return false;
+            return Hearing::Stranger;
         };
         if heard.past.contains(&from.incarnation) || from.incarnation.0 == 0 {
-            return false;
+            return Hearing::Stranger;
         }
         if heard.member != from {
             if heard.member.incarnation.0 != 0 {
-                if heard.past.len() == PAST_LIVES {
-                    heard.past.pop_front();
+                let since = match heard.candidate {
+                    Some((candidate, since)) if candidate == from.incarnation => since,
+                    _ => now,
+                };
+                // What was sent in the moment in which it was first heard may have been sent before.
+                if since == now || echo.is_none_or(|echo| echo < since) {
+                    heard.candidate = Some((from.incarnation, since));
+                    return Hearing::Unproven;
                 }
-                heard.past.push_back(heard.member.incarnation);
+                heard.supersede();
             }
-            heard.member = from;
-            heard.sent = Instant::ZERO;
-            heard.core_ok = false;
-            heard.draining = false;
-            heard.ended = None;
-            heard.cores = 0;
+            heard.begin(from);
         }
         heard.at = heard.at.max(now);
-        true
+        Hearing::Present
     }
 
     /// The guardian of `from` says that this life has ended. It is no sign of life.
@@ -198,6 +205,40 @@ impl Detector {
     }
 }
 
+impl Heard {
+    /// A life of which nothing is known.
+    fn new(member: Member) -> Heard {
+        Heard {
+            node: member.node,
+            member,
+            at: Instant::ZERO,
+            sent: Instant::ZERO,
+            core_ok: false,
+            draining: false,
+            cores: 0,
+            mac: [0; 6],
+            path: Path::default(),
+            ended: None,
+            past: VecDeque::new(),
+            candidate: None,
+        }
+    }
+
+    /// The present life is over.
+    fn supersede(&mut self) {
+        if self.past.len() == PAST_LIVES {
+            self.past.pop_front();
+        }
+        self.past.push_back(self.member.incarnation);
+    }
+
+    /// `member` is the present life; nothing is known of it yet.
+    fn begin(&mut self, member: Member) {
+        let past = core::mem::take(&mut self.past);
+        *self = Heard { past, at: self.at, ..Heard::new(member) };
+    }
+}
+
 /// How late this node itself was: maxima per second over ten minutes.
 #[derive(Clone, Debug)]
 pub struct Gaps {
@@ -262,13 +303,24 @@ mod tests {
         }
     }
 
+    fn hear(detector: &mut Detector, at: u64, life: u64) -> Hearing {
+        detector.handle_heard(Instant(at), member(life), None)
+    }
+
+    /// A later life speaks, is answered, and speaks again.
+    fn begin(detector: &mut Detector, at: u64, life: u64) {
+        assert_eq!(hear(detector, at, life), Hearing::Unproven);
+        let proven = detector.handle_heard(Instant(at + 1), member(life), Some(Instant(at)));
+        assert_eq!(proven, Hearing::Present);
+    }
+
     #[test]
     fn a_former_life_does_not_come_back() {
         let mut detector = Detector::new([NodeId(2)].into_iter());
         assert!(!detector.is_superseded(member(1)));
-        assert!(detector.handle_heard(Instant(1), member(1)));
-        assert!(detector.handle_heard(Instant(2), member(2)));
-        assert!(!detector.handle_heard(Instant(3), member(1)));
+        assert_eq!(hear(&mut detector, 1, 1), Hearing::Present);
+        begin(&mut detector, 1, 2);
+        assert_eq!(hear(&mut detector, 3, 1), Hearing::Stranger);
         assert!(detector.is_superseded(member(1)));
         assert!(detector.is_alive(Instant(5), member(2), Duration(3)));
         assert!(!detector.is_alive(Instant(6), member(2), Duration(3)));
@@ -278,7 +330,25 @@ mod tests {
     #[test]
     fn an_unknown_node_is_refused() {
         let mut detector = Detector::new([NodeId(3)].into_iter());
-        assert!(!detector.handle_heard(Instant(1), member(1)));
+        assert_eq!(hear(&mut detector, 1, 1), Hearing::Stranger);
+    }
+
+    /// Whoever has just begun knows none of the former lives of the others: a late word of one proves nothing.
+    #[test]
+    fn a_late_word_of_a_former_life_does_not_end_the_present_one() {
+        let mut detector = Detector::new([NodeId(2)].into_iter());
+        assert_eq!(hear(&mut detector, 10, 2), Hearing::Present);
+        // Two of them, and the second repeats what this node said before the first arrived.
+        for (at, echo) in [(20, None), (30, Some(Instant(19)))] {
+            let late = detector.handle_heard(Instant(at), member(1), echo);
+            assert_eq!(late, Hearing::Unproven);
+        }
+        assert!(!detector.is_dead(member(2)));
+        assert_eq!(hear(&mut detector, 40, 2), Hearing::Present);
+        // A life that answers is the present one, and whoever was it is over.
+        begin(&mut detector, 50, 3);
+        assert!(detector.is_superseded(member(2)));
+        assert_eq!(hear(&mut detector, 60, 2), Hearing::Stranger);
     }
 
     #[test]
@@ -290,23 +360,23 @@ mod tests {
         };
         assert_eq!(surrender(&mut detector, 1, 5), Err(Drop::UnknownSender));
         assert_eq!(surrender(&mut detector, 0, 5), Err(Drop::UnknownSender));
-        detector.handle_heard(Instant(1), member(1));
-        detector.handle_heard(Instant(1), member(2));
+        hear(&mut detector, 0, 1);
+        begin(&mut detector, 0, 2);
         assert_eq!(surrender(&mut detector, 1, 5), Err(Drop::UnknownSender));
         assert_eq!(surrender(&mut detector, 3, 5), Err(Drop::UnknownSender));
         assert_eq!(surrender(&mut detector, 2, 5), Ok(()));
         assert_eq!(surrender(&mut detector, 2, 5), Err(Drop::Surrendered));
         assert!(detector.is_dead(member(2)) && !detector.is_superseded(member(2)));
         assert!(!detector.is_alive(Instant(1), member(2), patience));
-        detector.handle_heard(Instant(10), member(3));
-        assert!(detector.is_alive(Instant(10), member(3), patience));
+        begin(&mut detector, 10, 3);
+        assert!(detector.is_alive(Instant(11), member(3), patience));
     }
 
     #[test]
     fn a_life_that_speaks_long_after_its_surrender_has_not_ended() {
         let patience = Duration(100);
         let mut detector = Detector::new([NodeId(2)].into_iter());
-        detector.handle_heard(Instant(1), member(1));
+        hear(&mut detector, 1, 1);
         detector.handle_surrender(Instant(2), member(1), Instant(500), patience).unwrap();
         for (sent, core_ok, is_dead) in [(600, true, true), (601, false, true), (601, true, false)]
         {
@@ -321,14 +391,14 @@ mod tests {
     #[test]
     fn an_overtaken_heartbeat_changes_nothing() {
         let mut detector = Detector::new([NodeId(2)].into_iter());
-        detector.handle_heard(Instant(1), member(1));
+        hear(&mut detector, 1, 1);
         assert_eq!(detector.cores_of(member(1)), None);
         detector.handle_heartbeat(Instant(9), member(1), &beat(9, true, 3));
         detector.handle_heartbeat(Instant(9), member(1), &beat(8, false, 2));
         assert!(detector.node(NodeId(2)).is_some_and(|heard| heard.core_ok));
         assert_eq!(detector.cores_of(member(1)), Some(3));
         // Another life may have another number.
-        detector.handle_heard(Instant(10), member(2));
+        begin(&mut detector, 10, 2);
         assert_eq!((detector.cores_of(member(1)), detector.cores_of(member(2))), (None, None));
     }
 

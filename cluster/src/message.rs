@@ -282,11 +282,13 @@ pub enum Drop {
     Surrendered,
     /// A surrender of a life that has spoken since.
     Refuted,
+    /// Its sender is not the life that is known, and has yet to prove that it lives now.
+    Unproven,
 }
 
 impl Drop {
     /// How many reasons there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 }
 
 impl Header {

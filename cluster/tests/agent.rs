@@ -210,6 +210,25 @@ fn both_restart_and_the_group_starts_afresh() {
     assert_eq!(world.voices(), [0]);
 }
 
+/// Both begin anew and know nothing of each other's former lives, of which a word each is still under way: it arrives
+/// before or after the first of the present ones. Neither takes it for the present life for good.
+#[test]
+fn late_words_of_former_lives_keep_nobody_apart() {
+    for first_ms in [0, 20, 500] {
+        let mut world = World::protected(9, 2);
+        let former = [0, 1].map(|index| world.nodes[index].life);
+        (0..2).for_each(|index| world.fault(Fault::Crash(index)));
+        (0..2).for_each(|index| world.fault(Fault::Start(index)));
+        world.run(first_ms);
+        for again in 0..3 {
+            world.late_word(1, former[1], 0);
+            world.late_word(0, former[0], 1);
+            world.run(again);
+        }
+        world.until(PROTECTED_AGAIN_MS, "protected", World::is_protected);
+    }
+}
+
 #[test]
 fn both_die_and_only_one_comes_back() {
     for back in 0..2 {

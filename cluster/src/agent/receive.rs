@@ -1,6 +1,7 @@
 //! What arrives: heartbeats, grants, answers of the witness, advertisements.
 
 use super::{Agent, Arbiter, Reason, Survivor, WITNESS_LIVES_MAX};
+use crate::detector::Hearing;
 use crate::id::{GroupId, Member};
 use crate::lease::Lessor;
 use crate::message::{
@@ -27,8 +28,19 @@ impl Agent {
         if let Message::Surrender { at } = message {
             return self.handle_surrender(now, from, at);
         }
-        if !self.detector.handle_heard(now, from) {
-            return Err(Drop::UnknownSender);
+        let echo = match &message {
+            Message::Heartbeat(beat) if header.to == self.config.me => Some(beat.echo),
+            _ => None,
+        };
+        match self.detector.handle_heard(now, from, echo) {
+            Hearing::Present => {}
+            Hearing::Unproven => {
+                if let Message::Heartbeat(beat) = message {
+                    self.send_heartbeat(now, from, beat.sent);
+                }
+                return Err(Drop::Unproven);
+            }
+            Hearing::Stranger => return Err(Drop::UnknownSender),
         }
         match message {
             Message::Heartbeat(heartbeat) => {

@@ -15,7 +15,7 @@ use cluster::agent::{Agent, Arbiter, Config, Destination, GroupConfig};
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::lease::Timers;
 use cluster::message::advertise::{Advertise, Failback, OnPeerLoss};
-use cluster::message::{Header, Message, Role, WITNESS, any_life, encode};
+use cluster::message::{Header, Heartbeat, Message, Role, WITNESS, any_life, encode};
 use cluster::path::Health;
 use cluster::role::{Command, Report};
 use cluster::seal::{Party, surrender};
@@ -621,6 +621,25 @@ impl World {
         let mut answer = None;
         self.touch(index, |agent, now| answer = agent.handle_order(now, order).err());
         answer
+    }
+
+    /// Something that a former life of a node said to another arrives now: to whichever life there is.
+    pub fn late_word(&mut self, from: usize, life: u64, to: usize) {
+        let sender = Member { node: NodeId(from as u8 + 1), incarnation: Incarnation(life) };
+        let header = Header { cluster: CLUSTER, from: sender, to: any_life(NodeId(to as u8 + 1)) };
+        let beat = Heartbeat {
+            sequence: 1,
+            sent: Instant(1),
+            echo: Instant(1),
+            core_ok: true,
+            draining: false,
+            cores: CORES,
+            mac: [0; 6],
+            path: Health::default(),
+            entries: Vec::new(),
+        };
+        let bytes = encode(header, &Message::Heartbeat(beat));
+        self.push(self.now, Event::Deliver { to, bytes, reply_to: from });
     }
 
     /// A guardian's four words to everybody, the first after `wake` nanoseconds.
