@@ -135,6 +135,11 @@ impl Backup {
         self.filled = true;
     }
 
+    /// Copies that were given up and have not come again.
+    pub fn awaited(&self) -> usize {
+        self.lost.len()
+    }
+
     /// Counters so far.
     pub fn counters(&self) -> BackupCounters {
         self.counters

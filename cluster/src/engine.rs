@@ -110,6 +110,8 @@ pub struct GroupStatus {
     pub flows: u32,
     /// Flows that the peer holds or, as peer, that are held here.
     pub copied: u32,
+    /// As peer: copies that were given up and have not come again.
+    pub awaited: u32,
     /// Records that the peer has not acknowledged.
     pub lag_ops: u64,
     /// Bytes that the peer has not acknowledged.
@@ -118,6 +120,13 @@ pub struct GroupStatus {
     pub log: LogCounters,
     /// The copies, as peer.
     pub backup: BackupCounters,
+}
+
+impl GroupStatus {
+    /// Flows that there are.
+    pub fn all(&self) -> u32 {
+        self.flows + self.awaited
+    }
 }
 
 impl core::ops::AddAssign for GroupStatus {
@@ -129,6 +138,7 @@ impl core::ops::AddAssign for GroupStatus {
             epoch: _,
             flows,
             copied,
+            awaited,
             lag_ops,
             lag_bytes,
             log,
@@ -136,6 +146,7 @@ impl core::ops::AddAssign for GroupStatus {
         } = other;
         self.flows += flows;
         self.copied += copied;
+        self.awaited += awaited;
         self.lag_ops += lag_ops;
         self.lag_bytes += lag_bytes;
         self.log += log;
@@ -245,6 +256,7 @@ impl Engine {
                     Role::Peer => state.flows(),
                     _ => state.copied(),
                 },
+                awaited: group.backups.iter().map(|copies| copies.awaited() as u32).sum(),
                 lag_ops: lanes.iter().map(|lane| lane.log.lag()).sum(),
                 lag_bytes: lanes.iter().map(|lane| lane.log.bytes_pending() as u64).sum(),
                 log: lanes.counters(),

@@ -14,6 +14,7 @@ use cluster::engine::GroupStatus as Engine;
 use cluster::id::{Member, NodeId};
 use cluster::lease::Timers;
 use cluster::message::{Role, WITNESS};
+use cluster::register::Register;
 use cluster::seal::Unopened;
 use crossbeam_channel::{Sender, bounded};
 use stack::time::Instant;
@@ -156,7 +157,7 @@ impl Reporter {
             owner: is_known.then_some(register.owner.node.0),
             peer: register.peer.filter(|_| is_known).map(|peer| peer.node.0),
             in_sync: register.in_sync,
-            protection: protection(group, engine, is_known, has_arbiter),
+            protection: protection(register, engine, is_known, has_arbiter),
             lease_remaining_us: group.lease.since(now).micros(),
             flows: engine.flows.into(),
             flows_copied: engine.copied.into(),
@@ -321,19 +322,23 @@ fn totals(cores: &[CoreSnapshot]) -> Vec<Engine> {
 }
 
 fn protection(
-    group: &GroupStatus,
+    register: &Register,
     engine: &Engine,
     is_known: bool,
     has_arbiter: bool,
 ) -> shown::Protection {
     use shown::Protection as P;
-    match (is_known, group.register.peer, group.register.in_sync) {
+    match (is_known, register.peer, register.in_sync) {
         (false, ..) => P::Unknown,
         (_, _, true) if !has_arbiter => P::UnprotectedNoArbiter,
+        // A copy was given up and is being captured again.
+        (_, _, true) if engine.copied < engine.all() => {
+            P::Filling { copied: engine.copied.into(), total: engine.all().into() }
+        }
         (_, _, true) => P::Protected,
         (_, None, _) => P::UnprotectedNoPeer,
         (_, Some(_), false) => {
-            P::Filling { copied: engine.copied.into(), total: engine.flows.into() }
+            P::Filling { copied: engine.copied.into(), total: engine.all().into() }
         }
     }
 }
@@ -434,4 +439,27 @@ fn timers(configured: &Timers, effective: &Timers) -> Vec<shown::TimerStatus> {
             effective_us: effective.micros(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::id::{Epoch, Incarnation, Member, NodeId};
+    use shown::Protection as P;
+
+    /// DESIGN 1.4: in sync by the register is not enough to call a service protected.
+    #[test]
+    fn a_copy_that_was_given_up_is_not_protected() {
+        let member = |node| Member { node: NodeId(node), incarnation: Incarnation(node.into()) };
+        let register =
+            Register { epoch: Epoch(3), owner: member(1), peer: Some(member(2)), in_sync: true };
+        let shown = |engine: &Engine| protection(&register, engine, true, true);
+        for (copied, expected) in [(5, P::Protected), (4, P::Filling { copied: 4, total: 5 })] {
+            let owner = Engine { flows: 5, copied, ..Engine::default() };
+            assert_eq!(shown(&owner), expected);
+        }
+        let peer = Engine { flows: 4, copied: 4, awaited: 1, ..Engine::default() };
+        assert_eq!(shown(&peer), P::Filling { copied: 4, total: 5 });
+        assert_eq!(protection(&register, &peer, true, false), P::UnprotectedNoArbiter);
+    }
 }
