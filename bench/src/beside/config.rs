@@ -34,6 +34,8 @@ pub struct NodeSetup {
     pub active: u32,
     /// What protects the cluster link.
     pub seal: Seal,
+    /// Pieces of payload that cannot be had again, of 2048 bytes.
+    pub chunks: u32,
     /// A silent connection is ended after so many seconds.
     pub idle_secs: u32,
 }
@@ -57,7 +59,7 @@ pub fn write(
 }
 
 fn text(socket: &Path, id: u8, nodes: &[u8], setup: &NodeSetup) -> String {
-    let NodeSetup { pins, flows, active, idle_secs, seal } = setup;
+    let NodeSetup { pins, flows, active, chunks, idle_secs, seal } = setup;
     let seal = match seal {
         Seal::Noise => "key_files = [\"cluster.key\"]",
         Seal::None => "seal = \"none\"",
@@ -94,6 +96,7 @@ socket = "{}"
 flows = {flows}
 active_flows = {active}
 uploads = {active}
+chunks = {chunks}
 "#,
         socket.display()
     );

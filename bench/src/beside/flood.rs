@@ -24,6 +24,7 @@ use crate::Common;
 use crate::bulk::places;
 use crate::flows::node_mac;
 use crate::maker::{Maker, mac};
+use crate::moving::until_moving;
 use crate::report::{Bound, Fact, Report};
 use crate::stage::{Contender, Server, Service, Stage};
 
@@ -195,20 +196,6 @@ fn protected(server: &Server<'_>) -> anyhow::Result<Fact> {
     let safe = status.groups.iter().filter(|group| group.in_sync).count() as f64;
     let all = status.groups.len() as f64;
     Ok(Fact::new("services protected at the end", safe, "").goal(Bound::AtLeast(all)))
-}
-
-fn until_moving(load: &Load) -> anyhow::Result<()> {
-    let limit = Instant::now() + PATIENCE;
-    loop {
-        let progress = load.progress();
-        if progress.wanted > 0 && progress.active == progress.wanted {
-            return Ok(());
-        }
-        if Instant::now() > limit {
-            bail!("the transfers do not begin: {progress:?}");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// The hand that floods.

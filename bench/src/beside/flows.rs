@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use dataplane::control::status::GroupStatus;
 use serde::{Deserialize, Serialize};
 use tools::demo::bed::{Cable, Layout, Place, run as run_command};
 use tools::impair::wire::PacketSocket;
@@ -62,8 +63,9 @@ pub struct Opened {
 
 /// Resident bytes of a node: all, and its share of what it shares.
 #[derive(Clone, Copy, Debug)]
-struct Resident {
-    rss: u64,
+pub struct Resident {
+    /// All.
+    pub rss: u64,
     pss: u64,
 }
 
@@ -105,30 +107,31 @@ pub fn run(args: &FlowsArgs, common: &Common) -> anyhow::Result<Report> {
 fn turn(stage: &Stage<'_>, flows: u32, active: u32) -> anyhow::Result<([Resident; 2], Opened)> {
     let setup = NodeSetup { flows, active, idle_secs: 86_400, ..stage.setup() };
     let mut server = stage.start_with(Contender::Mirrored, &setup)?;
+    let opened = open_idle(stage, &mut server, flows)?;
+    Ok(([resident(server.node_pid(1))?, resident(server.node_pid(2))?], opened))
+}
+
+/// Opens flows of the web service and leaves them alone; the peer holds all of them afterwards.
+pub fn open_idle(stage: &Stage<'_>, server: &mut Server<'_>, flows: u32) -> anyhow::Result<Opened> {
     let words = [
         "flows".into(),
-        format!("--target={}", server.target(Service::Echo)),
+        format!("--target={}", server.target(Service::Web)),
         format!("--mac={}", node_mac(stage)?),
         format!("--count={flows}"),
     ];
     let opened: Opened = stage.ask(&words)?;
     let all = u64::from(flows);
+    let is_web = |group: &&GroupStatus| group.service == "web";
     server.wait_for("every flow to be copied", |status| {
-        let mut echo = status.groups.iter().filter(|group| group.service == "echo");
-        echo.any(|group| (group.flows, group.flows_copied) == (all, all))
+        let mut web = status.groups.iter().filter(is_web);
+        web.any(|group| (group.flows, group.flows_copied) == (all, all))
     })?;
-    let held = held(&server)?;
+    let held: u64 = server.status(2)?.groups.iter().filter(is_web).map(|group| group.flows).sum();
     if held != all {
         bail!("the peer holds {held} flows of {flows}");
     }
     eprintln!("{flows} flows are established and copied, after {} ms", opened.ms);
-    Ok(([resident(server.node_pid(1))?, resident(server.node_pid(2))?], opened))
-}
-
-/// Flows that the peer holds.
-fn held(server: &Server<'_>) -> anyhow::Result<u64> {
-    let status = server.status(2)?;
-    Ok(status.groups.iter().filter(|group| group.service == "echo").map(|group| group.flows).sum())
+    Ok(opened)
 }
 
 /// The Ethernet address of the first node.
@@ -137,7 +140,8 @@ pub fn node_mac(stage: &Stage<'_>) -> anyhow::Result<String> {
     Ok(text.trim().to_string())
 }
 
-fn resident(pid: u32) -> anyhow::Result<Resident> {
+/// What a process takes.
+pub fn resident(pid: u32) -> anyhow::Result<Resident> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let kib = |name: &str| {

@@ -14,12 +14,16 @@
 
 mod bulk;
 mod config;
+mod crash;
 mod flood;
 mod flows;
 mod hand;
+mod handover;
 mod lossy;
 mod maker;
+mod moving;
 mod pingpong;
+mod refill;
 mod report;
 mod stage;
 
@@ -48,6 +52,12 @@ enum Subject {
     Flood(flood::FloodArgs),
     /// What an idle flow takes on owner and peer.
     Flows(flows::FlowsArgs),
+    /// A large owner is killed while connections run.
+    Crash(crash::CrashArgs),
+    /// A peer that comes back is filled while small exchanges run.
+    Refill(refill::RefillArgs),
+    /// Owner and peer change places while connections run.
+    Handover(handover::HandoverArgs),
     /// One download over a long link that loses data.
     Lossy(lossy::LossyArgs),
     /// Works inside a namespace for the other subcommands.
@@ -141,6 +151,11 @@ fn main() -> ExitCode {
         }
         Subject::Flood(args) => present(args.common.clone(), |common| flood::run(&args, common)),
         Subject::Lossy(args) => present(args.common.clone(), |common| lossy::run(&args, common)),
+        Subject::Crash(args) => present(args.common.clone(), |common| crash::run(&args, common)),
+        Subject::Refill(args) => present(args.common.clone(), |common| refill::run(&args, common)),
+        Subject::Handover(args) => {
+            present(args.common.clone(), |common| handover::run(&args, common))
+        }
         Subject::Flows(args) => present(args.common.clone(), |common| flows::run(&args, common)),
     };
     match outcome {

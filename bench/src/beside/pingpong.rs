@@ -40,8 +40,10 @@ pub struct PingpongArgs {
 /// What a turn came to, in nanoseconds.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct Percentiles {
-    p50: u64,
-    p99: u64,
+    /// Half of the exchanges took at most this.
+    pub p50: u64,
+    /// 99 of 100.
+    pub p99: u64,
     p999: u64,
 }
 

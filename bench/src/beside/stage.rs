@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use dataplane::control::status::{GroupStatus, Protection, Role, Status};
+use dataplane::control::{self, Reply, Request};
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use tools::demo::bed::{Bed, Layout, Place, WITNESS, run};
@@ -81,6 +82,7 @@ pub struct Server<'a> {
     contender: Contender,
     processes: Vec<Process>,
     sockets: Vec<PathBuf>,
+    files: Vec<PathBuf>,
 }
 
 impl<'a> Stage<'a> {
@@ -95,7 +97,14 @@ impl<'a> Stage<'a> {
     /// How a node of this run is set up unless a subject wants otherwise.
     pub fn setup(&self) -> NodeSetup {
         let pins = [self.common.server_cpu, self.common.peer_cpu()];
-        NodeSetup { pins, flows: 65536, active: 65536, idle_secs: 60, seal: self.common.seal }
+        NodeSetup {
+            pins,
+            flows: 65536,
+            active: 65536,
+            chunks: 16384,
+            idle_secs: 60,
+            seal: self.common.seal,
+        }
     }
 
     /// Starts a contender and waits until it is ready.
@@ -109,8 +118,8 @@ impl<'a> Stage<'a> {
         contender: Contender,
         setup: &NodeSetup,
     ) -> anyhow::Result<Server<'_>> {
-        let (processes, sockets) = (Vec::new(), Vec::new());
-        let mut server = Server { stage: self, contender, processes, sockets };
+        let (processes, sockets, files) = (Vec::new(), Vec::new(), Vec::new());
+        let mut server = Server { stage: self, contender, processes, sockets, files };
         let nodes: &[u8] = match contender {
             Contender::Kernel => {
                 let args = ["load", "serve", "--listen", "0.0.0.0"];
@@ -139,14 +148,17 @@ impl<'a> Stage<'a> {
         };
         for &id in nodes {
             let (file, socket) = config::write(&self.dir, id, nodes, setup)?;
-            let program = self.program();
-            let args = ["run".as_ref(), file.as_os_str()];
-            let process = self.bed.spawn(Place::Node(id), &format!("node{id}"), &program, &args)?;
-            server.processes.push(process);
+            server.processes.push(self.spawn_node(id, &file)?);
             server.sockets.push(socket);
+            server.files.push(file);
         }
         server.wait_ready()?;
         Ok(server)
+    }
+
+    fn spawn_node(&self, id: u8, file: &Path) -> anyhow::Result<Process> {
+        let args = ["run".as_ref(), file.as_os_str()];
+        self.bed.spawn(Place::Node(id), &format!("node{id}"), &self.program(), &args)
     }
 
     fn spawn(&self, place: Place, name: &str, cpu: u16, args: &[&str]) -> anyhow::Result<Process> {
@@ -234,14 +246,50 @@ impl Server<'_> {
 
     /// The process of a node.
     pub fn node_pid(&self, node: usize) -> u32 {
-        let others = self.processes.len() - self.sockets.len();
-        self.processes[others + node - 1].id()
+        self.processes[self.node_at(node)].id()
     }
 
-    /// Waits until `is_so` of the owner's status.
+    fn node_at(&self, node: usize) -> usize {
+        self.processes.len() - self.sockets.len() + node - 1
+    }
+
+    /// Sends a signal to a node's process.
+    pub fn signal_node(&mut self, node: usize, signal: Signal) -> anyhow::Result<()> {
+        let at = self.node_at(node);
+        self.processes[at].signal(signal)
+    }
+
+    /// Starts a node again whose process has been killed.
+    pub fn revive_node(&mut self, node: usize) -> anyhow::Result<()> {
+        let at = self.node_at(node);
+        self.processes[at].wait()?;
+        self.processes[at] = self.stage.spawn_node(node as u8, &self.files[node - 1])?;
+        Ok(())
+    }
+
+    /// Gives a node an order, as an operator would.
+    pub fn order(&self, node: usize, order: &Request) -> anyhow::Result<()> {
+        match control::ask(&self.sockets[node - 1], order)? {
+            Reply::Begun => Ok(()),
+            Reply::Error { message } => bail!("{message}"),
+            Reply::Status { .. } => bail!("the node took the order for a question"),
+        }
+    }
+
+    /// Waits until `is_so` of the first node's status.
     pub fn wait_for(&mut self, what: &str, is_so: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
+        self.wait_for_at(1, what, is_so)
+    }
+
+    /// Waits until `is_so` of the status of a node.
+    pub fn wait_for_at(
+        &mut self,
+        node: usize,
+        what: &str,
+        is_so: impl Fn(&Status) -> bool,
+    ) -> anyhow::Result<()> {
         self.wait(what, |server| {
-            let seen = server.status(1);
+            let seen = server.status(node);
             let done = seen.as_ref().is_ok_and(&is_so);
             done.then_some(()).ok_or_else(|| match seen {
                 Ok(status) => status::in_words(&status),
@@ -269,12 +317,7 @@ impl Server<'_> {
                     |group: &GroupStatus| group.role == Role::Owner && group.lease_remaining_us > 0;
                 self.wait_for("the node to serve", |status| status.groups.iter().all(serves))
             }
-            Contender::Mirrored => {
-                let safe = |group: &GroupStatus| {
-                    group.role == Role::Owner && group.protection == Protection::Protected
-                };
-                self.wait_for("the pair to be protected", |status| status.groups.iter().all(safe))
-            }
+            Contender::Mirrored => self.wait_for("the pair to be protected", is_safe),
         }
     }
 
@@ -299,6 +342,14 @@ impl Server<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether this node owns every service, and a failure now would cost nothing.
+pub fn is_safe(status: &Status) -> bool {
+    let safe = |group: &GroupStatus| {
+        group.role == Role::Owner && group.protection == Protection::Protected
+    };
+    status.groups.iter().all(safe)
 }
 
 impl Drop for Server<'_> {

@@ -1,0 +1,100 @@
+//! A large owner is killed by SIGKILL while paced connections run: how long each of them stands still.
+//!
+//! Its limits make the owner as large as is asked for; all of it is resident when the load begins. Beside the paced
+//! connections any number of idle ones may stand ([`crate::flows`]): a takeover must not become slower for the busy.
+//!
+//! Units: milliseconds, MiB.
+
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use nix::sys::signal::Signal;
+use tools::demo::bed::Layout;
+use tools::demo::status::takeovers;
+use tools::load::report::Percentiles;
+use tools::load::wire::monotonic_ns;
+
+use crate::Common;
+use crate::bulk::places;
+use crate::flows::{open_idle, resident};
+use crate::moving::{self, Fates, ms};
+use crate::report::{Bound, Fact, Report};
+use crate::stage::{Contender, Stage};
+
+/// What half of the connections, and 99 of 100, may stand still, in milliseconds.
+const GOALS_MS: (f64, f64) = (5.0, 20.0);
+
+/// The connections run for so many seconds.
+const SECONDS: u64 = 4;
+
+/// Of these, before the kill.
+const BEFORE_KILL: Duration = Duration::from_millis(700);
+
+/// Bytes of one chunk of payload.
+const CHUNK_BYTES: u64 = 2048;
+
+/// Arguments of `beside crash`.
+#[derive(Args, Clone, Debug)]
+pub struct CrashArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Paced connections.
+    #[arg(long, default_value_t = 100)]
+    connections: u64,
+    /// Idle connections beside them, of the same service.
+    #[arg(long, default_value_t = 0)]
+    flows: u32,
+    /// Resident memory of each node, in MiB, at least.
+    #[arg(long, default_value_t = 4096)]
+    resident: u64,
+}
+
+/// Measures.
+pub fn run(args: &CrashArgs, common: &Common) -> anyhow::Result<Report> {
+    let stage = Stage::new(common, "crash", Layout::default())?;
+    let mut setup = stage.setup();
+    setup.flows = setup.flows.max(args.flows + args.connections as u32);
+    setup.chunks = (args.resident << 20).div_ceil(CHUNK_BYTES) as u32;
+    setup.idle_secs = 86_400;
+    let mut fates = Fates::default();
+    let mut phases: Vec<(String, Vec<u64>)> = Vec::new();
+    let mut least = f64::INFINITY;
+    for run in 1..=common.rounds {
+        let mut server = stage.start_with(Contender::Mirrored, &setup)?;
+        open_idle(&stage, &mut server, args.flows)?;
+        let load = moving::begin(&stage, args.connections, SECONDS)?;
+        thread::sleep(BEFORE_KILL);
+        let mib = resident(server.node_pid(1))?.rss as f64 / f64::from(1 << 20);
+        least = least.min(mib);
+        let killed_ns = monotonic_ns();
+        server.signal_node(1, Signal::SIGKILL)?;
+        let result = load.finish()?;
+        let told = fates.take(&result.connections, killed_ns);
+        for takeover in takeovers(&server.status(2)?).into_iter().filter(|t| t.service == "web") {
+            for (name, us) in takeover.phases {
+                match phases.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, all)) => all.push(us),
+                    None => phases.push((name, vec![us])),
+                }
+            }
+        }
+        eprintln!("run {run} of {}: {mib:.0} MiB resident, {told}", common.rounds);
+    }
+    let mut facts = fates.facts(Some(GOALS_MS));
+    let goal = Bound::AtLeast(args.resident as f64);
+    facts.push(Fact::new("resident when killed, least", least, "MiB").goal(goal));
+    for (name, us) in phases {
+        let found = Percentiles::of(us);
+        facts.push(Fact::new(format!("{name}, p50"), ms(found.p50 * 1_000), "ms"));
+        facts.push(Fact::new(format!("{name}, longest"), ms(found.max * 1_000), "ms"));
+    }
+    let conditions = vec![
+        format!(
+            "{} runs: SIGKILL of an owner with {} paced connections and {} idle ones.",
+            common.rounds, args.connections, args.flows
+        ),
+        places(common),
+    ];
+    Ok(Report::new("crash", conditions, Vec::new(), facts))
+}

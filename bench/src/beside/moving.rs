@@ -1,0 +1,107 @@
+//! Paced connections whose every byte is checked, and how long they stood still when something was done to their server.
+//!
+//! Units: milliseconds.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use tools::demo::client::Load;
+use tools::load::report::{ConnectionReport, Outcome, Percentiles};
+
+use crate::report::{Bound, Fact};
+use crate::stage::Stage;
+
+/// How long connections may take until all of them move.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at a load.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A pause belongs to what was done if it touches this time behind it.
+const WINDOW_NS: u64 = 3_000_000_000;
+
+/// Starts that many paced connections, half of them downloads, for so many seconds, and waits until all move.
+pub fn begin(stage: &Stage<'_>, connections: u64, seconds: u64) -> anyhow::Result<Load> {
+    let options = [
+        ("--downloads", connections - connections / 2),
+        ("--uploads", connections / 2),
+        ("--bulk-downloads", 0),
+        ("--bulk-uploads", 0),
+        ("--echo", 0),
+        ("--fresh-every-ms", 0),
+        ("--seconds", seconds),
+    ];
+    let load = Load::start_with(&stage.bed, &stage.program(), stage.dir(), &options)?;
+    until_moving(&load)?;
+    Ok(load)
+}
+
+/// Waits until every connection of a load has moved something.
+pub fn until_moving(load: &Load) -> anyhow::Result<()> {
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        let progress = load.progress();
+        if progress.wanted > 0 && progress.active == progress.wanted {
+            return Ok(());
+        }
+        if Instant::now() > limit {
+            bail!("the transfers do not begin: {progress:?}");
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// What became of connections over several runs.
+#[derive(Default)]
+pub struct Fates {
+    all: u64,
+    survived: u64,
+    gaps_ns: Vec<u64>,
+}
+
+impl Fates {
+    /// Takes a run in which something was done at `at_ns`; its gaps in few words.
+    pub fn take(&mut self, connections: &[ConnectionReport], at_ns: u64) -> String {
+        let gaps: Vec<u64> =
+            connections.iter().map(|one| one.gap_ns(at_ns, at_ns + WINDOW_NS)).collect();
+        for one in connections {
+            self.all += 1;
+            self.survived += u64::from(one.outcome == Outcome::Survived);
+            if one.outcome != Outcome::Survived {
+                let note = one.note.as_deref().unwrap_or("no note");
+                eprintln!("{} {}: {:?}, {note}", one.kind, one.id, one.outcome);
+            }
+        }
+        let found = Percentiles::of(gaps.clone());
+        self.gaps_ns.extend(gaps);
+        let [p50, p99, max] = [found.p50, found.p99, found.max].map(ms);
+        format!("gap p50 {p50:.1}, p99 {p99:.1}, longest {max:.1} ms")
+    }
+
+    /// The figures of all runs; `goals` for the median and the 99th percentile.
+    pub fn facts(self, goals: Option<(f64, f64)>) -> Vec<Fact> {
+        let found = Percentiles::of(self.gaps_ns);
+        let mut facts = vec![
+            Fact::new("connections", self.all as f64, ""),
+            Fact::new("of them byte-exact to their end", self.survived as f64, "")
+                .goal(Bound::AtLeast(self.all as f64)),
+        ];
+        let gap = |name: &str, ns, goal: Option<f64>| {
+            let fact = Fact::new(format!("gap, {name}"), ms(ns), "ms");
+            match goal {
+                Some(goal) => fact.goal(Bound::AtMost(goal)),
+                None => fact,
+            }
+        };
+        facts.push(gap("p50", found.p50, goals.map(|goals| goals.0)));
+        facts.push(gap("p99", found.p99, goals.map(|goals| goals.1)));
+        facts.push(gap("longest", found.max, None));
+        facts
+    }
+}
+
+/// Nanoseconds as milliseconds.
+pub fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
