@@ -281,6 +281,14 @@ impl Agent {
             Report::Frozen { group, epoch, core, attempt, flows, absent } => {
                 self.note_frozen((group, epoch), (core, attempt), (flows, absent));
             }
+            Report::Stalled { group, peer } => {
+                if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
+                    && entry.role == Role::Owner
+                    && entry.register.peer == Some(peer)
+                {
+                    entry.stalled = Some((peer, now));
+                }
+            }
             Report::Promoted { group, epoch, core, flows, apply } => {
                 if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
                     && let Some(takeover) = &mut entry.takeover

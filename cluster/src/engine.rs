@@ -93,6 +93,8 @@ struct Group {
     fill: Option<Fill>,
     /// As owner: about to hand over.
     freeze: Option<Freeze>,
+    /// As owner: the agent was told that the peer acknowledges nothing.
+    stalled: bool,
     digest_at: Instant,
     digest_slot: u32,
 }
@@ -341,7 +343,7 @@ impl Engine {
         self.stack.set_mirrored(index as u8, true);
         let state = &mut self.groups[index];
         (state.epoch, state.partner) = (epoch, Some(peer));
-        state.digest_at = now;
+        (state.digest_at, state.stalled) = (now, false);
         state.fill = Some(Fill::new(epoch, peer.0));
     }
 
@@ -472,12 +474,24 @@ impl Engine {
         self.stack.handle_timeouts(now, &mut self.logs);
         self.shelf.expire(now);
         for index in 0..self.groups.len() {
+            self.note_stalled(now, index);
             if self.groups[index].freeze.is_some() {
                 self.freeze_some(now, index);
             } else if !self.logs.0[index].is_empty() {
                 self.fill_some(now, index);
                 self.digest_one(now, index);
             }
+        }
+    }
+
+    /// A peer that lives and acknowledges nothing cannot read or carry out what it is sent: the agent decides.
+    fn note_stalled(&mut self, now: Instant, index: usize) {
+        let is_stalled = self.logs.0[index].is_stalled(now);
+        let state = &mut self.groups[index];
+        if let (true, false, Some((peer, _))) = (is_stalled, state.stalled, state.partner) {
+            state.stalled = true;
+            let group = state.id;
+            self.report(Report::Stalled { group, peer });
         }
     }
 

@@ -22,6 +22,13 @@ pub const RESEND_FIRST: Duration = Duration::from_millis(1);
 /// Longest such time.
 pub const RESEND_MAX: Duration = Duration::from_millis(16);
 
+/// A peer that has acknowledged nothing for so long of what waits for it is none: what it cannot read or carry out must not
+/// keep the gate shut. Its heartbeats would have stayed away if it was only slow.
+pub const STALLED_AFTER: Duration = Duration::from_secs(1);
+
+/// For so long it is nobody's candidate as peer.
+pub const SHUNNED_FOR: Duration = Duration::from_secs(30);
+
 /// Datagrams that are sent again in one go.
 pub const RESEND_BURST_MAX: u64 = 64;
 

@@ -87,6 +87,8 @@ pub struct Log {
     clock_offset: u64,
     resend_after: Duration,
     progress_at: Instant,
+    /// When the peer last acknowledged something, or the first of what waits for it was sent.
+    acked_at: Instant,
     /// When the newest datagram that has arrived was sent.
     arrived_sent_at: Instant,
     datagram_bytes: usize,
@@ -117,6 +119,7 @@ impl Log {
             clock_offset,
             resend_after: RESEND_FIRST,
             progress_at: Instant::ZERO,
+            acked_at: Instant::ZERO,
             arrived_sent_at: Instant::ZERO,
             datagram_bytes,
             counters: LogCounters::default(),
@@ -146,6 +149,11 @@ impl Log {
     /// Bytes of datagrams that the peer has not acknowledged.
     pub fn bytes_pending(&self) -> usize {
         (self.oldest..=self.building).map(|n| self.at(n).bytes.len()).sum()
+    }
+
+    /// For how long the peer has acknowledged nothing of what was sent.
+    pub fn unanswered(&self, now: Instant) -> Duration {
+        if self.oldest < self.unsent { now.since(self.acked_at) } else { Duration::ZERO }
     }
 
     /// Counters so far.
@@ -267,7 +275,7 @@ impl Log {
                 self.seal();
             }
             if self.unsent == self.oldest {
-                self.progress_at = now;
+                (self.progress_at, self.acked_at) = (now, now);
             }
             self.unsent += 1;
             self.counters.datagrams += 1;
@@ -315,7 +323,7 @@ impl Log {
         }
         if acked > self.committed {
             self.committed = acked;
-            self.progress_at = now;
+            (self.progress_at, self.acked_at) = (now, now);
             self.resend_after = RESEND_FIRST;
             while self.oldest < self.unsent && self.end_of(self.oldest) <= acked {
                 self.arrived_sent_at = self.arrived_sent_at.max(self.at(self.oldest).sent_at);
@@ -441,6 +449,27 @@ mod tests {
             again.push(first.0);
         }
         assert_eq!(again, [2, 3]);
+    }
+
+    /// What is sent again is no progress; an acknowledgement is, and silence where nothing waits is none.
+    #[test]
+    fn silence_is_counted_from_the_last_acknowledgement() {
+        let mut log = log();
+        let mut now = Instant(1_000_000);
+        assert_eq!(log.unanswered(now + RESEND_MAX), Duration::ZERO);
+        for slot in 0..2 {
+            log.record(name(slot), &Fact::Data(&[7; 900]), Progress::default());
+        }
+        for _ in 0..50 {
+            while log.poll_datagram(now).is_some() {}
+            now += RESEND_MAX;
+        }
+        assert!(log.counters().resent > 10);
+        assert_eq!(log.unanswered(now), Duration(50 * RESEND_MAX.0));
+        log.handle_ack(now, Op(1), None);
+        assert_eq!(log.unanswered(now + RESEND_MAX), RESEND_MAX);
+        log.handle_ack(now, Op(2), None);
+        assert_eq!(log.unanswered(now + RESEND_MAX), Duration::ZERO);
     }
 
     #[test]

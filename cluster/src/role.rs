@@ -146,6 +146,13 @@ pub enum Report {
         /// Of these, flows of which the peer holds no copy: they would be lost.
         absent: u32,
     },
+    /// The peer has acknowledged nothing of what waits for it, for [`crate::limits::STALLED_AFTER`].
+    Stalled {
+        /// The group.
+        group: GroupId,
+        /// The peer.
+        peer: Member,
+    },
     /// The takeover of this core's flows is done (answer to [`Command::Promote`] and [`Command::Assume`]).
     Promoted {
         /// The group.

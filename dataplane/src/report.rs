@@ -384,6 +384,9 @@ fn sentence(reason: Reason) -> String {
         Reason::AskedAlone(span) => {
             format!("asked to be alone: the peer granted nothing for {}", ms(span))
         }
+        Reason::AskedAloneStalled(node) => format!(
+            "asked to be alone: node {node} lives and acknowledges nothing of what it is sent; see copy_malformed there"
+        ),
         Reason::AskedAloneNewLife(node) => {
             format!("asked to be alone: node {node} has begun a new life")
         }

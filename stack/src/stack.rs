@@ -508,9 +508,11 @@ impl Stack {
         }
         let group = &mut self.groups[flow.group as usize];
         group.flows -= 1;
-        if flow.standing == Standing::Copied && flow.era == group.eras.present {
-            group.copied -= 1;
-        }
+        // What has not been brought up was counted as the change has made all of them.
+        let is_behind = flow.era != group.eras.present;
+        let is_copied =
+            if is_behind { group.eras.inherited } else { flow.standing == Standing::Copied };
+        group.copied -= is_copied as u32;
         if group.mode == Mode::Serving {
             self.counters.closed += 1;
         }

@@ -64,6 +64,10 @@ impl Agent {
         if self.detector.ended(peer).is_some() {
             return self.ask(now, at, Change::Alone, Reason::AskedAloneSurrendered);
         }
+        if self.groups[at].is_stalled(peer) {
+            return self.ask(now, at, Change::Alone, Reason::AskedAloneStalled(peer.node));
+        }
+        let entry = &self.groups[at];
         // In sync, only its grants count; filling, its life does.
         let word = if register.in_sync {
             entry.granted_at
@@ -81,7 +85,7 @@ impl Agent {
         }
     }
 
-    /// The first designated node that lives and whose cores work; one that reaches no client only if there is no other.
+    /// The first designated node that lives, whose cores work and that has not stalled as peer; one that reaches no client only if there is no other.
     pub(super) fn candidate(&self, now: Instant, at: usize) -> Option<Member> {
         let config = &self.groups[at].config;
         let me = self.config.me.node;
@@ -96,7 +100,8 @@ impl Agent {
         let order = wanted.iter().chain(core::iter::once(&config.home)).chain(&config.peers);
         let fit = order
             .filter(|node| **node != me && allowed(**node) && self.is_fit(now, **node))
-            .filter_map(|node| self.detector.node(*node));
+            .filter_map(|node| self.detector.node(*node))
+            .filter(|heard| !self.groups[at].shuns(now, heard.member));
         let bright = fit.clone().find(|heard| !heard.path.health().is_dark());
         bright.or_else(|| fit.clone().next()).map(|heard| heard.member)
     }

@@ -6,6 +6,7 @@ use crate::agent::handover::{Cause, Failure, Handed, Handover};
 use crate::gather::Gather;
 use crate::id::{Epoch, Member, NodeId};
 use crate::lease::Lease;
+use crate::limits::SHUNNED_FOR;
 use crate::message::Role;
 use crate::message::advertise::Advertise;
 use crate::register::{Change, Refusal, Register};
@@ -40,6 +41,8 @@ pub(super) struct Group {
     pub awaits_cores: bool,
     /// Where the cores were told to send what clients say to this node: since which epoch, to whom, on how many cores.
     pub route: Option<(Epoch, Member, u8)>,
+    /// The last peer that acknowledged nothing of what waited for it, and when that was told.
+    pub stalled: Option<(Member, Instant)>,
     /// Cores that reported the peer filled, in this epoch.
     pub filled: Gather,
     /// When to read the register next.
@@ -117,6 +120,8 @@ pub enum Reason {
     AskedInSync(Member),
     /// Asked to be alone because the peer granted nothing for that long.
     AskedAlone(Duration),
+    /// Asked to be alone because the peer lives and acknowledges nothing of what it is sent.
+    AskedAloneStalled(NodeId),
     /// Asked to be alone because the peer's node has a new life.
     AskedAloneNewLife(NodeId),
     /// Asked to take over because the owner's renewals stayed away for that long.
@@ -180,6 +185,7 @@ impl Group {
             ask_at: now,
             awaits_cores: false,
             route: None,
+            stalled: None,
             filled: Gather::new(cores),
             read_at: now,
             renew_at: now,
@@ -210,6 +216,16 @@ impl Group {
                 Change::AddPeer(_) | Change::InSync(_) => false,
             },
         }
+    }
+
+    /// Whether the peer has stalled since it became the peer.
+    pub fn is_stalled(&self, peer: Member) -> bool {
+        self.stalled.is_some_and(|(member, at)| member == peer && at >= self.since)
+    }
+
+    /// Whether this life was a peer that stalled, not long ago.
+    pub fn shuns(&self, now: Instant, member: Member) -> bool {
+        self.stalled.is_some_and(|(known, at)| known == member && now.since(at) < SHUNNED_FOR)
     }
 
     /// The node's place in the order: home first. `None` if it is not designated.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::id::Epoch;
+use crate::limits::SHUNNED_FOR;
 use crate::message::{Answer, Verdict};
 use crate::register::Register;
 use alloc::vec;
@@ -228,6 +229,36 @@ fn who_still_waits_for_the_number_of_cores_is_not_in_sync() {
         agent.handle_message(ms(1), &encode(header, &answer));
     }
     assert_eq!(agent.status(ms(1)).groups[0].role, Role::Idle);
+}
+
+/// A peer that lives and acknowledges nothing of what it is sent keeps no gate shut, and is not made the peer again at
+/// once.
+#[test]
+fn a_peer_that_stalls_is_none_for_a_while() {
+    let arbiter = Arbiter::None { survivor: Survivor::Node(NodeId(1)) };
+    let mut agent = Agent::new(ms(0), config(arbiter));
+    agent.handle_progress(ms(0), true);
+    let mut heard = Vec::new();
+    let mut run = |agent: &mut Agent, until: Instant| {
+        while agent.poll_timeout() < until {
+            let now = agent.poll_timeout();
+            agent.handle_message(now, &heartbeat(ME, now, Register::NEVER, None));
+            agent.handle_timeout(now);
+            heard.extend(commands(agent).into_iter().map(|command| (now, command)));
+        }
+        core::mem::take(&mut heard)
+    };
+    let is_mirror = |(_, command): &(Instant, Command)| matches!(command, Command::Mirror { .. });
+    assert!(run(&mut agent, ms(3_000)).iter().any(is_mirror));
+    let stranger = Member { incarnation: Incarnation(22), ..OTHER };
+    for (peer, expected) in
+        [(stranger, vec![]), (OTHER, vec![Command::Alone { group: GROUP, epoch: Epoch(3) }])]
+    {
+        agent.handle_report(ms(3_000), Report::Stalled { group: GROUP, peer });
+        assert_eq!(commands(&mut agent), expected);
+    }
+    let again = run(&mut agent, ms(40_000)).into_iter().find(is_mirror).expect("tried again");
+    assert!(again.0 >= ms(3_000) + SHUNNED_FOR, "{:?}", again.0);
 }
 
 /// Strays go to the owner: from the moment at which it is known how many cores it has, and whenever that changes.

@@ -114,7 +114,7 @@ impl Engine {
         self.logs.0[index].iter_mut().for_each(|lane| lane.filled = Some(Op(0)));
         self.stack.attach_all(index as u8);
         let state = &mut self.groups[index];
-        (state.partner, state.digest_at) = (Some(partner), now);
+        (state.partner, state.digest_at, state.stalled) = (Some(partner), now, false);
         state.fill = Some(Fill::complete(epoch, partner.0));
     }
 

@@ -4,6 +4,7 @@
 //! in one log, in order, and arrive at the core that will serve the flow.
 
 use crate::id::{Member, Op};
+use crate::limits::STALLED_AFTER;
 use crate::log::{Log, LogCounters};
 use crate::mirror::Session;
 use alloc::vec::Vec;
@@ -11,6 +12,7 @@ use stack::fact::Fact;
 use stack::flow::FlowId;
 use stack::recorder::{self, FlowName, Progress, Recorder};
 use stack::shard::{Place, SHARDS};
+use stack::time::Instant;
 
 /// One log and how far it is.
 pub(super) struct Lane {
@@ -104,6 +106,11 @@ impl Lanes {
     pub fn are_frozen(&self) -> bool {
         !self.lanes.is_empty()
             && self.iter().all(|lane| lane.frozen.is_some() && lane.log.lag() == 0)
+    }
+
+    /// Whether the peer has long acknowledged nothing of what one of them has sent.
+    pub fn is_stalled(&self, now: Instant) -> bool {
+        self.iter().any(|lane| lane.log.unanswered(now) >= STALLED_AFTER)
     }
 
     pub fn counters(&self) -> LogCounters {

@@ -391,11 +391,17 @@ mod tests {
         stack.freeze(0);
         stack.demote(0);
         stack.promote(now, 0);
-        stack.detach(0);
+        stack.attach_all(0);
         sweep(&mut stack, &mut now);
         // The one that the other node never held is gone, whatever came of it there.
-        assert_eq!((stack.find(&key(5)), stack.group(0).flows()), (None, 1_999));
+        let group = stack.group(0);
+        assert_eq!((stack.find(&key(5)), group.flows(), group.copied()), (None, 1_999, 1_999));
         assert!(stack.slots().all(|slot| stack.flows[slot].local.is_resumed));
+        assert!(stack.slots().all(|slot| stack.flows[slot].standing == Standing::Copied));
+        stack.promote(now, 0);
+        stack.detach(0);
+        sweep(&mut stack, &mut now);
+        assert_eq!(stack.group(0).copied(), 0);
         assert!(stack.slots().all(|slot| stack.flows[slot].standing == Standing::Absent));
     }
 

@@ -1,7 +1,8 @@
 //! What waits for the peer, and what does not.
 
 use cluster::id::Epoch;
-use cluster::role::Command;
+use cluster::mirror::RECORDS_OFFSET;
+use cluster::role::{Command, Report};
 use stack::seq::Seq;
 use stack::service::KeepAlive;
 use stack::time::Duration;
@@ -53,6 +54,8 @@ fn a_silent_peer_stops(settings: Settings) {
     assert!(said.before_eq(copy.contract.rcv_nxt));
     assert!(world.raws[raw].heard.is_empty(), "no SYN-ACK");
     assert!(!world.clients[client].is_done());
+    let is_stalled = |report: &Report| matches!(report, Report::Stalled { .. });
+    assert!(world.nodes[0].reports.iter().any(is_stalled), "the agent is told");
     // The register says that the peer is gone: everything that waited flows.
     for index in 0..world.settings.ports.len() {
         let group = cluster::id::GroupId::new(index as u8, 0);
@@ -260,4 +263,38 @@ fn the_end_by_keep_alive_waits_for_the_peer() {
     assert!(world.raws[raw].heard.iter().any(|heard| heard.flags.has(Flags::RST)));
     let key = world.raws[raw].key();
     assert!(world.nodes.iter().all(|node| node.find(&key).is_none()));
+}
+
+/// A record that the peer cannot read is not acknowledged, and nothing behind it: the owner hears of it, and goes on
+/// without that peer.
+#[test]
+fn a_record_that_cannot_be_read_does_not_keep_the_gate_shut() {
+    let mut world = World::mirrored(Settings::default());
+    let client = world.connect(ClientSettings::default(), upload(40_000));
+    world.run_for(Duration::from_millis(1));
+    let mut spoilt = 0;
+    while !world.nodes[0].reports.iter().any(|report| matches!(report, Report::Stalled { .. })) {
+        for mut frame in world.take_datagrams(1) {
+            let (from, to) = (world.nodes[0].endpoint(), world.nodes[1].endpoint());
+            let mut payload = cluster::link::parse(&mut frame, &to).expect("a datagram").to_vec();
+            if let Some(kind) = payload.get_mut(RECORDS_OFFSET) {
+                *kind = 0xee;
+                spoilt += 1;
+            }
+            let mut buffer = [0; 2048];
+            let len = cluster::link::emit(&mut buffer, &from, &to, &payload);
+            world.hand_datagram(1, &buffer[..len]);
+            world.drive(1);
+        }
+        world.run_for(Duration::from_micros(20));
+        assert!(spoilt < 10_000, "nobody is told");
+    }
+    let group = cluster::id::GroupId::new(0, 0);
+    let status = world.nodes[1].status().find(|status| status.id == group);
+    assert!(status.is_some_and(|status| status.backup.malformed > 0));
+    for index in 0..world.settings.ports.len() {
+        let group = cluster::id::GroupId::new(index as u8, 0);
+        world.command(0, Command::Alone { group, epoch: Epoch(3) });
+    }
+    assert!(world.run_until(Duration::from_secs(2), |world| world.clients[client].is_done()));
 }

@@ -216,7 +216,9 @@ impl Node {
                         assert!(gather.note(core), "a core reports once");
                         gather.is_complete()
                     }
-                    Report::Promoted { .. } | Report::Frozen { .. } => true,
+                    Report::Promoted { .. } | Report::Frozen { .. } | Report::Stalled { .. } => {
+                        true
+                    }
                 };
                 if is_new {
                     self.reports.push(report);
