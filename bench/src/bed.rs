@@ -17,7 +17,7 @@ use cluster::role::{Command, Report};
 use cluster::seal::{Key, Keyring, Opened, Party, SEED_BYTES};
 use stack::app::AppConfig;
 use stack::content::Content;
-use stack::service::{HOP_LIMIT, Service};
+use stack::service::{ArpPolicy, HOP_LIMIT, Service};
 use stack::shard::Place;
 use stack::stack::StackConfig;
 use stack::tcp::sender::SenderConfig;
@@ -242,6 +242,7 @@ fn endpoint(node: u8) -> Endpoint {
 fn engine(node: u8, flows: usize, link: Link) -> Engine {
     let service = Service {
         addresses: vec![Address::v4(SERVICE)],
+        arp: ArpPolicy::default(),
         ports: vec![(PORT, PORT)],
         app: AppConfig::Echo,
         content: Content::new(Vec::new()).expect("no content is content"),

@@ -43,7 +43,7 @@ use shelf::Shelf;
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{ConnectError, Elsewhere, Mode, Stack, StackConfig};
+use stack::stack::{Conflict, ConnectError, Elsewhere, Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
 use stack::wire::Mac;
 
@@ -122,6 +122,8 @@ pub struct GroupStatus {
     pub log: LogCounters,
     /// The copies, as peer.
     pub backup: BackupCounters,
+    /// As owner: the last claim of another host to one of the group's addresses.
+    pub conflict: Option<Conflict>,
 }
 
 impl GroupStatus {
@@ -145,6 +147,7 @@ impl core::ops::AddAssign for GroupStatus {
             lag_bytes,
             log,
             backup,
+            conflict,
         } = other;
         self.flows += flows;
         self.copied += copied;
@@ -153,6 +156,10 @@ impl core::ops::AddAssign for GroupStatus {
         self.lag_bytes += lag_bytes;
         self.log += log;
         self.backup += backup;
+        self.conflict = match (self.conflict, conflict) {
+            (Some(one), Some(other)) => Some(one.joined(other)),
+            (one, other) => one.or(other),
+        };
     }
 }
 
@@ -263,6 +270,7 @@ impl Engine {
                 lag_bytes: lanes.iter().map(|lane| lane.log.bytes_pending() as u64).sum(),
                 log: lanes.counters(),
                 backup,
+                conflict: state.conflict(),
             }
         })
     }

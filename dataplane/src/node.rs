@@ -40,7 +40,7 @@ use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
 use stack::content::Content;
 use stack::limits::CONNECT_TIMEOUT;
-use stack::service::Service;
+use stack::service::{ArpPolicy as ServiceArp, Service};
 use stack::sha256::Sha256;
 use stack::shard::Place;
 use stack::tcp::sender::SenderConfig;
@@ -98,6 +98,7 @@ pub struct Node {
     _control: control::Server,
     _programs: Vec<XdpProgram>,
     _solicited: Option<Solicited>,
+    _service_macs: Option<sys::ServiceMacs>,
     summary: String,
 }
 
@@ -192,6 +193,7 @@ impl Node {
             _control: control,
             _programs: programs,
             _solicited: join_solicited(config),
+            _service_macs: accept_service_macs(config),
             summary,
         })
     }
@@ -291,6 +293,20 @@ fn join_solicited(config: &Config) -> Option<Solicited> {
     joined.ok()
 }
 
+/// Makes the NIC of the client side take frames for the services' own hardware addresses.
+fn accept_service_macs(config: &Config) -> Option<sys::ServiceMacs> {
+    let name = &config.interfaces.client.name;
+    let macs = config.services.iter().filter_map(|service| service.mac.map(|mac| mac.0));
+    let accepted = sys::ServiceMacs::accept(name, macs);
+    if let Err(error) = &accepted {
+        eprintln!(
+            "warning: {name} cannot be told to take frames for the services' own hardware addresses ({error}): they \
+             arrive only if it is promiscuous; `ip link set {name} promisc on` helps"
+        );
+    }
+    accepted.ok()
+}
+
 /// Tells the programs which frames are the node's.
 fn steer(config: &Config, programs: &mut [XdpProgram]) -> Result<(), StartError> {
     let mut owned: BTreeMap<IpAddr, Vec<RangeInclusive<u16>>> = BTreeMap::new();
@@ -353,6 +369,11 @@ fn build_service(
     };
     Ok(Service {
         addresses: service.addresses.iter().map(address).collect(),
+        arp: match (service.arp, service.mac) {
+            (config::ArpPolicy::VirtualMac, Some(mac)) => ServiceArp::VirtualMac(mac.0),
+            (config::ArpPolicy::None, _) => ServiceArp::None,
+            _ => ServiceArp::Gratuitous,
+        },
         ports: service.ports.iter().map(|range| (range.first, range.last)).collect(),
         app,
         content,
@@ -490,7 +511,8 @@ fn advertisement(
     group: GroupId,
     digest: [u8; 32],
 ) -> Advertise {
-    let mac = sys::interface_mac(&config.interfaces.client.name).ok();
+    let own = sys::interface_mac(&config.interfaces.client.name).ok();
+    let mac = service.mac.map(|mac| mac.0).or(own);
     Advertise {
         group,
         order: service.peers.clone(),

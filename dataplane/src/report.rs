@@ -2,7 +2,7 @@
 
 use crate::agent_thread::refused::in_words;
 use crate::clock;
-use crate::config::{Config, Failback};
+use crate::config::{Config, Failback, Mac};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
 use crate::orders;
@@ -17,8 +17,10 @@ use cluster::message::{Role, WITNESS};
 use cluster::register::Register;
 use cluster::seal::Unopened;
 use crossbeam_channel::{Sender, bounded};
+use stack::stack::Conflict;
 use stack::time::Instant;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,6 +173,8 @@ impl Reporter {
             addresses: service.addresses.iter().map(ToString::to_string).collect(),
             ports: service.ports.iter().map(ToString::to_string).collect(),
             counters: group_counters(engine),
+            presence: service.presence(),
+            conflict: engine.conflict.map(|conflict| self::conflict(now, conflict)),
             decisions: group.reasons.iter().map(|d| decision(now, d)).collect(),
         }
     }
@@ -297,6 +301,17 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("active_refused", core.places_refused),
     ];
     events.into_iter().chain(forwarded).map(|(name, count)| (name.to_string(), count)).collect()
+}
+
+/// Another host claims one of the group's addresses.
+fn conflict(now: Instant, conflict: Conflict) -> shown::Conflict {
+    let Conflict { address, mac, at, count } = conflict;
+    let address = match address.as_v4() {
+        Some(v4) => IpAddr::from(v4),
+        None => IpAddr::from(address.0),
+    };
+    let (address, mac) = (address.to_string(), Mac(mac).to_string());
+    shown::Conflict { address, mac, count, age_us: now.since(at).micros() }
 }
 
 /// How a node reaches its clients.

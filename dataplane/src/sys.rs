@@ -22,7 +22,7 @@ pub use interface::{
     interface_carrier, interface_driver, interface_index, interface_mac, interface_mbits,
     interface_mtu,
 };
-pub use packet::ArpSocket;
+pub use packet::{ArpSocket, ServiceMacs};
 pub use process::{close_descriptors_from, defer_process, leave_session, lock_memory, set_name};
 pub use signal::TerminationSignals;
 

@@ -80,6 +80,8 @@ drops! {
     NoSyn = "no_syn",
     /// An ARP, ICMP or neighbour message that asks nothing of us.
     Unasked = "unasked",
+    /// Asks for, or claims, an address to which a router brings the traffic: nobody answers.
+    NotAnnounced = "not_announced",
     /// An ICMP error that quotes no segment of ours.
     BadQuote = "bad_quote",
     /// An ICMP error about a segment that is not in flight.

@@ -157,8 +157,17 @@ pub const ECHO_BYTES_MAX: usize = 1472;
 /// Connections in SYN-RECEIVED at most; beyond that, SYNs are answered with cookies.
 pub const BACKLOG_FLOWS_MAX: u32 = 4096;
 
-/// When an address is announced after it was taken over, and how often (RFC 5227 2.3 asks for two).
+/// When an address is announced after it was taken over, and how often (RFC 5227 2.3 asks for two). The same again
+/// when somebody else claims it, if the last time is longer ago than [`DEFEND_INTERVAL`].
 pub const ANNOUNCE_AFTER_MS: [u64; 7] = [0, 5, 25, 100, 400, 1000, 3000];
+
+/// An address that somebody else claims is announced anew, at most once in this time: whoever defends it too must not
+/// make a storm of it (RFC 5227 2.4 (c) is content with ten seconds, in which clients would be gone).
+pub const DEFEND_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a hardware address that belongs to a service is said where it is when all else is said: switches forget
+/// (after 300 s by default), and a late frame of a former owner may have misled them.
+pub const ANNOUNCE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Promoted flows are probed behind the kicks, which may have answered the question by then.
 pub const PROBE_AFTER: Duration = Duration::from_millis(100);

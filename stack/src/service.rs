@@ -4,7 +4,7 @@ use crate::app::AppConfig;
 use crate::content::Content;
 use crate::tcp::sender::SenderConfig;
 use crate::time::Duration;
-use crate::wire::Address;
+use crate::wire::{Address, Mac};
 use alloc::vec::Vec;
 
 /// What the stack knows of one service. Each core has its own, over the same content.
@@ -12,6 +12,8 @@ use alloc::vec::Vec;
 pub struct Service {
     /// Addresses that the service owns.
     pub addresses: Vec<Address>,
+    /// How neighbours learn where they are.
+    pub arp: ArpPolicy,
     /// Ports, as inclusive ranges.
     pub ports: Vec<(u16, u16)>,
     /// What runs behind them.
@@ -41,6 +43,19 @@ pub struct Service {
     pub hop_limit: u8,
 }
 
+/// How neighbours learn where a service's addresses are, by ARP or neighbour advertisements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ArpPolicy {
+    /// They move to the owner's hardware address, which is announced.
+    #[default]
+    Gratuitous,
+    /// They keep this hardware address, which belongs to the service. Everything that is said for the service comes from
+    /// it, and an announcement teaches switches behind which port it is now.
+    VirtualMac(Mac),
+    /// A router brings the traffic: nothing is announced and nobody who asks is answered.
+    None,
+}
+
 /// TTL or hop limit unless the configuration has another: what every current system uses.
 pub const HOP_LIMIT: u8 = 64;
 
@@ -67,6 +82,15 @@ impl Service {
     pub fn owns(&self, address: &Address, port: u16) -> bool {
         self.addresses.contains(address)
             && self.ports.iter().any(|&(low, high)| (low..=high).contains(&port))
+    }
+
+    /// The hardware address that the service speaks from, on a node with this one.
+    #[inline]
+    pub fn mac(&self, own: &Mac) -> Mac {
+        match self.arp {
+            ArpPolicy::VirtualMac(mac) => mac,
+            ArpPolicy::Gratuitous | ArpPolicy::None => *own,
+        }
     }
 
     /// The MSS to offer on a connection to `address`: the header of IPv6 is 20 bytes longer (RFC 6691).

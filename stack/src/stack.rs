@@ -31,6 +31,7 @@ pub use connect::ConnectError;
 pub use error::IcmpCounters;
 pub use forward::Stray;
 pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
+pub use speak::Conflict;
 
 use crate::drop::{Drop, Drops};
 use crate::flow::{Env, Flow, FlowId, Standing};
@@ -111,6 +112,10 @@ pub struct Group {
     pub clock_offset: u64,
     /// When the addresses were taken over, and how often they were announced since.
     announced_from: Option<(Instant, u8)>,
+    /// Claims of others are not answered by announcements before then.
+    defend_at: Instant,
+    /// The last claim of somebody else.
+    conflict: Option<Conflict>,
     flows: u32,
     copied: u32,
     eras: Eras,
@@ -126,6 +131,11 @@ impl Group {
     /// Why a frame for a group that is not served here is dropped.
     fn refusal(&self) -> Drop {
         if self.mode == Mode::Frozen { Drop::Frozen } else { Drop::NotOwner }
+    }
+
+    /// The last claim of somebody else to one of the group's addresses.
+    pub fn conflict(&self) -> Option<Conflict> {
+        self.conflict
     }
 
     /// Flows of the group on this core.
@@ -179,6 +189,8 @@ pub struct Counters {
 /// A node's stack on one core.
 pub struct Stack {
     mac: Mac,
+    /// Hardware addresses of the services that are served here, where they have their own.
+    service_macs: Vec<Mac>,
     node: u8,
     keys: Keys,
     /// What flows share.
@@ -234,6 +246,7 @@ impl Stack {
         assert!(groups.len() <= GROUPS_MAX, "{} groups; {GROUPS_MAX} at most", groups.len());
         Stack {
             mac: config.mac,
+            service_macs: Vec::with_capacity(services.len()),
             node: config.node,
             keys: Keys::new(&config.secret),
             env: Env {
@@ -363,11 +376,11 @@ impl Stack {
         recorder: &mut R,
     ) -> Option<Stray> {
         self.counters.rx_frames += 1;
-        let parsed = parse(frame, &self.mac, &[]);
+        let parsed = parse(frame, &self.mac, &self.service_macs);
         let outcome = match &parsed {
             Ok(Frame::Tcp(segment)) => self.handle_segment(now, guess, segment, recorder),
             Ok(Frame::Error(error)) => self.handle_error(now, error),
-            Ok(frame) => self.handle_query(frame),
+            Ok(frame) => self.handle_query(now, frame),
             Err(reason) => Err(*reason),
         };
         match outcome {

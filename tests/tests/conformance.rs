@@ -7,6 +7,7 @@
 mod rfc;
 
 mod conformance {
+    mod address;
     mod close;
     mod desk;
     mod duplicate;

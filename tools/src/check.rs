@@ -119,10 +119,11 @@ fn summary(loaded: &Loaded) -> String {
             false => format!("peer {}", peers.join(", then ")),
         };
         text += &format!(
-            "\n  service {}: {} port {}, home {}, {peers}",
+            "\n  service {}: {} port {}, {}, home {}, {peers}",
             service.name,
             addresses.join(" "),
             ports.join(" "),
+            service.presence(),
             service.home,
         );
     }

@@ -218,6 +218,17 @@ fn details(text: &mut String, group: &GroupStatus) {
             span(takeover.first_byte_us),
         );
     }
+    if let Some(conflict) = &group.conflict {
+        let _ = writeln!(
+            text,
+            "\n{}: {} IS ALSO CLAIMED by the host with {}, {} times, last {} ago: find it and take the address from it",
+            group.service,
+            conflict.address,
+            conflict.mac,
+            conflict.count,
+            span(conflict.age_us),
+        );
+    }
     handovers(text, group);
     if !group.counters.is_empty() {
         let _ = writeln!(text, "\n{}: {}", group.service, counters(&group.counters));

@@ -6,6 +6,8 @@
 //! and their clients need what cores there are. They need root and AF_XDP; without, they are
 //! skipped and say so. A test that fails shows the ends of the logs and the status of both nodes.
 
+#[path = "netns/arp.rs"]
+mod arp;
 #[path = "netns/cores.rs"]
 mod cores;
 #[path = "netns/dialogue.rs"]

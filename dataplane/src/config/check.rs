@@ -196,14 +196,42 @@ fn services(reader: &mut Reader, config: &Config) {
         }
         order(reader, config, i, service);
         keep_alive(reader, i, service);
-        let mac_wanted = service.arp == ArpPolicy::VirtualMac;
-        if mac_wanted != service.mac.is_some() && reader.good(&path("arp")) {
-            let message = "`mac` has a meaning only with `arp = \"virtual-mac\"`";
-            reader.reject(&path("mac"), Kind::Inconsistent, message);
-        }
+        virtual_mac(reader, config, i, service);
         for (a, address) in service.addresses.iter().enumerate() {
             virtual_address(reader, config, &path(&format!("addresses[{a}]")), *address);
         }
+    }
+}
+
+/// A hardware address that belongs to the service: one that no machine has, and no other service.
+fn virtual_mac(reader: &mut Reader, config: &Config, i: usize, service: &Service) {
+    let path = |key: &str| format!("services[{i}].{key}");
+    if !reader.good(&path("arp")) || !reader.good(&path("mac")) {
+        return;
+    }
+    let help = "one of the block that is kept for this, \"00:00:5e:00:01:01\" for example, or a locally administered \
+                one, \"02:00:00:00:00:01\" for example";
+    let Some(mac) = service.mac else {
+        if service.arp == ArpPolicy::VirtualMac {
+            let message = "`arp = \"virtual-mac\"` needs the service's own `mac`".to_string();
+            reader.reject_with_help(&path("arp"), Kind::MissingKey, message, help);
+        }
+        return;
+    };
+    if service.arp != ArpPolicy::VirtualMac {
+        let message = "`mac` has a meaning only with `arp = \"virtual-mac\"`";
+        return reader.reject(&path("mac"), Kind::Inconsistent, message);
+    }
+    // RFC 9568 7.3: the block of virtual routers. RFC 9542 2.1: bit 0 is a group's, bit 1 says locally administered.
+    let is_virtual = mac.0.starts_with(&[0, 0, 0x5e, 0, 1]) || mac.0[0] & 3 == 2;
+    if !is_virtual {
+        let message = format!("{mac} may be the address of a machine");
+        return reader.reject_with_help(&path("mac"), Kind::BadValue, message, help);
+    }
+    let first = config.services[..i].iter().position(|other| other.mac == Some(mac));
+    if let Some(first) = first {
+        let message = format!("{mac} belongs to service {:?} already", config.services[first].name);
+        twice(reader, message, &path("mac"), &format!("services[{first}].mac"));
     }
 }
 

@@ -293,11 +293,4 @@ fn refuse_what_is_not_built(reader: &mut Reader, table: &Table<'_>, service: &Se
     if service.protocol == Protocol::Udp {
         refuse("protocol", "UDP", "use `protocol = \"tcp\"`");
     }
-    match service.arp {
-        ArpPolicy::VirtualMac => {
-            refuse("arp", "a virtual MAC address", "use `arp = \"gratuitous\"`");
-        }
-        ArpPolicy::None => refuse("arp", "routed delivery", "use `arp = \"gratuitous\"`"),
-        ArpPolicy::Gratuitous => {}
-    }
 }

@@ -327,6 +327,17 @@ pub struct Service {
     pub application: Application,
 }
 
+impl Service {
+    /// How neighbours find its addresses, in words.
+    pub fn presence(&self) -> String {
+        match (self.arp, self.mac) {
+            (ArpPolicy::VirtualMac, Some(mac)) => format!("virtual MAC {mac}"),
+            (ArpPolicy::None, _) => "behind a router".into(),
+            _ => "gratuitous ARP".into(),
+        }
+    }
+}
+
 /// `keep_alive`; `keep_alive = {}` takes every default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct KeepAlive {
@@ -392,7 +403,7 @@ pub enum ArpPolicy {
     Gratuitous,
     /// The address keeps one MAC that belongs to the service.
     VirtualMac,
-    /// A router brings the traffic; nobody answers for the address.
+    /// A router brings the traffic to the owner's own address; nobody announces or answers for the service's.
     None,
 }
 

@@ -212,10 +212,28 @@ pub struct GroupStatus {
     pub addresses: Vec<String>,
     /// Ports of the service.
     pub ports: Vec<String>,
+    /// How neighbours find the addresses, in words.
+    pub presence: String,
+    /// The last claim of another host to one of the addresses.
+    pub conflict: Option<Conflict>,
     /// Counters of the group by name.
     pub counters: BTreeMap<String, u64>,
     /// The last decisions about ownership, oldest first.
     pub decisions: Vec<String>,
+}
+
+/// Another host claims an address of the service.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Conflict {
+    /// The address.
+    pub address: String,
+    /// The other host's hardware address.
+    pub mac: String,
+    /// Claims to any address of the service since this node has owned it.
+    pub count: u64,
+    /// Time since the last one.
+    pub age_us: u64,
 }
 
 /// What a node is for a group.

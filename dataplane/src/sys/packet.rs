@@ -1,8 +1,51 @@
-//! A packet socket: frames of one kind, past every protocol of the kernel.
+//! Packet sockets: ARP frames past the kernel's own, and hardware addresses that an interface takes beside its own.
 
 use super::{check, interface_index};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Hardware addresses that an interface takes beside its own, until this is dropped or the process dies.
+pub struct ServiceMacs {
+    _socket: Option<OwnedFd>,
+}
+
+impl ServiceMacs {
+    /// Makes the interface take frames for these (packet(7), PACKET_MR_UNICAST). Needs CAP_NET_RAW.
+    pub fn accept(interface: &str, macs: impl Iterator<Item = [u8; 6]>) -> io::Result<ServiceMacs> {
+        let mut macs = macs.peekable();
+        if macs.peek().is_none() {
+            return Ok(ServiceMacs { _socket: None });
+        }
+        // Of protocol zero: no frame ever arrives at this socket.
+        let socket = packet_socket(0)?;
+        let index = interface_index(interface)? as i32;
+        for mac in macs {
+            let mut request = libc::packet_mreq {
+                mr_ifindex: index,
+                mr_type: libc::PACKET_MR_UNICAST as u16,
+                mr_alen: 6,
+                mr_address: [0; 8],
+            };
+            request.mr_address[..6].copy_from_slice(&mac);
+            let length = size_of_val(&request) as libc::socklen_t;
+            let (level, option) = (libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP);
+            let value = (&raw const request).cast();
+            // SAFETY: `request` is a `packet_mreq` of that length.
+            check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length) })?;
+        }
+        Ok(ServiceMacs { _socket: Some(socket) })
+    }
+}
+
+/// A raw packet socket for frames of this protocol.
+fn packet_socket(protocol: u16) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes numbers only.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, protocol.to_be().into()) };
+    check(fd)?;
+    // SAFETY: the descriptor was just made and is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
 
 /// A socket for the ARP frames of one interface, own ones excepted. What an XDP program has taken does not arrive.
 pub struct ArpSocket(OwnedFd);
@@ -10,17 +53,11 @@ pub struct ArpSocket(OwnedFd);
 impl ArpSocket {
     /// Opens it. Needs CAP_NET_RAW.
     pub fn open(interface: &str) -> io::Result<ArpSocket> {
-        let protocol = (libc::ETH_P_ARP as u16).to_be();
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: takes numbers only.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, protocol.into()) };
-        check(fd)?;
-        // SAFETY: the descriptor was just made and is nobody else's.
-        let socket = ArpSocket(unsafe { OwnedFd::from_raw_fd(fd) });
+        let socket = ArpSocket(packet_socket(libc::ETH_P_ARP as u16)?);
         // SAFETY: `sockaddr_ll` is plain data.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = protocol;
+        address.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
         address.sll_ifindex = interface_index(interface)? as i32;
         let length = size_of_val(&address) as libc::socklen_t;
         // SAFETY: `address` is a `sockaddr_ll` of that length.

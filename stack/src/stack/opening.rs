@@ -11,11 +11,11 @@ use crate::key::FlowKey;
 use crate::recorder::{Lane, Recorder};
 use crate::reply::Reply;
 use crate::seq::Seq;
-use crate::service::Service;
+use crate::service::{ArpPolicy, Service};
 use crate::tcp::contract::Options;
 use crate::tcp::state::State;
 use crate::time::Instant;
-use crate::wire::{Flags, Frame, Segment};
+use crate::wire::{Address, Flags, Frame, Mac, Segment};
 
 impl Stack {
     /// A segment without a flow: it may open one, or is answered with RST.
@@ -218,30 +218,25 @@ impl Stack {
     }
 
     /// ARP, neighbour discovery, ICMP echo.
-    pub(super) fn handle_query(&mut self, frame: &Frame) -> Result<(), Drop> {
-        let target = match frame {
-            Frame::AddressQuery { target, .. } => target,
-            Frame::Echo { destination, .. } => destination,
-            Frame::Tcp(_) | Frame::Error(_) => return Err(Drop::Unasked),
-        };
-        let owns = |service: &Service| service.addresses.contains(target);
-        let index = self.env.services.iter().position(owns).ok_or(Drop::NoService)?;
-        if self.groups[index].mode != Mode::Serving {
-            return Err(self.groups[index].refusal());
-        }
+    pub(super) fn handle_query(&mut self, now: Instant, frame: &Frame) -> Result<(), Drop> {
         match *frame {
-            Frame::AddressQuery { is_claim: true, sender_mac, .. } => {
-                if sender_mac == self.mac {
-                    return Err(Drop::Unasked);
+            Frame::AddressQuery { sender_mac, sender, target, is_claim } => {
+                // RFC 5227 2.4: whoever sends as one of our addresses claims it, whatever is asked.
+                if is_claim || self.service_of(&sender).is_some() {
+                    return self.handle_claim(
+                        now,
+                        sender_mac,
+                        if is_claim { target } else { sender },
+                    );
                 }
-                // Somebody else claims our address: it is announced again at once (RFC 5227 2.4 (b)).
-                self.counters.address_conflicts += 1;
-                self.reply(Reply::announce(*target, index as u8))
-            }
-            Frame::AddressQuery { sender_mac, sender, target, .. } => {
+                let index = self.served(&target)?;
+                if self.env.services[index].arp == ArpPolicy::None {
+                    return Err(Drop::NotAnnounced);
+                }
                 self.reply(Reply::address(sender_mac, sender, target, index as u8))
             }
             Frame::Echo { source_mac, source, destination, identifier, sequence, payload } => {
+                let index = self.served(&destination)?;
                 let reply = Reply::echo(
                     source_mac,
                     source,
@@ -253,6 +248,34 @@ impl Stack {
                 self.reply(reply.ok_or(Drop::Unasked)?)
             }
             Frame::Tcp(_) | Frame::Error(_) => Err(Drop::Unasked),
+        }
+    }
+
+    /// Somebody says that one of our addresses is his.
+    fn handle_claim(&mut self, now: Instant, mac: Mac, address: Address) -> Result<(), Drop> {
+        let index = self.served(&address)?;
+        let service = &self.env.services[index];
+        if mac == service.mac(&self.mac) {
+            return Err(Drop::Unasked);
+        }
+        if service.arp == ArpPolicy::None {
+            return Err(Drop::NotAnnounced);
+        }
+        self.defend(now, index, address, mac);
+        Ok(())
+    }
+
+    /// The service with this address.
+    fn service_of(&self, address: &Address) -> Option<usize> {
+        self.env.services.iter().position(|service| service.addresses.contains(address))
+    }
+
+    /// The service with this address, if it is served here.
+    fn served(&self, address: &Address) -> Result<usize, Drop> {
+        let index = self.service_of(address).ok_or(Drop::NoService)?;
+        match self.groups[index].mode {
+            Mode::Serving => Ok(index),
+            _ => Err(self.groups[index].refusal()),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::fact::{Fact, Open};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::limits::{GRACE, PROBE_AFTER, PROBE_INTERVAL, PROBES_PER_POLL, SWEEP_SLOTS_MAX};
 use crate::pool::NONE;
+use crate::service::ArpPolicy;
 use crate::tcp::contract::Contract;
 use crate::tcp::deadline::Heard;
 use crate::tcp::state::State;
@@ -22,9 +23,10 @@ impl Stack {
         }
         let state = &mut self.groups[group as usize];
         // One voice is enough to say where an address is.
-        let announces = mode == Mode::Serving && self.place.core == 0;
+        let is_announced = self.env.services[group as usize].arp != ArpPolicy::None;
+        let announces = mode == Mode::Serving && self.place.core == 0 && is_announced;
         state.announced_from = announces.then_some((now, 0));
-        state.mode = mode;
+        (state.mode, state.conflict) = (mode, None);
         self.note_speaking(group);
         self.schedule_announcement();
     }
@@ -301,6 +303,7 @@ pub(super) mod tests {
     pub fn service(port: u16) -> Service {
         Service {
             addresses: vec![Address::v4([10, 0, 0, 1])],
+            arp: ArpPolicy::default(),
             ports: vec![(port, port)],
             app: AppConfig::Discard,
             content: Content::default(),

@@ -4,9 +4,13 @@
 //! Path: step 7. Without the lease a group is mute: its flows wait in their queue.
 
 use super::{Group, Mode, Stack};
-use crate::limits::{ANNOUNCE_AFTER_MS, SILENT_FLOWS_MAX, TURN_FRAMES};
+use crate::limits::{
+    ANNOUNCE_AFTER_MS, ANNOUNCE_AGAIN, DEFEND_INTERVAL, SILENT_FLOWS_MAX, TURN_FRAMES,
+};
 use crate::reply::{Replies, Reply};
+use crate::service::ArpPolicy;
 use crate::time::{Duration, Instant};
+use crate::wire::{Address, Mac};
 
 impl Stack {
     /// Writes the next frame into `buffer`; answers its length and its group. `None`: nothing to say now.
@@ -27,7 +31,8 @@ impl Stack {
             let group = flow.group;
             let clock = self.groups[group as usize].clock(now);
             let ts_now = (clock.millis() as u32).wrapping_add(flow.local.ts_offset);
-            let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &self.mac, buffer);
+            let mac = self.env.services[flow.service as usize].mac(&self.mac);
+            let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &mac, buffer);
             if bytes > 0 {
                 self.counters.tx_frames += 1;
                 self.turn += 1;
@@ -55,8 +60,9 @@ impl Stack {
             let group = &self.groups[reply.group() as usize];
             if group.mode == Mode::Serving && !group.is_mute {
                 self.counters.tx_frames += 1;
-                let hop_limit = self.env.services[reply.group() as usize].hop_limit;
-                return Some((reply.emit(&self.mac, hop_limit, buffer), reply.group()));
+                let service = &self.env.services[reply.group() as usize];
+                let (mac, hop_limit) = (service.mac(&self.mac), service.hop_limit);
+                return Some((reply.emit(&mac, hop_limit, buffer), reply.group()));
             }
         }
         None
@@ -66,7 +72,8 @@ impl Stack {
     pub(super) fn announce(&mut self, now: Instant) {
         for index in 0..self.groups.len() {
             if self.groups[index].next_announcement().is_some_and(|at| at <= now) {
-                self.groups[index].count_announcement();
+                let is_kept = matches!(self.env.services[index].arp, ArpPolicy::VirtualMac(_));
+                self.groups[index].count_announcement(now, is_kept);
                 for address in &self.env.services[index].addresses {
                     // One that finds no room is due again in a moment.
                     let _ = self.replies.push(Reply::announce(*address, index as u8), true);
@@ -74,6 +81,19 @@ impl Stack {
             }
         }
         self.schedule_announcement();
+    }
+
+    /// Somebody else claims an address of a served group: it is announced again, at once and repeatedly.
+    pub(super) fn defend(&mut self, now: Instant, index: usize, address: Address, mac: Mac) {
+        self.counters.address_conflicts += 1;
+        let group = &mut self.groups[index];
+        let count = group.conflict.map_or(0, |conflict| conflict.count) + 1;
+        group.conflict = Some(Conflict { address, mac, at: now, count });
+        if now >= group.defend_at {
+            group.defend_at = now + DEFEND_INTERVAL;
+            group.announced_from = Some((now, 0));
+            self.schedule_announcement();
+        }
     }
 
     pub(super) fn schedule_announcement(&mut self) {
@@ -97,6 +117,39 @@ impl Stack {
         let state = &self.groups[group as usize];
         let speaks = state.mode == Mode::Serving && !state.is_mute;
         self.speaking = self.speaking & !(1 << group) | (speaks as u64) << group;
+        self.choose_macs();
+    }
+
+    /// What is sent to a hardware address that belongs to a service is taken only by who serves it.
+    fn choose_macs(&mut self) {
+        let groups = self.groups.iter().zip(&self.env.services);
+        let macs = groups.filter_map(|(group, service)| match service.arp {
+            ArpPolicy::VirtualMac(mac) if group.mode == Mode::Serving => Some(mac),
+            _ => None,
+        });
+        self.service_macs.clear();
+        self.service_macs.extend(macs);
+    }
+}
+
+/// Somebody else has claimed an address of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Conflict {
+    /// The address.
+    pub address: Address,
+    /// Who claimed it last.
+    pub mac: Mac,
+    /// When.
+    pub at: Instant,
+    /// How often somebody claimed one of the group's.
+    pub count: u64,
+}
+
+impl Conflict {
+    /// What two cores have seen: the later one, and how many in all.
+    pub fn joined(self, other: Conflict) -> Conflict {
+        let last = if other.at > self.at { other } else { self };
+        Conflict { count: self.count + other.count, ..last }
     }
 }
 
@@ -111,9 +164,14 @@ impl Group {
         Some(from + Duration::from_millis(*after))
     }
 
-    pub(super) fn count_announcement(&mut self) {
-        if let Some((_, count)) = &mut self.announced_from {
-            *count += 1;
+    /// An announcement is made. A hardware address that moves with the service is announced for ever.
+    fn count_announcement(&mut self, now: Instant, is_kept: bool) {
+        let Some((from, count)) = &mut self.announced_from else { return };
+        *count += 1;
+        let last = ANNOUNCE_AFTER_MS.len() - 1;
+        if is_kept && *count as usize > last {
+            let again = Duration(ANNOUNCE_AGAIN.0 - ANNOUNCE_AFTER_MS[last] * 1_000_000);
+            (*from, *count) = (now + again, last as u8);
         }
     }
 }

@@ -5,7 +5,7 @@ use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
 use stack::content::Content;
 use stack::limits::CONNECT_TIMEOUT;
-use stack::service::{HOP_LIMIT, KeepAlive, Service};
+use stack::service::{ArpPolicy, HOP_LIMIT, KeepAlive, Service};
 use stack::tcp::sender::SenderConfig;
 use stack::time::Duration;
 use stack::wire::Address;
@@ -189,6 +189,7 @@ impl Port {
     fn service(&self) -> Service {
         Service {
             addresses: vec![Address::v4(address(self.host)), Address(address_6(self.host))],
+            arp: ArpPolicy::default(),
             ports: vec![(self.port, self.port)],
             app: self.app,
             content: Content::default(),

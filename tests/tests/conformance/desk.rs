@@ -6,9 +6,9 @@
 
 mod frame;
 
-pub use frame::{CLIENT_MAC, Heard, PORT, Say, frame, packet, sack, sum, timestamps};
+pub use frame::{CLIENT_MAC, Heard, PORT, SERVER_MAC, Say, frame, packet, sack, sum, timestamps};
 
-use frame::{SERVER_MAC, read};
+use frame::read;
 use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
@@ -19,13 +19,13 @@ use stack::key::FlowKey;
 use stack::limits::CONNECT_TIMEOUT;
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
-use stack::service::{HOP_LIMIT, KeepAlive, Service};
+use stack::service::{ArpPolicy, HOP_LIMIT, KeepAlive, Service};
 use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::tcp::sender::SenderConfig;
 use stack::tcp::state::State;
 use stack::time::{Duration, Instant};
-use stack::wire::{Address, Flags};
+use stack::wire::{Address, Flags, Mac};
 
 /// SYN and ACK.
 pub const SYN_ACK: Flags = Flags::SYN.with(Flags::ACK);
@@ -113,6 +113,8 @@ pub struct Setup {
     pub keep_alive: Option<KeepAlive>,
     /// See [`Service`].
     pub idle_timeout: Option<Duration>,
+    /// See [`Service`].
+    pub arp: ArpPolicy,
 }
 
 /// `generate` of so many bytes.
@@ -138,12 +140,14 @@ impl Setup {
             connect_timeout: CONNECT_TIMEOUT,
             keep_alive: None,
             idle_timeout: None,
+            arp: ArpPolicy::default(),
         }
     }
 
     fn service(&self, n: u8) -> Service {
         Service {
             addresses: vec![self.family.address(0, n)],
+            arp: self.arp,
             ports: vec![(PORT, PORT)],
             app: self.app,
             content: Content::default(),
@@ -177,6 +181,10 @@ pub struct Desk {
     pub window: u16,
     /// TSval of the next segments, once agreed on.
     pub tsval: Option<u32>,
+    /// Frames that were no segments, ever.
+    pub others: Vec<Vec<u8>>,
+    /// Where the last segment came from.
+    pub heard_from: Mac,
     /// The newest TSval that came back.
     pub tsecr: u32,
     /// Payload in order so far.
@@ -218,6 +226,8 @@ impl Desk {
             rcv_nxt: Seq(0),
             window: 0xffff,
             tsval: None,
+            others: Vec::new(),
+            heard_from: Mac::default(),
             tsecr: 0,
             received: Vec::new(),
         };
@@ -334,10 +344,13 @@ impl Desk {
         let mut buffer = [0; 2048];
         self.stack.handle_timeouts(self.now, &mut Unmirrored);
         while let Some((len, _)) = self.stack.poll_transmit(self.now, &mut buffer) {
-            if let Some(segment) = read(self.now, &buffer[..len]) {
-                self.note(&segment);
-                heard.push(segment);
-            }
+            let Some(segment) = read(self.now, &buffer[..len]) else {
+                self.others.push(buffer[..len].to_vec());
+                continue;
+            };
+            self.heard_from.copy_from_slice(&buffer[6..12]);
+            self.note(&segment);
+            heard.push(segment);
         }
         heard
     }

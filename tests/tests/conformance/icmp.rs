@@ -72,7 +72,7 @@ impl Report {
 }
 
 /// An ICMP message with its checksum.
-fn message(family: Family, from: &Address, to: &Address, mut body: Vec<u8>) -> Vec<u8> {
+pub fn message(family: Family, from: &Address, to: &Address, mut body: Vec<u8>) -> Vec<u8> {
     let (protocol, start) = match family {
         Family::V4 => (1, 0),
         Family::V6 => {

@@ -32,7 +32,7 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-pub use layout::{Cable, Layout};
+pub use layout::{Arp, Cable, Layout};
 
 use super::process::Process;
 

@@ -8,7 +8,7 @@ use anyhow::{anyhow, bail};
 use dataplane::control::status::Status;
 use nix::sys::signal::Signal;
 
-use super::bed::{Bed, ECHO_ADDRESS, Place, SERVICE_ADDRESS, WITNESS};
+use super::bed::{Arp, Bed, ECHO_ADDRESS, Place, SERVICE_ADDRESS, WITNESS};
 use super::files::{self, NodeFiles, SERVICES};
 use super::process::Process;
 use super::status::{self, Takeover};
@@ -29,6 +29,8 @@ pub struct Setup {
     pub timers: &'static str,
     /// Cores of the first two nodes; the bed has as many queues. Others have one.
     pub cores: [u8; 2],
+    /// How the services' addresses move between the nodes.
+    pub arp: Arp,
     /// Configuration, store and logs.
     pub dir: PathBuf,
     /// The nodes' control sockets; a short path.
@@ -48,8 +50,9 @@ pub struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     /// Writes the configuration and starts witness and nodes.
     pub fn start(bed: &'a Bed, setup: Setup) -> anyhow::Result<Cluster<'a>> {
+        let Setup { timers, cores, arp, .. } = setup;
         let nodes = *bed.nodes().end();
-        let files = files::write(&setup.dir, &setup.sockets, setup.timers, nodes, setup.cores)?;
+        let files = files::write(&setup.dir, &setup.sockets, timers, nodes, cores, arp)?;
         let appliance = setup.appliance;
         let mut cluster = Cluster { bed, setup, files, nodes: Vec::new(), witness: None };
         match appliance {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::bed::{ECHO_ADDRESS, ECHO_ADDRESS_6, SERVICE_ADDRESS, SERVICE_ADDRESS_6, WITNESS};
+use super::bed::{Arp, ECHO_ADDRESS, ECHO_ADDRESS_6, SERVICE_ADDRESS, SERVICE_ADDRESS_6, WITNESS};
 
 /// The services of the demo: name, addresses, port, application.
 pub const SERVICES: [(&str, [&str; 2], u16, &str); 2] = [
@@ -14,6 +14,11 @@ pub const SERVICES: [(&str, [&str; 2], u16, &str); 2] = [
 
 /// The cluster's name.
 pub const CLUSTER: &str = "demo";
+
+/// The hardware address of the n-th service, with [`Arp::VirtualMac`].
+pub fn virtual_mac(n: usize) -> String {
+    format!("00:00:5e:00:01:{:02x}", n + 1)
+}
 
 /// Paths of one node.
 #[derive(Debug, Clone)]
@@ -32,6 +37,7 @@ pub fn write(
     timers: &str,
     nodes: u8,
     cores: [u8; 2],
+    arp: Arp,
 ) -> anyhow::Result<Vec<NodeFiles>> {
     let secret = dir.join("secret.key");
     fs::write(&secret, "5e".repeat(32) + "\n")?;
@@ -44,7 +50,7 @@ pub fn write(
             config: dir.join(format!("node{id}.toml")),
             socket: sockets.join(format!("node{id}.sock")),
         };
-        fs::write(&node.config, config((id, nodes), &node.socket, timers, cores))?;
+        fs::write(&node.config, config((id, nodes), &node.socket, timers, cores, arp))?;
         files.push(node);
     }
     Ok(files)
@@ -59,7 +65,7 @@ pub fn write_key(dir: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn config((id, nodes): (u8, u8), socket: &Path, timers: &str, cores: u8) -> String {
+fn config((id, nodes): (u8, u8), socket: &Path, timers: &str, cores: u8, arp: Arp) -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let pin: Vec<usize> = (0..cores).map(|core| usize::from(id - 1 + core) % processors).collect();
     let queues: Vec<u8> = (0..cores).collect();
@@ -95,7 +101,12 @@ socket = "{}"
         text += &format!("\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
     }
     let peers: Vec<u8> = (2..=nodes).collect();
-    for (name, addresses, port, application) in SERVICES {
+    for (n, (name, addresses, port, application)) in SERVICES.into_iter().enumerate() {
+        let arp = match arp {
+            Arp::Gratuitous => "\"gratuitous\"".to_string(),
+            Arp::VirtualMac => format!("\"virtual-mac\"\nmac = \"{}\"", virtual_mac(n)),
+            Arp::None => "\"none\"".to_string(),
+        };
         let generate = if application == "http" { "generate = true\n" } else { "" };
         text += &format!(
             r#"
@@ -106,7 +117,7 @@ peers = {peers:?}
 addresses = {addresses:?}
 ports = {port}
 protocol = "tcp"
-arp = "gratuitous"
+arp = {arp}
 
 [services.application]
 type = "{application}"

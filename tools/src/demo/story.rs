@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::bed::{Bed, Layout};
+use super::bed::{Arp, Bed, Layout};
 use super::client::Load;
 use super::cluster::{Cluster, Setup};
 use super::curl::{self, Curls};
@@ -50,6 +50,7 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
         appliance: args.appliance,
         timers: TIMERS,
         cores: args.cores.0,
+        arp: Arp::default(),
         dir: dir.clone(),
         sockets: sockets.dir.clone(),
     };

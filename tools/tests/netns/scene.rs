@@ -63,6 +63,7 @@ pub fn play_on(layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
         appliance: Appliance::Understudy,
         timers: TIMERS,
         cores: layout.queues,
+        arp: layout.arp,
         dir: dir.clone(),
         sockets: dir.clone(),
     };

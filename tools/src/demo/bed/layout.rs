@@ -14,6 +14,18 @@ pub enum Cable {
     Relayed,
 }
 
+/// How the services' addresses move between the nodes, as the configuration calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Arp {
+    /// "gratuitous".
+    #[default]
+    Gratuitous,
+    /// "virtual-mac".
+    VirtualMac,
+    /// "none": the client's routes lead to a node.
+    None,
+}
+
 /// What differs from bed to bed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
@@ -27,10 +39,19 @@ pub struct Layout {
     pub nodes: u8,
     /// Queues of the cables of the first two nodes, one for each of their cores; others have one.
     pub queues: [u8; 2],
+    /// How the services' addresses move between the nodes.
+    pub arp: Arp,
 }
 
 impl Default for Layout {
     fn default() -> Layout {
-        Layout { cable: Cable::default(), mtu: 1500, link_mtu: 1500, nodes: 2, queues: [1, 1] }
+        Layout {
+            cable: Cable::default(),
+            mtu: 1500,
+            link_mtu: 1500,
+            nodes: 2,
+            queues: [1, 1],
+            arp: Arp::default(),
+        }
     }
 }
