@@ -25,6 +25,7 @@
 mod adopt;
 mod ask;
 mod decide;
+pub mod declare;
 mod group;
 pub mod handover;
 mod hint;
@@ -55,8 +56,6 @@ pub const MESSAGES_MAX: usize = 1_024;
 pub const REASONS_MAX: usize = 32;
 /// Former lives of the witness that are remembered.
 const WITNESS_LIVES_MAX: usize = 8;
-/// Period of the ownership advertisement.
-const ADVERTISE_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the configuration says about this node and its cluster.
 #[derive(Clone, Debug)]
@@ -94,7 +93,7 @@ pub struct GroupConfig {
     pub failback: Failback,
     /// How long it must have done so, without incident, before the group goes back by itself.
     pub hold_down: Duration,
-    /// What is declared about it; owner and epoch are filled in.
+    /// What is declared about it beside the above, owner and epoch.
     pub advertisement: Advertise,
 }
 
@@ -143,6 +142,10 @@ pub struct Counters {
     pub granted: u64,
     /// Times that this node was itself late and did not accuse.
     pub late: u64,
+    /// Advertisements that claim what belongs to another.
+    pub claims: u64,
+    /// Nodes that were refused as peer for what they declare.
+    pub refused_peers: u64,
 }
 
 /// The ownership machine of one node.

@@ -5,6 +5,8 @@
 //! prints itself; `UNDERSTUDY_SEED=n cargo test -p cluster --test agent random` runs that one
 //! alone, `UNDERSTUDY_SEEDS=n` runs more of them.
 
+#[path = "agent/declare.rs"]
+mod declare;
 #[path = "agent/fault.rs"]
 mod fault;
 #[path = "agent/handover.rs"]

@@ -158,6 +158,10 @@ impl AgentThread {
                 let agent = self.agent.status(now);
                 let _ = answer.try_send(Box::new(AgentSnapshot { agent, sealing }));
             }
+            ToAgent::Solicit => {
+                self.agent.handle_solicit(now);
+                self.publish();
+            }
             ToAgent::Order(order, answer) => {
                 let me = self.agent.node();
                 match self.agent.handle_order(now, order) {

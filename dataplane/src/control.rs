@@ -47,6 +47,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Request {
     /// How it is.
     Status,
+    /// Ask every node what it declares; the status shows the answers.
+    Solicit,
     /// Let another node own a service of this one.
     Handover {
         /// The service.

@@ -33,7 +33,7 @@ use cluster::agent::{self, Agent};
 use cluster::engine::{Engine, EngineConfig};
 use cluster::id::{GroupId, Member, NodeId};
 use cluster::link::Endpoint;
-use cluster::message::advertise::{Advertise, ArpPolicy, Failback, OnPeerLoss};
+use cluster::message::advertise::{Advertise, ArpPolicy, Failback, Limits, OnPeerLoss};
 use crossbeam_channel::bounded;
 use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
@@ -129,8 +129,6 @@ impl Node {
         let mtu = effective_mtu(&config.interfaces.client.name, &client)?;
         let link_mtu = effective_mtu(&config.interfaces.cluster.name, &cluster)?;
         let services = build_services(config, mtu)?;
-        let digests: Vec<[u8; 32]> =
-            config.services.iter().zip(&services).map(|(c, s)| digest(c, s)).collect();
         let (orders, commands): (Vec<_>, Vec<_>) = (0..cores).map(|_| bounded(ORDERS_MAX)).unzip();
         let (report, reports) = bounded(REPORTS_MAX);
         let (question, questions) = bounded(16);
@@ -145,7 +143,7 @@ impl Node {
         };
         let agent = AgentThread {
             sealing: sealing?,
-            agent: Agent::new(clock::now(), agent_config(config, me, &groups, &digests)?),
+            agent: Agent::new(clock::now(), agent_config(config, me, &groups, &services)?),
             socket,
             peers: peers(config),
             shared: shared.clone(),
@@ -456,10 +454,10 @@ fn agent_config(
     config: &Config,
     me: Member,
     groups: &[GroupId],
-    digests: &[[u8; 32]],
+    services: &[Service],
 ) -> Result<agent::Config, StartError> {
     let name = &config.interfaces.cluster.name;
-    let groups = config.services.iter().zip(groups).zip(digests);
+    let groups = config.services.iter().zip(groups).zip(services);
     Ok(agent::Config {
         me,
         cluster: cluster_id(&config.cluster.name),
@@ -467,14 +465,14 @@ fn agent_config(
         cores: config.cores.pin.len() as u8,
         nodes: config.cluster.nodes.iter().map(|node| node.id).collect(),
         groups: groups
-            .map(|((service, &group), &digest)| agent::GroupConfig {
+            .map(|((service, &group), built)| agent::GroupConfig {
                 group,
                 home: service.home,
                 peers: service.peers.clone(),
                 on_peer_loss: on_peer_loss(service),
                 failback: failback(service),
                 hold_down: service.failback_hold_down,
-                advertisement: advertisement(config, service, group, digest),
+                advertisement: advertisement(config, service, built),
             })
             .collect(),
         timers: config.cluster.timers.values(),
@@ -505,24 +503,17 @@ fn failback(service: &config::Service) -> Failback {
     }
 }
 
-fn advertisement(
-    config: &Config,
-    service: &config::Service,
-    group: GroupId,
-    digest: [u8; 32],
-) -> Advertise {
+/// What this node declares about a service, beside what its group's configuration says.
+fn advertisement(config: &Config, service: &config::Service, built: &Service) -> Advertise {
     let own = sys::interface_mac(&config.interfaces.client.name).ok();
     let mac = service.mac.map(|mac| mac.0).or(own);
+    let config::Limits { flows, active_flows, uploads, chunks, pieces, segments, .. } =
+        config.limits;
+    let mss = built.mss.into();
     Advertise {
-        group,
-        order: service.peers.clone(),
-        failback: failback(service),
-        on_peer_loss: on_peer_loss(service),
+        service: service.name.clone(),
         addresses: service.addresses.clone(),
-        ports: (
-            service.ports.first().map_or(0, |range| range.first),
-            service.ports.last().map_or(0, |range| range.last),
-        ),
+        ports: built.ports.clone(),
         protocol: 6,
         application: application_name(&service.application).into(),
         arp: match service.arp {
@@ -531,8 +522,8 @@ fn advertisement(
             config::ArpPolicy::None => ArpPolicy::None,
         },
         macs: mac.into_iter().collect(),
-        flows_max: config.limits.flows,
-        digest,
+        limits: Limits { flows, active_flows, uploads, chunks, pieces, segments, mss },
+        digest: digest(service, built),
         ..Advertise::default()
     }
 }

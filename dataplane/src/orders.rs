@@ -8,6 +8,7 @@ use cluster::agent::handover::{Cause, Failure, Handed, Handover, Order, OrderErr
 use cluster::agent::status::GroupStatus;
 use cluster::agent::{Decision, Reason};
 use cluster::id::{Epoch, GroupId, NodeId};
+use cluster::message::advertise::Unfit;
 use crossbeam_channel::bounded;
 use stack::time::Instant;
 use std::time::Duration;
@@ -21,6 +22,12 @@ impl Reporter {
         let error = |message: String| Reply::Error { message };
         let order = match &request {
             Request::Status => return error("a status is no order".into()),
+            Request::Solicit => {
+                return match self.questions.try_send(ToAgent::Solicit) {
+                    Ok(()) => Reply::Begun,
+                    Err(_) => error("the node does not answer in time".into()),
+                };
+            }
             Request::Drain => Order::Drain,
             Request::Undrain => Order::Undrain,
             Request::Handover { service, to, epoch, force } => {
@@ -75,6 +82,10 @@ fn refusal(me: NodeId, request: &Request, why: OrderError) -> String {
         OrderError::WorsePath => format!(
             "node {to} reaches the clients worse than node {me} does (see `understudy status`): it would give {service} \
              back at once"
+        ),
+        OrderError::OtherDeclared => format!(
+            "node {to} cannot hold the connections of {service}: it declares something else than node {me}; \
+             `understudy ownership {service}` shows what"
         ),
         OrderError::UnderWay => {
             format!("another change of {service} is under way; see `understudy why {service}`")
@@ -141,6 +152,32 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::Drain => "this node is being drained",
         Cause::Failback => "its home node is back and holds every connection",
         Cause::Path => "the peer reaches the clients better",
+    }
+}
+
+/// Why a node is no peer, by what it declares.
+pub fn unfit_text(why: Unfit) -> String {
+    let agree = "`understudy check` with the files of both nodes shows where they differ";
+    match why {
+        Unfit::OtherService => {
+            format!("it has another service in this place of its configuration; {agree}")
+        }
+        Unfit::OtherAddresses => {
+            format!("it has other addresses, or another `arp` or `mac`; {agree}")
+        }
+        Unfit::OtherPorts => format!("it has other ports; {agree}"),
+        Unfit::OtherApplication => format!("another application runs there; {agree}"),
+        Unfit::OtherContent => {
+            "its application is configured differently or has other content; the files under \
+                                `root` must be the same, byte by byte"
+                .into()
+        }
+        Unfit::LowerLimit("mss", theirs, ours) => format!(
+            "its segments carry {theirs} bytes, the owner's {ours}: the MTU of its client-side interface is lower"
+        ),
+        Unfit::LowerLimit(name, theirs, ours) => {
+            format!("its limit `{name}` is {theirs}, lower than the owner's {ours}")
+        }
     }
 }
 

@@ -9,10 +9,12 @@ use crate::orders;
 use crate::sealing::SealingSnapshot;
 use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
 use cluster::agent::Reason;
-use cluster::agent::status::{GroupStatus, PathStatus, Status};
+use cluster::agent::declare::{Claim, Fitness};
+use cluster::agent::status::{DeclaredStatus, GroupStatus, PathStatus, Status};
 use cluster::engine::GroupStatus as Engine;
 use cluster::id::{Member, NodeId};
 use cluster::lease::Timers;
+use cluster::message::advertise::{self, Advertise};
 use cluster::message::{Role, WITNESS};
 use cluster::register::Register;
 use cluster::seal::Unopened;
@@ -174,8 +176,21 @@ impl Reporter {
             ports: service.ports.iter().map(ToString::to_string).collect(),
             counters: group_counters(engine),
             presence: service.presence(),
+            declared: group.declared.iter().map(declared).collect(),
+            claim: group.claim.map(|claim| self.claim(now, &claim)),
             conflict: engine.conflict.map(|conflict| self::conflict(now, conflict)),
             decisions: group.reasons.iter().map(|d| decision(now, d)).collect(),
+        }
+    }
+
+    fn claim(&self, now: Instant, claim: &Claim) -> shown::Claim {
+        let service = self.config.services.get(usize::from(claim.group.service()));
+        shown::Claim {
+            node: claim.by.node.0,
+            service: service.map_or(String::new(), |service| service.name.clone()),
+            epoch: claim.epoch.0,
+            count: claim.count,
+            age_us: now.since(claim.at).micros(),
         }
     }
 
@@ -301,6 +316,55 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("active_refused", core.places_refused),
     ];
     events.into_iter().chain(forwarded).map(|(name, count)| (name.to_string(), count)).collect()
+}
+
+/// What a node declares about a group.
+fn declared(declared: &DeclaredStatus) -> shown::Declared {
+    let DeclaredStatus { by, age, said, fitness, agrees_on_policy } = declared;
+    let Advertise { service, addresses, protocol, application, macs, limits, digest, .. } = said;
+    let port = |(first, last): &(u16, u16)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    shown::Declared {
+        node: by.node.0,
+        incarnation: by.incarnation.to_string(),
+        age_us: age.micros(),
+        service: service.clone(),
+        owner: said.epoch.0.gt(&0).then_some(said.owner.node.0),
+        epoch: said.epoch.0,
+        home: said.home.0,
+        order: said.order.iter().map(|node| node.0).collect(),
+        failback: match said.failback {
+            advertise::Failback::Manual => "manual",
+            advertise::Failback::All => "all",
+            advertise::Failback::NewConnections => "new-connections",
+        }
+        .into(),
+        on_peer_loss: match said.on_peer_loss {
+            advertise::OnPeerLoss::Serve => "serve",
+            advertise::OnPeerLoss::Stop => "stop",
+        }
+        .into(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        ports: said.ports.iter().map(port).collect(),
+        protocol: if *protocol == 6 { "tcp".into() } else { protocol.to_string() },
+        application: application.clone(),
+        arp: match said.arp {
+            advertise::ArpPolicy::Gratuitous => "gratuitous",
+            advertise::ArpPolicy::VirtualMac => "virtual-mac",
+            advertise::ArpPolicy::None => "none",
+        }
+        .into(),
+        macs: macs.iter().map(|mac| Mac(*mac).to_string()).collect(),
+        limits: limits.named().map(|(name, limit)| (name.into(), limit.into())).into(),
+        digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        unfit: match fitness {
+            Fitness::Unfit(why) => Some(orders::unfit_text(*why)),
+            Fitness::Fit | Fitness::Undeclared => None,
+        },
+        agrees_on_policy: *agrees_on_policy,
+    }
 }
 
 /// Another host claims one of the group's addresses.
@@ -432,6 +496,9 @@ fn sentence(reason: Reason) -> String {
         }
         Reason::HandedOver(node, flows) => format!("handed {flows} connections to node {node}"),
         Reason::TookOverFrom(node) => format!("node {node} has handed it over"),
+        Reason::RefusedPeer(node, why) => {
+            format!("refused node {node} as peer: {}", orders::unfit_text(why))
+        }
         Reason::HandoverFailed(failure) => {
             format!("the handover came to nothing: {}", orders::failure_text(failure))
         }

@@ -91,6 +91,8 @@ pub enum ToCore {
 pub enum ToAgent {
     /// Answer with how it is.
     Status(Sender<Box<AgentSnapshot>>),
+    /// Ask every node what it declares.
+    Solicit,
     /// Do this, and answer whether it was begun.
     Order(Order, Sender<Ordered>),
 }

@@ -92,7 +92,8 @@ pub fn undrain(args: &DrainArgs) -> ExitCode {
     finish(end())
 }
 
-fn finish(outcome: Result<String, String>) -> ExitCode {
+/// Prints the outcome of a command; its exit code.
+pub(crate) fn finish(outcome: Result<String, String>) -> ExitCode {
     match outcome {
         Ok(text) => {
             print(&text);

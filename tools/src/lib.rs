@@ -11,6 +11,7 @@ pub mod handover;
 pub mod impair;
 pub mod keygen;
 pub mod load;
+pub mod ownership;
 pub mod run;
 pub mod status;
 pub mod why;

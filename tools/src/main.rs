@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use dataplane::memory::BigPages;
-use tools::{check, demo, handover, impair, keygen, load, print, run, status, why, witness};
+use tools::{
+    check, demo, handover, impair, keygen, load, ownership, print, run, status, why, witness,
+};
 
 #[global_allocator]
 static MEMORY: BigPages = BigPages;
@@ -31,6 +33,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Say why a service is owned by whom: the last decisions, each with its epoch, time and reason.
     Why(why::WhyArgs),
+    /// Show what each node declares about the services: the ownership advertisements.
+    Ownership(ownership::OwnershipArgs),
     /// Let another node own a service, with every live connection.
     Handover(handover::HandoverArgs),
     /// Hand every service of a node over; it takes no new role until `undrain` or a restart.
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Why(args) => why::main(&args),
+        Command::Ownership(args) => ownership::main(&args),
         Command::Handover(args) => handover::handover(&args),
         Command::Drain(args) => handover::drain(&args),
         Command::Undrain(args) => handover::undrain(&args),

@@ -71,6 +71,14 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Reply, String> {
     }
 }
 
+/// The group of a service.
+pub(crate) fn service_group<'a>(status: &'a Status, name: &str) -> Result<&'a GroupStatus, String> {
+    status.groups.iter().find(|group| group.service == name).ok_or_else(|| {
+        let known: Vec<_> = status.groups.iter().map(|group| group.service.as_str()).collect();
+        format!("there is no service {name:?}; there are: {}", known.join(", "))
+    })
+}
+
 /// A value as JSON, for people and programs.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, String> {
     serde_json::to_string_pretty(value).map(|json| json + "\n").map_err(|error| error.to_string())
@@ -218,6 +226,7 @@ fn details(text: &mut String, group: &GroupStatus) {
             span(takeover.first_byte_us),
         );
     }
+    unfit(text, group);
     if let Some(conflict) = &group.conflict {
         let _ = writeln!(
             text,
@@ -235,6 +244,26 @@ fn details(text: &mut String, group: &GroupStatus) {
     }
     for decision in group.decisions.iter().rev().take(3).rev() {
         let _ = writeln!(text, "  {decision}");
+    }
+}
+
+/// Who cannot be the peer, and who claims what is not his.
+pub(crate) fn unfit(text: &mut String, group: &GroupStatus) {
+    let name = &group.service;
+    for declared in &group.declared {
+        if let Some(why) = &declared.unfit {
+            let _ = writeln!(text, "\n{name}: node {} is UNFIT as peer: {why}", declared.node);
+        }
+    }
+    if let Some(claim) = &group.claim {
+        let (node, service, epoch) = (claim.node, &claim.service, claim.epoch);
+        let _ = writeln!(
+            text,
+            "\n{name}: CONFLICTING CLAIM of node {node}, which says that it owns {service} under epoch {epoch} ({} times, last \
+             {} ago)",
+            claim.count,
+            span(claim.age_us)
+        );
     }
 }
 

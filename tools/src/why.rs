@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use dataplane::control::status::{GroupStatus, Status};
 
-use crate::print;
-use crate::status::{handovers, json, read, socket, span};
+use crate::handover::finish;
+use crate::status::{handovers, json, read, service_group, socket, span, unfit};
 
 /// Arguments of `understudy why`.
 #[derive(Args, Debug, Clone)]
@@ -28,25 +28,12 @@ pub struct WhyArgs {
 
 /// Asks the node and prints its reasons.
 pub fn main(args: &WhyArgs) -> ExitCode {
-    match text(args) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(text(args))
 }
 
 fn text(args: &WhyArgs) -> Result<String, String> {
     let status = read(&socket(args.socket.as_deref())?)?;
-    let Some(group) = status.groups.iter().find(|group| group.service == args.service) else {
-        let known: Vec<_> = status.groups.iter().map(|group| group.service.as_str()).collect();
-        let known = known.join(", ");
-        return Err(format!("there is no service {:?}; there are: {known}", args.service));
-    };
+    let group = service_group(&status, &args.service)?;
     if args.json { json(group) } else { Ok(render(status.node, group) + unsealed(&status)) }
 }
 
@@ -86,6 +73,7 @@ fn render(node: u8, group: &GroupStatus) -> String {
             span(takeover.first_byte_us),
         );
     }
+    unfit(&mut text, group);
     handovers(&mut text, group);
     let _ = writeln!(text, "\ndecisions of node {node}, oldest first:");
     for decision in &group.decisions {

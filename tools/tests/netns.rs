@@ -20,6 +20,8 @@ mod handover;
 mod kernels;
 #[path = "netns/link.rs"]
 mod link;
+#[path = "netns/ownership.rs"]
+mod ownership;
 #[path = "netns/scene.rs"]
 mod scene;
 #[path = "netns/seal.rs"]

@@ -1,9 +1,10 @@
 //! What to ask for: judged anew after every event, from the register, promises and silence alone.
 
+use super::declare::Fitness;
 use super::{Agent, Arbiter, Reason, Survivor};
 use crate::id::Member;
 use crate::lease::Lessor;
-use crate::message::{Message, Role};
+use crate::message::Role;
 use crate::register::Change;
 use stack::time::{Duration, Instant};
 
@@ -25,9 +26,7 @@ impl Agent {
                     Role::Idle | Role::Filling => self.decide_as_bystander(now, at),
                 }
             }
-            if self.groups[at].role == Role::Owner && now >= self.groups[at].advertise_at {
-                self.advertise(now, at);
-            }
+            self.advertise(now, at);
         }
     }
 
@@ -50,6 +49,7 @@ impl Agent {
             {
                 self.give_up(now, at, super::handover::Failure::NoPeer);
             }
+            self.examine(now, at);
             let entry = &self.groups[at];
             if entry.lease.until() > now
                 && let Some(peer) = self.candidate(now, at)
@@ -85,7 +85,8 @@ impl Agent {
         }
     }
 
-    /// The first designated node that lives, whose cores work and that has not stalled as peer; one that reaches no client only if there is no other.
+    /// The first designated node that lives, whose cores work, that has not stalled as peer and that declares what this
+    /// owner does; one that reaches no client only if there is no other.
     pub(super) fn candidate(&self, now: Instant, at: usize) -> Option<Member> {
         let config = &self.groups[at].config;
         let me = self.config.me.node;
@@ -101,7 +102,8 @@ impl Agent {
         let fit = order
             .filter(|node| **node != me && allowed(**node) && self.is_fit(now, **node))
             .filter_map(|node| self.detector.node(*node))
-            .filter(|heard| !self.groups[at].shuns(now, heard.member));
+            .filter(|heard| !self.groups[at].shuns(now, heard.member))
+            .filter(|heard| self.fitness(at, heard.member) == Fitness::Fit);
         let bright = fit.clone().find(|heard| !heard.path.health().is_dark());
         bright.or_else(|| fit.clone().next()).map(|heard| heard.member)
     }
@@ -149,28 +151,5 @@ impl Agent {
         if now >= ready && now >= self.started + longest && !heir_lives {
             self.ask(now, at, Change::Fresh, Reason::AskedFresh);
         }
-    }
-
-    /// Tells every other node what this owner declares about the group.
-    pub(super) fn advertise(&mut self, now: Instant, at: usize) {
-        let entry = &mut self.groups[at];
-        entry.advertise_at = now + super::ADVERTISE_PERIOD;
-        let message = self.advertisement(at);
-        for index in 0..self.detector.nodes().len() {
-            let to = self.detector.nodes()[index].member;
-            self.send(to, &message);
-        }
-    }
-
-    /// What this owner declares about the group.
-    pub(super) fn advertisement(&self, at: usize) -> Message {
-        let entry = &self.groups[at];
-        let mut advertisement = entry.config.advertisement.clone();
-        advertisement.group = entry.config.group;
-        advertisement.owner = self.config.me;
-        advertisement.epoch = entry.register.epoch;
-        advertisement.order = entry.config.peers.clone();
-        advertisement.on_peer_loss = entry.config.on_peer_loss;
-        Message::Advertise(advertisement)
     }
 }

@@ -2,15 +2,17 @@
 
 use super::{GroupConfig, REASONS_MAX};
 use crate::agent::ask::Ask;
+use crate::agent::declare::{Claim, Declared};
 use crate::agent::handover::{Cause, Failure, Handed, Handover};
 use crate::gather::Gather;
 use crate::id::{Epoch, Member, NodeId};
 use crate::lease::Lease;
 use crate::limits::SHUNNED_FOR;
 use crate::message::Role;
-use crate::message::advertise::Advertise;
+use crate::message::advertise::Unfit;
 use crate::register::{Change, Refusal, Register};
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use stack::time::{Duration, Instant};
 
 /// One group on this node.
@@ -53,10 +55,14 @@ pub(super) struct Group {
     pub release_at: Option<Instant>,
     /// No hint is given before then.
     pub hint_at: Instant,
-    /// When to advertise next, as owner.
+    /// When to advertise next.
     pub advertise_at: Instant,
-    /// The newest advertisement heard.
-    pub advertised: Option<Advertise>,
+    /// When nodes that have declared nothing may be solicited next.
+    pub solicit_at: Instant,
+    /// What each other node has declared.
+    pub declared: Vec<Declared>,
+    /// The last claim that contradicts the register.
+    pub claim: Option<Claim>,
     pub takeover: Option<Takeover>,
     /// As owner: on the way to another.
     pub handover: Option<Handover>,
@@ -154,6 +160,8 @@ pub enum Reason {
     HandedOver(NodeId, u32),
     /// This former owner has handed the group over.
     TookOverFrom(NodeId),
+    /// This node is alive and designated, and was not made the peer for what it declares.
+    RefusedPeer(NodeId, Unfit),
     /// Nothing came of a handover; the group is served on.
     HandoverFailed(Failure),
 }
@@ -192,7 +200,9 @@ impl Group {
             release_at: None,
             hint_at: now,
             advertise_at: now,
-            advertised: None,
+            solicit_at: now,
+            declared: Vec::new(),
+            claim: None,
             takeover: None,
             handover: None,
             handed: None,

@@ -12,6 +12,7 @@
 //!
 //! Spec: PROTOCOL.md, "Handover". Bounds: [`REPLACE_MAX`], [`SOUND_MAX`], [`FREEZE_LEASES`], [`COPY_MAX`].
 
+use super::declare::Fitness;
 use super::{Agent, Arbiter, Reason, Survivor};
 use crate::gather::Gather;
 use crate::id::{Epoch, GroupId, Member, NodeId};
@@ -70,6 +71,8 @@ pub enum OrderError {
     NotAlive,
     /// The wanted node is being drained.
     Draining,
+    /// The wanted node declares something else than the owner.
+    OtherDeclared,
     /// The wanted node reaches its clients worse than this one does.
     WorsePath,
     /// A handover or another change of this group is under way.
@@ -263,6 +266,10 @@ impl Agent {
         }
         if self.reaches_worse(to) {
             return Err(OrderError::WorsePath);
+        }
+        let member = self.detector.node(to).map(|heard| heard.member);
+        if matches!(member.map(|member| self.fitness(at, member)), Some(Fitness::Unfit(_))) {
+            return Err(OrderError::OtherDeclared);
         }
         self.begin_handover(now, at, to, Cause::Operator, force);
         Ok(())

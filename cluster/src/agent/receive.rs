@@ -48,18 +48,10 @@ impl Agent {
                 self.handle_heartbeat(now, from, exact, &heartbeat);
             }
             Message::RenewGrant(grant) => self.handle_grant(now, from, &grant),
-            Message::Advertise(advertisement) => {
-                if let Some(at) = self.find(advertisement.group)
-                    && advertisement.epoch >= self.groups[at].register.epoch
-                {
-                    self.groups[at].advertised = Some(advertisement);
-                }
-            }
+            Message::Advertise(said) => self.handle_advertisement(now, from, said),
             Message::Solicit { group } => {
-                if let Some(at) = self.find(group)
-                    && self.groups[at].role == Role::Owner
-                {
-                    let message = self.advertisement(at);
+                if let Some(at) = self.find(group) {
+                    let message = Message::Advertise(self.declaration(at));
                     self.send(from, &message);
                 }
             }

@@ -1,5 +1,6 @@
 //! What an agent shows of itself: plain values for `status` and `why`.
 
+use super::declare::{Claim, Fitness};
 use super::handover::{Handed, Handover};
 use super::{Agent, Arbiter, Decision, Survivor, Takeover};
 use crate::id::{GroupId, Incarnation, Member};
@@ -59,6 +60,21 @@ pub struct NodeStatus {
     pub path: PathStatus,
 }
 
+/// What a node declares about a group.
+#[derive(Clone, Debug)]
+pub struct DeclaredStatus {
+    /// Who, in which life.
+    pub by: Member,
+    /// Time since it was heard; zero for this node.
+    pub age: Duration,
+    /// What.
+    pub said: Advertise,
+    /// Whether the owner takes it as peer by this.
+    pub fitness: Fitness,
+    /// Whether both declare the same about who fails over to whom.
+    pub agrees_on_policy: bool,
+}
+
 /// How a node reaches its clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PathStatus {
@@ -105,8 +121,10 @@ pub struct GroupStatus {
     pub asking: Option<Change>,
     /// The last takeover by this life.
     pub takeover: Option<Takeover>,
-    /// The newest advertisement heard.
-    pub advertised: Option<Advertise>,
+    /// What each node declares, this one first.
+    pub declared: Vec<DeclaredStatus>,
+    /// The last claim that contradicts the register.
+    pub claim: Option<Claim>,
     /// The last decisions, oldest first.
     pub reasons: Vec<Decision>,
 }
@@ -139,6 +157,21 @@ impl Agent {
         }
     }
 
+    fn declared(&self, now: Instant, at: usize) -> Vec<DeclaredStatus> {
+        let ours = self.declaration(at);
+        let status = |by: Member, age: Duration, said: &Advertise| DeclaredStatus {
+            by,
+            age,
+            fitness: self.fitness(at, by),
+            agrees_on_policy: ours.agrees_on_policy(said),
+            said: said.clone(),
+        };
+        let own = status(self.config.me, Duration::ZERO, &ours);
+        let others = self.groups[at].declared.iter();
+        let others = others.map(|known| status(known.by, now.since(known.at), &known.said));
+        core::iter::once(own).chain(others).collect()
+    }
+
     fn group_status(&self, now: Instant, at: usize) -> GroupStatus {
         let entry = &self.groups[at];
         GroupStatus {
@@ -156,7 +189,8 @@ impl Agent {
             handed: entry.handed,
             asking: entry.ask.as_ref().map(|ask| ask.change),
             takeover: entry.takeover,
-            advertised: entry.advertised.clone(),
+            declared: self.declared(now, at),
+            claim: entry.claim,
             reasons: entry.reasons.iter().copied().collect(),
         }
     }

@@ -250,6 +250,7 @@ fn write_refused(w: &mut Writer, refused: Option<OrderError>) {
         Some(OrderError::NotSurvivor) => (10, 0),
         Some(OrderError::Unfit) => (11, 0),
         Some(OrderError::OwnerSilent(owner)) => (12, owner.0.into()),
+        Some(OrderError::OtherDeclared) => (13, 0),
     };
     w.u8(code);
     w.u64(number);
@@ -272,6 +273,7 @@ fn read_refused(r: &mut Reader<'_>) -> Result<Option<OrderError>, Drop> {
         10 => Some(OrderError::NotSurvivor),
         11 => Some(OrderError::Unfit),
         12 => Some(OrderError::OwnerSilent(node()?)),
+        13 => Some(OrderError::OtherDeclared),
         _ => return Err(Drop::BadField),
     };
     let has_number = matches!(code, 2 | 3 | 12);

@@ -1,6 +1,9 @@
 //! Round trips, and bytes that nobody sent.
 
-use super::advertise::{Advertise, ArpPolicy, Failback, OnPeerLoss};
+use super::advertise::{
+    ADDRESSES_MAX, Advertise, ArpPolicy, Failback, Limits, MACS_MAX, NAME_MAX, ORDER_MAX,
+    OnPeerLoss, RANGES_MAX, Unfit,
+};
 use super::*;
 use crate::path::Health;
 use alloc::string::ToString;
@@ -19,18 +22,28 @@ fn registers() -> Vec<Register> {
 fn advertise() -> Advertise {
     Advertise {
         group: GroupId::new(1, 2),
+        service: "web".to_string(),
         owner: member(1),
         epoch: Epoch(3),
+        home: NodeId(1),
         order: vec![NodeId(2), NodeId(3)],
         failback: Failback::NewConnections,
         on_peer_loss: OnPeerLoss::Stop,
         addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
-        ports: (80, 443),
+        ports: vec![(80, 80), (440, 443)],
         protocol: 6,
         application: "http".to_string(),
         arp: ArpPolicy::VirtualMac,
         macs: vec![[2, 0, 0, 0, 0, 1]],
-        flows_max: 65_536,
+        limits: Limits {
+            flows: 65_536,
+            active_flows: 7,
+            uploads: 6,
+            chunks: 5,
+            pieces: 4,
+            segments: 3,
+            mss: 1460,
+        },
         digest: [7; 32],
     }
 }
@@ -72,6 +85,7 @@ fn samples() -> Vec<Message> {
         OrderError::NotSurvivor,
         OrderError::Unfit,
         OrderError::OwnerSilent(NodeId(3)),
+        OrderError::OtherDeclared,
     ] {
         samples.push(Message::Ordered { request: 5, refused: Some(refused) });
     }
@@ -171,6 +185,63 @@ fn the_largest_heartbeat_fits_a_datagram() {
         entries: vec![entry; ENTRIES_MAX],
     };
     assert!(encode(header(), &Message::Heartbeat(heartbeat)).len() <= DATAGRAM_MAX);
+}
+
+#[test]
+fn the_largest_advertisement_fits_a_datagram() {
+    let largest = Advertise {
+        service: "s".repeat(NAME_MAX),
+        order: vec![NodeId(9); ORDER_MAX],
+        addresses: vec![IpAddr::V6(Ipv6Addr::LOCALHOST); ADDRESSES_MAX],
+        ports: vec![(1, 2); RANGES_MAX],
+        application: "a".repeat(NAME_MAX),
+        macs: vec![[1; 6]; MACS_MAX],
+        ..advertise()
+    };
+    let bytes = encode(header(), &Message::Advertise(largest.clone()));
+    assert!(bytes.len() <= DATAGRAM_MAX, "{}", bytes.len());
+    assert_eq!(decode(&bytes).map(|(_, message)| message), Ok(Message::Advertise(largest)));
+}
+
+/// Each difference that makes a peer of no use, and each that does not.
+#[test]
+fn a_node_that_declares_something_else_is_refused_with_the_reason() {
+    type Change = fn(&mut Advertise);
+    let refused: [(Change, Unfit); 10] = [
+        (|a| a.service.push('x'), Unfit::OtherService),
+        (|a| a.addresses.truncate(1), Unfit::OtherAddresses),
+        (|a| a.arp = ArpPolicy::Gratuitous, Unfit::OtherAddresses),
+        (|a| a.macs[0][5] = 2, Unfit::OtherAddresses),
+        (|a| a.ports[0].1 = 81, Unfit::OtherPorts),
+        (|a| a.protocol = 17, Unfit::OtherPorts),
+        (|a| a.application.push('x'), Unfit::OtherApplication),
+        (|a| a.digest[31] = 0, Unfit::OtherContent),
+        (|a| a.limits.flows -= 1, Unfit::LowerLimit("flows", 65_535, 65_536)),
+        (|a| a.limits.mss = 1440, Unfit::LowerLimit("mss", 1440, 1460)),
+    ];
+    for (change, reason) in refused {
+        let mut other = advertise();
+        change(&mut other);
+        assert_eq!(advertise().refuses(&other), Some(reason));
+    }
+    let accepted: [Change; 4] = [
+        |a| a.limits.flows += 1,
+        |a| a.epoch = Epoch(9),
+        |a| a.order.clear(),
+        |a| a.owner = member(2),
+    ];
+    for change in accepted {
+        let mut other = advertise();
+        change(&mut other);
+        assert_eq!(advertise().refuses(&other), None);
+    }
+    let mut other = advertise();
+    other.order.clear();
+    assert!(advertise().agrees_on_policy(&advertise()) && !advertise().agrees_on_policy(&other));
+    // Its own hardware address is a node's own business.
+    let ours = Advertise { arp: ArpPolicy::Gratuitous, ..advertise() };
+    let theirs = Advertise { macs: vec![[4; 6]], ..ours.clone() };
+    assert_eq!(ours.refuses(&theirs), None);
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub struct Node {
     frozen: Option<u32>,
     /// As its interface is; the measurement is told to its agent at the start and on every change.
     path: Health,
+    /// What it declares from its next life on.
+    pub declares: Advertise,
     pub commands: Vec<Command>,
     /// Where its cores send what they do not serve: since which epoch, to whom.
     pub route: Option<(Epoch, NodeId)>,
@@ -109,6 +111,7 @@ impl World {
             serves: false,
             frozen: None,
             path: Health { carrier: Some(true), ..Health::default() },
+            declares: Advertise::default(),
             commands: Vec::new(),
             route: None,
         };
@@ -699,7 +702,7 @@ impl World {
                 on_peer_loss: self.on_peer_loss,
                 failback: self.failback.0,
                 hold_down: self.failback.1,
-                advertisement: Advertise::default(),
+                advertisement: self.nodes[index].declares.clone(),
             }],
             nodes,
             timers: self.timers,

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use cluster::id::NodeId;
+use cluster::message::advertise;
 use stack::time::Duration;
 
 use super::diagnostic::{Diagnostic, Kind};
@@ -15,7 +16,7 @@ use super::types::*;
 use super::value::duration_text;
 
 /// Port ranges of one address over all services: what an entry of the steering map holds.
-const RANGES_PER_ADDRESS_MAX: usize = 8;
+const RANGES_PER_ADDRESS_MAX: usize = advertise::RANGES_MAX;
 
 /// Every rule over more than one value.
 pub fn check(reader: &mut Reader, config: &Config) {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cluster::id::NodeId;
 use cluster::limits::{LOG_DATAGRAMS_MAX, LOG_RESERVED};
+use cluster::message::advertise::ADDRESSES_MAX;
 use stack::service::HOP_LIMIT;
 use stack::time::Duration;
 
@@ -160,6 +161,10 @@ fn addresses(reader: &mut Reader, table: &mut Table<'_>) -> Vec<IpAddr> {
     let elements = table.required(reader, "addresses", elements, example);
     if elements.as_ref().is_some_and(|elements| elements.is_empty()) {
         reader.reject(&path, Kind::OutOfRange, "`addresses` must name at least one");
+    }
+    if let Some(count) = elements.as_ref().map(Vec::len).filter(|count| *count > ADDRESSES_MAX) {
+        let message = format!("{count} addresses; a service has {ADDRESSES_MAX} at most");
+        reader.reject(&path, Kind::OutOfRange, message);
     }
     let mut addresses: Vec<IpAddr> = Vec::new();
     for (path, value) in elements.unwrap_or_default() {

@@ -214,12 +214,78 @@ pub struct GroupStatus {
     pub ports: Vec<String>,
     /// How neighbours find the addresses, in words.
     pub presence: String,
+    /// What each node that was heard declares about the group, this one first.
+    pub declared: Vec<Declared>,
+    /// The last claim of another node that contradicts the register or this service's addresses.
+    pub claim: Option<Claim>,
     /// The last claim of another host to one of the addresses.
     pub conflict: Option<Conflict>,
     /// Counters of the group by name.
     pub counters: BTreeMap<String, u64>,
     /// The last decisions about ownership, oldest first.
     pub decisions: Vec<String>,
+}
+
+/// What a node declares about a group: the ownership advertisement.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Declared {
+    /// The node.
+    pub node: u8,
+    /// Its life, 16 hex digits.
+    pub incarnation: String,
+    /// Time since it was heard.
+    pub age_us: u64,
+    /// The service's name there.
+    pub service: String,
+    /// The owner, as that node knows; `None` if there never was one.
+    pub owner: Option<u8>,
+    /// Under which epoch.
+    pub epoch: u64,
+    /// The preferred owner.
+    pub home: u8,
+    /// The designated peers.
+    pub order: Vec<u8>,
+    /// What happens when home is back.
+    pub failback: String,
+    /// What the owner does whose peer is lost.
+    pub on_peer_loss: String,
+    /// The addresses.
+    pub addresses: Vec<String>,
+    /// The ports.
+    pub ports: Vec<String>,
+    /// The protocol.
+    pub protocol: String,
+    /// The application.
+    pub application: String,
+    /// The ARP policy.
+    pub arp: String,
+    /// Hardware addresses tied to the addresses.
+    pub macs: Vec<String>,
+    /// What the node takes, by the names of the configuration.
+    pub limits: BTreeMap<String, u64>,
+    /// Digest of the application's configuration and content.
+    pub digest: String,
+    /// Why the owner does not take it as peer.
+    pub unfit: Option<String>,
+    /// Whether it declares the same order, failback and policy as the node that was asked.
+    pub agrees_on_policy: bool,
+}
+
+/// Another node claims what the register gives to somebody else.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Claim {
+    /// The node.
+    pub node: u8,
+    /// What it believes to own, by the name that the service has here.
+    pub service: String,
+    /// Under which epoch.
+    pub epoch: u64,
+    /// How often it said so.
+    pub count: u64,
+    /// Time since the last one.
+    pub age_us: u64,
 }
 
 /// Another host claims an address of the service.

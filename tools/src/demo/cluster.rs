@@ -227,6 +227,11 @@ impl<'a> Cluster<'a> {
         status::read(&self.files[usize::from(id) - 1].socket)
     }
 
+    /// A node's configuration file; what is written there is read when the node starts again.
+    pub fn config(&self, id: u8) -> &std::path::Path {
+        &self.files[usize::from(id) - 1].config
+    }
+
     /// A node's control socket.
     pub fn socket(&self, id: u8) -> &std::path::Path {
         &self.files[usize::from(id) - 1].socket

@@ -12,7 +12,7 @@ use tools::demo::files::SERVICES;
 use tools::load::wire::monotonic_ns;
 
 /// What `understudy` says when it is run beside this node; whether it was done.
-fn understudy(scene: &Scene<'_>, node: u8, words: &[&str]) -> (bool, String) {
+pub fn understudy(scene: &Scene<'_>, node: u8, words: &[&str]) -> (bool, String) {
     let mut command = Command::new(UNDERSTUDY);
     command.args(words).arg("--socket").arg(scene.cluster.socket(node));
     let output = command.output().unwrap();
@@ -20,7 +20,7 @@ fn understudy(scene: &Scene<'_>, node: u8, words: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(text).unwrap())
 }
 
-fn done(scene: &Scene<'_>, node: u8, words: &[&str]) -> String {
+pub fn done(scene: &Scene<'_>, node: u8, words: &[&str]) -> String {
     let (success, text) = understudy(scene, node, words);
     assert!(success, "{words:?}: {text}");
     print!("{text}");

@@ -1,0 +1,203 @@
+//! Ownership advertisements: what this node declares, what the others do, and who is fit to be a peer by that.
+//!
+//! ```text
+//! boot, a change of the register, every second (owner) or five (others) -> to every node
+//! Solicit from anybody                                                   -> to the asker
+//! owner looks for a peer -> declared nothing in this life: solicit it, look again
+//!                        -> declared something else or less: refused, with the reason
+//! ```
+//!
+//! What a node said in a former life does not count. Bounds: one advertisement for each group and node; a node that
+//! has to be solicited is asked once in [`SOLICIT_PERIOD`].
+
+use super::{Agent, Reason};
+use crate::id::{Epoch, GroupId, Member, NodeId};
+use crate::message::advertise::{Advertise, Unfit};
+use crate::message::{Message, Role};
+use stack::time::{Duration, Instant};
+
+/// Between two advertisements of an owner.
+const OWNER_PERIOD: Duration = Duration::from_secs(1);
+/// Between two advertisements of another node.
+const OTHER_PERIOD: Duration = Duration::from_secs(5);
+/// Between two questions to nodes that have not declared anything.
+const SOLICIT_PERIOD: Duration = Duration::from_millis(20);
+/// Who claims a group under an epoch that is over for so long does not merely speak late.
+const CLAIM_GRACE: Duration = Duration::from_secs(2);
+
+/// What another node has declared about a group.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// Who, in which life.
+    pub by: Member,
+    /// When it was heard last.
+    pub at: Instant,
+    /// What.
+    pub said: Advertise,
+    /// For what it was refused as peer in this life, as has been noted.
+    refused: Option<Unfit>,
+}
+
+/// Whether a node can hold the copies of a group, by what it and the owner declare.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fitness {
+    /// It can.
+    Fit,
+    /// It, or the owner, has not declared anything in its present life.
+    Undeclared,
+    /// It cannot.
+    Unfit(Unfit),
+}
+
+/// A claim that contradicts the register, or another group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Who claims.
+    pub by: Member,
+    /// The group that it believes to own: this one, or another with an address of this one.
+    pub group: GroupId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// When it was heard last.
+    pub at: Instant,
+    /// How often.
+    pub count: u64,
+}
+
+impl Agent {
+    /// Asks every other node for everything that it declares.
+    pub fn handle_solicit(&mut self, now: Instant) {
+        self.observe(now);
+        for index in 0..self.detector.nodes().len() {
+            let to = self.detector.nodes()[index].member;
+            for at in 0..self.groups.len() {
+                let group = self.groups[at].config.group;
+                self.send(to, &Message::Solicit { group });
+            }
+        }
+    }
+
+    /// Tells every other node what this one declares about the group, if it is time.
+    pub(super) fn advertise(&mut self, now: Instant, at: usize) {
+        let entry = &mut self.groups[at];
+        if now < entry.advertise_at || self.superseded {
+            return;
+        }
+        let period = if entry.role == Role::Owner { OWNER_PERIOD } else { OTHER_PERIOD };
+        entry.advertise_at = now + period;
+        let message = Message::Advertise(self.declaration(at));
+        for index in 0..self.detector.nodes().len() {
+            let to = self.detector.nodes()[index].member;
+            self.send(to, &message);
+        }
+    }
+
+    /// What this node declares about the group.
+    pub(super) fn declaration(&self, at: usize) -> Advertise {
+        let entry = &self.groups[at];
+        let config = &entry.config;
+        Advertise {
+            group: config.group,
+            owner: entry.register.owner,
+            epoch: entry.register.epoch,
+            home: config.home,
+            order: config.peers.clone(),
+            failback: config.failback,
+            on_peer_loss: config.on_peer_loss,
+            ..config.advertisement.clone()
+        }
+    }
+
+    /// Another node has declared something.
+    pub(super) fn handle_advertisement(&mut self, now: Instant, by: Member, said: Advertise) {
+        let Some(at) = self.find(said.group) else { return };
+        if said.owner == by {
+            self.check_claim(now, at, by, &said);
+        }
+        let entry = &mut self.groups[at];
+        let known = entry.declared.iter_mut().find(|known| known.by.node == by.node);
+        match known {
+            Some(known) => {
+                known.refused = known.refused.filter(|_| known.by == by);
+                (known.by, known.at, known.said) = (by, now, said);
+            }
+            None => entry.declared.push(Declared { by, at: now, said, refused: None }),
+        }
+    }
+
+    /// Whoever claims to own a group contradicts nobody: neither the register nor the owner of its addresses.
+    fn check_claim(&mut self, now: Instant, at: usize, by: Member, said: &Advertise) {
+        let register = self.groups[at].register;
+        let is_old = said.epoch < register.epoch;
+        let has_settled = now.since(self.groups[at].since) > CLAIM_GRACE;
+        if register.owner != by && (said.epoch == register.epoch || is_old && has_settled) {
+            self.note_claim(now, at, by, said);
+        }
+        for other in (0..self.groups.len()).filter(|other| *other != at) {
+            let ours = &self.groups[other].config.advertisement.addresses;
+            if said.addresses.iter().any(|address| ours.contains(address)) {
+                self.note_claim(now, other, by, said);
+            }
+        }
+    }
+
+    fn note_claim(&mut self, now: Instant, at: usize, by: Member, said: &Advertise) {
+        self.counters.claims += 1;
+        let entry = &mut self.groups[at];
+        let count = entry.claim.map_or(0, |claim| claim.count) + 1;
+        entry.claim = Some(Claim { by, group: said.group, epoch: said.epoch, at: now, count });
+    }
+
+    /// What a node declares in its present life, as far as is known here.
+    fn declared_by(&self, at: usize, member: Member) -> Option<Advertise> {
+        if member == self.config.me {
+            return Some(self.declaration(at));
+        }
+        let mut declared = self.groups[at].declared.iter();
+        declared.find(|known| known.by == member).map(|known| known.said.clone())
+    }
+
+    /// Whether a node can hold the copies of the group.
+    pub(super) fn fitness(&self, at: usize, node: Member) -> Fitness {
+        let owner = self.declared_by(at, self.groups[at].register.owner);
+        let (Some(owner), Some(node)) = (owner, self.declared_by(at, node)) else {
+            return Fitness::Undeclared;
+        };
+        owner.refuses(&node).map_or(Fitness::Fit, Fitness::Unfit)
+    }
+
+    /// As owner: what is known of the nodes that could be its peer is brought up to date: the silent are solicited, and
+    /// that others are refused is noted once.
+    pub(super) fn examine(&mut self, now: Instant, at: usize) {
+        let me = self.config.me.node;
+        let is_time = now >= self.groups[at].solicit_at;
+        for index in 0..self.detector.nodes().len() {
+            let (node, member) =
+                (self.detector.nodes()[index].node, self.detector.nodes()[index].member);
+            let is_designated = self.groups[at].rank(node).is_some() && node != me;
+            if !is_designated || !self.is_fit(now, node) {
+                continue;
+            }
+            match self.fitness(at, member) {
+                Fitness::Fit => {}
+                Fitness::Undeclared if is_time => {
+                    self.groups[at].solicit_at = now + SOLICIT_PERIOD;
+                    let group = self.groups[at].config.group;
+                    self.send(member, &Message::Solicit { group });
+                }
+                Fitness::Undeclared => {}
+                Fitness::Unfit(why) => self.note_refused(now, at, node, why),
+            }
+        }
+    }
+
+    fn note_refused(&mut self, now: Instant, at: usize, node: NodeId, why: Unfit) {
+        let entry = &mut self.groups[at];
+        let known = entry.declared.iter_mut().find(|known| known.by.node == node);
+        if let Some(known) = known.filter(|known| known.refused != Some(why)) {
+            known.refused = Some(why);
+            self.counters.refused_peers += 1;
+            self.groups[at].note(now, Reason::RefusedPeer(node, why));
+        }
+    }
+}

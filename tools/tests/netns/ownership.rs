@@ -1,0 +1,47 @@
+//! What nodes declare: everybody knows it, and a node that cannot hold what it would be given is refused.
+
+use std::fs;
+
+use super::handover::done;
+use crate::scene::play;
+use dataplane::control::status::Protection;
+use tools::demo::KillMode;
+use tools::demo::files::SERVICES;
+
+#[test]
+fn a_peer_with_lower_limits_is_refused_and_says_why() {
+    play(|scene| {
+        let (owner, peer) = (scene.owner, scene.survivor());
+        let text = done(scene, peer, &["ownership", "--solicit"]);
+        assert!(
+            text.contains(&format!("node {owner} (life")) && text.contains("owns it"),
+            "{text}"
+        );
+        assert!(!text.contains("UNFIT") && !text.contains("DIFFERS"), "{text}");
+        let config = scene.cluster.config(peer).to_path_buf();
+        let good = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("{good}\n[limits]\nflows = 1024\n")).unwrap();
+        scene.cluster.kill(peer, KillMode::Sigkill).unwrap();
+        scene.cluster.revive(peer, KillMode::Sigkill).unwrap();
+        let why = "its limit `flows` is 1024, lower than the owner's 65536";
+        scene.wait_for("both nodes to show that it is refused", || {
+            [owner, peer].iter().all(|node| {
+                let groups = scene.cluster.status(*node).unwrap().groups;
+                let refused = groups.iter().flat_map(|group| &group.declared);
+                let refused = refused.filter(|declared| declared.node == peer);
+                refused.filter(|declared| declared.unfit.as_deref() == Some(why)).count()
+                    == SERVICES.len()
+            })
+        });
+        let groups = scene.cluster.status(owner).unwrap().groups;
+        assert!(groups.iter().all(|group| group.protection == Protection::UnprotectedNoPeer));
+        let text = done(scene, owner, &["why", "web"]);
+        assert!(text.contains(&format!("refused node {peer} as peer: {why}")), "{text}");
+        assert!(done(scene, peer, &["status"]).contains("UNFIT"));
+        // Mended, it is taken again.
+        fs::write(&config, good).unwrap();
+        scene.cluster.kill(peer, KillMode::Sigkill).unwrap();
+        scene.cluster.revive(peer, KillMode::Sigkill).unwrap();
+        assert_eq!(scene.wait_protected(), owner);
+    });
+}
