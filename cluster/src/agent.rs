@@ -32,6 +32,7 @@ mod hint;
 pub mod pass;
 mod receive;
 pub mod status;
+pub mod tell;
 
 use crate::detector::{Detector, Gaps};
 use crate::id::{GroupId, Incarnation, Member, NodeId};
@@ -44,6 +45,7 @@ use crate::path::{Health, Path};
 use crate::register::Register;
 use crate::role::{Command, Report};
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 use group::Group;
 use stack::time::{Duration, Instant};
@@ -64,6 +66,8 @@ pub struct Config {
     pub me: Member,
     /// Which cluster.
     pub cluster: u64,
+    /// The version of the program, for the others to show.
+    pub version: String,
     /// Hardware address on the cluster's data link.
     pub mac: [u8; 6],
     /// Cores of this node, at most [`crate::limits::CORES_MAX`]; each reports for itself.
@@ -173,6 +177,10 @@ pub struct Agent {
     request: u64,
     sequence: u64,
     heartbeat_at: Instant,
+    /// When to tell the others how this node is.
+    tell_at: Instant,
+    /// How the others are.
+    told: Vec<tell::Told>,
     /// This node was late: it accuses nobody before then.
     accuse_at: Instant,
     messages: VecDeque<(Destination, Vec<u8>)>,
@@ -214,6 +222,8 @@ impl Agent {
             request: 0,
             sequence: 0,
             heartbeat_at: now,
+            tell_at: now,
+            told: Vec::new(),
             accuse_at: now,
             messages: VecDeque::new(),
             commands: VecDeque::new(),

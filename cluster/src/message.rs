@@ -12,6 +12,7 @@
 pub mod advertise;
 mod body;
 pub mod codec;
+pub mod state;
 
 use crate::agent::handover::OrderError;
 use crate::id::{Epoch, GroupId, Incarnation, Member, NodeId};
@@ -21,6 +22,7 @@ use advertise::Advertise;
 use alloc::vec::Vec;
 use codec::{Reader, Writer};
 use stack::time::{Duration, Instant};
+use state::NodeState;
 
 pub(crate) use body::{read_register, write_register};
 
@@ -55,6 +57,8 @@ pub enum Message {
     RenewGrant(RenewGrant),
     /// The ownership advertisement of one group.
     Advertise(Advertise),
+    /// How the sender is: nothing is decided by it.
+    State(NodeState),
     /// Asks for the advertisement of one group.
     Solicit {
         /// The group.

@@ -98,6 +98,7 @@ impl AgentThread {
         while !self.stopping.load(Ordering::Relaxed) {
             let now = clock::now();
             if now >= self.agent.poll_timeout() {
+                self.agent.handle_counts(self.shared.counts());
                 self.agent.handle_timeout(now);
                 self.publish();
                 self.tell_neighbors(now, &mut neighbors);

@@ -20,7 +20,7 @@ use crate::shared::{CoreSnapshot, Shared, ToCore};
 use cluster::engine::Engine;
 use cluster::role::{Command, Report};
 use crossbeam_channel::{Receiver, Sender};
-use stack::time::Instant;
+use stack::time::{Duration, Instant};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,6 +33,9 @@ pub trait Clock {
 
 /// A burst is looked ahead at whole: what lies beyond would be taken for no segment and stay on the wrong core.
 const _: () = assert!(BURST <= stack::stack::AHEAD_FLOWS_MAX);
+
+/// How often a core says how its groups stand, for the other nodes' status.
+const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 /// One poll core.
 pub struct Core<P: Port, C: Clock> {
@@ -50,6 +53,8 @@ pub struct Core<P: Port, C: Clock> {
     reports: Sender<Report>,
     burst: Vec<RxFrame>,
     rounds: u64,
+    /// When to publish how the groups stand.
+    count_at: Instant,
     /// Bursts thrown away because a lease had run out.
     late_bursts: u64,
     /// Kicks that the kernel refused.
@@ -88,6 +93,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             reports,
             burst: Vec::with_capacity(BURST),
             rounds: 0,
+            count_at: Instant::ZERO,
             late_bursts: 0,
             kick_errors: 0,
         }
@@ -107,6 +113,12 @@ impl<P: Port, C: Clock> Core<P, C> {
         while let Some(report) = self.engine.poll_report() {
             // The channel holds more than an engine can have to say; the agent empties it.
             let _ = self.reports.try_send(report);
+        }
+        if now >= self.count_at {
+            self.count_at = now + COUNT_EVERY;
+            self.engine.status().enumerate().for_each(|(index, status)| {
+                self.shared.publish_counts(self.core, index, &status);
+            });
         }
         self.rounds += 1;
         self.shared.note_progress(self.core, self.rounds);

@@ -461,6 +461,7 @@ fn agent_config(
     Ok(agent::Config {
         me,
         cluster: cluster_id(&config.cluster.name),
+        version: env!("CARGO_PKG_VERSION").into(),
         mac: sys::interface_mac(name).map_err(failed(format!("use {name}")))?,
         cores: config.cores.pin.len() as u8,
         nodes: config.cluster.nodes.iter().map(|node| node.id).collect(),

@@ -10,11 +10,12 @@ use crate::sealing::SealingSnapshot;
 use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
 use cluster::agent::Reason;
 use cluster::agent::declare::{Claim, Fitness};
-use cluster::agent::status::{DeclaredStatus, GroupStatus, PathStatus, Status};
+use cluster::agent::status::{DeclaredStatus, GroupStatus, NodeStatus, PathStatus, Status};
 use cluster::engine::GroupStatus as Engine;
 use cluster::id::{Member, NodeId};
 use cluster::lease::Timers;
 use cluster::message::advertise::{self, Advertise};
+use cluster::message::state::{GroupState, NodeState};
 use cluster::message::{Role, WITNESS};
 use cluster::register::Register;
 use cluster::seal::Unopened;
@@ -131,10 +132,66 @@ impl Reporter {
                     address: address(node),
                     draining: node.draining,
                     path: path(&node.path),
+                    version: told(node).map_or(String::new(), |state| state.version.clone()),
+                    largest_gap_us: told(node).map(|state| state.largest_gap.micros()),
+                    lease_us: told(node).map(|state| state.lease.micros()),
+                    peer_silent_us: told(node).map(|state| state.peer_silent.micros()),
+                    arbiter_answer_age_us: told(node)
+                        .and_then(|state| Some(state.witness_age?.micros())),
                     heartbeat_age_us: node.age.map(|age| age.micros()),
                     sealed: sealed(sealing, node.member.node),
                 })
                 .collect(),
+            standings: self.standings(agent),
+        }
+    }
+
+    /// Each group on each node, service by service.
+    fn standings(&self, agent: &Status) -> Vec<shown::Standing> {
+        let own = (agent.me.node, Duration::ZERO, &agent.state);
+        let told = agent.nodes.iter().filter_map(|node| {
+            let (state, age) = node.told.as_ref()?;
+            Some((node.member.node, Duration::from_nanos(age.0), state))
+        });
+        let states: Vec<_> = core::iter::once(own).chain(told).collect();
+        let mut standings = Vec::new();
+        for group in &agent.groups {
+            for (node, age, state) in &states {
+                let known = state.groups.iter().find(|known| known.group == group.group);
+                standings.extend(known.map(|known| self.standing(group, *node, *age, known)));
+            }
+        }
+        standings
+    }
+
+    fn standing(
+        &self,
+        group: &GroupStatus,
+        node: NodeId,
+        age: Duration,
+        state: &GroupState,
+    ) -> shown::Standing {
+        let GroupState { group: id, role, register, counts } = state;
+        let service = self.config.services.get(usize::from(id.service()));
+        let is_written = register.epoch.0 > 0;
+        let declared = group.declared.iter().find(|declared| declared.by.node == node);
+        shown::Standing {
+            service: service.map_or(String::new(), |service| service.name.clone()),
+            generation: id.generation(),
+            node: node.0,
+            role: role_shown(*role),
+            epoch: register.epoch.0,
+            owner: is_written.then_some(register.owner.node.0),
+            peer: register.peer.map(|peer| peer.node.0),
+            in_sync: register.in_sync,
+            flows: counts.flows.into(),
+            flows_copied: counts.copied.into(),
+            lag: shown::Lag { ops: counts.lag_ops, bytes: counts.lag_bytes, age_us: 0 },
+            age_us: age.as_micros() as u64,
+            unfit: declared.and_then(|declared| match declared.fitness {
+                Fitness::Unfit(why) => Some(orders::unfit_text(why)),
+                Fitness::Fit | Fitness::Undeclared => None,
+            }),
         }
     }
 
@@ -152,11 +209,7 @@ impl Reporter {
         shown::GroupStatus {
             service: service.name.clone(),
             generation: group.group.generation(),
-            role: match group.role {
-                Role::Owner => shown::Role::Owner,
-                Role::Peer => shown::Role::Peer,
-                _ => shown::Role::None,
-            },
+            role: role_shown(group.role),
             epoch: register.epoch.0,
             owner: is_known.then_some(register.owner.node.0),
             peer: register.peer.filter(|_| is_known).map(|peer| peer.node.0),
@@ -316,6 +369,19 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("active_refused", core.places_refused),
     ];
     events.into_iter().chain(forwarded).map(|(name, count)| (name.to_string(), count)).collect()
+}
+
+fn role_shown(role: Role) -> shown::Role {
+    match role {
+        Role::Owner => shown::Role::Owner,
+        Role::Peer => shown::Role::Peer,
+        Role::Idle | Role::Filling => shown::Role::None,
+    }
+}
+
+/// What another node has told of itself.
+fn told(node: &NodeStatus) -> Option<&NodeState> {
+    node.told.as_ref().map(|(state, _)| state)
 }
 
 /// What a node declares about a group.

@@ -11,6 +11,7 @@ use cluster::agent::handover::{Order, OrderError};
 use cluster::engine::{ForwardCounters, GroupStatus, LinkCounters};
 use cluster::id::{GroupId, NodeId};
 use cluster::link::Endpoint;
+use cluster::message::state::Counts;
 use cluster::path::Health;
 use cluster::role::Command;
 use cluster::seal::LinkSession;
@@ -42,6 +43,15 @@ struct Moments {
     first_byte_at: AtomicU64,
 }
 
+/// A group in numbers. Written by its core, now and then.
+#[derive(Default)]
+struct CountWords {
+    /// Flows, and of these the copied ones in the upper half.
+    flows: AtomicU64,
+    lag_ops: AtomicU64,
+    lag_bytes: AtomicU64,
+}
+
 /// What one core tells the others, on cache lines of its own.
 #[repr(align(128))]
 struct CoreWords {
@@ -49,6 +59,8 @@ struct CoreWords {
     progress: AtomicU64,
     /// When a frame of the client side came in last; zero is never.
     heard_at: AtomicU64,
+    /// By the index of the group.
+    counts: Vec<CountWords>,
     /// By the index of the group.
     moments: Vec<Moments>,
 }
@@ -145,6 +157,7 @@ impl Shared {
                 .map(|_| CoreWords {
                     progress: AtomicU64::new(0),
                     heard_at: AtomicU64::new(0),
+                    counts: groups.iter().map(|_| CountWords::default()).collect(),
                     moments: groups.iter().map(|_| Moments::default()).collect(),
                 })
                 .collect(),
@@ -176,6 +189,31 @@ impl Shared {
     #[inline]
     pub fn note_progress(&self, core: usize, rounds: u64) {
         self.cores[core].progress.store(rounds, Ordering::Relaxed);
+    }
+
+    /// How a group stands on a core, in numbers.
+    pub fn publish_counts(&self, core: usize, index: usize, status: &GroupStatus) {
+        let words = &self.cores[core].counts[index];
+        let flows = u64::from(status.copied) << 32 | u64::from(status.flows);
+        words.flows.store(flows, Ordering::Relaxed);
+        words.lag_ops.store(status.lag_ops, Ordering::Relaxed);
+        words.lag_bytes.store(status.lag_bytes, Ordering::Relaxed);
+    }
+
+    /// How each group stands, all cores together.
+    pub fn counts(&self) -> impl Iterator<Item = Counts> + '_ {
+        (0..self.groups.len()).map(|index| {
+            let mut sum = Counts::default();
+            for core in &self.cores {
+                let words = &core.counts[index];
+                let flows = words.flows.load(Ordering::Relaxed);
+                sum.flows += flows as u32;
+                sum.copied += (flows >> 32) as u32;
+                sum.lag_ops += words.lag_ops.load(Ordering::Relaxed);
+                sum.lag_bytes += words.lag_bytes.load(Ordering::Relaxed);
+            }
+            sum
+        })
     }
 
     /// A frame of the client side came in at a core.

@@ -1,13 +1,19 @@
 //! `understudy status`: how a running node is, in full words and with units.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use clap::Args;
-use dataplane::control::status::{GroupStatus, SealedStatus, Status};
+use dataplane::control::status::{
+    ClusterStatus, GroupStatus, Role, SealedStatus, Standing, Status,
+};
 use dataplane::control::{self, Reply, Request};
 
+use crate::handover::finish;
 use crate::print;
 
 /// Where nodes put their sockets unless told otherwise.
@@ -23,19 +29,26 @@ pub struct StatusArgs {
     /// Print the node's answer as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Again and again, every so many seconds, until interrupted.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    pub watch: Option<u64>,
 }
 
 /// Asks the node and prints what it says.
 pub fn main(args: &StatusArgs) -> ExitCode {
-    match text(args) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
+    match args.watch {
+        Some(seconds) => watch(args, Duration::from_secs(seconds.max(1))),
+        None => finish(text(args)),
+    }
+}
+
+/// A node that does not answer may come back: it is asked again.
+fn watch(args: &StatusArgs, pause: Duration) -> ExitCode {
+    let clear = if args.json || !std::io::stdout().is_terminal() { "" } else { "\x1b[H\x1b[2J" };
+    loop {
+        let text = text(args).unwrap_or_else(|message| format!("error: {message}\n"));
+        print(&format!("{clear}{text}"));
+        thread::sleep(pause);
     }
 }
 
@@ -129,7 +142,6 @@ fn head(text: &mut String, status: &Status) {
         None => ", no answer yet".into(),
     };
     let _ = writeln!(text, "arbiter {}{answered}", cluster.arbiter);
-    let _ = writeln!(text, "path to the clients: {}", status.path);
     let guardian = &status.guardian;
     let restarts = guardian.restarts;
     let _ = match guardian.process {
@@ -152,18 +164,62 @@ fn head(text: &mut String, status: &Status) {
     if status.draining {
         let _ = writeln!(text, "DRAINING: this node hands its services over and takes no new role");
     }
-    for node in &cluster.nodes {
-        let heard = match node.heartbeat_age_us {
-            Some(age) => format!("last heartbeat {} ago", span(age)),
-            None => "never heard".into(),
+    nodes(text, status);
+    standings(text, cluster);
+}
+
+/// Every node: this one as it is, the others as they were heard.
+fn nodes(text: &mut String, status: &Status) {
+    let timer = |name: &str| status.timers.iter().find(|timer| timer.name == name);
+    let in_use = |name| timer(name).map(|timer| timer.effective_us);
+    let optional = |us: Option<u64>| us.map_or("-".into(), span);
+    let life = |life: &str| if life.is_empty() { "-".into() } else { life.to_string() };
+    let mut rows = vec![[
+        format!("node {}", status.node),
+        "this node".into(),
+        life(&status.incarnation),
+        status.version.clone(),
+        span(status.largest_gap_us),
+        optional(in_use("lease")),
+        optional(in_use("peer_silent")),
+        optional(status.cluster.arbiter_answer_age_us),
+        status.path.to_string(),
+    ]];
+    for node in &status.cluster.nodes {
+        let mut heard = match node.heartbeat_age_us {
+            Some(age) => format!("{} ago", span(age)),
+            None => "NEVER".into(),
         };
-        let (id, address, path) = (node.node, &node.address, node.path);
-        let sealed = told(&node.sealed);
-        let _ =
-            writeln!(text, "node {id} at {address}: {heard}{sealed}; path to the clients: {path}");
+        if node.draining {
+            heard += ", DRAINING";
+        }
+        heard += &told(&node.sealed);
+        rows.push([
+            format!("node {} at {}", node.node, node.address),
+            heard,
+            life(&node.incarnation),
+            life(&node.version),
+            optional(node.largest_gap_us),
+            optional(node.lease_us),
+            optional(node.peer_silent_us),
+            optional(node.arbiter_answer_age_us),
+            node.path.to_string(),
+        ]);
     }
-    if !cluster.sealing.is_empty() {
-        let _ = writeln!(text, "agents' datagrams: {}", counters(&cluster.sealing));
+    let head = [
+        "node",
+        "heard",
+        "life",
+        "version",
+        "largest gap",
+        "lease",
+        "peer silent",
+        "arbiter heard",
+        "path to the clients",
+    ];
+    table(text, head, rows);
+    if !status.cluster.sealing.is_empty() {
+        let _ = writeln!(text, "agents' datagrams: {}", counters(&status.cluster.sealing));
     }
 }
 
@@ -176,6 +232,47 @@ fn told(sealed: &SealedStatus) -> String {
         (None, Some(_)) => format!(", session {} old", span(sealed.age_us)),
         (None, None) => String::new(),
     }
+}
+
+/// Every group on every node that was heard.
+fn standings(text: &mut String, cluster: &ClusterStatus) {
+    let rows = cluster.standings.iter().map(|standing| {
+        let node = |id: Option<u8>| id.map_or("nobody".into(), |id| format!("node {id}"));
+        let Standing { role, flows, flows_copied, lag, .. } = standing;
+        let connections = match role {
+            Role::Owner => format!("{flows}, {flows_copied} copied"),
+            Role::Peer => format!("{flows} held"),
+            Role::None => "-".into(),
+        };
+        let stands = match (role, &standing.unfit, standing.peer, standing.in_sync) {
+            (_, Some(why), ..) => format!("UNFIT as peer: {why}"),
+            (Role::Owner, _, None, _) => "serves alone".into(),
+            (Role::Owner, _, peer, true) => format!("serves, {} is in sync", node(peer)),
+            (Role::Owner, _, peer, false) => format!("serves, {} is being filled", node(peer)),
+            (Role::Peer, ..) => format!("in sync with {}", node(standing.owner)),
+            (_, _, Some(peer), false) if peer == standing.node => {
+                format!("being filled by {}", node(standing.owner))
+            }
+            _ => format!("idle; {} owns it", node(standing.owner)),
+        };
+        // A word that is due every second is old after three.
+        let age = match standing.age_us {
+            ..3_000_000 => String::new(),
+            age => format!(" (as of {} ago)", span(age)),
+        };
+        let behind = if lag.ops == 0 { "-".into() } else { format!("{} records", lag.ops) };
+        [
+            standing.service.clone(),
+            format!("node {}", standing.node),
+            role.to_string(),
+            standing.epoch.to_string(),
+            connections,
+            behind,
+            format!("{stands}{age}"),
+        ]
+    });
+    let head = ["service", "node", "role", "epoch", "connections", "peer behind", "stands"];
+    table(text, head, rows.collect());
 }
 
 fn groups(text: &mut String, status: &Status) {
@@ -447,6 +544,21 @@ mod tests {
                 ..NodeStatus::default()
             },
         ];
+        let standing = Standing {
+            service: "web".into(),
+            epoch: 7,
+            owner: Some(2),
+            peer: Some(1),
+            ..Standing::default()
+        };
+        let lag = Lag { ops: 12, bytes: 2048, age_us: 0 };
+        let (flows, flows_copied) = (104, 60);
+        let owner =
+            Standing { node: 2, role: Role::Owner, flows, flows_copied, lag, ..standing.clone() };
+        let peer = Standing { node: 1, ..standing.clone() };
+        let why = Some("its content".into());
+        let unfit = Standing { node: 3, epoch: 6, age_us: 4_000_000, unfit: why, ..standing };
+        let timers = [TimerStatus { name: "lease".into(), configured_us: 1, effective_us: 25_000 }];
         let cluster = ClusterStatus {
             name: "demo".into(),
             arbiter: "witness".into(),
@@ -454,6 +566,7 @@ mod tests {
             nodes,
             keys: vec!["1a2b3c4d".into()],
             sealing: [("unsealed".to_string(), 3)].into(),
+            standings: vec![owner, peer, unfit],
             ..ClusterStatus::default()
         };
         let drops = [("no_flow".to_string(), 3), ("checksum".to_string(), 0)].into();
@@ -469,6 +582,8 @@ mod tests {
             cluster,
             path,
             guardian: GuardianStatus { process: Some(4242), restarts: 1 },
+            largest_gap_us: 3_100,
+            timers: timers.into(),
             groups: vec![group],
             cores: vec![core],
             ..Status::default()
@@ -480,13 +595,19 @@ mod tests {
         let expected = "\
 node 2 of cluster demo, version 0.1.0, up 1 h 1 min, incarnation 00000000000000aa
 arbiter witness, last answer 1.2 s ago
-path to the clients: up, 1 of 2 next hops answer
 guardian running (process 4242, 1 restarts)
 sealed under key 1a2b3c4d
-node 1 at 10.99.0.1: never heard; NOT UNDERSTOOD 1.0 ms ago: it does not seal; path to the \
-clients: not known
-node 3 at : last heartbeat 1.5 ms ago, session 3.0 s old; path to the clients: DARK: no carrier; worse once in ten minutes
+
+node                 heard                                               life              version  largest gap  lease    peer silent  arbiter heard  path to the clients
+node 2               this node                                           00000000000000aa  0.1.0    3.1 ms       25.0 ms  -            1.2 s          up, 1 of 2 next hops answer
+node 1 at 10.99.0.1  NEVER; NOT UNDERSTOOD 1.0 ms ago: it does not seal  -                 -        -            -        -            -              not known
+node 3 at            1.5 ms ago, session 3.0 s old                       -                 -        900 us       -        -            -              DARK: no carrier; worse once in ten minutes
 agents' datagrams: unsealed 3
+
+service  node    role   epoch  connections     peer behind  stands
+web      node 2  owner  7      104, 60 copied  12 records   serves, node 1 is being filled
+web      node 1  none   7      -               -            being filled by node 2
+web      node 3  none   6      -               -            UNFIT as peer: its content (as of 4.0 s ago)
 
 service  role   owner   peer    protection         connections      lag     lease    epoch
 web      owner  node 2  node 1  filling 60 of 104  104 (60 copied)  310 us  21.4 ms  7
@@ -500,7 +621,10 @@ core    connections  segments in  segments out  crossed in  crossed out  last ro
 core 1  0            5            0             0           0            0 us ago    no_flow 3
 core 1: active_refused 4; ICMP errors: too_big 4
 
-largest gap of this node: 0 us
+timer  configured  in use
+lease  1 us        25.0 ms
+
+largest gap of this node: 3.1 ms
 ";
         assert_eq!(render(&example()), expected);
     }
@@ -529,7 +653,8 @@ largest gap of this node: 0 us
     #[test]
     fn a_node_that_does_not_run_is_an_error_with_advice() {
         let socket = Some(PathBuf::from("/nonexistent/1.sock"));
-        let error = text(&StatusArgs { socket, json: false }).expect_err("nobody answers");
+        let error =
+            text(&StatusArgs { socket, json: false, watch: None }).expect_err("nobody answers");
         assert!(error.contains("/nonexistent/1.sock") && error.contains("is it running"));
         assert!(only_socket(Path::new("/nonexistent")).is_err());
     }

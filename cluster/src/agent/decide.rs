@@ -12,6 +12,7 @@ impl Agent {
     pub(super) fn decide_all(&mut self, now: Instant) {
         self.say_hello(now);
         self.repeat_orders(now);
+        self.tell(now);
         for at in 0..self.groups.len() {
             self.renew_own(now, at);
             self.keep_in_touch(now, at);

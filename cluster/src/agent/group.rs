@@ -10,6 +10,7 @@ use crate::lease::Lease;
 use crate::limits::SHUNNED_FOR;
 use crate::message::Role;
 use crate::message::advertise::Unfit;
+use crate::message::state::Counts;
 use crate::register::{Change, Refusal, Register};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -63,6 +64,8 @@ pub(super) struct Group {
     pub declared: Vec<Declared>,
     /// The last claim that contradicts the register.
     pub claim: Option<Claim>,
+    /// What the cores count.
+    pub counts: Counts,
     pub takeover: Option<Takeover>,
     /// As owner: on the way to another.
     pub handover: Option<Handover>,
@@ -203,6 +206,7 @@ impl Group {
             solicit_at: now,
             declared: Vec::new(),
             claim: None,
+            counts: Counts::default(),
             takeover: None,
             handover: None,
             handed: None,

@@ -49,6 +49,7 @@ impl Agent {
             }
             Message::RenewGrant(grant) => self.handle_grant(now, from, &grant),
             Message::Advertise(said) => self.handle_advertisement(now, from, said),
+            Message::State(state) => self.handle_state(now, from, state),
             Message::Solicit { group } => {
                 if let Some(at) = self.find(group) {
                     let message = Message::Advertise(self.declaration(at));

@@ -7,6 +7,7 @@ use crate::id::{GroupId, Incarnation, Member};
 use crate::lease::{Lessor, Timers};
 use crate::message::Role;
 use crate::message::advertise::Advertise;
+use crate::message::state::NodeState;
 use crate::path::{Health, Path};
 use crate::register::{Change, Register};
 use alloc::vec::Vec;
@@ -37,6 +38,8 @@ pub struct Status {
     pub witness_age: Option<Duration>,
     /// Whether the configuration lets two nodes own one group at the same time.
     pub split_brain_possible: bool,
+    /// How this node is, as it tells the others.
+    pub state: NodeState,
     /// The other nodes.
     pub nodes: Vec<NodeStatus>,
     /// The groups.
@@ -44,7 +47,7 @@ pub struct Status {
 }
 
 /// Another node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeStatus {
     /// Its life heard last; incarnation zero if none.
     pub member: Member,
@@ -58,6 +61,8 @@ pub struct NodeStatus {
     pub mac: [u8; 6],
     /// How it reaches its clients.
     pub path: PathStatus,
+    /// How it is, and how its groups stand, as it told last in its present life; and time since.
+    pub told: Option<(NodeState, Duration)>,
 }
 
 /// What a node declares about a group.
@@ -139,6 +144,10 @@ impl Agent {
             draining: heard.draining,
             mac: heard.mac,
             path: PathStatus::new(now, &heard.path),
+            told: self.told.iter().find(|told| told.by == heard.member).map(|told| {
+                let groups = told.groups.clone();
+                (NodeState { groups, ..told.state.clone() }, now.since(told.at))
+            }),
         };
         Status {
             me: self.config.me,
@@ -152,6 +161,10 @@ impl Agent {
             witness: self.witness.map(|witness| witness.incarnation),
             witness_age: self.witness.map(|_| now.since(self.witness_heard)),
             split_brain_possible: self.config.arbiter == Arbiter::None { survivor: Survivor::Both },
+            state: NodeState {
+                groups: (0..self.groups.len()).map(|at| self.group_state(at)).collect(),
+                ..self.node_state(now)
+            },
             nodes: self.detector.nodes().iter().map(node).collect(),
             groups: (0..self.groups.len()).map(|at| self.group_status(now, at)).collect(),
         }

@@ -19,6 +19,7 @@ fn config(arbiter: Arbiter) -> Config {
     Config {
         me: ME,
         cluster: 5,
+        version: Default::default(),
         mac: [2, 0, 0, 0, 0, 1],
         cores: 1,
         nodes: vec![NodeId(1), NodeId(2)],

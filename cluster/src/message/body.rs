@@ -2,6 +2,7 @@
 
 use super::advertise::Advertise;
 use super::codec::{Reader, Writer};
+use super::state::NodeState;
 use super::{
     Answer, ChangeRequest, Drop, ENTRIES_MAX, Entry, Grant, Heartbeat, Message, PassedOrder,
     RenewGrant, Role, Verdict,
@@ -23,6 +24,7 @@ const SURRENDER: u8 = 5;
 const HINT: u8 = 6;
 const ORDER: u8 = 7;
 const ORDERED: u8 = 8;
+const STATE: u8 = 9;
 const HELLO: u8 = 16;
 const READ: u8 = 17;
 const CHANGE: u8 = 18;
@@ -49,6 +51,10 @@ impl Message {
             Message::Advertise(advertise) => {
                 w.u8(ADVERTISE);
                 advertise.write(w);
+            }
+            Message::State(state) => {
+                w.u8(STATE);
+                state.write(w);
             }
             Message::Solicit { group } => {
                 w.u8(SOLICIT);
@@ -123,6 +129,7 @@ impl Message {
                 })?,
             }),
             ADVERTISE => Message::Advertise(Advertise::read(r)?),
+            STATE => Message::State(NodeState::read(r)?),
             SOLICIT => Message::Solicit { group: r.group()? },
             SURRENDER => Message::Surrender { at: r.instant()? },
             HINT => Message::Hint { group: r.group()?, epoch: r.epoch()?, silent: r.duration()? },
@@ -390,7 +397,8 @@ pub fn read_register(r: &mut Reader<'_>) -> Result<Register, Drop> {
     Ok(Register { epoch, owner, peer, in_sync })
 }
 
-fn read_role(r: &mut Reader<'_>) -> Result<Role, Drop> {
+/// Reads what a node is for a group.
+pub fn read_role(r: &mut Reader<'_>) -> Result<Role, Drop> {
     Ok(match r.u8()? {
         0 => Role::Idle,
         1 => Role::Owner,

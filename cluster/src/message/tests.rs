@@ -4,6 +4,7 @@ use super::advertise::{
     ADDRESSES_MAX, Advertise, ArpPolicy, Failback, Limits, MACS_MAX, NAME_MAX, ORDER_MAX,
     OnPeerLoss, RANGES_MAX, Unfit,
 };
+use super::state::{Counts, GroupState, STATE_ENTRIES_MAX};
 use super::*;
 use crate::path::Health;
 use alloc::string::ToString;
@@ -91,6 +92,16 @@ fn samples() -> Vec<Message> {
     }
     for register in registers() {
         samples.push(Message::Read { group, copy: register });
+        let counts = Counts { flows: 1, copied: 2, lag_ops: 3, lag_bytes: 4 };
+        let entry = GroupState { group, role: Role::Peer, register, counts };
+        samples.push(Message::State(NodeState {
+            version: "0.1.0".to_string(),
+            largest_gap: Duration(5),
+            lease: Duration(6),
+            peer_silent: Duration(7),
+            witness_age: Some(Duration(8)),
+            groups: vec![entry; STATE_ENTRIES_MAX],
+        }));
         for role in [Role::Idle, Role::Owner, Role::Filling, Role::Peer] {
             let entry = Entry { group, role, register, renew: Some(Duration(8)) };
             samples.push(Message::Heartbeat(Heartbeat {
@@ -185,6 +196,16 @@ fn the_largest_heartbeat_fits_a_datagram() {
         entries: vec![entry; ENTRIES_MAX],
     };
     assert!(encode(header(), &Message::Heartbeat(heartbeat)).len() <= DATAGRAM_MAX);
+}
+
+#[test]
+fn the_largest_state_fits_a_datagram() {
+    let lengths = samples().into_iter().filter_map(|message| match message {
+        Message::State(_) => Some(encode(header(), &message).len()),
+        _ => None,
+    });
+    let most = lengths.max().expect("some") + 24 - "0.1.0".len();
+    assert!(most <= DATAGRAM_MAX, "{most}");
 }
 
 #[test]

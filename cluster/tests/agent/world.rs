@@ -693,6 +693,7 @@ impl World {
         let config = Config {
             me: Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(life) },
             cluster: CLUSTER,
+            version: "test".into(),
             mac: [2, 0, 0, 0, 0, index as u8],
             cores: CORES,
             groups: vec![GroupConfig {

@@ -91,6 +91,40 @@ pub struct ClusterStatus {
     pub witness_sealed: SealedStatus,
     /// Every other node.
     pub nodes: Vec<NodeStatus>,
+    /// How each group stands on each node that was heard: this node's first, then as the others told.
+    pub standings: Vec<Standing>,
+}
+
+/// A group on a node.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// The service.
+    pub service: String,
+    /// The generation of the service.
+    pub generation: u8,
+    /// The node.
+    pub node: u8,
+    /// What the node is for the group.
+    pub role: Role,
+    /// The epoch of the register as the node knows it.
+    pub epoch: u64,
+    /// The owner, as the node knows it.
+    pub owner: Option<u8>,
+    /// The peer, as the node knows it.
+    pub peer: Option<u8>,
+    /// Whether the peer is in sync, as the node knows it.
+    pub in_sync: bool,
+    /// Connections served, or copies held.
+    pub flows: u64,
+    /// Connections served that are copied.
+    pub flows_copied: u64,
+    /// How far the peer is behind.
+    pub lag: Lag,
+    /// Time since the node told this.
+    pub age_us: u64,
+    /// Why the owner does not take it as peer.
+    pub unfit: Option<String>,
 }
 
 /// The session with another node or the witness.
@@ -122,6 +156,16 @@ pub struct NodeStatus {
     pub draining: bool,
     /// How it reaches its clients, as it says.
     pub path: ClientPath,
+    /// The version of its program, as it says; empty if it has not.
+    pub version: String,
+    /// The largest gap of its own in ten minutes, as it says.
+    pub largest_gap_us: Option<u64>,
+    /// The lease that it asks for, as it says.
+    pub lease_us: Option<u64>,
+    /// How long its peer may be silent, as it says.
+    pub peer_silent_us: Option<u64>,
+    /// Time since the witness answered it, as it says.
+    pub arbiter_answer_age_us: Option<u64>,
     /// Time since its last heartbeat; `None` if it was never heard.
     pub heartbeat_age_us: Option<u64>,
     /// How it is spoken with.

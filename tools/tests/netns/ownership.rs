@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use super::CONNECTIONS;
 use super::handover::done;
+use crate::dialogue::connect_echo;
 use crate::scene::play;
-use dataplane::control::status::Protection;
+use dataplane::control::status::{Protection, Role, Status};
 use tools::demo::KillMode;
+use tools::demo::bed::NODES;
 use tools::demo::files::SERVICES;
 
 #[test]
@@ -43,5 +46,36 @@ fn a_peer_with_lower_limits_is_refused_and_says_why() {
         scene.cluster.kill(peer, KillMode::Sigkill).unwrap();
         scene.cluster.revive(peer, KillMode::Sigkill).unwrap();
         assert_eq!(scene.wait_protected(), owner);
+    });
+}
+
+#[test]
+fn any_node_shows_the_whole_cluster() {
+    play(|scene| {
+        let (owner, peer) = (scene.owner, scene.survivor());
+        let _idle: Vec<_> = (0..CONNECTIONS).map(|_| connect_echo(scene)).collect();
+        let shows_all = |status: &Status| {
+            let row = |node: u8, role: Role| {
+                let mut rows = status.cluster.standings.iter();
+                rows.find(|row| (row.service.as_str(), row.node, row.role) == ("echo", node, role))
+            };
+            let serves = row(owner, Role::Owner)
+                .is_some_and(|row| (row.flows, row.flows_copied) == (CONNECTIONS, CONNECTIONS));
+            let holds = row(peer, Role::Peer).is_some_and(|row| row.flows == CONNECTIONS);
+            let others = status.cluster.nodes.iter().all(|node| {
+                node.version == status.version
+                    && node.lease_us.is_some()
+                    && node.path.answering == 1
+            });
+            serves && holds && others
+        };
+        for node in NODES {
+            scene.wait_for("a node to show the whole cluster", || {
+                shows_all(&scene.cluster.status(node).unwrap())
+            });
+            let text = done(scene, node, &["status"]);
+            assert!(text.contains(&format!("serves, node {peer} is in sync")), "{text}");
+            assert!(text.contains(&format!("in sync with node {owner}")), "{text}");
+        }
     });
 }

@@ -140,6 +140,7 @@ impl World {
         agent::Config {
             me: Member { node: NodeId(node as u8 + 1), incarnation: Incarnation(1) },
             cluster: CLUSTER,
+            version: String::new(),
             mac: cluster_mac(node),
             cores: 1,
             groups: (0..self.newest.len()).map(config).collect(),
