@@ -396,6 +396,7 @@ impl Agent {
                 role: self.groups[at].role,
                 register: self.groups[at].register,
                 renew: self.asks_renewal_of(at, to).then_some(lease),
+                has_lease: self.groups[at].lease.until() > now,
             })
             .collect();
         // A node without groups still gives its sign of life.

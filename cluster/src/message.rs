@@ -173,6 +173,8 @@ pub struct Entry {
     pub register: Register,
     /// The lease that the sender asks of the receiver, counted from `sent`.
     pub renew: Option<Duration>,
+    /// Whether the sender, as owner, holds a lease.
+    pub has_lease: bool,
 }
 
 /// What a node is for a group.

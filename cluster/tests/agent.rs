@@ -341,6 +341,26 @@ fn where_both_may_survive_they_agree_again_when_they_hear_each_other() {
     world.until(3_000, "protected", World::is_protected);
 }
 
+/// It lives, its heartbeats arrive, and it may not say a word: after a while whoever the witness hears serves.
+#[test]
+fn an_owner_alone_that_no_witness_hears_is_replaced_although_it_lives() {
+    for seed in 0..20 {
+        let mut world = World::protected(seed, 2);
+        world.run(2_500);
+        world.fault(Fault::Crash(1));
+        world.until(1_000, "alone", |world| {
+            world.group(0).is_some_and(|group| group.register.peer.is_none())
+        });
+        world.link(0, 2, true);
+        world.fault(Fault::Start(1));
+        // Its lease from the witness runs out, then the other's patience.
+        world.until(12_000, "served", |world| world.voices() == [1]);
+        world.link(0, 2, false);
+        world.until(PROTECTED_AGAIN_MS, "protected", World::is_protected);
+        assert_eq!(world.voices(), [1]);
+    }
+}
+
 /// One random story: faults for some seconds, then peace.
 fn random_story(mut world: World, seed: u64, arbiter: Arbiter) {
     let count = world.nodes.len();

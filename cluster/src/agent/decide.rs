@@ -145,7 +145,8 @@ impl Agent {
             // It says nothing more: only the order of those who are left is to be kept.
             ended.heard.max(entry.since) + Duration(self.config.timers.peer_silent.0 * rank)
         } else {
-            self.detector.heard_at(register.owner).max(entry.since) + patience(1 + rank)
+            // One that lives and has no lease, because no arbiter hears it, serves nobody: it is as good as silent.
+            entry.voiced_at.max(entry.since) + patience(1 + rank)
         };
         let heir = register.in_sync_peer();
         let heir_lives = heir.is_some_and(|peer| self.detector.is_alive(now, peer, longest));

@@ -32,6 +32,8 @@ pub(super) struct Group {
     pub lease: Lease,
     /// As owner with a peer in sync: its last grant.
     pub granted_at: Instant,
+    /// When the owner was heard last with a lease.
+    pub voiced_at: Instant,
     /// As lessor: until when this node has sworn not to ask.
     pub promise: Instant,
     /// As lessor: when the owner last asked for a renewal.
@@ -190,6 +192,7 @@ impl Group {
             since: now,
             lease: Lease::default(),
             granted_at: now,
+            voiced_at: Instant::ZERO,
             promise: Instant::ZERO,
             renewed_at: Instant::ZERO,
             ask: None,

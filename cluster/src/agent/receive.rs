@@ -92,6 +92,9 @@ impl Agent {
                 self.yield_to(now, at, entry.register);
                 self.learn(now, at, entry.register);
             }
+            if self.groups[at].register.owner == from && entry.has_lease {
+                self.groups[at].voiced_at = now;
+            }
             if let Some(lease) = entry.renew
                 && exact
                 && self.may_grant(at, from, entry, lease)

@@ -38,7 +38,7 @@ fn config(arbiter: Arbiter) -> Config {
 }
 
 fn heartbeat(to: Member, sent: Instant, register: Register, renew: Option<Duration>) -> Vec<u8> {
-    let entry = Entry { group: GROUP, role: Role::Owner, register, renew };
+    let entry = Entry { group: GROUP, role: Role::Owner, register, renew, has_lease: true };
     let beat = Heartbeat {
         sequence: 1,
         sent,

@@ -169,6 +169,7 @@ impl Heartbeat {
             if let Some(lease) = entry.renew {
                 w.u64(lease.0);
             }
+            w.u8(u8::from(entry.has_lease));
         });
     }
 
@@ -188,6 +189,7 @@ impl Heartbeat {
                     role: read_role(r)?,
                     register: read_register(r)?,
                     renew: if r.bool()? { Some(r.duration()?) } else { None },
+                    has_lease: r.bool()?,
                 })
             })?,
         })

@@ -103,7 +103,7 @@ fn samples() -> Vec<Message> {
             groups: vec![entry; STATE_ENTRIES_MAX],
         }));
         for role in [Role::Idle, Role::Owner, Role::Filling, Role::Peer] {
-            let entry = Entry { group, role, register, renew: Some(Duration(8)) };
+            let entry = Entry { group, role, register, renew: Some(Duration(8)), has_lease: true };
             samples.push(Message::Heartbeat(Heartbeat {
                 sequence: 1,
                 sent: Instant(2),
@@ -183,6 +183,7 @@ fn the_largest_heartbeat_fits_a_datagram() {
         role: Role::Owner,
         register: registers()[3],
         renew: Some(Duration(1)),
+        has_lease: true,
     };
     let heartbeat = Heartbeat {
         sequence: 1,
