@@ -33,6 +33,9 @@ pub enum Fact<'a> {
     Reset,
     /// Time passed, and that changes the contract.
     Tick(Tick),
+    /// The client is reached by another next hop: a router has taken another's place. No part of the contract, but
+    /// whoever takes over need not ask.
+    NextHop(Mac),
 }
 
 /// What a flow begins with.
@@ -147,6 +150,10 @@ impl Fact<'_> {
                 out.put_u8(5);
                 out.put_u8(*tick as u8);
             }
+            Fact::NextHop(mac) => {
+                out.put_u8(15);
+                out.put_bytes(mac);
+            }
         }
     }
 }
@@ -178,6 +185,7 @@ impl<'a> Fact<'a> {
                 options: Options::decode(&mut reader)?,
                 is_acknowledged: reader.bool()?,
             }),
+            15 => Fact::NextHop(reader.array()?),
             _ => return Err(ImportError::Invalid),
         };
         if reader.remaining() == 0 { Ok(fact) } else { Err(ImportError::Invalid) }
@@ -281,6 +289,7 @@ mod tests {
                 Fact::Open(Open { syn: None, ..open }),
                 Fact::Answered(Answered { syn, options, is_acknowledged: true }),
                 Fact::Answered(Answered { syn, options, is_acknowledged: false }),
+                Fact::NextHop([1, 2, 3, 4, 5, 6]),
                 Fact::Acked(Acked { snd_una: Seq(9), snd_wnd: 10, ts_recent: 11, hint }),
                 Fact::Data(b"payload"),
                 Fact::Fin,

@@ -383,6 +383,10 @@ impl Flow {
             }
             Fact::Reset => self.contract.state = self.contract.state.next(Event::Aborted),
             Fact::Tick(tick) => self.apply_tick(env, *tick)?,
+            Fact::NextHop(mac) => {
+                self.next_hop = *mac;
+                return Ok(());
+            }
         }
         self.follow_output();
         self.extend_window(env);

@@ -27,7 +27,7 @@ use crate::tcp::seat::Seat;
 use crate::tcp::sender::{Ack, Sender};
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
-use crate::wire::{Flags, Segment};
+use crate::wire::{Flags, Mac, Segment};
 
 impl Flow {
     /// Takes a segment of this flow. `ts_now` is what TSval would be now.
@@ -76,7 +76,6 @@ impl Flow {
         }
         self.check_log(recorder)?;
         self.note_timestamp(segment);
-        self.next_hop = segment.source_mac;
         self.handle_acknowledgement(now, ts_now, slot, env, recorder, segment)?;
         if self.contract.state == State::SynReceived {
             // There was no room to open the connection: as if the segment had been lost.
@@ -90,7 +89,17 @@ impl Flow {
         }
         let payload = self.handle_payload(now, slot, env, recorder, segment);
         self.handle_fin(now, slot, env, recorder, segment);
+        self.note_next_hop(slot, env, recorder, segment.source_mac);
         payload
+    }
+
+    /// The client's segments come by another router than before. The peer learns it too, or the flow keeps to the
+    /// former one: without room in the log the next segment tells it again.
+    fn note_next_hop<R: Recorder>(&mut self, slot: u32, env: &mut Env, recorder: &mut R, mac: Mac) {
+        let is_news = self.next_hop != mac && self.contract.state != State::Closed;
+        if is_news && self.check_log(recorder).is_ok() {
+            self.enact(slot, env, recorder, &Fact::NextHop(mac));
+        }
     }
 
     /// The SYN that opened the flow, again: its SYN-ACK was lost, or is not yet committed.
@@ -215,7 +224,7 @@ impl Flow {
     pub(crate) fn memory_allows(&self, env: &mut Env, fact: &Fact) -> bool {
         let needs = match fact {
             Fact::Open(_) | Fact::Answered(_) | Fact::Tick(Tick::Idle) => true,
-            Fact::Reset | Fact::Tick(Tick::Abort | Tick::TimeWaitOver) => false,
+            Fact::Reset | Fact::NextHop(_) | Fact::Tick(Tick::Abort | Tick::TimeWaitOver) => false,
             Fact::Acked(_) => self.contract.state == State::SynReceived || !self.backlog.is_empty(),
             Fact::Data(_) | Fact::Fin => !self.output.is_closed(),
         };

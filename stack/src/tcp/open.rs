@@ -107,7 +107,7 @@ impl Flow {
             return Err(Drop::PoolExhausted);
         }
         self.enact(slot, env, recorder, &fact);
-        self.note_syn(now, segment);
+        self.note_syn(now);
         if !is_acknowledged {
             self.note_crossing(now, env);
             return Ok(());
@@ -134,7 +134,7 @@ impl Flow {
     }
 
     /// The receiving side begins; nothing of it is acknowledged yet.
-    fn note_syn(&mut self, now: Instant, segment: &Segment) {
+    fn note_syn(&mut self, now: Instant) {
         let contract = &self.contract;
         let local = &mut self.local;
         (local.snd_wnd, local.snd_wnd_max) = (contract.snd_wnd, contract.snd_wnd);
@@ -148,7 +148,6 @@ impl Flow {
         if self.standing == Standing::Copied {
             local.committed = Progress { rcv_nxt: contract.irs, rcv_edge: contract.irs };
         }
-        self.next_hop = segment.source_mac;
     }
 
     /// MUST-10: the SYNs have crossed; ours goes out again with an acknowledgement.

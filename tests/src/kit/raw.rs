@@ -44,6 +44,8 @@ pub struct Raw {
     pub heard: VecDeque<Heard>,
     /// Payload in order so far.
     pub received: Vec<u8>,
+    /// The router that its segments come through, if there is one.
+    pub router: Option<Mac>,
     /// Acknowledges by itself whatever moves `rcv_nxt`.
     pub acknowledges: bool,
     outgoing: VecDeque<(Header, Vec<u8>)>,
@@ -60,14 +62,15 @@ impl Raw {
             options: SegmentOptions::default(),
             heard: VecDeque::new(),
             received: Vec::new(),
+            router: None,
             acknowledges: false,
             outgoing: VecDeque::new(),
         }
     }
 
-    /// Its Ethernet address.
+    /// Its Ethernet address, or its router's.
     pub fn mac(&self) -> Mac {
-        crate::kit::client::mac(self.index)
+        self.router.unwrap_or(crate::kit::client::mac(self.index))
     }
 
     /// The flow's name at a node.

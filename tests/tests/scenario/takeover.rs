@@ -83,6 +83,24 @@ fn a_half_open_flow_is_kicked_by_its_syn_ack() {
     assert_eq!((kick[0].flags, kick[0].seq), (syn_ack[0].flags, syn_ack[0].seq));
 }
 
+/// A router has taken another's place during a connection: who takes over knows the way without asking.
+#[test]
+fn a_client_behind_another_router_is_kicked_by_way_of_that_one() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = connected(&mut world, ECHO);
+    world.raws[raw].router = Some([2, 7, 0, 0, 0, 1]);
+    world.raws[raw].send(Flags::ACK, b"by another way");
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(5));
+    let echo = heard(&mut world, raw);
+    assert_eq!(
+        echo.iter().flat_map(|heard| heard.payload.clone()).collect::<Vec<_>>(),
+        b"by another way"
+    );
+    take_over(&mut world);
+    assert_eq!(heard(&mut world, raw).len(), 1, "the kick");
+}
+
 #[test]
 fn a_closed_window_is_kicked_by_one_byte() {
     let mut world = World::mirrored(Settings::default());
