@@ -1,12 +1,12 @@
-//! A bad link between the client and the switch.
+//! A bad link between the switch and the client, or a node's end of the cluster link.
 //!
 //! ```text
 //!   client eth0 ── client-eth0   [understudy impair]   relay-a ── relay-b ── br0 ── nodes
 //! ```
 //!
-//! The client's cable is taken out of the bridge and joined to it again by `understudy impair`,
-//! which runs beside the bridge. So both nodes lie behind the bad link, and a takeover happens on
-//! it.
+//! A cable is taken out of its bridge and joined to it again by `understudy impair`, which runs beside the bridge. With
+//! the client's, both nodes lie behind the bad link, and a takeover happens on it; with a node's on the cluster
+//! link, everything between it and the other node or the witness does.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
@@ -19,6 +19,25 @@ use super::bed::{Bed, Place, run};
 use super::process::Process;
 use crate::impair::{Line, Report};
 
+/// The cable that is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The client's.
+    Client,
+    /// This node's on the cluster link.
+    Cluster(u8),
+}
+
+impl Way {
+    /// The far end, the switch's port, the bridge.
+    fn ends(self) -> ((Place, &'static str), String, &'static str) {
+        match self {
+            Way::Client => ((Place::Client, "eth0"), "client-eth0".into(), "br0"),
+            Way::Cluster(id) => ((Place::Node(id), "eth1"), format!("node{id}-eth1"), "br1"),
+        }
+    }
+}
+
 /// The relay as a process in the switch's namespace.
 #[derive(Debug)]
 pub struct Relay {
@@ -26,29 +45,37 @@ pub struct Relay {
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// Takes the client's cable out of the bridge and lays a second one beside it. From now on nothing
-/// passes unless a [`Relay`] runs.
-pub fn lay(bed: &Bed) -> anyhow::Result<()> {
+/// Takes the cable out of its bridge and lays a second one beside it. From now on nothing passes unless a [`Relay`]
+/// runs. One cable of a bed can be bad at a time.
+pub fn lay(bed: &Bed, way: Way) -> anyhow::Result<()> {
+    let ((place, end), port, bridge) = way.ends();
     let queues = "numrxqueues 1 numtxqueues 1";
     let pair = format!("link add relay-a {queues} type veth peer name relay-b {queues}");
-    let words = [&pair, "link set client-eth0 nomaster", "link set relay-a up"];
-    for words in words.into_iter().chain(["link set relay-b master br0 up"]) {
+    let out = format!("link set {port} nomaster");
+    let joined = format!("link set relay-b master {bridge} up");
+    for words in [&pair, &out, "link set relay-a up", &joined] {
         bed.ip(Place::Switch, words)?;
     }
     // Where bridges ask the packet filter, that drops packets whose headers were changed: they are
     // for the nodes to drop. (`-e`: where they do not, there is no such switch.)
     let unfiltered = ["-qew", "net.bridge.bridge-nf-call-iptables=0"];
     run(bed.command(Place::Switch, "sysctl").args(unfiltered))?;
-    bed.plain(Place::Client, "eth0")?;
+    bed.plain(place, end)?;
     bed.plain(Place::Switch, "relay-b")
 }
 
 impl Relay {
     /// Starts the relay with these options of `understudy impair`; it runs when this returns.
-    pub fn start(bed: &Bed, program: &Path, dir: &Path, options: &str) -> anyhow::Result<Relay> {
+    pub fn start(
+        bed: &Bed,
+        program: &Path,
+        dir: &Path,
+        way: Way,
+        options: &str,
+    ) -> anyhow::Result<Relay> {
         let log = dir.join("relay.log");
         let mut command = bed.command(Place::Switch, program);
-        command.args(["impair", "--a", "client-eth0", "--b", "relay-a"]);
+        command.args(["impair", "--a", &way.ends().1, "--b", "relay-a"]);
         command.args(options.split_whitespace());
         let errors = std::fs::File::options().create(true).append(true).open(&log)?;
         command.stdout(Stdio::piped()).stderr(errors);

@@ -20,7 +20,7 @@ use tools::demo::Appliance;
 use tools::demo::bed::{Arp, Bed, Place, run};
 use tools::demo::client::Load;
 use tools::demo::cluster::{Cluster, Setup};
-use tools::demo::relay::{Relay, lay};
+use tools::demo::relay::{Relay, Way, lay};
 use tools::load::report::Progress;
 
 /// Arguments of `cargo xtask peers`.
@@ -123,7 +123,7 @@ pub fn run_all(args: &PeersArgs) -> anyhow::Result<()> {
         cluster.wait_protected(PATIENCE)?;
         clusters.push(cluster);
         let stage = Stage { bed, program, dir };
-        lay(bed)?;
+        lay(bed, Way::Client)?;
         stages.push(stage);
     }
     table(args, &stages)?;
@@ -173,7 +173,7 @@ impl Stage<'_> {
         self.sysctl(Place::Client, "tcp_no_metrics_save=1")?;
         self.sysctl(Place::Client, settings)?;
         let link = format!("--seed {} {link}", round + 1);
-        let relay = Relay::start(self.bed, &self.program, &self.dir, &link)?;
+        let relay = Relay::start(self.bed, &self.program, &self.dir, Way::Client, &link)?;
         let nothing = ["--downloads", "--uploads", "--bulk-downloads", "--bulk-uploads", "--echo"];
         let mut options = nothing.map(|name| (name, u64::from(name == option))).to_vec();
         // More than any link here moves, and the receive buffer as the kernel sees fit.

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use tools::demo::bed::{ECHO_ADDRESS, NODES, Place, SERVICE_ADDRESS, run};
 use tools::demo::client::Load;
-use tools::demo::relay::lay;
+use tools::demo::relay::{Way, lay};
 use tools::load::http::{get_generated, put};
 use tools::load::pattern;
 use tools::load::report::Kind;
@@ -56,7 +56,7 @@ fn at_once(threads: u64, story: impl Fn(u64) + Sync) {
 #[test]
 fn small_links_are_served() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, LATE);
         for mtu in [1280, 576] {
             scene.ip(Place::Client, &format!("link set eth0 mtu {mtu}"));
@@ -69,7 +69,7 @@ fn small_links_are_served() {
 #[test]
 fn every_set_of_options_is_served() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, "--seed 2 --delay 1 --loss 5000");
         let [sack, stamps, scaling] = ["tcp_sack", "tcp_timestamps", "tcp_window_scaling"]
             .map(|name| move |on: u8| format!("net.ipv4.{name}={on}"));
@@ -90,7 +90,7 @@ fn every_set_of_options_is_served() {
 #[test]
 fn the_largest_and_the_smallest_windows_are_served() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, LATE);
         // A receive buffer of 1 GiB asks for a shift of 14.
         sysctl(scene, &["net.ipv4.tcp_rmem=4096 131072 1073741824"]);
@@ -106,7 +106,7 @@ fn the_largest_and_the_smallest_windows_are_served() {
 #[test]
 fn slow_readers_are_waited_for() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, "--seed 3 --delay 1 --loss 10000");
         at_once(8, |number| {
             const SIZE: usize = 600_000;
@@ -140,7 +140,7 @@ fn body(answer: &[u8], size: usize, seed: u64) -> Result<(), String> {
 #[test]
 fn a_client_that_has_said_all_still_hears_all() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, "--seed 4 --delay 1 --loss 10000");
         at_once(8, |number| {
             const SIZE: usize = 300_000;
@@ -165,7 +165,7 @@ fn a_client_that_has_said_all_still_hears_all() {
 #[test]
 fn a_server_that_has_said_all_still_listens() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, "--seed 5 --delay 1 --loss 10000");
         at_once(8, |number| {
             const SIZE: usize = 100_000;
@@ -193,7 +193,7 @@ fn a_server_that_has_said_all_still_listens() {
 #[test]
 fn thousands_of_short_connections_are_served() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, "--seed 6 --loss 1000");
         // Fewer ports than connections: each is used again and again.
         const PORTS: usize = 1_000;
@@ -214,7 +214,7 @@ fn thousands_of_short_connections_are_served() {
 #[test]
 fn ports_out_of_time_wait_are_served() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, LATE);
         let settings = ["net.ipv4.ip_local_port_range=20000 20063", "net.ipv4.tcp_tw_reuse=1"];
         sysctl(scene, &settings);
@@ -251,7 +251,7 @@ fn connect_when_free(scene: &Scene<'_>) -> TcpStream {
 #[test]
 fn a_storm_of_resets_leaves_no_flow() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, "--seed 7 --delay 1 --loss 5000");
         at_once(8, |number| {
             for round in 0..40 {
@@ -277,7 +277,7 @@ fn a_storm_of_resets_leaves_no_flow() {
 #[test]
 fn clients_killed_half_way_leave_no_flow() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, "--seed 8 --delay 1 --loss 10000");
         // Short connections that the server closed first would stay for their TIME-WAIT.
         let options = SHORT.map(|(name, value)| match name {

@@ -4,9 +4,11 @@
 //! byte for byte, in both directions. The relay counts what it did; a case whose impairment never
 //! happened fails. Seeds are fixed, timing is not.
 
+use dataplane::control::status::Protection;
+use nix::sys::signal::Signal;
 use tools::demo::KillMode;
 use tools::demo::client::Load;
-use tools::demo::relay::{Relay, lay};
+use tools::demo::relay::{Relay, Way, lay};
 use tools::impair::Report;
 use tools::impair::line::Counters;
 use tools::load::report::{LoadResult, Outcome};
@@ -28,7 +30,11 @@ pub const SHORT: [(&str, u64); 8] = [
 
 /// Starts a relay in the client's cable, which must have been laid.
 pub fn relay(scene: &Scene<'_>, options: &str) -> Relay {
-    let relay = Relay::start(scene.bed, UNDERSTUDY.as_ref(), &scene.dir, options);
+    relay_on(scene, Way::Client, options)
+}
+
+fn relay_on(scene: &Scene<'_>, way: Way, options: &str) -> Relay {
+    let relay = Relay::start(scene.bed, UNDERSTUDY.as_ref(), &scene.dir, way, options);
     relay.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -72,7 +78,7 @@ fn dropped(scene: &Scene<'_>, reason: &str) -> u64 {
 #[test]
 fn transfers_survive_lost_frames() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let links = ["--seed 11 --loss 1000", "--seed 12 --loss 10000", "--seed 13 --loss 50000"];
         through(scene, &links, |counters| counters.lost);
     });
@@ -81,7 +87,7 @@ fn transfers_survive_lost_frames() {
 #[test]
 fn transfers_survive_repeated_and_overtaken_frames() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         through(scene, &["--seed 21 --duplicate 50000"], |counters| counters.duplicated);
         let links = ["--seed 22 --reorder 50000", "--seed 23 --reorder 50000 --delay 2"];
         through(scene, &links, |counters| counters.reordered);
@@ -91,7 +97,7 @@ fn transfers_survive_repeated_and_overtaken_frames() {
 #[test]
 fn changed_frames_are_dropped_and_sent_again() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         through(scene, &["--seed 31 --corrupt 20000"], |counters| counters.corrupted);
         assert!(dropped(scene, "bad_tcp_checksum") > 0);
         assert!(dropped(scene, "bad_ip") > 0);
@@ -101,7 +107,7 @@ fn changed_frames_are_dropped_and_sent_again() {
 #[test]
 fn transfers_survive_a_long_and_unsteady_way() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let links = ["--seed 41 --delay 10 --jitter 5", "--seed 42 --delay 5 --rate 40 --queue 50"];
         through(scene, &links, |counters| counters.frames_out);
     });
@@ -110,7 +116,7 @@ fn transfers_survive_a_long_and_unsteady_way() {
 #[test]
 fn transfers_survive_everything_at_once() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let odds = "--loss 10000 --duplicate 10000 --reorder 20000 --corrupt 5000";
         let links = [format!("--seed 51 {odds}"), format!("--seed 52 {odds} --delay 5 --jitter 3")];
         let links = links.each_ref().map(String::as_str);
@@ -124,7 +130,7 @@ fn transfers_survive_everything_at_once() {
 #[test]
 fn a_takeover_survives_a_bad_link() {
     play(|scene| {
-        lay(scene.bed).unwrap();
+        lay(scene.bed, Way::Client).unwrap();
         let relay = relay(scene, "--seed 61 --loss 10000 --reorder 20000 --delay 1");
         let mut traffic = Traffic::start(scene, 4);
         traffic.until(30);
@@ -133,5 +139,52 @@ fn a_takeover_survives_a_bad_link() {
         traffic.finish(scene, KillMode::Sigkill, killed_ns);
         let total = finish(relay).total();
         assert!(total.lost > 0 && total.reordered > 0, "{total:?}");
+    });
+}
+
+/// Records, their acknowledgements, heartbeats, leases and the witness's answers: all of them may be lost, come twice, late
+/// or in another order. That costs time and no byte, and a node that dies meanwhile is taken over as ever.
+#[test]
+fn a_bad_cluster_link_costs_no_byte() {
+    play(|scene| {
+        let way = Way::Cluster(scene.survivor());
+        lay(scene.bed, way).unwrap();
+        let odds = "--seed 71 --loss 20000 --duplicate 10000 --reorder 20000 --delay 1";
+        let relay = relay_on(scene, way, odds);
+        scene.owner = scene.wait_protected();
+        let mut traffic = Traffic::start(scene, 4);
+        traffic.until(30);
+        assert_eq!(scene.wait_protected(), scene.owner, "on such a link it stays protected");
+        let resent = |scene: &Scene<'_>| {
+            let groups = scene.cluster.status(scene.owner).unwrap().groups;
+            groups.iter().filter_map(|group| group.counters.get("log_resent")).sum::<u64>()
+        };
+        assert!(resent(scene) > 0, "no record was lost");
+        let killed_ns = scene.take_over(KillMode::Sigkill);
+        traffic.assert_still_running();
+        traffic.finish(scene, KillMode::Sigkill, killed_ns);
+        let total = finish(relay).total();
+        assert!(total.lost > 0 && total.duplicated > 0 && total.reordered > 0, "{total:?}");
+    });
+}
+
+/// With `on_peer_loss = "serve"` an owner whose peer is gone serves on and says so in one word, and a peer that is slow
+/// holds acknowledgements back for as long as it is the peer: memory is bounded by the log.
+#[test]
+fn a_peer_that_stops_is_given_up_and_said_to_be_missing() {
+    play(|scene| {
+        let (owner, peer) = (scene.owner, scene.survivor());
+        let mut traffic = Traffic::start(scene, 4);
+        traffic.until(30);
+        scene.cluster.signal(peer, Signal::SIGSTOP).unwrap();
+        let began_ns = tools::load::wire::monotonic_ns();
+        scene.wait_for("the owner to say that it is alone", || {
+            let groups = scene.cluster.status(owner).unwrap().groups;
+            groups.iter().all(|group| group.protection == Protection::UnprotectedNoPeer)
+        });
+        traffic.assert_still_running();
+        traffic.finish(scene, KillMode::None, began_ns);
+        scene.cluster.resume(peer).unwrap();
+        assert_eq!(scene.wait_protected(), owner);
     });
 }
