@@ -330,14 +330,18 @@ impl InFlight {
         self.lost_bytes - before
     }
 
-    /// Everything in the network whose payload has more than `bytes` is lost. The lost queue is in sequence order
-    /// afterwards. Returns the bytes newly lost. Walks all items.
-    pub fn lose_larger(&mut self, pool: &mut InFlightPool, bytes: u32) -> u32 {
+    /// Everything in the network of which `is_lost` says so is lost. The lost queue is in sequence order afterwards.
+    /// Returns the bytes newly lost. Walks all items.
+    pub fn lose_sent(
+        &mut self,
+        pool: &mut InFlightPool,
+        is_lost: impl Fn(&Segment) -> bool,
+    ) -> u32 {
         let before = self.lost_bytes;
         let mut index = self.head;
         while index != NONE {
-            let Segment { place, len, fin, next, .. } = pool[index];
-            let is_lost = place == Place::Network && len - fin as u32 > bytes;
+            let Segment { place, next, .. } = pool[index];
+            let is_lost = place == Place::Network && is_lost(&pool[index]);
             if is_lost || place == Place::Lost {
                 self.mark_lost(pool, index);
             }

@@ -30,7 +30,7 @@ const PERSIST_RECOVERIES: u8 = 16;
 const MULTIPLIER_MAX: u8 = 64;
 
 /// By how much a round trip from a timestamp may be too long: one tick of the slowest clock we offer.
-const TIMESTAMP_TICK_US: u32 = 1_000;
+pub(super) const TIMESTAMP_TICK_US: u32 = 1_000;
 
 /// RACK's variables of one flow.
 #[derive(Clone, Copy, Debug, Default)]

@@ -14,6 +14,9 @@
 //!   time-out
 //! ```
 //!
+//! A time-out that turns out to have been needless leads from Loss back to Open at once (`doubt.rs`), and a
+//! recovery likewise (`undo.rs`).
+//!
 //! Without SACK, loss is found by three duplicate acknowledgements and then one segment per partial
 //! acknowledgement; each duplicate counts as a segment that has left the network, which is limited
 //! transmit and window inflation in one.
@@ -23,13 +26,14 @@
 //! (`flight_max`).
 //!
 //! Path: step 8 (what may be sent) and on every acknowledgement.
-//! Spec: RFC 5681, 6298, 6582, 3042, 6675 (pipe), 8985, 9937, 9438, 9406; 9293 3.8.3 (R2). 3708 (`undo.rs`). Left out: detection
-//! of spurious time-outs (5682, 3522), ECN, pacing, persist timer (the flow's, with `rto()`).
-//! Bounds: `FLIGHT_ITEMS_MAX` pieces in flight; 216 bytes besides the pool's items, while something is in
+//! Spec: RFC 5681, 6298, 6582, 3042, 6675 (pipe), 8985, 9937, 9438, 9406; 9293 3.8.3 (R2). 3708 (`undo.rs`), 3522, 5682
+//! (`doubt.rs`). Left out: ECN, pacing, persist timer (the flow's, with `rto()`).
+//! Bounds: `FLIGHT_ITEMS_MAX` pieces in flight; 224 bytes besides the pool's items, while something is in
 //! flight ([`Resting`] otherwise).
 //! Units: bytes of sequence space.
 
 mod ack;
+mod doubt;
 mod event;
 mod path;
 mod resting;
@@ -50,6 +54,7 @@ use crate::tcp::prr::Prr;
 use crate::tcp::rack::Rack;
 use crate::tcp::rtt::Rtt;
 use crate::time::{Duration, Instant};
+use doubt::Doubt;
 pub use event::{Ack, AckOutcome, Hint, Resend, SendRefused, SenderConfig, TimeoutOutcome};
 pub use resting::Resting;
 use undo::Undo;
@@ -66,7 +71,7 @@ enum Phase {
         partial_seen: bool,
     },
     /// Recovery after a retransmission time-out, until `recover` is acknowledged.
-    Loss,
+    Loss(Doubt),
 }
 
 /// What `soon_at` is for.
@@ -102,6 +107,8 @@ pub struct Sender {
     last_sent: Tick,
     resent_segments: u32,
     undo: Undo,
+    /// When the first of the consecutive time-outs was, while it is in doubt.
+    timeout_at: Tick,
     mss: u16,
     /// Duplicate acknowledgements that count as segments delivered; without SACK only.
     dup_acks: u16,
@@ -117,7 +124,7 @@ pub struct Sender {
 const _: () = assert!(core::mem::size_of::<Sender>() <= SENDER_BYTES_MAX);
 
 /// Bytes of one sender.
-const SENDER_BYTES_MAX: usize = 216;
+const SENDER_BYTES_MAX: usize = 224;
 
 impl Default for Sender {
     fn default() -> Sender {
@@ -163,6 +170,7 @@ impl Sender {
         last_sent: Tick(0),
         resent_segments: 0,
         undo: Undo::NONE,
+        timeout_at: Tick(0),
         mss: 1,
         dup_acks: 0,
         first_timeout_secs: 0,
@@ -250,9 +258,10 @@ impl Sender {
         self.flight.is_empty()
     }
 
-    /// Whether a tail loss probe is to go out: then new data, however little, is better than a repetition.
+    /// Whether something is to go out that asks for an answer, a tail loss probe or the test of a time-out: then new
+    /// data, however little, is better than a repetition.
     pub fn is_probe_due(&self) -> bool {
-        self.probe.is_due()
+        self.probe.is_due() || self.is_test_due()
     }
 
     /// Consecutive retransmission time-outs without progress.
@@ -281,6 +290,9 @@ impl Sender {
         if self.probe.is_due() {
             // RFC 8985 7.3: the probe may exceed the window by a segment.
             return left.max(self.mss as u32);
+        }
+        if let Some(left) = self.test_left() {
+            return left;
         }
         if self.flight.lost_first().is_some() { 0 } else { left }
     }
@@ -377,11 +389,16 @@ impl Sender {
             }
             return self.probe_segment(pool);
         }
+        if self.is_testing(pool, new_data) {
+            return None;
+        }
         let index = self.flight.lost_first()?;
         let (segment, pipe, mss) = (pool[index], self.pipe(), self.mss as u32);
         let whole = segment.len <= mss + segment.fin as u32;
         let len = if whole { segment.len } else { mss };
-        if pipe > 0 && pipe.saturating_add(len) > self.congestion.cwnd {
+        // The segment that a time-out is about goes in any case, whatever else may still be on its way.
+        let is_first = self.phase == Phase::Loss(Doubt::Waiting) && segment.seq == self.flight.una;
+        if pipe > 0 && !is_first && pipe.saturating_add(len) > self.congestion.cwnd {
             return None;
         }
         if !whole {

@@ -4,7 +4,7 @@
 //! recovery is entered, goes on or ends; the window changes; timers start anew. Nothing that a client
 //! can put into an acknowledgement is refused here: nonsense has no effect.
 
-use super::{Ack, AckOutcome, Phase, Sender, Undo};
+use super::{Ack, AckOutcome, Doubt, Phase, Sender, Undo};
 use crate::seq::Seq;
 use crate::tcp::congestion::Progress;
 use crate::tcp::in_flight::{InFlightPool, Place, Segment, Tick};
@@ -15,9 +15,9 @@ use crate::time::{Duration, Instant};
 
 /// What has arrived at the client, as far as one acknowledgement tells.
 #[derive(Default)]
-struct Delivery {
+pub(super) struct Delivery {
     /// Bytes by which `snd_una` moved.
-    acked: u32,
+    pub acked: u32,
     /// Bytes newly sacked.
     sacked: u32,
     /// Bytes newly known to have arrived (DeliveredData of RFC 9937).
@@ -71,6 +71,7 @@ impl Sender {
             self.rtt.handle_progress();
         }
         let probe_repaired = self.sack && self.answer_probe(ack, &delivery);
+        self.handle_doubt(now, pool, ack, &delivery);
         let reorder_us = if self.sack {
             self.detect_by_rack(now, pool, ack, &mut delivery)
         } else {
@@ -160,6 +161,9 @@ impl Sender {
         delivery: &mut Delivery,
     ) -> Option<u32> {
         self.rack.handle_round(ack.ack, self.flight.nxt, delivery.dsack_end.is_some());
+        if self.phase == Phase::Loss(Doubt::Testing) {
+            return None;
+        }
         let (before, in_recovery) = (self.flight.lost_bytes, self.in_recovery());
         let again = self.rack.detect(Tick::of(now), &mut self.flight, pool, &self.rtt, in_recovery);
         delivery.lost += self.flight.lost_bytes - before;
@@ -172,7 +176,7 @@ impl Sender {
         let mss = self.mss as u32;
         let before = self.flight.lost_bytes;
         match self.phase {
-            Phase::Loss => self.dup_acks = 0,
+            Phase::Loss(_) => self.dup_acks = 0,
             Phase::Open if delivery.acked > 0 => self.dup_acks = 0,
             Phase::Recovery { .. } if delivery.acked > 0 => {
                 let others = delivery.acked.div_ceil(mss) - 1;
@@ -266,7 +270,7 @@ impl Sender {
                 self.reduce(delivery.delivered, safe);
             }
         } else if !matches!(phase, Phase::Recovery { .. }) && delivery.acked > 0 {
-            let after_timeout = phase == Phase::Loss;
+            let after_timeout = matches!(phase, Phase::Loss(_));
             let limited = if self.congestion.in_slow_start() {
                 self.congestion.cwnd / 2 < self.flight_max
             } else {

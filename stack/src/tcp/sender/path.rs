@@ -6,8 +6,8 @@
 //!
 //! Spec: RFC 1191 6.5, RFC 8201 5.4, RFC 5681 3.1 (the window follows the segment's size).
 
-use super::{Phase, Sender, Undo};
-use crate::tcp::in_flight::InFlightPool;
+use super::{Doubt, Phase, Sender, Undo};
+use crate::tcp::in_flight::{InFlightPool, Segment};
 use crate::tcp::probe::Probe;
 use crate::time::Instant;
 
@@ -18,11 +18,13 @@ impl Sender {
         self.handle_mss(mss);
         self.congestion.handle_mss(before as u32, self.mss as u32);
         self.undo = Undo::NONE;
-        if self.flight.lose_larger(pool, self.mss as u32) == 0 {
+        let mss = self.mss as u32;
+        let is_larger = |segment: &Segment| segment.len - segment.fin as u32 > mss;
+        if self.flight.lose_sent(pool, is_larger) == 0 {
             return;
         }
         if self.phase == Phase::Open {
-            self.phase = Phase::Loss;
+            self.phase = Phase::Loss(Doubt::None);
             self.recover = self.flight.nxt;
             self.dup_acks = 0;
             self.probe = Probe::default();

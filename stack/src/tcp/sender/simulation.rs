@@ -60,6 +60,8 @@ pub(super) struct Path {
     /// How often the node looks at the wire: the acknowledgements that came in between are all handled before
     /// anything is sent. 0: each is a burst of its own.
     pub looks_every: Duration,
+    /// In milliseconds from the beginning: when the bottleneck stands still, and when it goes on.
+    pub pause: Option<(u64, u64)>,
 }
 
 pub(super) const CLEAN: Path = Path {
@@ -76,6 +78,7 @@ pub(super) const CLEAN: Path = Path {
     lost: &[],
     delayed: false,
     looks_every: Duration(0),
+    pause: None,
 };
 
 enum Event {
@@ -154,6 +157,7 @@ pub(super) struct World {
     pub pool: InFlightPool,
     pub sender: Sender,
     pub report: Report,
+    started: Instant,
     events: BTreeMap<(Instant, u64), Event>,
     serial: u64,
     link_free: Instant,
@@ -173,6 +177,7 @@ impl World {
             pool: InFlightPool::new(4_000),
             sender: Sender::new(now, &config, START, MSS as u16, path.sack),
             report: Report::default(),
+            started: now,
             events: BTreeMap::new(),
             serial: 0,
             link_free: now,
@@ -185,7 +190,7 @@ impl World {
 
     /// Until everything is acknowledged.
     pub fn run(mut self) -> Report {
-        let started = self.now;
+        let started = self.started;
         self.transmit();
         while self.sender.snd_una() != START + self.total {
             assert!(self.now.since(started) < Duration::from_secs(3_600), "does not end");
@@ -293,6 +298,11 @@ impl World {
         let number = self.report.sent;
         self.report.sent += 1;
         let (now, path) = (self.now, self.path);
+        if let Some((from, until)) = path.pause {
+            let at = |ms| self.started + Duration::from_millis(ms);
+            let is_paused = now >= at(from) && now < at(until);
+            self.link_free = self.link_free.max(if is_paused { at(until) } else { now });
+        }
         let queued = self.link_free.since(now).0 / path.per_segment.0;
         if queued >= path.queue_max
             || path.lost.contains(&number)
@@ -341,6 +351,7 @@ fn nothing_gets_stuck_whatever_the_path_does() {
             lost: &[],
             delayed: seed % 5 == 0,
             looks_every: Duration::from_micros(random.below(2) * random.below(2_000)),
+            pause: (seed % 6 == 0).then(|| (random.below(500), 500 + random.below(2_000))),
         };
         let run = || World::new(path, seed, 150_000 + seed as u32).run();
         std::panic::catch_unwind(run).unwrap_or_else(|_| panic!("seed {seed}"));
@@ -460,5 +471,21 @@ fn rfc3708_a_path_that_reorders_is_filled() {
         };
         let (with, without) = (run(20), run(0));
         assert!(with > without * 9 / 10, "seed {seed}: {with} of {without} bytes per second");
+    }
+}
+
+/// RFC 3522, RFC 5682: a path that stands still for longer than the time-out loses nothing, so nothing but the probe
+/// and the first segment is sent again, and the window is what it was.
+#[test]
+fn rfc5682_a_path_that_stood_still_is_not_filled_with_repetitions() {
+    for (timestamps, delayed) in [(true, true), (true, false), (false, true), (false, false)] {
+        let pause = Some((200, 1_100));
+        let path = Path { queue_max: 20_000, timestamps, delayed, ..CLEAN };
+        let undisturbed = World::new(path, 1, 3_000_000).run();
+        let report = World::new(Path { pause, ..path }, 1, 3_000_000).run();
+        assert_eq!(undisturbed.resent, 0);
+        assert!(report.timeouts > 0 && report.resent <= report.timeouts + 1, "{report:?}");
+        let cost = Duration(report.took.0 - undisturbed.took.0);
+        assert!(cost < Duration::from_millis(1_000), "{cost:?} {report:?}");
     }
 }

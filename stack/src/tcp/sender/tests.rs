@@ -260,6 +260,73 @@ fn rfc6298_timeout() {
     assert!(f.sender.rto() <= rto, "RFC 7323 4.1: the echo is a sample");
 }
 
+/// RFC 3522: the echo says whether the first segment or its repetition has arrived.
+#[test]
+fn rfc3522_a_needless_timeout_is_taken_back() {
+    for (late_ms, times, is_needless) in
+        [(30, 1, true), (30, 2, true), (0, 1, false), (0, 2, false)]
+    {
+        let mut f = Fixture::new(true);
+        let sent = f.now;
+        let mut repeated = f.now;
+        for nth in 0..times {
+            f.retransmission_timeout();
+            repeated = if nth == 0 { f.now } else { repeated };
+            assert_eq!(f.resend(), [(0, MSS)]);
+        }
+        f.wait(30);
+        let echoed = if is_needless { sent } else { repeated + Duration::from_millis(late_ms) };
+        let echo = Some(f.now.since(echoed));
+        let ack = Ack { ack: Seq(1_000), rtt: echo, ..Ack::default() };
+        f.sender.handle_ack(f.now, &mut f.pool, &ack);
+        f.sender.flight.check(&f.pool);
+        assert_eq!(f.sender.in_recovery(), !is_needless);
+        assert_eq!(f.sender.ssthresh() == u32::MAX, is_needless);
+        assert_eq!(
+            f.sender.pipe(),
+            if is_needless { 9 * MSS } else { 0 },
+            "the rest is on its way"
+        );
+        assert_eq!(f.resend().is_empty(), is_needless);
+        assert_eq!(f.sender.cwnd() >= initial_cwnd(), is_needless);
+    }
+}
+
+/// RFC 5682 3.1, for a client without timestamps: after progress new data goes instead of repetitions; what is
+/// acknowledged next tells. Without new data there is no test, and a hole beyond answers it.
+#[test]
+fn rfc5682_new_data_tests_a_timeout() {
+    let testing = || {
+        let mut f = Fixture::new(true);
+        f.retransmission_timeout();
+        assert_eq!(f.resend(), [(0, MSS)]);
+        f.wait(30);
+        f.ack(1_000, &[]);
+        f
+    };
+    let mut f = testing();
+    assert_eq!(f.sender.poll_resend(&mut f.pool, true), None);
+    assert_eq!((f.sender.window_left(f.now), f.sender.is_probe_due()), (2 * MSS, true));
+    f.send(2);
+    assert_eq!((f.sender.window_left(f.now), f.sender.is_probe_due()), (0, false));
+    assert!(f.resend().is_empty(), "the test is under way");
+    f.ack(2_000, &[]);
+    assert!(!f.sender.in_recovery() && f.resend().is_empty());
+    assert_eq!((f.sender.pipe(), f.sender.ssthresh()), (10 * MSS, u32::MAX));
+
+    let mut f = testing();
+    assert_eq!(f.sender.poll_resend(&mut f.pool, true), None);
+    f.send(2);
+    f.ack(1_000, &[(10_000, 11_000)]);
+    assert!(f.sender.in_recovery());
+    assert_eq!(f.resend().first(), Some(&(1_000, MSS)));
+
+    let mut f = testing();
+    assert_eq!(f.resend(), [(1_000, MSS), (2_000, MSS)], "nothing new to send");
+    f.ack(2_000, &[]);
+    assert!(f.sender.in_recovery());
+}
+
 /// RFC 9293 3.8.3 R2: by count, and by time.
 #[test]
 fn rfc9293_gives_up() {

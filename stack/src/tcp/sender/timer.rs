@@ -5,7 +5,7 @@
 //! and stops when nothing is outstanding (RFC 6298 5). A probe is scheduled after new data and after
 //! every acknowledgement, unless something is known to be lost or out of order (RFC 8985 7.2).
 
-use super::{Phase, Sender, Soon, TimeoutOutcome, Undo};
+use super::{Doubt, Phase, Sender, Soon, TimeoutOutcome};
 use crate::tcp::in_flight::{InFlightPool, Tick};
 use crate::tcp::probe::Probe;
 use crate::time::{Duration, Instant};
@@ -56,17 +56,18 @@ impl Sender {
         }
         // A loss in fast recovery has been answered for already.
         let first = timeouts == 1 && !self.in_fast_recovery();
+        let doubt = self.doubt_timeout(now);
         self.congestion.handle_timeout(self.mss as u32, self.flight.outstanding(), first);
         let (una, rack, rtt) = (self.flight.una, self.rack, self.rtt);
         let (sack, tick) = (self.sack, Tick::of(now));
         self.flight.lose(pool, |segment| {
-            segment.seq == una || !sack || rack.is_overdue(tick, segment, &rtt)
+            let is_late = !sack || rack.is_overdue(tick, segment, &rtt);
+            segment.seq == una || (doubt == Doubt::None && is_late)
         });
-        self.phase = Phase::Loss;
+        self.phase = Phase::Loss(doubt);
         self.recover = self.flight.nxt;
         self.dup_acks = 0;
         self.probe = Probe::default();
-        self.undo = Undo::NONE;
         self.rtt.back_off();
         self.rto_at = now + self.rto();
         self.schedule_soon(now, None);

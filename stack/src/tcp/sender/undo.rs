@@ -6,7 +6,7 @@
 //! came says nothing of that itself. A repetition that was needed is never reported, and leaves the reduction in
 //! force; so does a duplicate made by the network, which lies elsewhere.
 //!
-//! Spec: RFC 2883, RFC 3708 3, RFC 9438 4.9.2. Left out: time-outs (RFC 5682), timestamps (RFC 3522).
+//! Spec: RFC 2883, RFC 3708 3, RFC 9438 4.9.2. Left out: timestamps (RFC 3522) but for time-outs (`doubt.rs`).
 //! Bounds: a report is believed until a round trip behind the end of the recovery.
 
 use super::{Ack, Phase, Sender};
@@ -45,6 +45,11 @@ impl Undo {
     /// A recovery begins: the window and threshold before it.
     pub fn begin(cwnd: u32, ssthresh: u32) -> Undo {
         Undo { cwnd, ssthresh, ..Undo::NONE }
+    }
+
+    /// Whether there is something to take back.
+    pub fn is_possible(&self) -> bool {
+        self.cwnd > 0
     }
 
     /// A repetition goes out, in recovery.
@@ -88,7 +93,7 @@ impl Sender {
 
     /// Looks whether an acknowledgement shows that the last recovery was needless.
     pub(super) fn handle_needless(&mut self, ack: &Ack, is_dsack: bool) {
-        if self.undo.cwnd == 0 {
+        if !self.undo.is_possible() {
             return;
         }
         if self.phase == Phase::Open && self.flight.una.after(self.undo.until) {
@@ -99,13 +104,18 @@ impl Sender {
         let is_needless = is_dsack
             && ack.sack.first().is_some_and(|block| self.undo.handle_duplicate(*block, mss))
             && self.flight.lost_bytes == 0;
-        if !is_needless || self.phase == Phase::Loss {
+        if !is_needless || matches!(self.phase, Phase::Loss(_)) {
             return;
         }
-        let Undo { cwnd, ssthresh, .. } = core::mem::take(&mut self.undo);
         self.phase = Phase::Open;
         self.rack.note_reordering();
-        let pipe = self.pipe();
+        self.take_back_reduction();
+    }
+
+    /// Window and threshold become what they were.
+    pub(super) fn take_back_reduction(&mut self) {
+        let Undo { cwnd, ssthresh, .. } = core::mem::take(&mut self.undo);
+        let (pipe, mss) = (self.pipe(), self.mss as u32);
         self.congestion.undo(mss, (cwnd, ssthresh), pipe, self.flight.nxt);
     }
 }
