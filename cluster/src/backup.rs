@@ -278,7 +278,9 @@ impl Backup {
         match record.kind {
             RecordKind::Fact => match Fact::decode(record.bytes) {
                 Ok(Fact::Open(open)) => {
-                    stack.discard_copy_of(now, self.group, record.flow);
+                    if !record.flow.is_server_leg() {
+                        stack.discard_copy_of(now, self.group, record.flow);
+                    }
                     let slot = stack.open_copy(now, &open, record.flow, self.group);
                     self.enter(now, op, record.flow, slot, stack)
                 }
@@ -345,15 +347,15 @@ impl Backup {
         // Captured anew: the old copy is stale.
         stack.discard_copy_of(now, self.group, record.flow);
         let slot = match stack.import(self.group, &self.part) {
-            Ok(flow) if flow.id == record.flow => stack.adopt_copy(now, flow),
-            Ok(flow) => {
-                stack.discard_import(flow);
+            Ok(captured) if captured.flow.id == record.flow => stack.adopt_copy(now, captured),
+            Ok(captured) => {
+                stack.discard_import(captured);
                 None
             }
             Err(_) => None,
         };
         self.part.clear();
-        self.lost.retain(|(flow, _)| *flow != record.flow);
+        self.lost.retain(|(flow, _)| flow.client_leg() != record.flow.client_leg());
         self.enter(now, op, record.flow, slot, stack)
     }
 
@@ -400,7 +402,12 @@ impl Backup {
         flow: FlowId,
     ) -> Result<(), Untold> {
         self.counters.lost += 1;
-        stack.discard_copy_of(now, self.group, flow);
+        // Of a proxied connection, both legs.
+        for leg in stack.discard_copy_of(now, self.group, flow).into_iter().flatten() {
+            if leg != flow {
+                self.tell_lost(op, leg)?;
+            }
+        }
         self.tell_lost(op, flow)
     }
 

@@ -203,6 +203,12 @@ impl Log {
         op
     }
 
+    /// The last record changes `flow` as well.
+    pub fn follow(&mut self, flow: FlowName, progress: Progress) {
+        let op = self.last();
+        self.pending.push_back(Commit { op, flow: flow.id, slot: flow.slot, progress });
+    }
+
     /// Appends a record that no output waits for, or the last part of a capture, for which `commit` says what
     /// follows from it.
     pub fn note(

@@ -383,6 +383,7 @@ fn build_service(
         mss: mtu.saturating_sub(40).min(usize::from(u16::MAX)) as u16,
         nodelay: service.nodelay,
         hop_limit: service.hop_limit,
+        upstream: stack::upstream::Upstream::default(),
     })
 }
 

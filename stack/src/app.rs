@@ -18,6 +18,7 @@ pub mod discard;
 pub mod echo;
 pub mod generate;
 pub mod http;
+pub mod proxy;
 
 use alloc::vec::Vec;
 
@@ -27,6 +28,7 @@ use crate::output::{Memory, OutOfMemory, Output};
 
 use generate::{Generate, GenerateConfig};
 use http::{Http, HttpConfig};
+use proxy::Proxy;
 
 /// What a service runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +41,8 @@ pub enum AppConfig {
     Generate(GenerateConfig),
     /// Serves pinned and generated objects, hashes uploads.
     Http(HttpConfig),
+    /// Passes everything on to a server and back.
+    Proxy,
 }
 
 /// What an application may look at and change besides itself.
@@ -47,7 +51,7 @@ pub struct Context<'a> {
     pub content: &'a Content,
     /// The pools of this core.
     pub memory: &'a mut Memory,
-    /// The output of this flow.
+    /// Where bytes go: the output of this flow, or of the other leg of a proxied connection.
     pub output: &'a mut Output,
 }
 
@@ -79,6 +83,8 @@ pub enum App {
     Generate(Generate),
     /// See [`http`].
     Http(Http),
+    /// One leg: see [`proxy`].
+    Proxy(Proxy),
 }
 
 const _: () = assert!(size_of::<App>() <= 64);
@@ -91,6 +97,7 @@ impl App {
             AppConfig::Discard => App::Discard,
             AppConfig::Generate(config) => App::Generate(Generate::new(*config)),
             AppConfig::Http(config) => App::Http(Http::new(*config)),
+            AppConfig::Proxy => App::Proxy(Proxy::client()),
         }
     }
 
@@ -98,7 +105,7 @@ impl App {
     pub fn open(&mut self, context: &mut Context) -> Result<(), OutOfMemory> {
         match self {
             App::Generate(generate) => generate.open(context),
-            App::Echo | App::Discard | App::Http(_) => Ok(()),
+            App::Echo | App::Discard | App::Http(_) | App::Proxy(_) => Ok(()),
         }
     }
 
@@ -110,14 +117,17 @@ impl App {
             App::Echo => echo::receive(context, input),
             App::Discard | App::Generate(_) => Ok(input.len()),
             App::Http(http) => http.receive(context, input),
+            App::Proxy(leg) => leg.receive(context, input),
         }
     }
 
-    /// Whether input is left because there is too much output, not because there is too little input.
+    /// Whether input is left because there is too much output or nowhere to put it, not because there is too little
+    /// input.
     pub fn blocked(&self, output: &Output) -> bool {
         match self {
             App::Echo | App::Discard | App::Generate(_) => false,
             App::Http(http) => http.blocked(output),
+            App::Proxy(leg) => leg.is_waiting(),
         }
     }
 
@@ -128,6 +138,7 @@ impl App {
             App::Discard => discard::finish(context),
             App::Generate(generate) => generate.finish(context),
             App::Http(http) => return http.finish(context),
+            App::Proxy(_) => context.output.close(),
         }
         Ok(())
     }
@@ -136,25 +147,38 @@ impl App {
     /// how far the output is trimmed: the owner records its `snd_una` first.
     pub fn tick(&mut self, context: &mut Context, tick: Tick) -> Result<Verdict, OutOfMemory> {
         match (self, tick) {
-            (App::Echo | App::Discard | App::Generate(_), Tick::Idle) => Ok(Verdict::Abort),
             (App::Http(http), Tick::Idle) => http.idle(context),
+            (_, Tick::Idle) => Ok(Verdict::Abort),
         }
     }
 
     /// How many bytes of input may be outstanding or unread, given the flow's receive buffer: what
-    /// bounds the memory that a client can fill.
+    /// bounds the memory that a client can fill. `output` is where its bytes go.
     pub fn window_room(&self, output: &Output, receive_buffer: u32) -> u32 {
         match self {
             App::Echo => echo::window_room(output, receive_buffer),
-            App::Discard | App::Generate(_) | App::Http(_) => receive_buffer,
+            App::Proxy(leg) if leg.is_joined() => echo::window_room(output, receive_buffer),
+            App::Discard | App::Generate(_) | App::Http(_) | App::Proxy(_) => receive_buffer,
         }
+    }
+
+    /// The leg, if this is one of a proxied connection.
+    #[inline]
+    pub fn leg(&self) -> Option<&Proxy> {
+        if let App::Proxy(leg) = self { Some(leg) } else { None }
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub fn leg_mut(&mut self) -> Option<&mut Proxy> {
+        if let App::Proxy(leg) = self { Some(leg) } else { None }
     }
 
     /// Whether `input` may begin an upload, for which there must be a hash. Whoever holds one already does not
     /// ask for another.
     pub fn would_upload(&self, input: &[u8]) -> bool {
         match self {
-            App::Echo | App::Discard | App::Generate(_) => false,
+            App::Echo | App::Discard | App::Generate(_) | App::Proxy(_) => false,
             App::Http(http) => http.would_upload(input),
         }
     }
@@ -179,6 +203,10 @@ impl App {
                 out.put_u8(3);
                 http.export(memory, out);
             }
+            App::Proxy(leg) => {
+                out.put_u8(4);
+                leg.export(out);
+            }
         }
     }
 
@@ -189,6 +217,7 @@ impl App {
             1 => Ok(App::Discard),
             2 => Ok(App::Generate(Generate::import(reader)?)),
             3 => Ok(App::Http(Http::import(memory, reader)?)),
+            4 => Ok(App::Proxy(Proxy::import(reader)?)),
             _ => Err(ImportError::Invalid),
         }
     }

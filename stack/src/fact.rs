@@ -36,6 +36,8 @@ pub enum Fact<'a> {
     /// The client is reached by another next hop: a router has taken another's place. No part of the contract, but
     /// whoever takes over need not ask.
     NextHop(Mac),
+    /// The other leg of a proxied connection has passed bytes on: there is room for as many.
+    Room,
 }
 
 /// What a flow begins with.
@@ -154,6 +156,7 @@ impl Fact<'_> {
                 out.put_u8(15);
                 out.put_bytes(mac);
             }
+            Fact::Room => out.put_u8(8),
         }
     }
 }
@@ -186,6 +189,7 @@ impl<'a> Fact<'a> {
                 is_acknowledged: reader.bool()?,
             }),
             15 => Fact::NextHop(reader.array()?),
+            8 => Fact::Room,
             _ => return Err(ImportError::Invalid),
         };
         if reader.remaining() == 0 { Ok(fact) } else { Err(ImportError::Invalid) }
@@ -296,6 +300,7 @@ mod tests {
                 Fact::Reset,
                 Fact::Tick(Tick::Idle),
                 Fact::Tick(Tick::TimeWaitOver),
+                Fact::Room,
             ];
             for fact in facts {
                 let mut bytes = Vec::new();

@@ -13,6 +13,7 @@ use crate::app::{App, Context, Tick as AppTick, Verdict};
 use crate::bytes::ByteQueue;
 use crate::fact::{Acked, Answered, Fact, Open, Tick};
 use crate::key::FlowKey;
+use crate::legs::Across;
 use crate::limits::{RESUME_SRTT_US, TIME_WAIT};
 use crate::output::{Memory, OutOfMemory, Output};
 use crate::pool::{NONE, Pool};
@@ -33,8 +34,8 @@ use alloc::vec::Vec;
 /// Bytes of backlog that an application sees in one slice: a whole request head and what follows.
 const SCRATCH_BYTES: usize = 2 * crate::limits::HTTP_HEAD_BYTES_MAX;
 
-/// The name of a flow, given by the node where it was born: the node id, the flow's shard (6 bits), a counter of that
-/// shard (34 bits). Whoever serves a shard knows all flows of it: so a node that comes back with another number of
+/// The name of a flow, given by the node where it was born: the node id (7 bits; one more tells the legs of a proxied
+/// connection apart), the flow's shard (6 bits), a counter of that shard (34 bits). Whoever serves a shard knows all flows of it: so a node that comes back with another number of
 /// cores gives no name twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct FlowId(pub u64);
@@ -51,7 +52,7 @@ impl FlowId {
 
     /// The node where the flow was born.
     pub const fn node(self) -> u8 {
-        (self.0 >> 40) as u8
+        (self.0 >> 40) as u8 & 127
     }
 
     /// The flow's shard.
@@ -92,6 +93,8 @@ pub struct Env {
     pub grace_until: Vec<Instant>,
     /// Where a backlog is laid out in one slice.
     pub scratch: Vec<u8>,
+    /// What the other leg lends while one of a proxied connection is touched.
+    pub across: Option<Across>,
 }
 
 impl Env {
@@ -387,8 +390,10 @@ impl Flow {
                 self.next_hop = *mac;
                 return Ok(());
             }
+            Fact::Room => {}
         }
-        self.follow_output();
+        self.contract.follow(&self.output);
+        self.follow_across(env, fact);
         self.extend_window(env);
         Ok(())
     }
@@ -401,6 +406,7 @@ impl Flow {
         self.contract.answer(answered, receive_buffer);
         if answered.is_acknowledged {
             self.with_app(env, |app, context| app.open(context))?;
+            self.join(env)?;
         }
         Ok(())
     }
@@ -419,6 +425,7 @@ impl Flow {
             contract.state = State::Established;
             contract.una_offset = delta;
             self.with_app(env, |app, context| app.open(context))?;
+            self.join(env)?;
         } else {
             contract.una_offset += delta;
         }
@@ -429,7 +436,7 @@ impl Flow {
     fn apply_data(&mut self, env: &mut Env, bytes: &[u8]) -> Result<(), OutOfMemory> {
         self.contract.rcv_nxt += bytes.len() as u32;
         self.contract.received += bytes.len() as u64;
-        if self.output.is_closed() {
+        if self.is_deaf() {
             // The application has closed: what the client still sends is taken and thrown away.
             return Ok(());
         }
@@ -437,7 +444,7 @@ impl Flow {
         if self.backlog.is_empty() {
             let consumed = self.with_app(env, |app, context| app.receive(context, rest))?;
             rest = &rest[consumed..];
-            if self.output.is_closed() || rest.is_empty() {
+            if self.is_deaf() || rest.is_empty() {
                 return Ok(());
             }
         }
@@ -452,7 +459,7 @@ impl Flow {
         let mut scratch = core::mem::take(&mut env.scratch);
         let mut result = Ok(());
         while !self.backlog.is_empty() && !self.app.blocked(&self.output) {
-            if self.output.is_closed() {
+            if self.is_deaf() {
                 self.backlog.clear(&mut env.memory.chunks);
                 break;
             }
@@ -473,8 +480,9 @@ impl Flow {
 
     /// Tells the application that nothing follows, once it has had its chance to take what is left.
     fn finish_input(&mut self, env: &mut Env) -> Result<(), OutOfMemory> {
-        let waits = !self.backlog.is_empty() && self.app.blocked(&self.output);
-        if waits || self.output.is_closed() {
+        let is_kept = !self.backlog.is_empty() || self.app.leg().is_some();
+        let waits = is_kept && self.app.blocked(&self.output);
+        if waits || self.is_deaf() {
             return Ok(());
         }
         self.backlog.clear(&mut env.memory.chunks);
@@ -500,42 +508,36 @@ impl Flow {
         let mut context = Context {
             content: &env.services[self.service as usize].content,
             memory: &mut env.memory,
-            output: &mut self.output,
+            output: Flow::sink(&mut self.output, &mut env.across),
         };
         call(&mut self.app, &mut context)
-    }
-
-    /// Moves the state on when the application has closed and when its FIN is acknowledged.
-    fn follow_output(&mut self) {
-        let contract = &mut self.contract;
-        if !self.output.is_closed() {
-            return;
-        }
-        if matches!(contract.state, State::Established | State::CloseWait) {
-            contract.state = contract.state.next(Event::CloseCalled);
-        }
-        if contract.una_offset > self.output.end() {
-            contract.state = contract.state.next(Event::FinAcknowledged);
-        }
     }
 
     /// Moves the right edge as far as the application has room.
     ///
     /// RFC 9293 MUST-39 and 3.8.6.2.2: only in steps that are worth a segment, and never to the left.
     fn extend_window(&mut self, env: &Env) {
+        if let Some(edge) = self.wider_edge(env) {
+            self.contract.rcv_edge = edge;
+        }
+    }
+
+    /// Where the right edge may be moved to, if that is worth a segment.
+    pub(crate) fn wider_edge(&self, env: &Env) -> Option<Seq> {
         let buffer = env.services[self.service as usize].receive_buffer;
-        let room = self.app.window_room(&self.output, buffer);
+        let sink = env.across.as_ref().map_or(&self.output, |across| &across.output);
+        let room = self.app.window_room(sink, buffer);
         let room = room.saturating_sub(self.backlog.len() as u32);
         let edge = self.contract.rcv_nxt + room;
         let step = (self.contract.options.mss as u32).min(buffer / 2) as i32;
-        if edge.distance(self.contract.rcv_edge) >= step {
-            self.contract.rcv_edge = edge;
-        }
+        (edge.distance(self.contract.rcv_edge) >= step).then_some(edge)
     }
 
     /// Applies and records a fact of a flow that this node serves.
     pub fn enact<R: Recorder>(&mut self, slot: u32, env: &mut Env, recorder: &mut R, fact: &Fact) {
         let before = self.contract.state;
+        let other = self.app.leg().map_or(NONE, |leg| leg.other);
+        let across_before = env.across.as_ref().map(Across::standing);
         let applied = self.apply(env, fact);
         assert!(applied.is_ok(), "memory was asked for before the fact");
         if self.contract.state != before {
@@ -550,6 +552,9 @@ impl Flow {
         self.local.last_op = op;
         if fact.holds_output() {
             self.local.hold_op = op;
+        }
+        if env.across.as_ref().map(Across::standing) != across_before {
+            self.hold_across(env, recorder, op, other);
         }
     }
 

@@ -85,6 +85,17 @@ impl Keys {
         hash_key(&self.timestamp, key, 0) as u32
     }
 
+    /// How well a server goes with a client's address: the same on every node, and not to be guessed.
+    pub fn server_hash(&self, client: &Address, server: &Address, port: u16) -> u64 {
+        let key = FlowKey { remote: *client, local: *server, remote_port: 0, local_port: port };
+        hash_key(&self.syn, &key, 1)
+    }
+
+    /// A number out of a hat, the `nth` for a flow.
+    pub fn draw(&self, flow: u64, nth: u8) -> u64 {
+        hash_key(&self.syn, &FlowKey::default(), flow ^ u64::from(nth) << 56)
+    }
+
     /// The hash under which a SYN is remembered for a while: one that is repeated has the same.
     pub fn syn_hash(&self, key: &FlowKey, irs: Seq) -> u64 {
         hash_key(&self.syn, key, irs.0 as u64)

@@ -223,3 +223,26 @@ pub const KICK_LINK_PARTS: u64 = 4;
 
 /// Probes of promoted flows that one poll sends at most.
 pub const PROBES_PER_POLL: u32 = 16;
+
+/// Between two questions about a server's next hop while nobody answers: a link's round trip many times over.
+pub const NEIGHBOR_AGAIN: Duration = Duration::from_millis(250);
+
+/// Questions without an answer after which a next hop counts as gone (RFC 4861 10: three).
+pub const NEIGHBOR_ASKS_MAX: u8 = 4;
+
+/// Between two questions about a next hop that is gone.
+pub const NEIGHBOR_LOST_AGAIN: Duration = Duration::from_secs(1);
+
+/// For how long an answer is believed (RFC 4861 10, REACHABLE_TIME).
+pub const NEIGHBOR_FRESH: Duration = Duration::from_secs(30);
+
+/// When a connection to a server that could not be begun is tried again: a next hop has not answered, the log is
+/// full.
+pub const CONNECT_AGAIN: Duration = Duration::from_millis(2);
+
+/// Local ports that are looked at for one connection to a server. One of 64 is of the client's shard: so there are
+/// 64 chances to find one that is free.
+pub const SOURCE_PORTS_TRIED: u32 = 64 * 64;
+
+/// Local ports of connections to servers begin here.
+pub const SOURCE_PORT_FIRST: u16 = 1024;

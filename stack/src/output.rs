@@ -139,6 +139,30 @@ impl Output {
         Ok(())
     }
 
+    /// Produces what is in `queue`, which is empty then: nothing is copied. All or nothing.
+    pub fn push_queue(
+        &mut self,
+        memory: &mut Memory,
+        queue: &mut ByteQueue,
+    ) -> Result<(), OutOfMemory> {
+        let len = queue.len() as u64;
+        let skip = self.skipped(len);
+        let end = self.end_after(len)?;
+        let stored = u32::try_from(len - skip).ok().and_then(|len| self.stored.checked_add(len));
+        let stored = stored.ok_or(OutOfMemory)?;
+        if skip < len {
+            if memory.pieces.available() == 0 || self.pieces == u16::MAX {
+                return Err(OutOfMemory);
+            }
+            let mut kept = core::mem::take(queue);
+            kept.consume(&mut memory.chunks, skip as usize);
+            self.link(memory, self.end + skip, len - skip, Source::Bytes(kept))?;
+        }
+        queue.clear(&mut memory.chunks);
+        (self.stored, self.end) = (stored, end);
+        Ok(())
+    }
+
     /// Produces `len` bytes of a pinned object from `start` on. The caller knows that it has them.
     pub fn push_object(
         &mut self,

@@ -55,6 +55,10 @@ pub trait Recorder {
 
     /// Takes a fact that [`Recorder::room`] had room for; returns its op.
     fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress) -> u64;
+
+    /// What was just recorded changes `flow` as well, the other leg of the same proxied connection: it learns with
+    /// the first when the peer holds that.
+    fn follow(&mut self, flow: FlowName, progress: Progress);
 }
 
 /// A stack without a peer.
@@ -66,6 +70,10 @@ impl Recorder for Unmirrored {
     }
 
     fn record(&mut self, _flow: FlowName, _fact: &Fact, _progress: Progress) -> u64 {
+        unreachable!("no flow of an unmirrored stack is copied")
+    }
+
+    fn follow(&mut self, _flow: FlowName, _progress: Progress) {
         unreachable!("no flow of an unmirrored stack is copied")
     }
 }

@@ -1,4 +1,5 @@
-//! Small answers that belong to no flow: ARP and neighbour answers, ICMP echo, RST, SYN cookies.
+//! Small answers that belong to no flow: ARP and neighbour answers, ICMP echo, RST, SYN cookies; and our own
+//! questions about neighbours.
 //!
 //! Each is kept until the port has room and the lease allows it. What they may cost is bounded twice, so that
 //! whoever asks for very many takes nothing from the flows: each kind has so many a second, and the queue so
@@ -16,7 +17,7 @@ use crate::service::Service;
 use crate::time::{Duration, Instant};
 use crate::wire::{
     Address, Flags, Header, Mac, Path, Segment, SegmentOptions, emit_address, emit_echo_reply,
-    emit_tcp,
+    emit_query, emit_tcp,
 };
 use alloc::collections::VecDeque;
 
@@ -29,6 +30,7 @@ pub struct Reply {
 #[allow(clippy::large_enum_variant)] // a bounded queue of them is taken at start
 enum Kind {
     Address { address: Address, to: Option<(Mac, Address)> },
+    Query { source: Address, target: Address },
     Segment { path: Path, header: Header },
     Echo { path: Path, identifier: u16, sequence: u16, len: u16, payload: [u8; ECHO_BYTES_MAX] },
 }
@@ -142,7 +144,7 @@ impl Reply {
             Kind::Segment { header, .. } if header.flags.has(Flags::SYN) => 0,
             Kind::Segment { .. } => 1,
             Kind::Echo { .. } => 2,
-            Kind::Address { .. } => 3,
+            Kind::Address { .. } | Kind::Query { .. } => 3,
         }
     }
 
@@ -154,6 +156,11 @@ impl Reply {
     /// Tells `asker` that `address` is here.
     pub fn address(mac: Mac, asker: Address, address: Address, group: u8) -> Reply {
         Reply { group, kind: Kind::Address { address, to: Some((mac, asker)) } }
+    }
+
+    /// Asks everybody where `target` is; the answer goes to `source`, an address of ours of the same family.
+    pub fn query(source: Address, target: Address, group: u8) -> Reply {
+        Reply { group, kind: Kind::Query { source, target } }
     }
 
     /// Answers an echo request; `None` if its payload is too large.
@@ -233,6 +240,7 @@ impl Reply {
     pub fn emit(&self, mac: &Mac, hop_limit: u8, buffer: &mut [u8]) -> usize {
         match &self.kind {
             Kind::Address { address, to } => emit_address(buffer, mac, address, *to),
+            Kind::Query { source, target } => emit_query(buffer, mac, source, target),
             Kind::Segment { path, header } => {
                 emit_tcp(buffer, &Path { source_mac: *mac, hop_limit, ..*path }, header, 0)
             }

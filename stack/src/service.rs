@@ -2,8 +2,10 @@
 
 use crate::app::AppConfig;
 use crate::content::Content;
+use crate::limits::SOURCE_PORT_FIRST;
 use crate::tcp::sender::SenderConfig;
 use crate::time::Duration;
+use crate::upstream::Upstream;
 use crate::wire::{Address, Mac};
 use alloc::vec::Vec;
 
@@ -41,6 +43,8 @@ pub struct Service {
     pub nodelay: bool,
     /// TTL or hop limit of what is sent (RFC 9293 MUST-49).
     pub hop_limit: u8,
+    /// To whom `proxy` passes connections on; empty for the others.
+    pub upstream: Upstream,
 }
 
 /// How neighbours learn where a service's addresses are, by ARP or neighbour advertisements.
@@ -91,6 +95,29 @@ impl Service {
             ArpPolicy::VirtualMac(mac) => mac,
             ArpPolicy::Gratuitous | ArpPolicy::None => *own,
         }
+    }
+
+    /// Whether `address` moves with the service: clients connect to it, or we connect to servers from it.
+    pub fn holds(&self, address: &Address) -> bool {
+        self.addresses.contains(address) || self.upstream.sources.contains(address)
+    }
+
+    /// Whether we may connect to a server from (address, port).
+    pub fn connects_from(&self, address: &Address, port: u16) -> bool {
+        port >= SOURCE_PORT_FIRST
+            && self.upstream.sources.contains(address)
+            && !self.owns(address, port)
+    }
+
+    /// Whether a segment to (address, port) is for this service or one of its connections to servers.
+    pub fn takes(&self, address: &Address, port: u16) -> bool {
+        self.owns(address, port) || self.connects_from(address, port)
+    }
+
+    /// Every address that moves with the service.
+    pub fn held_addresses(&self) -> impl Iterator<Item = &Address> {
+        let sources = self.upstream.sources.iter();
+        self.addresses.iter().chain(sources.filter(|source| !self.addresses.contains(source)))
     }
 
     /// The MSS to offer on a connection to `address`: the header of IPv6 is 20 bytes longer (RFC 6691).

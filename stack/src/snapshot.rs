@@ -6,6 +6,7 @@
 //! Bounds: an exported flow holds its output's and backlog's bytes, at most two receive buffers and a head.
 
 use crate::app::App;
+use crate::app::proxy::{Phase, Side};
 use crate::bytes::ByteQueue;
 use crate::codec::{ImportError, Put, Reader};
 use crate::fact::{decode_key, encode_key};
@@ -21,8 +22,8 @@ use alloc::vec::Vec;
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
-/// Version of the format. The one before is read too: it knew no connections opened by us.
-const VERSION: u8 = 2;
+/// Version of the format. The one before is read too: it knew no proxied connections.
+const VERSION: u8 = 3;
 
 impl Contract {
     fn export(&self, out: &mut Vec<u8>) {
@@ -57,7 +58,7 @@ impl Contract {
         out.put_bool(*is_active);
     }
 
-    fn import(reader: &mut Reader, version: u8) -> Result<Contract, ImportError> {
+    fn import(reader: &mut Reader) -> Result<Contract, ImportError> {
         let state = State::from_code(reader.u8()?).ok_or(ImportError::Invalid)?;
         let mut seqs = [Seq(0); 5];
         for seq in &mut seqs {
@@ -78,7 +79,7 @@ impl Contract {
             options: Options::decode(reader)?,
             fin_received: reader.bool()?,
             received: reader.u64()?,
-            is_active: version >= 2 && reader.bool()?,
+            is_active: reader.bool()?,
         };
         let is_alive = state != State::Closed && (state != State::SynSent || contract.is_active);
         // Rounding may have offered a few bytes more than the edge.
@@ -92,6 +93,89 @@ impl Contract {
             Ok(contract)
         } else {
             Err(ImportError::Invalid)
+        }
+    }
+}
+
+/// A flow as it is captured and adopted: whole, so with both legs if it is a proxied connection.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// The client's leg, or the only one that is left.
+    pub flow: Flow,
+    /// The leg towards the server, beside the client's.
+    pub server: Option<Flow>,
+}
+
+impl Captured {
+    /// Writes a flow and the leg that is linked to it, the client's first.
+    pub fn export((flow, other): (&Flow, Option<&Flow>), env: &Env, out: &mut Vec<u8>) {
+        let (first, second) = match other {
+            Some(client) if flow.id.is_server_leg() => (client, Some(flow)),
+            other => (flow, other),
+        };
+        first.export(env, out);
+        out.put_bool(second.is_some());
+        if let Some(second) = second {
+            second.export(env, out);
+        }
+    }
+
+    /// Reads what [`Captured::export`] wrote. On an error everything taken is given back.
+    pub fn import(env: &mut Env, group: u8, bytes: &[u8]) -> Result<Captured, ImportError> {
+        let mut reader = Reader::new(bytes);
+        let mut captured = Captured { flow: Flow::import(env, group, &mut reader)?, server: None };
+        let result = captured.import_server(env, group, &mut reader);
+        if result.is_err() || reader.remaining() > 0 || !captured.agrees() {
+            captured.release(env);
+            return Err(result.err().unwrap_or(ImportError::Invalid));
+        }
+        Ok(captured)
+    }
+
+    fn import_server(
+        &mut self,
+        env: &mut Env,
+        group: u8,
+        reader: &mut Reader,
+    ) -> Result<(), ImportError> {
+        // The format before knew no legs.
+        if reader.remaining() > 0 && reader.bool()? {
+            self.server = Some(Flow::import(env, group, reader)?);
+        }
+        Ok(())
+    }
+
+    /// Whether names, sides and phases of the legs are those of one connection.
+    fn agrees(&self) -> bool {
+        let is_server = self.flow.id.is_server_leg();
+        let side = if is_server { Side::Server } else { Side::Client };
+        let Some(server) = &self.server else {
+            return match self.flow.app.leg() {
+                Some(leg) => leg.side == side && (leg.phase == Phase::Alone || leg.lacks_server()),
+                None => !is_server,
+            };
+        };
+        let (Some(leg), Some(other)) = (self.flow.app.leg(), server.app.leg()) else {
+            return false;
+        };
+        let is_one = server.id == self.flow.id.other_leg() && !is_server;
+        let is_open = server.contract.state.is_synchronized();
+        let agrees = self.flow.service == server.service && server.contract.is_active;
+        let sides = leg.side == Side::Client && other.side == Side::Server;
+        let phases = leg.phase == other.phase && leg.phase != Phase::Alone;
+        is_one && agrees && sides && phases && is_open == leg.is_joined()
+    }
+
+    /// The legs there are.
+    pub fn legs(&self) -> impl Iterator<Item = &Flow> {
+        [Some(&self.flow), self.server.as_ref()].into_iter().flatten()
+    }
+
+    /// Gives everything back that was taken for it.
+    pub fn release(&mut self, env: &mut Env) {
+        self.flow.release(env);
+        if let Some(server) = &mut self.server {
+            server.release(env);
         }
     }
 }
@@ -132,9 +216,9 @@ impl Flow {
     }
 
     /// Reads what [`Flow::export`] wrote. On an error everything taken is given back.
-    pub fn import(env: &mut Env, group: u8, bytes: &[u8]) -> Result<Flow, ImportError> {
+    fn import(env: &mut Env, group: u8, reader: &mut Reader) -> Result<Flow, ImportError> {
         let mut flow = Flow { group, ..Flow::default() };
-        let result = flow.import_parts(env, bytes);
+        let result = flow.import_parts(env, reader);
         if let Err(error) = result {
             flow.release(env);
             return Err(error);
@@ -142,31 +226,30 @@ impl Flow {
         Ok(flow)
     }
 
-    fn import_parts(&mut self, env: &mut Env, bytes: &[u8]) -> Result<(), ImportError> {
-        let mut reader = Reader::new(bytes);
+    fn import_parts(&mut self, env: &mut Env, reader: &mut Reader) -> Result<(), ImportError> {
         let version = reader.u8()?;
         if !(VERSION - 1..=VERSION).contains(&version) {
             return Err(ImportError::Invalid);
         }
-        self.key = decode_key(&mut reader)?;
+        self.key = decode_key(reader)?;
         self.id = FlowId(reader.u64()?);
         self.next_hop = reader.array()?;
         self.service = reader.u8()?;
         let service = env.services.get(self.service as usize).ok_or(ImportError::Invalid)?;
-        self.contract = Contract::import(&mut reader, version)?;
+        self.contract = Contract::import(reader)?;
         if self.contract.options.mss > service.mss_for(&self.key.local) {
             // Our interface could not send such segments.
             return Err(ImportError::Invalid);
         }
-        self.app = App::import(&mut env.memory, &mut reader)?;
-        self.output = Output::import(&mut env.memory, &service.content, &mut reader)?;
-        self.backlog = ByteQueue::import(&mut env.memory.chunks, &mut reader)?;
+        self.app = App::import(&mut env.memory, reader)?;
+        self.output = Output::import(&mut env.memory, &service.content, reader)?;
+        self.backlog = ByteQueue::import(&mut env.memory.chunks, reader)?;
         // What the client has not acknowledged must be there.
         if self.output.start() > self.contract.una_offset {
             return Err(ImportError::Invalid);
         }
         (self.standing, self.reassembly) = (Standing::Absent, NONE);
-        if reader.remaining() == 0 { Ok(()) } else { Err(ImportError::Invalid) }
+        Ok(())
     }
 
     /// What two holders of the flow must agree on at equal op. `scratch` is overwritten. The next hop is not
@@ -196,28 +279,11 @@ mod tests {
         };
         let mut bytes = Vec::new();
         contract.export(&mut bytes);
-        assert_eq!(Contract::import(&mut Reader::new(&bytes), VERSION), Ok(contract.clone()));
+        assert_eq!(Contract::import(&mut Reader::new(&bytes)), Ok(contract.clone()));
         let mut bytes = Vec::new();
         Contract { rcv_edge: Seq(1 << 31), ..contract }.export(&mut bytes);
-        let imported = Contract::import(&mut Reader::new(&bytes), VERSION);
+        let imported = Contract::import(&mut Reader::new(&bytes));
         assert_eq!(imported, Err(ImportError::Invalid));
-    }
-
-    #[test]
-    fn the_version_before_is_read() {
-        let contract = Contract {
-            state: State::Established,
-            snd_una: Seq(1),
-            options: Options { mss: 536, ..Options::default() },
-            ..Contract::default()
-        };
-        let mut bytes = Vec::new();
-        contract.export(&mut bytes);
-        // It ended before `is_active`.
-        bytes.pop();
-        let mut reader = Reader::new(&bytes);
-        assert_eq!(Contract::import(&mut reader, VERSION - 1), Ok(contract));
-        assert_eq!(reader.remaining(), 0);
     }
 
     #[test]
@@ -232,7 +298,7 @@ mod tests {
             let contract = Contract { is_active, ..waiting.clone() };
             let mut bytes = Vec::new();
             contract.export(&mut bytes);
-            let imported = Contract::import(&mut Reader::new(&bytes), VERSION);
+            let imported = Contract::import(&mut Reader::new(&bytes));
             assert_eq!(imported.is_ok(), is_active);
         }
     }

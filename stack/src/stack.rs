@@ -22,6 +22,7 @@ mod handover;
 mod kick;
 mod memory;
 mod opening;
+mod proxy;
 mod roles;
 mod speak;
 mod turnover;
@@ -49,6 +50,7 @@ use crate::tcp::deadline::{Change, Wait};
 use crate::tcp::seat::Senders;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
+use crate::upstream::Roster;
 use crate::wheel::Wheel;
 use crate::wire::{Frame, Mac, Segment, parse};
 use alloc::vec::Vec;
@@ -168,6 +170,10 @@ pub struct Counters {
     pub connects: u64,
     /// Of these, refused by a reset before they were open.
     pub refused: u64,
+    /// Clients reset because no server could be had.
+    pub no_server: u64,
+    /// Of these, because every local port towards a server was taken.
+    pub no_source_port: u64,
     /// Flows gone.
     pub closed: u64,
     /// SYNs answered with cookies.
@@ -198,6 +204,8 @@ pub struct Stack {
     groups: Vec<Group>,
     flows: Pool<Flow>,
     table: HashTable<u32>,
+    /// The servers of each service.
+    rosters: Vec<Roster>,
     /// Every flow, by name.
     names: HashTable<u32>,
     wheel: Wheel,
@@ -244,6 +252,7 @@ impl Stack {
     pub fn new(config: &StackConfig, services: Vec<Service>) -> Stack {
         let groups: Vec<Group> = services.iter().map(|_| Group::default()).collect();
         assert!(groups.len() <= GROUPS_MAX, "{} groups; {GROUPS_MAX} at most", groups.len());
+        let rosters = services.iter().map(|service| Roster::new(&service.upstream)).collect();
         Stack {
             mac: config.mac,
             service_macs: Vec::with_capacity(services.len()),
@@ -256,8 +265,10 @@ impl Stack {
                 grace_until: alloc::vec![Instant::ZERO; services.len()],
                 services,
                 scratch: Env::new_scratch(),
+                across: None,
             },
             ready: Ready::new(config.flows_max, groups.len()),
+            rosters,
             groups,
             flows: Pool::new(config.flows_max),
             table: HashTable::with_capacity(config.flows_max),
@@ -436,6 +447,8 @@ impl Stack {
         };
         let alien_to = is_alien.then_some(flow.group);
         let was_opening = flow.contract.is_active && !flow.contract.state.is_synchronized();
+        let lent = self.lend(now, slot);
+        let flow = &mut self.flows[slot];
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
         if was_opening && flow.contract.state == State::Closed {
             // RFC 9293 MUST-11 and 3.10.7.3: connection refused.
@@ -444,6 +457,7 @@ impl Stack {
         if outcome.is_err() && core::mem::take(&mut flow.local.is_withheld) {
             self.counters.challenges_withheld += 1;
         }
+        self.attend(now, slot, lent, recorder);
         self.settle(now, slot);
         if let (Err(Drop::AckUnsent), Some(group)) = (outcome, alien_to) {
             self.reset(segment, group)?;
@@ -506,6 +520,8 @@ impl Stack {
 
     fn remove(&mut self, slot: u32) {
         let is_forgotten = self.is_forgotten(slot);
+        self.unlink(slot);
+        self.count_leg(slot, false);
         self.unlist(slot);
         self.unname(slot);
         self.kicks.forget(slot);
@@ -558,18 +574,22 @@ impl Stack {
             if !self.bring_up(now, slot) {
                 continue;
             }
-            let flow = &mut self.flows[slot];
-            match self.groups[flow.group as usize].mode {
+            let group = self.flows[slot].group;
+            match self.groups[group as usize].mode {
                 Mode::Serving => {
-                    flow.handle_timer(now, slot, &mut self.env, recorder);
+                    let lent = self.lend(now, slot);
+                    self.flows[slot].handle_timer(now, slot, &mut self.env, recorder);
+                    self.attend(now, slot, lent, recorder);
+                    self.widen_window(now, slot, recorder);
                     self.settle(now, slot);
                 }
                 // It is looked at when the group is served again.
-                Mode::Frozen => self.ready.push(flow.group, slot),
+                Mode::Frozen => self.ready.push(group, slot),
                 Mode::Silent | Mode::Off => {}
             }
         }
         self.sweep_some(now);
+        self.ask_neighbors(now);
         self.probe_promoted(now);
         self.replies.refill(now);
     }
@@ -577,7 +597,8 @@ impl Stack {
     /// When something comes due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let announce = (self.announce_at != Instant::MAX).then_some(self.announce_at);
-        let timers = [self.wheel.poll_timeout(), announce, self.probes.poll_timeout()];
+        let ask = (self.ask_at() != Instant::MAX).then(|| self.ask_at());
+        let timers = [self.wheel.poll_timeout(), announce, self.probes.poll_timeout(), ask];
         timers.into_iter().chain([self.turnover_timeout()]).flatten().min()
     }
 

@@ -17,7 +17,7 @@ mod emit;
 mod error;
 mod parse;
 
-pub use emit::{emit_address, emit_echo_reply, emit_tcp, payload_offset};
+pub use emit::{emit_address, emit_echo_reply, emit_query, emit_tcp, payload_offset};
 pub use error::{ErrorKind, IcmpError, Quoted, guess_quoted};
 pub use parse::parse;
 
@@ -306,6 +306,23 @@ mod tests {
                 parse(&buffer[..len], &B, &[]),
                 Ok(Frame::AddressQuery { is_claim: true, .. })
             ));
+        }
+    }
+
+    #[test]
+    fn a_neighbour_is_asked_for() {
+        let mut buffer = [0; 256];
+        for v6 in [false, true] {
+            let Path { source, destination, .. } = path(v6);
+            let len = emit_query(&mut buffer, &A, &source, &destination);
+            // RFC 2464 7: a solicited-node group has an Ethernet address of its own.
+            let groups = [buffer[..6].try_into().unwrap()];
+            let Ok(Frame::AddressQuery { target, is_claim, sender_mac, sender }) =
+                parse(&buffer[..len], &B, &groups)
+            else {
+                panic!()
+            };
+            assert_eq!((sender, target, is_claim, sender_mac), (source, destination, false, A));
         }
     }
 

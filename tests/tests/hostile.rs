@@ -6,11 +6,11 @@ use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::time::Duration;
 use stack::wire::{Flags, SegmentOptions};
-use tests::kit::client::ClientSettings;
+use tests::kit::client::{ClientSettings, Opener};
 use tests::kit::dialogue::{Dialogue, Step};
 use tests::kit::random::Random;
 use tests::kit::settings::{
-    DISCARD, ECHO, GENERATE, GENERATE_STAY, HTTP, HTTP_IMPATIENT, Settings,
+    DISCARD, ECHO, GENERATE, GENERATE_STAY, HTTP, HTTP_IMPATIENT, PROXY, Settings,
 };
 use tests::kit::world::World;
 
@@ -152,8 +152,32 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>, from: usize) {
 
 #[test]
 fn snapshots_that_say_anything_are_refused_or_served() {
+    serve_broken_snapshots(&busy(3));
+}
+
+#[test]
+fn snapshots_of_proxied_connections_are_refused_or_served() {
+    let mut world = World::mirrored(Settings { flows_max: 24, ..Settings::proxied(3) });
+    let pattern = |len| (0..len).map(|n: usize| n as u8).collect();
+    for _ in 0..3 {
+        let server = ClientSettings { opener: Opener::Proxy, ..ClientSettings::default() };
+        let steps = vec![Step::Send(pattern(9000)), Step::Idle(Duration::from_secs(9))];
+        world.connect(server, Dialogue::new("server", 0, steps));
+    }
+    world.run_for(Duration::from_millis(300));
+    for n in 0..3 {
+        let reads = Duration::from_millis(3);
+        let steps = vec![Step::Send(pattern(5000 * n)), Step::Pause(reads), Step::Close];
+        world.connect(ClientSettings::default(), Dialogue::new("client", PROXY, steps));
+    }
+    world.run_for(Duration::from_millis(2));
+    assert_eq!(world.nodes[0].stack().slots().count(), 6, "three connections, two legs each");
+    serve_broken_snapshots(&world);
+}
+
+/// Mutates what the owner would export; whatever a stack takes of that it serves, and gives back.
+fn serve_broken_snapshots(world: &World) {
     let mut random = Random::new(3);
-    let world = busy(3);
     let stack = world.nodes[0].stack();
     let mut exports = Vec::new();
     for slot in stack.slots() {

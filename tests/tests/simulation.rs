@@ -57,6 +57,7 @@ fn play(seed: u64, trace: bool) {
                 opener: [Opener::Client, Opener::Client, Opener::Node, Opener::Both]
                     [random.below(4) as usize],
                 host: ADDRESS[3],
+                absent: Duration::ZERO,
             };
             world.connect(client, dialogue);
             world.open(owner);

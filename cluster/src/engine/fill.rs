@@ -14,7 +14,9 @@ use crate::limits::{
 use crate::log::Log;
 use crate::mirror::RecordKind;
 use crate::role::Report;
-use stack::flow::{FlowId, Standing};
+use stack::flow::{Flow, FlowId, Standing};
+use stack::pool::NONE;
+use stack::recorder::FlowName;
 use stack::stack::Stack;
 use stack::tcp::state::State;
 use stack::time::Instant;
@@ -132,16 +134,22 @@ fn wanted(stack: &Stack, slot: u32, index: usize) -> Option<FlowId> {
     let flow = stack.flow(slot)?;
     let is_wanted = flow.group == index as u8
         && flow.standing == Standing::Absent
-        && flow.contract.state != State::Closed;
+        && flow.contract.state != State::Closed
+        // The leg towards a server is captured with the client's.
+        && (!flow.id.is_server_leg() || other_of(flow).is_none());
     is_wanted.then_some(flow.id)
 }
 
-/// Records a whole flow as one run of parts, for which the log has room.
+/// Where the other leg of a proxied connection is.
+fn other_of(flow: &Flow) -> Option<u32> {
+    flow.app.leg().map(|leg| leg.other).filter(|&other| other != NONE)
+}
+
+/// Records a whole flow, both legs of it, as one run of parts, for which the log has room.
 fn capture(stack: &mut Stack, log: &mut Log, slot: u32, bytes: &[u8]) {
-    let (id, progress) = {
-        let flow = stack.flow(slot).expect("captured flows exist");
-        (flow.id, flow.progress())
-    };
+    let flow = stack.flow(slot).expect("captured flows exist");
+    let (id, progress) = (flow.id, flow.progress());
+    let other = other_of(flow);
     let mut parts = bytes.chunks(PART_BYTES).peekable();
     while let Some(part) = parts.next() {
         if parts.peek().is_some() {
@@ -149,6 +157,12 @@ fn capture(stack: &mut Stack, log: &mut Log, slot: u32, bytes: &[u8]) {
         } else {
             let op = log.note(RecordKind::LastPart, id, part, Some((slot, progress)));
             stack.attach(slot, op.0);
+            if let Some(other) = other {
+                let leg = stack.flow(other).expect("a linked leg exists");
+                let name = FlowName { group: leg.group, id: leg.id, slot: other };
+                log.follow(name, leg.progress());
+                stack.attach(other, op.0);
+            }
         }
     }
 }

@@ -131,6 +131,12 @@ impl Recorder for Logs {
         let lane = self.0[flow.group as usize].of_shard_mut(flow.id.shard());
         lane.expect("a copied flow has a log").log.record(flow, fact, progress).0
     }
+
+    #[inline]
+    fn follow(&mut self, flow: FlowName, progress: Progress) {
+        let lane = self.0[flow.group as usize].of_shard_mut(flow.id.shard());
+        lane.expect("a copied flow has a log").log.follow(flow, progress);
+    }
 }
 
 #[cfg(test)]

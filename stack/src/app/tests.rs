@@ -308,6 +308,11 @@ fn hostile_exports_never_panic_and_leave_nothing_behind() {
             assert!(memory.is_unused());
             continue;
         };
+        if app.leg().is_some() {
+            // It waits for another leg: `legs.rs`, and snapshots of whole flows in the suite `hostile`.
+            assert!(memory.is_unused());
+            continue;
+        }
         let (mut flow, input) = (Flow::new(&HTTP, &content, true), dialogue(&mut random));
         (flow.app, flow.memory) = (app, memory);
         flow.receive(&content, &input);

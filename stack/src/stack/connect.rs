@@ -98,7 +98,7 @@ impl Stack {
         if self.groups[service as usize].mode != Mode::Serving {
             return Err(ConnectError::NotServing);
         }
-        if !settings.addresses.contains(&key.local) || key.local_port == 0 {
+        if !settings.holds(&key.local) || key.local_port == 0 {
             return Err(ConnectError::AlienLocal);
         }
         let is_same_family = key.local.as_v4().is_some() == key.remote.as_v4().is_some();

@@ -70,7 +70,7 @@ impl Stack {
             _ => return None,
         };
         let of_flow = self.find(&key).map(|slot| self.flows[slot].group);
-        let owns = |service: &Service| service.owns(&key.local, key.local_port);
+        let owns = |service: &Service| service.takes(&key.local, key.local_port);
         let of_service = || self.env.services.iter().position(owns).map(|index| index as u8);
         let group = of_flow.or_else(of_service)?;
         let is_stray = self.groups[group as usize].mode != Mode::Serving;

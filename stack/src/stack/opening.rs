@@ -26,7 +26,7 @@ impl Stack {
         segment: &Segment,
         recorder: &mut R,
     ) -> Result<(), Drop> {
-        let owner = |service: &Service| service.owns(&key.local, key.local_port);
+        let owner = |service: &Service| service.takes(&key.local, key.local_port);
         let Some(index) = self.env.services.iter().position(owner) else {
             return Err(Drop::NoService);
         };
@@ -38,6 +38,10 @@ impl Stack {
         }
         if segment.flags.has(Flags::RST) {
             return Err(Drop::StrayReset);
+        }
+        if self.env.services[index].connects_from(&key.local, key.local_port) {
+            self.reset(segment, index as u8)?;
+            return Err(Drop::NoFlow);
         }
         if segment.flags.has(Flags::ACK) {
             let opened = self.open_by_cookie(now, key, index as u8, segment, recorder);
@@ -94,28 +98,49 @@ impl Stack {
         *births += 1;
         let id = FlowId::new(self.node, shard, *births);
         self.make_room(now);
-        let slot = self.insert(&open, id, group).ok_or(Drop::FlowTableFull)?;
+        let slot = self.insert(&open, id, group, None).ok_or(Drop::FlowTableFull)?;
+        let standing = if is_mirrored { Standing::Copied } else { Standing::Absent };
+        self.begin(now, slot, open, standing, recorder);
+        self.counters.opened += 1;
+        Ok(slot)
+    }
+
+    /// The new flow in `slot` is served from here on.
+    pub(super) fn begin<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        open: Open,
+        standing: Standing,
+        recorder: &mut R,
+    ) {
+        let group = self.flows[slot].group;
         let clock_ms = self.groups[group as usize].clock(now).millis() as u32;
         let ts_offset = self.keys.timestamp_offset(&open.key);
         let ts_now = clock_ms.wrapping_add(ts_offset);
         let flow = &mut self.flows[slot];
         flow.serve_new(now, ts_now, ts_offset, &self.env.services[open.service as usize]);
-        if is_mirrored {
-            flow.standing = Standing::Copied;
-            self.groups[group as usize].copied += 1;
-        }
+        flow.standing = standing;
+        self.groups[group as usize].copied += (standing == Standing::Copied) as u32;
         flow.local.is_half_open = open.syn.is_some();
         flow.enact(slot, &mut self.env, recorder, &Fact::Open(open));
         self.syn_received += open.syn.is_some() as u32;
-        self.counters.opened += 1;
         self.settle(now, slot);
-        Ok(slot)
     }
 
-    /// Puts a flow that begins with `open` into a free slot.
-    pub(super) fn insert(&mut self, open: &Open, id: FlowId, group: u8) -> Option<u32> {
+    /// Puts a flow that begins with `open` into a free slot; `client` is the other leg if it is one towards a server.
+    pub(super) fn insert(
+        &mut self,
+        open: &Open,
+        id: FlowId,
+        group: u8,
+        client: Option<u32>,
+    ) -> Option<u32> {
         let service = &self.env.services[open.service as usize];
         let slot = self.flows.take(Flow::open(open, id, group, service))?;
+        if let Some(client) = client {
+            self.link(slot, client);
+        }
         self.enter(slot);
         Some(slot)
     }
@@ -135,6 +160,7 @@ impl Stack {
         let group = &mut self.groups[flow.group as usize];
         flow.era = group.eras.present;
         group.flows += 1;
+        self.count_leg(slot, true);
     }
 
     /// SYNs that come faster than they may be answered: repeated ones are answered first.
@@ -193,6 +219,7 @@ impl Stack {
             flow.local.snd_nxt = iss;
             flow.local.owed.syn_ack = true;
         }
+        self.attend(now, slot, None, recorder);
         self.settle(now, slot);
         outcome
     }
@@ -210,8 +237,10 @@ impl Stack {
         if is_copied && recorder.room(self.flows[slot].lane(), 0, false).is_none() {
             return Err(Drop::LogFull);
         }
+        let lent = self.lend(now, slot);
         let flow = &mut self.flows[slot];
         flow.enact(slot, &mut self.env, recorder, &Fact::Tick(Tick::TimeWaitOver));
+        self.attend(now, slot, lent, recorder);
         self.unlist(slot);
         self.settle(now, slot);
         self.handle_stray(now, key, segment, recorder)
@@ -219,6 +248,15 @@ impl Stack {
 
     /// ARP, neighbour discovery, ICMP echo.
     pub(super) fn handle_query(&mut self, now: Instant, frame: &Frame) -> Result<(), Drop> {
+        let is_next_hop = self.learn_neighbor(now, frame);
+        match self.answer_query(now, frame) {
+            // Not ours, but what it says of a next hop was asked for.
+            Err(Drop::NoService) if is_next_hop => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn answer_query(&mut self, now: Instant, frame: &Frame) -> Result<(), Drop> {
         match *frame {
             Frame::AddressQuery { sender_mac, sender, target, is_claim } => {
                 // RFC 5227 2.4: whoever sends as one of our addresses claims it, whatever is asked.
@@ -265,9 +303,9 @@ impl Stack {
         Ok(())
     }
 
-    /// The service with this address.
+    /// The service with which this address moves.
     fn service_of(&self, address: &Address) -> Option<usize> {
-        self.env.services.iter().position(|service| service.addresses.contains(address))
+        self.env.services.iter().position(|service| service.holds(address))
     }
 
     /// The service with this address, if it is served here.

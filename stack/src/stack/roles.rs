@@ -9,6 +9,7 @@ use crate::flow::{Flow, FlowId, Standing};
 use crate::limits::{GRACE, PROBE_AFTER, PROBE_INTERVAL, PROBES_PER_POLL, SWEEP_SLOTS_MAX};
 use crate::pool::NONE;
 use crate::service::ArpPolicy;
+use crate::snapshot::Captured;
 use crate::tcp::contract::Contract;
 use crate::tcp::deadline::Heard;
 use crate::tcp::state::State;
@@ -28,6 +29,10 @@ impl Stack {
         state.announced_from = announces.then_some((now, 0));
         (state.mode, state.conflict) = (mode, None);
         self.note_speaking(group);
+        match mode {
+            Mode::Serving => self.rosters[group as usize].begin(now),
+            Mode::Off | Mode::Frozen | Mode::Silent => self.rosters[group as usize].end(),
+        }
         self.schedule_announcement();
     }
 
@@ -52,8 +57,16 @@ impl Stack {
         self.begin_sweep();
     }
 
-    /// Nothing of the flow in `slot` is recorded any more.
+    /// Nothing of the flow in `slot`, both legs of it, is recorded any more.
     pub fn detach_flow(&mut self, now: Instant, slot: u32) {
+        let other = self.flows[slot].app.leg().map_or(NONE, |leg| leg.other);
+        self.detach_leg(now, slot);
+        if other != NONE {
+            self.detach_leg(now, other);
+        }
+    }
+
+    fn detach_leg(&mut self, now: Instant, slot: u32) {
         let flow = &self.flows[slot];
         if flow.standing == Standing::Copied {
             self.groups[flow.group as usize].copied -= 1;
@@ -88,25 +101,42 @@ impl Stack {
     /// As peer: a flow begins. `None` if the table is full, the key is taken or it is no flow of this core.
     pub fn open_copy(&mut self, now: Instant, open: &Open, id: FlowId, group: u8) -> Option<u32> {
         let is_taken = self.seek(now, &open.key).is_some() || !self.is_at_home(&open.key, id);
+        let client = if id.is_server_leg() { Some(self.client_of(now, group, id)?) } else { None };
         let service = self.env.services.get(open.service as usize)?;
         if open.options.mss > service.mss_for(&open.key.local) || is_taken {
             return None;
         }
         self.make_room(now);
-        let slot = self.insert(open, id, group)?;
+        let slot = self.insert(open, id, group, client)?;
         self.note_copy(now, slot);
         Some(slot)
     }
 
     /// As peer: puts an imported flow into a slot; `None` if the table is full, the key is taken or it is no
     /// flow of this core.
-    pub fn adopt_copy(&mut self, now: Instant, mut flow: Flow) -> Option<u32> {
-        let is_taken = self.seek(now, &flow.key).is_some() || !self.is_at_home(&flow.key, flow.id);
+    pub fn adopt_copy(&mut self, now: Instant, captured: Captured) -> Option<u32> {
         self.make_room(now);
-        if is_taken || self.flows.available() == 0 {
-            flow.release(&mut self.env);
+        let is_refused = captured.legs().any(|flow| {
+            self.seek(now, &flow.key).is_some() || !self.is_at_home(&flow.key, flow.id)
+        });
+        if is_refused || self.flows.available() < captured.legs().count() {
+            self.discard_import(captured);
             return None;
         }
+        let Captured { flow, server } = captured;
+        let slot = self.enter_copy(now, flow)?;
+        if let Some(server) = server {
+            let other = self.enter_copy(now, server)?;
+            for (leg, other) in [(slot, other), (other, slot)] {
+                if let Some(leg) = self.flows[leg].app.leg_mut() {
+                    leg.other = other;
+                }
+            }
+        }
+        Some(slot)
+    }
+
+    fn enter_copy(&mut self, now: Instant, flow: Flow) -> Option<u32> {
         let slot = self.flows.take(flow)?;
         self.enter(slot);
         self.note_copy(now, slot);
@@ -122,28 +152,33 @@ impl Stack {
     }
 
     /// Gives back what an imported flow holds that is not adopted.
-    pub fn discard_import(&mut self, mut flow: Flow) {
-        flow.release(&mut self.env);
+    pub fn discard_import(&mut self, mut captured: Captured) {
+        captured.release(&mut self.env);
     }
 
-    /// As peer: applies a fact to a copy. `Ok(true)` if the flow is over and gone.
+    /// As peer: applies a fact to a copy. `Ok(true)` if the flow, or the other leg of it, is over and gone.
     pub fn apply(
         &mut self,
         now: Instant,
         slot: u32,
         fact: &Fact,
     ) -> Result<bool, crate::output::OutOfMemory> {
+        let lent = self.lend(now, slot);
         let flow = &mut self.flows[slot];
         flow.local.heard = Heard::at(now);
         let (received, acknowledged) = (flow.contract.rcv_nxt, flow.contract.snd_una);
-        flow.apply(&mut self.env, fact)?;
-        let is_over = flow.contract.state == State::Closed;
-        if is_over {
-            self.remove(slot);
-        } else {
-            let Contract { rcv_nxt, snd_una, .. } = flow.contract;
-            let moved = rcv_nxt.since(received).saturating_add(snd_una.since(acknowledged));
-            self.kicks.note(now, slot, moved);
+        let applied = flow.apply(&mut self.env, fact);
+        self.get_back(lent);
+        applied?;
+        let Contract { rcv_nxt, snd_una, .. } = self.flows[slot].contract;
+        let moved = rcv_nxt.since(received).saturating_add(snd_una.since(acknowledged));
+        self.kicks.note(now, slot, moved);
+        let mut is_over = false;
+        for slot in [Some(slot), lent.map(|lent| lent.slot)].into_iter().flatten() {
+            if self.flows[slot].contract.state == State::Closed {
+                self.remove(slot);
+                is_over = true;
+            }
         }
         Ok(is_over)
     }
@@ -152,7 +187,11 @@ impl Stack {
     /// names of its former life again before it learnt, from another group, that they are in use.
     #[inline]
     pub fn seek_named(&mut self, now: Instant, group: u8, id: FlowId) -> Option<u32> {
-        let is_it = |&slot: &u32| self.flows[slot].id == id && self.flows[slot].group == group;
+        // A leg that has failed and the one after it have one name, until the peer knows of the failure.
+        let is_it = |&slot: &u32| {
+            let flow = &self.flows[slot];
+            flow.id == id && flow.group == group && flow.contract.state != State::Closed
+        };
         let slot = self.names.find(hash(id), is_it).copied()?;
         self.bring_up(now, slot).then_some(slot)
     }
@@ -164,11 +203,13 @@ impl Stack {
         self.names.find(hash(id), |_| true).copied().unwrap_or(NONE)
     }
 
-    /// As peer: forgets the group's copy with this name, if there is one.
-    pub fn discard_copy_of(&mut self, now: Instant, group: u8, id: FlowId) {
-        if let Some(slot) = self.seek_named(now, group, id) {
+    /// As peer: forgets the group's copy with this name, both legs of it; answers the names of those there were.
+    pub fn discard_copy_of(&mut self, now: Instant, group: u8, id: FlowId) -> [Option<FlowId>; 2] {
+        [id.client_leg(), id.client_leg().other_leg()].map(|id| {
+            let slot = self.seek_named(now, group, id)?;
             self.remove(slot);
-        }
+            Some(id)
+        })
     }
 
     /// The flow in `slot` is found by its name from here on.
@@ -234,14 +275,21 @@ impl Stack {
         }
     }
 
-    /// Writes everything that a peer needs to carry the flow in `slot` on.
+    /// Writes everything that a peer needs to carry the flow in `slot` on, both legs of it.
     pub fn export(&self, slot: u32, out: &mut Vec<u8>) {
-        self.flows[slot].export(&self.env, out);
+        let flow = &self.flows[slot];
+        let other = flow.app.leg().map(|leg| leg.other).filter(|&other| other != NONE);
+        let server = other.map(|other| &self.flows[other]);
+        Captured::export((flow, server), &self.env, out);
     }
 
     /// Reads what `export` wrote, into the pools of this stack.
-    pub fn import(&mut self, group: u8, bytes: &[u8]) -> Result<Flow, crate::codec::ImportError> {
-        Flow::import(&mut self.env, group, bytes)
+    pub fn import(
+        &mut self,
+        group: u8,
+        bytes: &[u8],
+    ) -> Result<Captured, crate::codec::ImportError> {
+        Captured::import(&mut self.env, group, bytes)
     }
 
     /// What two holders of a flow must agree on at equal op.
@@ -315,6 +363,7 @@ pub(super) mod tests {
             mss: 1460,
             nodelay: true,
             hop_limit: HOP_LIMIT,
+            upstream: Default::default(),
         }
     }
 
@@ -363,5 +412,24 @@ pub(super) mod tests {
         assert_eq!(places(&mut stack), slots.map(Some));
         stack.discard_copy_of(now, 1, id);
         assert_eq!(places(&mut stack), [Some(slots[0]), None]);
+    }
+
+    /// The format before knew no legs: nothing follows the flow in it.
+    #[test]
+    fn the_snapshot_before_is_read() {
+        let mut stack = Stack::new(&config(4), vec![service(80)]);
+        let (now, id) = (Instant(1 << 40), FlowId::new(1, 5, 1));
+        stack.set_mode(now, 0, Mode::Silent);
+        let open = open(&stack, 0, 5);
+        let slot = stack.open_copy(now, &open, id, 0).expect("there is room");
+        let (mut bytes, mut again) = (Vec::new(), Vec::new());
+        stack.export(slot, &mut bytes);
+        assert_eq!((bytes[0], bytes.pop()), (3, Some(0)));
+        bytes[0] = 2;
+        stack.discard_copy_of(now, 0, id);
+        let captured = stack.import(0, &bytes).expect("a flow of the version before");
+        let slot = stack.adopt_copy(now, captured).expect("there is room");
+        stack.export(slot, &mut again);
+        assert_eq!(again[1..again.len() - 1], bytes[1..]);
     }
 }

@@ -74,7 +74,7 @@ impl Stack {
             if self.groups[index].next_announcement().is_some_and(|at| at <= now) {
                 let is_kept = matches!(self.env.services[index].arp, ArpPolicy::VirtualMac(_));
                 self.groups[index].count_announcement(now, is_kept);
-                for address in &self.env.services[index].addresses {
+                for address in self.env.services[index].held_addresses() {
                     // One that finds no room is due again in a moment.
                     let _ = self.replies.push(Reply::announce(*address, index as u8), true);
                 }

@@ -15,8 +15,10 @@
 //! Bounds: [`SWEEP_SLOTS_MAX`] slots looked at and [`SWEEP_FLOWS_MAX`] flows brought up in one poll.
 
 use super::{Mode, Stack};
+use crate::app::proxy::Proxy;
 use crate::flow::Standing;
 use crate::limits::{KICK_RECENT, KICKS_PER_POLL, SWEEP_FLOWS_MAX, SWEEP_SLOTS_MAX};
+use crate::tcp::deadline::Wait;
 use crate::tcp::state::State;
 use crate::time::Instant;
 
@@ -136,6 +138,9 @@ impl Stack {
         if flow.contract.state == State::SynReceived && !flow.contract.is_active {
             flow.local.is_half_open = true;
             self.syn_received += 1;
+        }
+        if flow.app.leg().is_some_and(Proxy::lacks_server) {
+            flow.local.deadlines.set(Wait::Room, now);
         }
         let deadline = flow.poll_timeout(now, &self.env);
         self.wheel.arm(slot, deadline);

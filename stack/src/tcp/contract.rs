@@ -8,6 +8,7 @@
 
 use crate::codec::{ImportError, Put, Reader};
 use crate::fact::{Answered, Open, Syn};
+use crate::output::Output;
 use crate::seq::Seq;
 use crate::tcp::sender::Hint;
 use crate::tcp::state::{Event, State};
@@ -100,6 +101,25 @@ impl Contract {
         self.rcv_nxt = syn.irs + 1;
         self.rcv_edge = self.rcv_nxt + receive_buffer;
         (self.snd_wnd, self.ts_recent) = (syn.snd_wnd, syn.ts_recent);
+    }
+
+    /// What the other side may still send. Rounding may have offered a few bytes more than the edge: then nothing.
+    #[inline]
+    pub fn window(&self) -> u32 {
+        self.rcv_edge.distance(self.rcv_nxt).max(0) as u32
+    }
+
+    /// Moves the state on when the application has closed and when its FIN is acknowledged.
+    pub fn follow(&mut self, output: &Output) {
+        if !output.is_closed() {
+            return;
+        }
+        if matches!(self.state, State::Established | State::CloseWait) {
+            self.state = self.state.next(Event::CloseCalled);
+        }
+        if self.una_offset > output.end() {
+            self.state = self.state.next(Event::FinAcknowledged);
+        }
     }
 
     /// The sequence number that `una_offset` stands for: `snd_una`, or the number behind our SYN.

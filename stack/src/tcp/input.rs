@@ -224,9 +224,12 @@ impl Flow {
     pub(crate) fn memory_allows(&self, env: &mut Env, fact: &Fact) -> bool {
         let needs = match fact {
             Fact::Open(_) | Fact::Answered(_) | Fact::Tick(Tick::Idle) => true,
-            Fact::Reset | Fact::NextHop(_) | Fact::Tick(Tick::Abort | Tick::TimeWaitOver) => false,
+            Fact::Reset
+            | Fact::NextHop(_)
+            | Fact::Room
+            | Fact::Tick(Tick::Abort | Tick::TimeWaitOver) => false,
             Fact::Acked(_) => self.contract.state == State::SynReceived || !self.backlog.is_empty(),
-            Fact::Data(_) | Fact::Fin => !self.output.is_closed(),
+            Fact::Data(_) | Fact::Fin => !self.is_deaf(),
         };
         if !needs || !env.memory.has_room_for(fact.payload_bytes() + self.backlog.len()) {
             return !needs;
@@ -363,8 +366,9 @@ impl Flow {
         let receive_buffer = env.services[self.service as usize].receive_buffer;
         let acked_all = self.output.is_closed()
             && contract.offset_of(self.local.snd_una) > Some(self.output.end());
-        // Rounding may have offered a few bytes more than the edge: then nothing is left of it.
-        let window = contract.rcv_edge.distance(contract.rcv_nxt).max(0) as u32;
+        // What is acknowledged makes room for whoever the bytes came from.
+        let source = env.across.as_ref().map_or(contract, |across| &across.contract);
+        let window = source.window().min(contract.window());
         let is_due = contract.state == State::SynReceived
             || acked_all
             || !self.backlog.is_empty()

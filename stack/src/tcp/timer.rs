@@ -49,6 +49,8 @@ impl Flow {
             State::SynSent | State::SynReceived if self.contract.is_active => {
                 Some(service.connect_timeout)
             }
+            // Half closed for as long as a server likes.
+            State::FinWait2 if !self.is_deaf() => configured,
             State::FinWait2 => Some(configured.unwrap_or(FIN_WAIT_2).min(FIN_WAIT_2)),
             _ => configured,
         }
@@ -163,7 +165,7 @@ impl Flow {
     }
 
     /// Enacts a tick if the log has room for it; else it comes due again a little later.
-    pub(super) fn tick<R: Recorder>(
+    pub(crate) fn tick<R: Recorder>(
         &mut self,
         now: Instant,
         slot: u32,

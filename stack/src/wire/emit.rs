@@ -194,6 +194,59 @@ fn emit_arp(buffer: &mut [u8], own_mac: &Mac, v4: [u8; 4], to: Option<(Mac, Addr
     ETHERNET_BYTES + bytes
 }
 
+/// Writes a question to everybody where `target` is, on behalf of `source` of the same family; returns the length of the
+/// frame.
+pub fn emit_query(buffer: &mut [u8], own_mac: &Mac, source: &Address, target: &Address) -> usize {
+    let (Some(sender), Some(v4)) = (source.as_v4(), target.as_v4()) else {
+        return emit_neighbor_solicit(buffer, own_mac, source, target);
+    };
+    let mut ethernet = EthernetFrame::new_unchecked(&mut *buffer);
+    ethernet.set_src_addr(EthernetAddress(*own_mac));
+    ethernet.set_dst_addr(EthernetAddress(BROADCAST));
+    ethernet.set_ethertype(EthernetProtocol::Arp);
+    let repr = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: EthernetAddress(*own_mac),
+        source_protocol_addr: Ipv4Address::from(sender),
+        target_hardware_addr: EthernetAddress([0; 6]),
+        target_protocol_addr: Ipv4Address::from(v4),
+    };
+    let bytes = repr.buffer_len();
+    repr.emit(&mut ArpPacket::new_unchecked(&mut buffer[ETHERNET_BYTES..ETHERNET_BYTES + bytes]));
+    ETHERNET_BYTES + bytes
+}
+
+/// RFC 4861 4.3: to the solicited-node group of the target (RFC 4291 2.7.1).
+fn emit_neighbor_solicit(
+    buffer: &mut [u8],
+    own_mac: &Mac,
+    source: &Address,
+    target: &Address,
+) -> usize {
+    let [.., a, b, c] = target.0;
+    let destination = Address([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
+    let repr = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit {
+        target_addr: Ipv6Address::from(target.0),
+        lladdr: Some(RawHardwareAddress::from_bytes(own_mac)),
+    });
+    let path = Path {
+        source_mac: *own_mac,
+        destination_mac: [0x33, 0x33, 0xff, a, b, c],
+        source: *source,
+        destination,
+        hop_limit: 255,
+    };
+    let bytes = repr.buffer_len();
+    let start = emit_ip(buffer, &path, IpProtocol::Icmpv6, bytes);
+    repr.emit(
+        &Ipv6Address::from(source.0),
+        &Ipv6Address::from(destination.0),
+        &mut Icmpv6Packet::new_unchecked(&mut buffer[start..start + bytes]),
+        &ChecksumCapabilities::default(),
+    );
+    start + bytes
+}
+
 fn emit_neighbor_advert(
     buffer: &mut [u8],
     own_mac: &Mac,

@@ -8,7 +8,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
 use stack::key::FlowKey;
-use stack::time::Instant;
+use stack::time::{Duration, Instant};
 use stack::wire::Address;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -90,6 +90,7 @@ pub struct Client {
     /// The connection's end.
     pub ending: Ending,
     was_open: bool,
+    present_from: Instant,
 }
 
 /// What the buffers and options of a client are.
@@ -107,6 +108,8 @@ pub struct ClientSettings {
     pub opener: Opener,
     /// Last octet of the service's [`settings::address`].
     pub host: u8,
+    /// For so long it hears no TCP, as if nobody were there.
+    pub absent: Duration,
 }
 
 /// Who opens a connection.
@@ -119,6 +122,10 @@ pub enum Opener {
     Node,
     /// Both at once.
     Both,
+    /// The node, for one of its own clients: this is a server.
+    Proxy,
+    /// Nobody: whoever tries is refused.
+    Nobody,
 }
 
 impl Default for ClientSettings {
@@ -130,6 +137,7 @@ impl Default for ClientSettings {
             ipv6: false,
             opener: Opener::Client,
             host: settings::ADDRESS[3],
+            absent: Duration::ZERO,
         }
     }
 }
@@ -170,12 +178,16 @@ impl Client {
         if settings.timestamps {
             socket.set_tsval_generator(Some(|| CLOCK_MS.get()));
         }
-        if settings.opener == Opener::Node {
-            socket.listen(port(index)).expect("a fresh socket listens");
-        } else {
-            let remote = (remote, dialogue.port);
-            let connected = socket.connect(interface.context(), remote, port(index));
-            connected.expect("a fresh socket connects");
+        match settings.opener {
+            Opener::Node | Opener::Proxy => {
+                socket.listen(port(index)).expect("a fresh socket listens");
+            }
+            Opener::Client | Opener::Both => {
+                let remote = (remote, dialogue.port);
+                let connected = socket.connect(interface.context(), remote, port(index));
+                connected.expect("a fresh socket connects");
+            }
+            Opener::Nobody => {}
         }
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
@@ -190,6 +202,7 @@ impl Client {
             received: Vec::new(),
             ending: Ending::Open,
             was_open: false,
+            present_from: now + settings.absent,
         }
     }
 
@@ -283,6 +296,11 @@ impl Client {
     pub fn is_waiting(&self) -> bool {
         let state = self.sockets.get::<Socket>(self.handle).state();
         matches!(state, State::Listen | State::SynSent)
+    }
+
+    /// Whether it hears nothing.
+    pub fn is_absent(&self, now: Instant) -> bool {
+        now < self.present_from
     }
 
     /// Who opens its connection.

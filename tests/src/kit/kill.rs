@@ -13,7 +13,7 @@ mod handover;
 
 pub use handover::{Mishap, assert_handed_over, handed_over};
 
-use crate::kit::client::{ClientSettings, Ending};
+use crate::kit::client::{ClientSettings, Ending, Opener};
 use crate::kit::dialogue::Dialogue;
 use crate::kit::random::Random;
 use crate::kit::settings::Settings;
@@ -60,6 +60,8 @@ pub struct Case {
     pub client: ClientSettings,
     /// Who says what.
     pub dialogues: Vec<Dialogue>,
+    /// What the servers say to whom the node passes its connections on; they are the first clients of the world.
+    pub servers: Vec<(ClientSettings, Dialogue)>,
     /// SYNs that are never answered: they fill the backlog first.
     pub half_open: usize,
     /// Every n-th output is a point; more than 1 where clients wait for long and little happens.
@@ -78,14 +80,31 @@ impl Case {
             settings,
             client: ClientSettings::default(),
             dialogues: vec![dialogue],
+            servers: Vec::new(),
             half_open: 0,
             stride: 1,
             may_reset: false,
         }
     }
 
-    fn start(&self) -> World {
+    /// A client and the server to which it is passed on, in a faultless world.
+    pub fn proxied(client: Dialogue, server: Dialogue) -> Case {
+        let settings = ClientSettings { opener: Opener::Proxy, ..ClientSettings::default() };
+        let mut case = Case { servers: vec![(settings, server)], ..Case::new(client) };
+        case.settings = Settings { split_records: true, ..Settings::proxied(1) };
+        case
+    }
+
+    /// The world in which the case is played, at its beginning.
+    pub fn start(&self) -> World {
         let mut world = World::mirrored(self.settings.clone());
+        for (settings, dialogue) in &self.servers {
+            world.connect(*settings, dialogue.clone());
+        }
+        if !self.servers.is_empty() {
+            // The node learns where they are.
+            world.run_for(Duration::from_millis(300));
+        }
         for n in 0..self.half_open {
             let raw = world.raw(self.dialogues[0].port);
             assert_eq!(raw, n);
@@ -377,7 +396,11 @@ fn conclude(
 }
 
 fn all_done(world: &World) -> bool {
-    world.clients.iter().all(|client| client.is_done() || client.ending == Ending::Reset)
+    world.clients.iter().all(|client| {
+        // A server that nobody needed is done as well; who needed one shows that himself.
+        let is_idle = client.opener() == Opener::Proxy && client.is_waiting();
+        client.is_done() || client.ending == Ending::Reset || is_idle
+    })
 }
 
 /// Nothing was acknowledged, offered or begun that the peer does not hold.

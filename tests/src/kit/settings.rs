@@ -1,5 +1,6 @@
 //! What a world is built from: links, limits, services.
 
+use crate::kit::client;
 use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
@@ -8,6 +9,7 @@ use stack::limits::CONNECT_TIMEOUT;
 use stack::service::{ArpPolicy, HOP_LIMIT, KeepAlive, Service};
 use stack::tcp::sender::SenderConfig;
 use stack::time::Duration;
+use stack::upstream::{Balance, Server, Upstream};
 use stack::wire::Address;
 
 /// The IPv4 address of every service.
@@ -27,6 +29,9 @@ pub const fn address_6(host: u8) -> [u8; 16] {
     address[15] = host;
     address
 }
+
+/// The address from which servers are connected to.
+pub const SOURCE: [u8; 4] = [10, 0, 0, 101];
 
 /// How a link treats what crosses it.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +82,8 @@ pub struct Port {
     /// See [`Service`].
     pub keep_alive: Option<KeepAlive>,
     /// See [`Service`].
+    pub connect_timeout: Duration,
+    /// See [`Service`].
     pub mss: u16,
 }
 
@@ -115,6 +122,10 @@ pub struct Settings {
     pub trace: bool,
     /// What runs.
     pub ports: Vec<Port>,
+    /// So many of the first clients are servers, to whom [`PROXY`] passes its connections on.
+    pub servers: usize,
+    /// How one is chosen.
+    pub balance: Balance,
 }
 
 /// The port of `http`.
@@ -129,6 +140,9 @@ pub const GENERATE: u16 = 19;
 pub const GENERATE_STAY: u16 = 20;
 /// The port of an `http` that gives up idle clients soon.
 pub const HTTP_IMPATIENT: u16 = 81;
+
+/// The port of `proxy`, where there is one ([`Settings::proxied`]).
+pub const PROXY: u16 = 8080;
 
 /// Seed and length of what `generate` sends.
 pub const GENERATED: (u64, u64) = (11, 9000);
@@ -145,6 +159,7 @@ impl Default for Settings {
             receive_buffer: 16 << 10,
             idle_timeout: None,
             keep_alive: None,
+            connect_timeout: CONNECT_TIMEOUT,
             mss: 1460,
         };
         Settings {
@@ -163,6 +178,8 @@ impl Default for Settings {
             skip_hole: false,
             cores: [1, 1],
             trace: false,
+            servers: 0,
+            balance: Balance::RoundRobin,
             ports: vec![
                 port(HTTP, http),
                 port(ECHO, AppConfig::Echo),
@@ -181,12 +198,32 @@ impl Default for Settings {
 impl Settings {
     /// The services, one for each port.
     pub fn services(&self) -> Vec<Service> {
-        self.ports.iter().map(Port::service).collect()
+        self.ports.iter().map(|port| port.service(self.upstream())).collect()
+    }
+
+    /// The same world with a proxied service alone, in front of so many servers: the first clients of the world.
+    pub fn proxied(servers: usize) -> Settings {
+        let settings = Settings::default();
+        let port = Port { port: PROXY, app: AppConfig::Proxy, ..settings.ports[0] };
+        Settings { ports: vec![port], servers, ..settings }
+    }
+
+    fn upstream(&self) -> Upstream {
+        let server = |index| {
+            let address = Address::v4(client::address(index));
+            Server { address, port: client::port(index), weight: 1, next_hop: address }
+        };
+        Upstream {
+            servers: (0..self.servers).map(server).collect(),
+            sources: vec![Address::v4(SOURCE)],
+            balance: self.balance,
+            attempts_max: 3,
+        }
     }
 }
 
 impl Port {
-    fn service(&self) -> Service {
+    fn service(&self, upstream: Upstream) -> Service {
         Service {
             addresses: vec![Address::v4(address(self.host)), Address(address_6(self.host))],
             arp: ArpPolicy::default(),
@@ -196,11 +233,12 @@ impl Port {
             receive_buffer: self.receive_buffer,
             idle_timeout: self.idle_timeout,
             keep_alive: self.keep_alive,
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: self.connect_timeout,
             sender: SenderConfig::default(),
             mss: self.mss,
             nodelay: true,
             hop_limit: HOP_LIMIT,
+            upstream: if self.app == AppConfig::Proxy { upstream } else { Upstream::default() },
         }
     }
 }

@@ -277,7 +277,8 @@ impl World {
             let client = &self.clients[index];
             let key = client.key(index);
             let is_known = self.nodes[node].find(&key).is_some();
-            if client.opener() == Opener::Client || !client.is_waiting() || is_known {
+            let is_opened = matches!(client.opener(), Opener::Node | Opener::Both);
+            if !is_opened || !client.is_waiting() || is_known {
                 continue;
             }
             let serves = |port: &Port| port.port == key.local_port;

@@ -177,6 +177,7 @@ impl Story {
                 ipv6: false,
                 opener: Opener::Client,
                 host,
+                ..ClientSettings::default()
             };
             let lag = self.random.below(5 * MS);
             world.connect(settings, (dialogue, expected), lag);

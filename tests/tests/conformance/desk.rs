@@ -25,6 +25,7 @@ use stack::stack::{Mode, Stack, StackConfig};
 use stack::tcp::sender::SenderConfig;
 use stack::tcp::state::State;
 use stack::time::{Duration, Instant};
+use stack::upstream::Upstream;
 use stack::wire::{Address, Flags, Mac};
 
 /// SYN and ACK.
@@ -159,6 +160,7 @@ impl Setup {
             mss: self.mss + if self.family == Family::V6 { 20 } else { 0 },
             nodelay: self.nodelay,
             hop_limit: self.hop_limit,
+            upstream: Upstream::default(),
         }
     }
 }

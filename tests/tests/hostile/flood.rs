@@ -276,6 +276,10 @@ impl Recorder for NoRoom {
     fn record(&mut self, _: FlowName, _: &Fact, _: Progress) -> u64 {
         unreachable!("there was no room")
     }
+
+    fn follow(&mut self, _: FlowName, _: Progress) {
+        unreachable!("there was no room")
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{Said, World};
 use crate::kit::client::{self, Ending};
 use crate::kit::settings::{ADDRESS, ADDRESS_6};
 use stack::key::FlowKey;
-use stack::wire::{Address, Flags, Frame, Mac, Segment, parse};
+use stack::wire::{Address, Flags, Frame, Mac, Segment, emit_address, parse};
 
 impl World {
     pub(super) fn deliver_answer(&mut self, node: usize, frame: &[u8]) {
@@ -15,8 +15,22 @@ impl World {
                     self.neighbor = Some(sender_mac);
                 }
             }
+            Ok(Frame::AddressQuery { sender_mac, sender, target, is_claim: false }) => {
+                self.answer_query(sender_mac, sender, target);
+            }
             Ok(Frame::Tcp(segment)) => self.deliver_segment(node, frame, to, &segment),
             _ => self.note_pong(frame),
+        }
+    }
+
+    /// A node asks for an address: whichever client has it answers.
+    fn answer_query(&mut self, asker: Mac, sender: Address, target: Address) {
+        let has_it = |index: &usize| self.clients[*index].key(*index).remote == target;
+        if let Some(index) = (0..self.clients.len()).find(has_it) {
+            let mut buffer = [0; 128];
+            let to = Some((asker, sender));
+            let len = emit_address(&mut buffer, &client::mac(index), &target, to);
+            self.send_request(buffer[..len].to_vec());
         }
     }
 
@@ -28,7 +42,10 @@ impl World {
         self.epoch_heard = self.epoch_heard.max(epoch);
         let is_reset = segment.flags.has(Flags::RST);
         self.resets += is_reset as u64;
-        if let Some(index) = (0..self.clients.len()).find(|&index| client::mac(index) == to) {
+        let now = self.now;
+        let is_it =
+            |&index: &usize| client::mac(index) == to && !self.clients[index].is_absent(now);
+        if let Some(index) = (0..self.clients.len()).find(is_it) {
             let was_closed = self.clients[index].is_closed();
             self.clients[index].handle_packet(&frame[14..]);
             let ending = self.clients[index].ending;
@@ -40,7 +57,6 @@ impl World {
                 }
             }
         }
-        let now = self.now;
         if let Some(raw) = self.raws.iter_mut().find(|raw| raw.mac() == to) {
             raw.handle_segment(now, segment);
         }

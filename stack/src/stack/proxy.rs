@@ -1,0 +1,304 @@
+//! Proxied connections: a server is found for each client, and the two legs are kept together.
+//!
+//! ```text
+//! client's leg open -> choose a server, a source and a port -> Open of the server's leg, recorded (a decision)
+//!      ^                                                           |
+//!      `---- refused, or no answer in time: the next server -------'    none left: the client is reset
+//! ```
+//!
+//! The local port is chosen so that both legs are of one shard. So no two cores, and no two nodes, ever choose the same
+//! port of the same source towards the same server: whoever serves a shard knows all of its connections, and
+//! nobody else may open one there. Where the search begins comes from the flow's name, so ports are not soon used again.
+//!
+//! Spec: RFC 6056 3.3.3 for the choice of ports. Bounds: [`SOURCE_PORTS_TRIED`].
+
+use super::{Mode, Stack};
+use crate::app::proxy::{NO_SERVER, Proxy, Side};
+use crate::drop::Drop;
+use crate::fact::{Fact, Open, Tick};
+use crate::flow::{FlowId, Standing};
+use crate::key::FlowKey;
+use crate::legs::Lent;
+use crate::limits::{CONNECT_AGAIN, SOURCE_PORT_FIRST, SOURCE_PORTS_TRIED, TICK_AGAIN};
+use crate::pool::NONE;
+use crate::recorder::Recorder;
+use crate::reply::Reply;
+use crate::tcp::contract::Options;
+use crate::tcp::deadline::Wait;
+use crate::tcp::state::State;
+use crate::time::Instant;
+use crate::upstream::{NoServer, Roster};
+use crate::wire::{Address, Frame, Mac};
+
+/// What became of a search for a server.
+enum Search {
+    /// It is being asked.
+    Found,
+    /// Not yet: again in a moment.
+    Later,
+    /// There is none.
+    Nobody,
+}
+
+impl Stack {
+    /// What this core knows of a service's servers.
+    pub fn roster(&self, service: u8) -> &Roster {
+        &self.rosters[service as usize]
+    }
+
+    /// A server of a service is in use, or not: it gets new connections, or none.
+    pub fn set_server_up(&mut self, service: u8, server: u16, is_up: bool) {
+        if let Some(server) = self.rosters[service as usize].server_mut(server) {
+            server.is_down = !is_up;
+        }
+    }
+
+    /// The other leg of a proxied connection lends what facts of the one in `slot` may change.
+    #[inline]
+    pub(super) fn lend(&mut self, now: Instant, slot: u32) -> Option<Lent> {
+        let other = self.flows[slot].app.leg()?.other;
+        if other == NONE || !self.bring_up(now, other) {
+            return None;
+        }
+        let lent = Lent::of(other, &self.flows[other]);
+        self.env.across = self.flows[other].lend();
+        Some(lent)
+    }
+
+    /// It gets it back; answers whether it may have something new to say.
+    #[inline]
+    pub(super) fn get_back(&mut self, lent: Option<Lent>) -> bool {
+        let Some(lent) = lent else { return false };
+        let across = self.env.across.take().expect("it was lent");
+        self.flows[lent.slot].get_back(across, &lent)
+    }
+
+    /// The leg in `slot` was touched and `lent` has lent: the other one speaks, and what is missing is seen to.
+    #[inline]
+    pub(super) fn attend<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        lent: Option<Lent>,
+        recorder: &mut R,
+    ) {
+        if self.flows[slot].app.leg().is_none() {
+            return;
+        }
+        let has_news = self.get_back(lent);
+        self.find_server(now, slot, recorder);
+        if let Some(Lent { slot: other, .. }) = lent {
+            self.widen_window(now, other, recorder);
+            self.find_server(now, other, recorder);
+            if has_news {
+                self.settle(now, other);
+            }
+        }
+    }
+
+    /// Records that the leg in `slot` may be sent more, if its other side is about to run out of room.
+    pub(super) fn widen_window<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
+        let flow = &self.flows[slot];
+        let half = self.env.services[flow.service as usize].receive_buffer / 2;
+        let is_short = flow.contract.state.can_receive() && flow.contract.window() < half;
+        if !is_short || !flow.app.leg().is_some_and(Proxy::is_joined) {
+            return;
+        }
+        let lent = self.lend(now, slot);
+        let flow = &mut self.flows[slot];
+        if flow.wider_edge(&self.env).is_some() {
+            if flow.check_log(recorder).is_ok() {
+                flow.enact(slot, &mut self.env, recorder, &Fact::Room);
+            } else {
+                flow.local.deadlines.set(Wait::Room, now + TICK_AGAIN);
+            }
+            self.settle(now, slot);
+        }
+        self.get_back(lent);
+    }
+
+    /// Finds a server for the client's leg in `slot` if it lacks one.
+    fn find_server<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
+        let flow = &self.flows[slot];
+        let lacks = flow.app.leg().is_some_and(Proxy::lacks_server);
+        let waits = flow.local.deadlines.is_ahead(now, Wait::Room);
+        if !lacks || !flow.contract.state.is_synchronized() || waits {
+            return;
+        }
+        match self.search(now, slot, recorder) {
+            Search::Found => {}
+            Search::Later => {
+                self.flows[slot].local.deadlines.set(Wait::Room, now + CONNECT_AGAIN);
+                self.settle(now, slot);
+            }
+            Search::Nobody => {
+                self.counters.no_server += 1;
+                self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
+                self.settle(now, slot);
+            }
+        }
+    }
+
+    fn search<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) -> Search {
+        let flow = &self.flows[slot];
+        let (id, client, service) = (flow.id, flow.key, flow.service);
+        let Some(&Proxy { failures, server: last, .. }) = flow.app.leg() else {
+            return Search::Nobody;
+        };
+        let Stack { keys, rosters, env, .. } = self;
+        let upstream = &env.services[service as usize].upstream;
+        if failures >= upstream.attempts_max {
+            return Search::Nobody;
+        }
+        let hash = |index: u16| {
+            let server = &upstream.servers[index as usize];
+            keys.server_hash(&client.remote, &server.address, server.port)
+        };
+        let draw = keys.draw(id.0, failures);
+        let drawn = [draw as u32, (draw >> 32) as u32];
+        let chosen = rosters[service as usize].choose(upstream, last, hash, drawn);
+        let (server, mac) = match chosen {
+            Ok(chosen) => chosen,
+            Err(NoServer::NotYet) => return Search::Later,
+            Err(NoServer::AllDown) => return Search::Nobody,
+        };
+        let Some(key) = self.local_end(service, server, id, draw) else {
+            self.counters.no_source_port += 1;
+            return Search::Nobody;
+        };
+        match self.open_leg(now, slot, server, (key, mac), recorder) {
+            Ok(()) => Search::Found,
+            Err(Drop::FlowTableFull) => Search::Nobody,
+            Err(_) => Search::Later,
+        }
+    }
+
+    /// Both ends of a new connection to a server, of the same shard as the flow `id`. `draw` says where to begin.
+    fn local_end(&self, service: u8, server: u16, id: FlowId, draw: u64) -> Option<FlowKey> {
+        let service = &self.env.services[service as usize];
+        let server = &service.upstream.servers[server as usize];
+        let sources = &service.upstream.sources;
+        let is_v4 = |address: &Address| address.as_v4().is_some();
+        let usable = || sources.iter().filter(|source| is_v4(source) == is_v4(&server.address));
+        let count = usable().count() as u64;
+        if count == 0 {
+            return None;
+        }
+        let ports = u64::from(u16::MAX - SOURCE_PORT_FIRST) + 1;
+        (0..u64::from(SOURCE_PORTS_TRIED)).find_map(|n| {
+            let at = (draw % (count * ports) + n) % (count * ports);
+            let local = *usable().nth((at / ports) as usize)?;
+            let local_port = SOURCE_PORT_FIRST + (at % ports) as u16;
+            let (remote, remote_port) = (server.address, server.port);
+            let key = FlowKey { remote, local, remote_port, local_port };
+            let is_ours = self.shard_of(&key) == id.shard()
+                && service.connects_from(&local, local_port)
+                && (remote, remote_port) != (local, local_port);
+            (is_ours && self.find(&key).is_none()).then_some(key)
+        })
+    }
+
+    /// A leg towards `server` begins, for the client's leg in `slot`.
+    fn open_leg<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        server: u16,
+        (key, next_hop): (FlowKey, Mac),
+        recorder: &mut R,
+    ) -> Result<(), Drop> {
+        let client = &self.flows[slot];
+        let (service, group, lane) = (client.service, client.group, client.lane());
+        let (standing, id) = (client.standing, client.id.other_leg());
+        if standing == Standing::Copied && recorder.room(lane, 0, true).is_none() {
+            return Err(Drop::LogFull);
+        }
+        let clock = self.groups[group as usize].clock(now);
+        let options = Options::offered(&self.env.services[service as usize], &key.local);
+        let iss = self.keys.iss(&key, clock);
+        let open = Open { key, service, next_hop, iss, options, syn: None };
+        let leg = self.insert(&open, id, group, Some(slot)).ok_or(Drop::FlowTableFull)?;
+        self.begin(now, leg, open, standing, recorder);
+        if let Some(status) = self.rosters[service as usize].server_mut(server) {
+            status.opened += 1;
+        }
+        self.counters.connects += 1;
+        Ok(())
+    }
+
+    /// The flow in `leg` is towards a server: it belongs to the client's leg in `slot`, in which it is noted who is asked.
+    pub(super) fn link(&mut self, leg: u32, slot: u32) {
+        let key = self.flows[leg].key;
+        let upstream = &self.env.services[self.flows[leg].service as usize].upstream;
+        let server = upstream.position(&key.remote, key.remote_port).unwrap_or(NO_SERVER);
+        self.flows[leg].app = crate::app::App::Proxy(Proxy::server(server, slot));
+        if let Some(client) = self.flows[slot].app.leg_mut() {
+            (client.other, client.server) = (leg, server);
+        }
+    }
+
+    /// Cuts the link of the leg in `slot`, which is about to be forgotten whatever its state.
+    pub(super) fn unlink(&mut self, slot: u32) {
+        let other = self.flows[slot].app.leg().map_or(NONE, |leg| leg.other);
+        if other != NONE
+            && let Some(leg) = self.flows[other].app.leg_mut()
+        {
+            leg.other = NONE;
+        }
+    }
+
+    /// The client's leg to which a server's leg of this name belongs, if it waits for one.
+    pub(super) fn client_of(&mut self, now: Instant, group: u8, id: FlowId) -> Option<u32> {
+        let client = self.seek_named(now, group, id.client_leg())?;
+        self.flows[client].app.leg().is_some_and(Proxy::lacks_server).then_some(client)
+    }
+
+    /// Counts the leg in `slot` among the connections of its server, or takes it out again.
+    pub(super) fn count_leg(&mut self, slot: u32, is_new: bool) {
+        let flow = &self.flows[slot];
+        let Some(&Proxy { side: Side::Server, server, .. }) = flow.app.leg() else { return };
+        let refused = !is_new && flow.contract.state == State::Closed;
+        if let Some(status) = self.rosters[flow.service as usize].server_mut(server) {
+            let waited = flow.app.leg().is_some_and(Proxy::is_waiting);
+            status.failed += u64::from(refused && waited);
+            status.connections =
+                if is_new { status.connections + 1 } else { status.connections - 1 };
+        }
+    }
+
+    /// Asks for the next hops of servers whose answer is due.
+    pub(super) fn ask_neighbors(&mut self, now: Instant) {
+        for index in 0..self.groups.len() {
+            if self.rosters[index].poll_timeout() > now || self.groups[index].is_mute {
+                continue;
+            }
+            let upstream = &self.env.services[index].upstream;
+            while let Some(target) = self.rosters[index].poll_query(now, upstream) {
+                let same = |source: &&Address| source.as_v4().is_some() == target.as_v4().is_some();
+                if let Some(source) = upstream.sources.iter().find(same) {
+                    // One that finds no room is asked again soon.
+                    let _ = self.replies.push(Reply::query(*source, target, index as u8), false);
+                }
+            }
+        }
+    }
+
+    /// When [`Stack::ask_neighbors`] is due.
+    pub(super) fn ask_at(&self) -> Instant {
+        let groups = self.groups.iter().zip(&self.rosters).filter(|(group, _)| !group.is_mute);
+        groups.map(|(_, roster)| roster.poll_timeout()).min().unwrap_or(Instant::MAX)
+    }
+
+    /// Somebody says where an address is: it may be a server's next hop. Answers whether it is.
+    pub(super) fn learn_neighbor(&mut self, now: Instant, frame: &Frame) -> bool {
+        let Frame::AddressQuery { sender_mac, sender, .. } = frame else { return false };
+        let mut is_known = false;
+        for index in 0..self.groups.len() {
+            if self.groups[index].mode == Mode::Serving {
+                let upstream = &self.env.services[index].upstream;
+                is_known |= self.rosters[index].learn(now, upstream, sender, *sender_mac);
+            }
+        }
+        is_known
+    }
+}

@@ -1,0 +1,386 @@
+//! The servers of a proxied service: what the configuration says of them, what this core knows, which one is next.
+//!
+//! A choice is the owner's decision and recorded as the opening of a server's leg, so nothing here is mirrored: whoever
+//! takes over chooses by what it knows itself. A server is *usable* while it is up, its weight is not 0 and its
+//! next hop has answered; one that was not asked yet is waited for.
+//!
+//! Bounds: [`SERVERS_MAX`] servers; a choice looks at each once. Spec: RFC 826, 4861 7.2 for the questions.
+
+use crate::limits::{NEIGHBOR_AGAIN, NEIGHBOR_ASKS_MAX, NEIGHBOR_FRESH, NEIGHBOR_LOST_AGAIN};
+use crate::time::Instant;
+use crate::wire::{Address, Mac};
+use alloc::vec::Vec;
+
+/// Servers of one service at most.
+pub const SERVERS_MAX: usize = 1024;
+
+/// Weight of a server at most.
+pub const WEIGHT_MAX: u16 = 256;
+
+/// One server, as configured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// Where it is.
+    pub address: Address,
+    /// The port to connect to.
+    pub port: u16,
+    /// Its share of the connections; 0 gets none.
+    pub weight: u16,
+    /// Who brings frames there: itself, or a router.
+    pub next_hop: Address,
+}
+
+/// How a server is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Balance {
+    /// In turn, each as often as its weight says.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest connections for its weight.
+    LeastConnections,
+    /// The same one for each client address, whatever the others are.
+    Source,
+    /// The better of two that are drawn.
+    RandomTwo,
+}
+
+/// Servers of a service and how to reach them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Upstream {
+    /// The servers, in the order of the configuration.
+    pub servers: Vec<Server>,
+    /// Addresses from which we connect to them.
+    pub sources: Vec<Address>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// After so many that did not answer or refused the client is reset.
+    pub attempts_max: u8,
+}
+
+impl Upstream {
+    /// Position of the server at this address and port.
+    pub fn position(&self, address: &Address, port: u16) -> Option<u16> {
+        let is_it = |server: &Server| server.address == *address && server.port == port;
+        self.servers.iter().position(is_it).map(|index| index as u16)
+    }
+}
+
+/// What this core knows of a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ServerStatus {
+    /// Its next hop's Ethernet address.
+    pub mac: Option<Mac>,
+    /// It is out of service: nothing new is sent there.
+    pub is_down: bool,
+    /// Connections to it on this core, copies included.
+    pub connections: u32,
+    /// Connections opened to it.
+    pub opened: u64,
+    /// Of these, refused or not answered.
+    pub failed: u64,
+    /// Questions about the next hop that have no answer yet.
+    asks: u8,
+    /// When the next hop is asked for next.
+    ask_at: Instant,
+    /// What is left of its turn.
+    credit: i32,
+}
+
+impl ServerStatus {
+    /// Nobody has answered for it, and that was asked for long enough.
+    pub fn is_unreachable(&self) -> bool {
+        self.mac.is_none() && self.asks >= NEIGHBOR_ASKS_MAX
+    }
+}
+
+/// Why there is no server to connect to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoServer {
+    /// The next hop of one is being asked for.
+    NotYet,
+    /// None is up.
+    AllDown,
+}
+
+/// What this core knows of the servers of one service.
+pub struct Roster {
+    servers: Vec<ServerStatus>,
+    /// When [`Roster::poll_query`] is due.
+    ask_at: Instant,
+}
+
+impl Roster {
+    /// Nothing is known yet.
+    pub fn new(upstream: &Upstream) -> Roster {
+        let servers = alloc::vec![ServerStatus::default(); upstream.servers.len()];
+        Roster { servers, ask_at: Instant::MAX }
+    }
+
+    /// The servers, in the order of the configuration.
+    pub fn servers(&self) -> &[ServerStatus] {
+        &self.servers
+    }
+
+    /// One of them; `None` for a number that is none.
+    pub fn server_mut(&mut self, server: u16) -> Option<&mut ServerStatus> {
+        self.servers.get_mut(server as usize)
+    }
+
+    /// The addresses of all next hops are asked for, from now on.
+    pub fn begin(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            (server.asks, server.ask_at) = (0, now);
+        }
+        self.ask_at = if self.servers.is_empty() { Instant::MAX } else { now };
+    }
+
+    /// Nobody is asked any more.
+    pub fn end(&mut self) {
+        self.ask_at = Instant::MAX;
+    }
+
+    /// When [`Roster::poll_query`] is due.
+    pub fn poll_timeout(&self) -> Instant {
+        self.ask_at
+    }
+
+    /// The next address that is to be asked for, with the family's source; `None` when that was all for now.
+    pub fn poll_query(&mut self, now: Instant, upstream: &Upstream) -> Option<Address> {
+        if now < self.ask_at {
+            return None;
+        }
+        let due = self.servers.iter().position(|server| server.ask_at <= now);
+        let Some(index) = due else {
+            self.ask_at = self.servers.iter().map(|s| s.ask_at).min().unwrap_or(Instant::MAX);
+            return None;
+        };
+        let next_hop = upstream.servers[index].next_hop;
+        // One question does for all servers behind the same next hop.
+        for (server, config) in self.servers.iter_mut().zip(&upstream.servers) {
+            if config.next_hop == next_hop {
+                server.asks = server.asks.saturating_add(1);
+                if server.asks > NEIGHBOR_ASKS_MAX {
+                    server.mac = None;
+                }
+                let is_lost = server.asks > NEIGHBOR_ASKS_MAX;
+                server.ask_at = now + if is_lost { NEIGHBOR_LOST_AGAIN } else { NEIGHBOR_AGAIN };
+            }
+        }
+        Some(next_hop)
+    }
+
+    /// `address` is at `mac`; answers whether that is anybody's next hop.
+    pub fn learn(
+        &mut self,
+        now: Instant,
+        upstream: &Upstream,
+        address: &Address,
+        mac: Mac,
+    ) -> bool {
+        let mut is_known = false;
+        for (server, config) in self.servers.iter_mut().zip(&upstream.servers) {
+            if config.next_hop == *address {
+                (server.mac, server.asks) = (Some(mac), 0);
+                server.ask_at = now + NEIGHBOR_FRESH;
+                is_known = true;
+            }
+        }
+        is_known
+    }
+
+    /// The server for the next connection, and the Ethernet address of its next hop. `last` was asked in vain and is
+    /// taken only if there is no other; `hash` is one of the client's address, `drawn` two numbers out of a hat.
+    pub fn choose(
+        &mut self,
+        upstream: &Upstream,
+        last: u16,
+        hash: impl Fn(u16) -> u64,
+        drawn: [u32; 2],
+    ) -> Result<(u16, Mac), NoServer> {
+        let is_usable = |servers: &[ServerStatus], index: u16| {
+            let status = &servers[index as usize];
+            status.mac.is_some() && !status.is_down && upstream.servers[index as usize].weight > 0
+        };
+        let count = self.servers.len() as u16;
+        let usable = |index: &u16| is_usable(&self.servers, *index);
+        let others = (0..count).filter(usable).filter(|index| *index != last).count();
+        let candidate = |servers: &[ServerStatus], index: u16| {
+            is_usable(servers, index) && (index != last || others == 0)
+        };
+        let chosen = match upstream.balance {
+            Balance::RoundRobin => self.take_turn(upstream, candidate),
+            Balance::LeastConnections => (0..count)
+                .filter(|&index| candidate(&self.servers, index))
+                .reduce(|a, b| if self.is_freer(upstream, b, a) { b } else { a }),
+            Balance::Source => {
+                (0..count).filter(|&index| candidate(&self.servers, index)).max_by_key(|&n| hash(n))
+            }
+            Balance::RandomTwo => {
+                let count = (0..count).filter(|&index| candidate(&self.servers, index)).count();
+                let nth = |n: u32| {
+                    let mut all = (0..self.servers.len() as u16)
+                        .filter(|&index| candidate(&self.servers, index));
+                    all.nth(n as usize % count.max(1))
+                };
+                let (a, b) = (nth(drawn[0]), nth(drawn[1]));
+                a.zip(b).map(|(a, b)| if self.is_freer(upstream, b, a) { b } else { a })
+            }
+        };
+        let Some(server) = chosen else { return Err(self.why_none(upstream)) };
+        let mac = self.servers[server as usize].mac.expect("a usable server has an address");
+        Ok((server, mac))
+    }
+
+    /// Smooth weighted round robin: whoever has waited longest for its share.
+    fn take_turn(
+        &mut self,
+        upstream: &Upstream,
+        candidate: impl Fn(&[ServerStatus], u16) -> bool,
+    ) -> Option<u16> {
+        let mut total = 0;
+        let mut best: Option<u16> = None;
+        for index in 0..self.servers.len() as u16 {
+            if !candidate(&self.servers, index) {
+                continue;
+            }
+            let weight = i32::from(upstream.servers[index as usize].weight);
+            total += weight;
+            self.servers[index as usize].credit += weight;
+            let credit = |index: u16| self.servers[index as usize].credit;
+            if best.is_none_or(|best| credit(index) > credit(best)) {
+                best = Some(index);
+            }
+        }
+        self.servers[best? as usize].credit -= total;
+        best
+    }
+
+    /// Whether `a` has fewer connections for its weight than `b`.
+    fn is_freer(&self, upstream: &Upstream, a: u16, b: u16) -> bool {
+        let load = |index: u16| u64::from(self.servers[index as usize].connections) + 1;
+        let weight = |index: u16| u64::from(upstream.servers[index as usize].weight);
+        load(a) * weight(b) < load(b) * weight(a)
+    }
+
+    fn why_none(&self, upstream: &Upstream) -> NoServer {
+        let mut all = self.servers.iter().zip(&upstream.servers);
+        let is_coming = all.any(|(status, config)| {
+            let may_serve = !status.is_down && config.weight > 0;
+            may_serve && status.mac.is_none() && !status.is_unreachable()
+        });
+        if is_coming { NoServer::NotYet } else { NoServer::AllDown }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+    use alloc::vec;
+
+    fn address(n: u8) -> Address {
+        Address::v4([10, 2, 0, n])
+    }
+
+    fn upstream(balance: Balance, weights: &[u16]) -> Upstream {
+        let server = |(n, &weight)| {
+            let address = address(n as u8 + 1);
+            Server { address, port: 80, weight, next_hop: address }
+        };
+        let servers = weights.iter().enumerate().map(server).collect();
+        Upstream { servers, sources: vec![], balance, attempts_max: 3 }
+    }
+
+    fn roster(upstream: &Upstream) -> Roster {
+        let mut roster = Roster::new(upstream);
+        let now = Instant(1_000_000_000);
+        roster.begin(now);
+        for n in 0..upstream.servers.len() as u8 {
+            assert!(roster.learn(now, upstream, &address(n + 1), [n; 6]));
+        }
+        roster
+    }
+
+    fn chosen(roster: &mut Roster, upstream: &Upstream, last: u16) -> Result<u16, NoServer> {
+        roster.choose(upstream, last, |n| u64::from(n) * 7 % 5, [3, 8]).map(|(server, _)| server)
+    }
+
+    const NONE: u16 = u16::MAX;
+
+    #[test]
+    fn turns_are_dealt_by_weight_and_evenly_spread() {
+        let upstream = upstream(Balance::RoundRobin, &[3, 1, 0]);
+        let mut roster = roster(&upstream);
+        let turns: Vec<u16> =
+            (0..8).map(|_| chosen(&mut roster, &upstream, NONE).unwrap()).collect();
+        assert_eq!(turns, [0, 0, 1, 0, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn who_failed_is_asked_again_only_if_there_is_nobody_else() {
+        for balance in
+            [Balance::RoundRobin, Balance::LeastConnections, Balance::Source, Balance::RandomTwo]
+        {
+            let upstream = upstream(balance, &[1, 1]);
+            let mut roster = roster(&upstream);
+            for last in [0, 1, 0, 0] {
+                assert_eq!(chosen(&mut roster, &upstream, last), Ok(1 - last), "{balance:?}");
+            }
+            roster.server_mut(1).unwrap().is_down = true;
+            assert_eq!(chosen(&mut roster, &upstream, 0), Ok(0), "{balance:?}");
+            roster.server_mut(0).unwrap().is_down = true;
+            assert_eq!(chosen(&mut roster, &upstream, 0), Err(NoServer::AllDown), "{balance:?}");
+        }
+    }
+
+    #[test]
+    fn the_fewest_connections_count_by_weight() {
+        let upstream = upstream(Balance::LeastConnections, &[2, 1]);
+        let mut roster = roster(&upstream);
+        let mut counts = [0; 2];
+        for _ in 0..9 {
+            let server = chosen(&mut roster, &upstream, NONE).unwrap();
+            roster.server_mut(server).unwrap().connections += 1;
+            counts[server as usize] += 1;
+        }
+        assert_eq!(counts, [6, 3]);
+    }
+
+    #[test]
+    fn a_client_keeps_its_server_when_others_come_and_go() {
+        let upstream = upstream(Balance::Source, &[1, 1, 1]);
+        let mut roster = roster(&upstream);
+        // By the hashes of `chosen`: 0, 2, 4.
+        assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(2));
+        roster.server_mut(0).unwrap().is_down = true;
+        assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(2));
+        roster.server_mut(2).unwrap().is_down = true;
+        assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(1));
+    }
+
+    #[test]
+    fn next_hops_are_asked_for_and_given_up() {
+        let upstream = upstream(Balance::RoundRobin, &[1, 1]);
+        let mut roster = Roster::new(&upstream);
+        let mut now = Instant(1_000_000_000);
+        roster.begin(now);
+        assert_eq!(chosen(&mut roster, &upstream, NONE), Err(NoServer::NotYet));
+        let mut asked = vec![];
+        for _ in 0..20 {
+            asked.extend(core::iter::from_fn(|| roster.poll_query(now, &upstream)));
+            now = roster.poll_timeout();
+            roster.learn(now, &upstream, &address(2), [2; 6]);
+        }
+        assert_eq!(asked[..2], [address(1), address(2)]);
+        assert!(roster.servers()[0].is_unreachable());
+        assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(1));
+        // What was known is forgotten when nobody answers for it any more.
+        let silent_from = now;
+        while roster.servers()[1].mac.is_some() {
+            while roster.poll_query(now, &upstream).is_some() {}
+            now = roster.poll_timeout();
+        }
+        assert!(now < silent_from + NEIGHBOR_FRESH + Duration::from_secs(5));
+        assert_eq!(chosen(&mut roster, &upstream, NONE), Err(NoServer::AllDown));
+    }
+}

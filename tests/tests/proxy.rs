@@ -1,0 +1,278 @@
+//! Proxied connections: the owner dies at every op, and neither client nor server must notice (`kit::kill`).
+
+use stack::generate;
+use stack::time::Duration;
+use tests::kit::client::{ClientSettings, Opener};
+use tests::kit::dialogue::{Dialogue, Step};
+use tests::kit::kill::{
+    Case, assert_unnoticed, assert_unnoticed_late, assert_unnoticed_twice, every_point, reference,
+};
+use tests::kit::settings::{Link, PROXY};
+
+fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    generate::fill(seed, 0, &mut bytes);
+    bytes
+}
+
+fn client(name: &'static str, steps: Vec<Step>) -> Dialogue {
+    Dialogue::new(name, PROXY, steps)
+}
+
+fn server(steps: Vec<Step>) -> Dialogue {
+    Dialogue::new("server", 0, steps)
+}
+
+/// The cluster link is much slower than the clients': many records are on their way at any time.
+fn slow_cluster(mut case: Case) -> Case {
+    case.settings.cluster_link = Link::clean(Duration::from_micros(900));
+    case
+}
+
+/// The client asks, the server answers, the client closes.
+fn dialogue(up: usize, down: usize) -> Case {
+    let asks =
+        vec![Step::Send(pattern(1, up)), Step::Receive(down), Step::Close, Step::End, Step::Gone];
+    let answers =
+        vec![Step::Receive(up), Step::Send(pattern(2, down)), Step::End, Step::Close, Step::Gone];
+    Case::proxied(client("proxied dialogue", asks), server(answers))
+}
+
+#[test]
+fn a_dialogue_survives_every_death() {
+    for case in [dialogue(3000, 5000), slow_cluster(dialogue(3000, 5000))] {
+        let received = reference(&case).received;
+        assert_eq!(received, [pattern(1, 3000), pattern(2, 5000)]);
+        assert_unnoticed(&case);
+    }
+}
+
+fn up_and_down(name: &'static str, client_steps: Vec<Step>, server_steps: Vec<Step>) -> Case {
+    Case::proxied(client(name, client_steps), server(server_steps))
+}
+
+/// Whoever closes first, and whoever still speaks then.
+#[test]
+fn every_order_of_closing_survives_every_death() {
+    let (up, down) = (|| Step::Send(pattern(1, 4000)), || Step::Send(pattern(2, 6000)));
+    let (close, end, gone) = (Step::Close, Step::End, Step::Gone);
+    let cases = [
+        up_and_down(
+            "the client closes before it hears",
+            vec![up(), close.clone(), Step::Receive(6000), end.clone()],
+            vec![end.clone(), down(), close.clone(), gone.clone()],
+        ),
+        up_and_down(
+            "the server closes before it hears",
+            vec![end.clone(), up(), close.clone(), gone.clone()],
+            vec![down(), close.clone(), Step::Receive(4000), end.clone()],
+        ),
+        up_and_down(
+            "the server speaks and closes",
+            vec![end.clone(), close.clone(), gone.clone()],
+            vec![down(), close.clone(), end.clone(), gone.clone()],
+        ),
+        up_and_down(
+            "the client speaks and closes",
+            vec![up(), close.clone(), end.clone()],
+            vec![Step::Receive(4000), end.clone(), close.clone(), gone.clone()],
+        ),
+        up_and_down(
+            "both close at once",
+            vec![up(), close.clone(), Step::Receive(6000), end.clone(), gone.clone()],
+            vec![down(), close.clone(), Step::Receive(4000), end.clone(), gone.clone()],
+        ),
+        up_and_down("nobody says anything", vec![close.clone(), end.clone()], vec![end, close]),
+    ];
+    for case in cases {
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
+/// A reset by either side reaches the other one, or it is forgotten: the dialogue ends.
+#[test]
+fn a_reset_by_either_side_survives_every_death() {
+    let cases = [
+        up_and_down(
+            "the client resets in an upload",
+            vec![Step::Send(pattern(1, 20_000)), Step::Abort],
+            vec![Step::Receive(3000), Step::Abort],
+        ),
+        up_and_down(
+            "the client resets in a download",
+            vec![Step::Receive(5000), Step::Abort],
+            vec![Step::Send(pattern(2, 20_000)), Step::Abort],
+        ),
+        up_and_down(
+            "the server resets in a download",
+            vec![Step::Receive(3000), Step::Abort],
+            vec![Step::Send(pattern(2, 20_000)), Step::Abort],
+        ),
+    ];
+    for mut case in cases {
+        case.may_reset = true;
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
+fn elsewhere(opener: Opener, absent: Duration) -> (ClientSettings, Dialogue) {
+    let settings = ClientSettings { opener, absent, ..ClientSettings::default() };
+    (settings, server(Vec::new()))
+}
+
+/// The first server refuses: the next one gets everything that the client has said.
+#[test]
+fn a_server_that_refuses_is_not_missed() {
+    let mut case = dialogue(3000, 2000);
+    case.dialogues[0].name = "the first server refuses";
+    case.servers.insert(0, elsewhere(Opener::Nobody, Duration::ZERO));
+    case.settings.servers = 2;
+    assert_eq!(reference(&case).received[1..], [pattern(1, 3000), pattern(2, 2000)]);
+    assert_unnoticed(&case);
+    assert_unnoticed(&slow_cluster(case));
+}
+
+/// The first server does not answer in time.
+#[test]
+fn a_server_that_does_not_answer_is_not_missed() {
+    let mut case = dialogue(3000, 2000);
+    case.dialogues[0].name = "the first server does not answer";
+    case.servers.insert(0, elsewhere(Opener::Proxy, Duration::from_secs(400)));
+    case.settings.servers = 2;
+    // Longer than a server takes to repeat a SYN-ACK that its former peer did not hear.
+    case.settings.ports[0].connect_timeout = Duration::from_secs(3);
+    case.stride = 19;
+    assert_eq!(reference(&case).received[1..], [pattern(1, 3000), pattern(2, 2000)]);
+    assert_unnoticed(&case);
+}
+
+/// The server is there, but answers late: what the client says meanwhile, and its FIN, are kept.
+#[test]
+fn a_server_that_answers_late_survives_every_death() {
+    let mut case = up_and_down(
+        "the server answers late",
+        vec![Step::Send(pattern(1, 4000)), Step::Close, Step::Receive(6000), Step::End],
+        vec![Step::End, Step::Send(pattern(2, 6000)), Step::Close, Step::Gone],
+    );
+    case.settings.client_link = Link::clean(Duration::from_micros(3000));
+    assert_unnoticed(&case);
+    assert_unnoticed(&slow_cluster(case));
+}
+
+/// Nobody is left to connect to: the client is reset, once the peer holds that. If that one reset was lost, it is when
+/// it says something more.
+#[test]
+fn a_client_without_a_server_is_reset() {
+    let mut case = up_and_down(
+        "every server refuses",
+        vec![
+            Step::Send(pattern(1, 3000)),
+            Step::Idle(Duration::from_secs(2)),
+            Step::Close,
+            Step::End,
+        ],
+        Vec::new(),
+    );
+    case.servers = vec![elsewhere(Opener::Nobody, Duration::ZERO)];
+    case.may_reset = true;
+    assert_unnoticed(&case);
+    assert_unnoticed(&slow_cluster(case));
+}
+
+/// Small windows and segments: windows that close on either side, output that waits.
+fn small(mut case: Case) -> Case {
+    for port in &mut case.settings.ports {
+        (port.receive_buffer, port.mss) = (2048, 500);
+    }
+    case.client.receive_buffer = 1600;
+    case.servers[0].0.receive_buffer = 1300;
+    case
+}
+
+fn bulk() -> Case {
+    let asks = vec![
+        Step::Send(pattern(1, 9000)),
+        Step::Receive(12_000),
+        Step::Close,
+        Step::End,
+        Step::Gone,
+    ];
+    let answers = vec![
+        Step::Send(pattern(2, 12_000)),
+        Step::Receive(9000),
+        Step::End,
+        Step::Close,
+        Step::Gone,
+    ];
+    up_and_down("both speak at once", asks, answers)
+}
+
+#[test]
+fn small_windows_change_nothing() {
+    for case in [small(dialogue(5000, 7000)), small(bulk())] {
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
+#[test]
+fn slow_readers_on_either_side_change_nothing() {
+    for (client_reads, server_reads) in [(true, false), (false, true)] {
+        let mut case = bulk();
+        let slowly = Some((1000, Duration::from_millis(4)));
+        case.dialogues[0].reading = slowly.filter(|_| client_reads);
+        case.servers[0].1.reading = slowly.filter(|_| server_reads);
+        (case.client.receive_buffer, case.servers[0].0.receive_buffer) = (3000, 3000);
+        case.settings.ports[0].receive_buffer = 4096;
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
+/// Both links lose, repeat and reorder.
+fn rough(mut case: Case, seed: u64) -> Case {
+    case.settings.seed = seed;
+    let link = |delay, jitter| Link {
+        delay: Duration::from_micros(delay),
+        jitter: Duration::from_micros(jitter),
+        loss_permille: 40,
+        twice_permille: 20,
+    };
+    case.settings.client_link = link(100, 150);
+    case.settings.cluster_link = link(200, 300);
+    case.stride = 7;
+    case
+}
+
+#[test]
+fn losses_on_every_link_change_nothing() {
+    for seed in 1..=8 {
+        assert_unnoticed(&rough(bulk(), seed));
+        assert_unnoticed(&rough(dialogue(6000, 9000), seed));
+    }
+}
+
+#[test]
+fn a_second_death_goes_unnoticed_too() {
+    for seed in 1..=2 {
+        assert_unnoticed_twice(&slow_cluster(bulk()), seed, 200);
+        assert_unnoticed_twice(&small(bulk()), seed, 200);
+        assert_unnoticed_twice(&rough(dialogue(6000, 9000), seed), seed, 200);
+    }
+}
+
+#[test]
+fn a_late_burst_of_a_paused_owner_changes_nothing() {
+    assert_unnoticed_late(&dialogue(3000, 5000));
+    assert_unnoticed_late(&bulk());
+}
+
+/// The proof that these tests bite.
+#[test]
+fn forged_acknowledgements_are_found_out() {
+    let mut case = slow_cluster(dialogue(5000, 5000));
+    case.settings.forge_acknowledgements = true;
+    assert!(!every_point(&case).failures.is_empty(), "nobody noticed");
+}
