@@ -465,6 +465,12 @@ impl Engine {
         }
     }
 
+    /// Whether the last frame was an answer that tells where a server is: hand it to the engines of all other cores.
+    #[inline]
+    pub fn take_learnt(&mut self) -> bool {
+        self.stack.take_learnt()
+    }
+
     /// Opens a connection of the service with this index, from `key.local` to `key.remote` by way of
     /// `next_hop`; answers its slot. The SYN leaves when the peer holds the decision.
     pub fn connect(

@@ -20,6 +20,7 @@ use toml::de::DeTable;
 
 mod check;
 mod diagnostic;
+mod proxy;
 mod read;
 mod reader;
 mod service;
@@ -29,9 +30,10 @@ mod value;
 pub use check::agree;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticLine, Kind, Severity};
 pub use types::{
-    Application, Arbiter, ArpPolicy, ClusterConfig, ClusterNode, Config, Control, CopyMode, Cores,
-    Failback, Idle, Interface, Interfaces, Limits, NodeConfig, OnPeerLoss, Protocol, Seal, Secret,
-    Service, Survivor, TimerSet, Timers, XdpMode,
+    Application, Arbiter, ArpPolicy, Balance, ClusterConfig, ClusterNode, Config, Control,
+    CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, NodeConfig, OnPeerLoss,
+    Protocol, Proxy, ProxyProtocol, Seal, Secret, Server, Service, Survivor, TimerSet, Timers,
+    XdpMode,
 };
 pub use value::{Mac, PortRange, duration_text};
 

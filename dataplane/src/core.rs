@@ -182,7 +182,12 @@ impl<P: Port, C: Clock> Core<P, C> {
                     Some(elsewhere) => {
                         crossing.send(elsewhere.core, Side::Client(elsewhere.hash), bytes);
                     }
-                    None => engine.handle_frame(now, bytes),
+                    None => {
+                        engine.handle_frame(now, bytes);
+                        if engine.take_learnt() {
+                            crossing.send_to_all(bytes);
+                        }
+                    }
                 }
             }
             received += burst.len();
@@ -205,7 +210,11 @@ impl<P: Port, C: Clock> Core<P, C> {
             }));
             for parcel in parcels {
                 match parcel.side() {
-                    Side::Client(_) => engine.handle_frame(now, parcel.frame()),
+                    Side::Client(_) => {
+                        engine.handle_frame(now, parcel.frame());
+                        // Whoever received it has handed it to everybody.
+                        engine.take_learnt();
+                    }
                     Side::Cluster => engine.handle_datagram(now, parcel.frame_mut()),
                 }
             }

@@ -184,6 +184,14 @@ impl Crossing {
         }
     }
 
+    /// The same for every other core: what tells where a neighbour is. Its flow's hash is no one's.
+    pub fn send_to_all(&mut self, frame: &[u8]) {
+        for n in 0..self.outgoing.len() {
+            let to = self.outgoing[n].to;
+            self.send(to, Side::Client(0), frame);
+        }
+    }
+
     /// Shows the burst's parcels to the cores that they are for, and wakes those that sleep.
     #[inline]
     pub fn publish(&mut self) {

@@ -38,13 +38,15 @@ use crossbeam_channel::bounded;
 use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
+use stack::app::proxy::header::HeaderVersion;
 use stack::content::Content;
-use stack::limits::CONNECT_TIMEOUT;
+use stack::limits::{CONNECT_TIMEOUT, SOURCE_PORT_FIRST};
 use stack::service::{ArpPolicy as ServiceArp, Service};
 use stack::sha256::Sha256;
 use stack::shard::Place;
 use stack::tcp::sender::SenderConfig;
 use stack::time::Instant;
+use stack::upstream::{self, Upstream};
 use stack::wire::Address;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
@@ -279,8 +281,7 @@ fn deal(ports: Vec<XdpPort>, cores: usize) -> Vec<Vec<XdpPort>> {
 /// Makes neighbour solicitations about the IPv6 addresses reach the client-side interface.
 fn join_solicited(config: &Config) -> Option<Solicited> {
     let name = &config.interfaces.client.name;
-    let addresses: Vec<IpAddr> =
-        config.services.iter().flat_map(|service| service.addresses.iter().copied()).collect();
+    let addresses: Vec<IpAddr> = config.services.iter().flat_map(held_addresses).collect();
     let joined = Solicited::join(name, &addresses);
     if let Err(error) = &joined {
         eprintln!(
@@ -305,6 +306,13 @@ fn accept_service_macs(config: &Config) -> Option<sys::ServiceMacs> {
     accepted.ok()
 }
 
+/// Addresses that move with a service.
+fn held_addresses(service: &config::Service) -> Vec<IpAddr> {
+    let own = &service.addresses;
+    let sources = service.sources().iter().filter(|source| !own.contains(source));
+    own.iter().chain(sources).copied().collect()
+}
+
 /// Tells the programs which frames are the node's.
 fn steer(config: &Config, programs: &mut [XdpProgram]) -> Result<(), StartError> {
     let mut owned: BTreeMap<IpAddr, Vec<RangeInclusive<u16>>> = BTreeMap::new();
@@ -312,6 +320,9 @@ fn steer(config: &Config, programs: &mut [XdpProgram]) -> Result<(), StartError>
         for address in &service.addresses {
             let ranges = service.ports.iter().map(|range| range.first..=range.last);
             owned.entry(*address).or_default().extend(ranges);
+        }
+        for source in service.sources() {
+            owned.entry(*source).or_default().push(SOURCE_PORT_FIRST..=u16::MAX);
         }
     }
     for (address, ranges) in owned {
@@ -348,6 +359,7 @@ fn build_service(
     mtu: usize,
 ) -> Result<Service, StartError> {
     let mut content = Content::default();
+    let (mut upstream, mut connect_timeout) = (Upstream::default(), CONNECT_TIMEOUT);
     let app = match &service.application {
         Application::Echo => AppConfig::Echo,
         Application::Discard => AppConfig::Discard,
@@ -364,6 +376,10 @@ fn build_service(
             }
             AppConfig::Http(HttpConfig { upload_bytes_max: UPLOAD_BYTES_MAX })
         }
+        Application::Proxy(proxy) => {
+            (upstream, connect_timeout) = (build_upstream(proxy), proxy.connect_timeout);
+            AppConfig::Proxy
+        }
     };
     Ok(Service {
         addresses: service.addresses.iter().map(address).collect(),
@@ -378,13 +394,37 @@ fn build_service(
         receive_buffer: service.receive_buffer,
         idle_timeout: Some(service.idle_timeout),
         keep_alive: service.keep_alive.map(|keep_alive| keep_alive.values()),
-        connect_timeout: CONNECT_TIMEOUT,
+        connect_timeout,
         sender: SenderConfig::default(),
         mss: mtu.saturating_sub(40).min(usize::from(u16::MAX)) as u16,
         nodelay: service.nodelay,
         hop_limit: service.hop_limit,
-        upstream: stack::upstream::Upstream::default(),
+        upstream,
     })
+}
+
+fn build_upstream(proxy: &config::Proxy) -> Upstream {
+    let server = |server: &config::Server| upstream::Server {
+        address: address(&server.address),
+        port: server.port,
+        weight: server.weight,
+        next_hop: address(&proxy.gateway.unwrap_or(server.address)),
+    };
+    Upstream {
+        servers: proxy.servers.iter().map(server).collect(),
+        sources: proxy.source.iter().map(address).collect(),
+        balance: match proxy.balance {
+            config::Balance::RoundRobin => upstream::Balance::RoundRobin,
+            config::Balance::LeastConnections => upstream::Balance::LeastConnections,
+            config::Balance::Source => upstream::Balance::Source,
+            config::Balance::RandomTwo => upstream::Balance::RandomTwo,
+        },
+        attempts_max: proxy.attempts,
+        header: proxy.proxy_protocol.map(|version| match version {
+            config::ProxyProtocol::V1 => HeaderVersion::V1,
+            config::ProxyProtocol::V2 => HeaderVersion::V2,
+        }),
+    }
 }
 
 fn address(ip: &IpAddr) -> Address {
@@ -514,7 +554,7 @@ fn advertisement(config: &Config, service: &config::Service, built: &Service) ->
     let mss = built.mss.into();
     Advertise {
         service: service.name.clone(),
-        addresses: service.addresses.clone(),
+        addresses: held_addresses(service),
         ports: built.ports.clone(),
         protocol: 6,
         application: application_name(&service.application).into(),
@@ -536,6 +576,7 @@ fn application_name(application: &Application) -> &'static str {
         Application::Echo => "echo",
         Application::Discard => "discard",
         Application::Generate { .. } => "generate",
+        Application::Proxy(_) => "proxy",
     }
 }
 

@@ -9,7 +9,7 @@
 //! | payload | becomes its output |
 //! | FIN | closes its output |
 //! | acknowledgement | makes room: recorded as a `Room` of its own once that is worth it |
-//! | the server has answered | gets what the client has said so far |
+//! | the server has answered | (it gets a header, if it wants one, and what the client has said so far) |
 //! | the server refused, or did not answer | waits for the next one |
 //! | RST, its FIN having arrived before; the end in good order | is alone from now on: its input is thrown away |
 //! | any other RST, a time-out | is reset |
@@ -20,10 +20,12 @@
 //! Links between legs are cut in the moment in which either is over: a leg with a link has a living other.
 
 use crate::app::App;
+use crate::app::proxy::header::Header;
 use crate::app::proxy::{Phase, Proxy, Side};
 use crate::bytes::ByteQueue;
 use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, FlowId};
+use crate::key::FlowKey;
 use crate::output::{OutOfMemory, Output};
 use crate::pool::NONE;
 use crate::recorder::{FlowName, Progress, Recorder};
@@ -56,6 +58,8 @@ impl FlowId {
 /// What the other leg lends while facts of this one are applied.
 #[derive(Clone, Debug)]
 pub struct Across {
+    /// Both of its ends.
+    pub key: FlowKey,
     /// Its contract.
     pub contract: Contract,
     /// Its application.
@@ -90,6 +94,7 @@ impl Flow {
     pub fn lend(&mut self) -> Option<Across> {
         let leg = self.app.leg()?.clone();
         Some(Across {
+            key: self.key,
             contract: core::mem::take(&mut self.contract),
             leg,
             output: core::mem::take(&mut self.output),
@@ -100,7 +105,7 @@ impl Flow {
 
     /// Gets it back; answers whether there may be something new to say.
     pub fn get_back(&mut self, across: Across, before: &Lent) -> bool {
-        let Across { contract, leg, output, backlog, hold_op } = across;
+        let Across { key: _, contract, leg, output, backlog, hold_op } = across;
         let is_over = contract.state == State::Closed;
         let has_news = contract.state != before.state || output.end() != before.end || is_over;
         (self.contract, self.output, self.backlog) = (contract, output, backlog);
@@ -130,12 +135,15 @@ impl Flow {
 
     /// The server has answered: what its client has said so far is for it.
     pub(crate) fn join(&mut self, env: &mut Env) -> Result<(), OutOfMemory> {
-        let Env { across: Some(across), memory, .. } = env else { return Ok(()) };
+        let Env { across: Some(across), memory, services, .. } = env else { return Ok(()) };
         let App::Proxy(leg @ Proxy { side: Side::Server, phase: Phase::Waiting, .. }) =
             &mut self.app
         else {
             return Ok(());
         };
+        if let Some(version) = services[self.service as usize].upstream.header {
+            self.output.push_bytes(memory, Header::new(version, &across.key).bytes())?;
+        }
         self.output.push_queue(memory, &mut across.backlog)?;
         (leg.phase, across.leg.phase) = (Phase::Joined, Phase::Joined);
         if across.contract.fin_received {

@@ -206,6 +206,8 @@ pub struct Stack {
     table: HashTable<u32>,
     /// The servers of each service.
     rosters: Vec<Roster>,
+    /// The last frame told where a server is.
+    has_learnt: bool,
     /// Every flow, by name.
     names: HashTable<u32>,
     wheel: Wheel,
@@ -269,6 +271,7 @@ impl Stack {
             },
             ready: Ready::new(config.flows_max, groups.len()),
             rosters,
+            has_learnt: false,
             groups,
             flows: Pool::new(config.flows_max),
             table: HashTable::with_capacity(config.flows_max),

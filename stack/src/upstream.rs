@@ -6,6 +6,7 @@
 //!
 //! Bounds: [`SERVERS_MAX`] servers; a choice looks at each once. Spec: RFC 826, 4861 7.2 for the questions.
 
+use crate::app::proxy::header::HeaderVersion;
 use crate::limits::{NEIGHBOR_AGAIN, NEIGHBOR_ASKS_MAX, NEIGHBOR_FRESH, NEIGHBOR_LOST_AGAIN};
 use crate::time::Instant;
 use crate::wire::{Address, Mac};
@@ -55,6 +56,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// After so many that did not answer or refused the client is reset.
     pub attempts_max: u8,
+    /// Tells a server who its client is, before anything else.
+    pub header: Option<HeaderVersion>,
 }
 
 impl Upstream {
@@ -288,7 +291,7 @@ mod tests {
             Server { address, port: 80, weight, next_hop: address }
         };
         let servers = weights.iter().enumerate().map(server).collect();
-        Upstream { servers, sources: vec![], balance, attempts_max: 3 }
+        Upstream { servers, balance, attempts_max: 3, ..Upstream::default() }
     }
 
     fn roster(upstream: &Upstream) -> Roster {

@@ -1,13 +1,17 @@
 //! Proxied connections: the owner dies at every op, and neither client nor server must notice (`kit::kill`).
 
+use stack::app::proxy::header::{Header, HeaderVersion};
 use stack::generate;
+use stack::key::FlowKey;
 use stack::time::Duration;
-use tests::kit::client::{ClientSettings, Opener};
+use stack::wire::Address;
+use tests::kit::client::{self, ClientSettings, Opener};
 use tests::kit::dialogue::{Dialogue, Step};
 use tests::kit::kill::{
-    Case, assert_unnoticed, assert_unnoticed_late, assert_unnoticed_twice, every_point, reference,
+    Case, Mishap, assert_handed_over, assert_unnoticed, assert_unnoticed_late,
+    assert_unnoticed_twice, every_point, reference,
 };
-use tests::kit::settings::{Link, PROXY};
+use tests::kit::settings::{ADDRESS, Link, PROXY};
 
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -15,7 +19,7 @@ fn pattern(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn client(name: &'static str, steps: Vec<Step>) -> Dialogue {
+fn dialogue_of(name: &'static str, steps: Vec<Step>) -> Dialogue {
     Dialogue::new(name, PROXY, steps)
 }
 
@@ -35,7 +39,7 @@ fn dialogue(up: usize, down: usize) -> Case {
         vec![Step::Send(pattern(1, up)), Step::Receive(down), Step::Close, Step::End, Step::Gone];
     let answers =
         vec![Step::Receive(up), Step::Send(pattern(2, down)), Step::End, Step::Close, Step::Gone];
-    Case::proxied(client("proxied dialogue", asks), server(answers))
+    Case::proxied(dialogue_of("proxied dialogue", asks), server(answers))
 }
 
 #[test]
@@ -48,7 +52,71 @@ fn a_dialogue_survives_every_death() {
 }
 
 fn up_and_down(name: &'static str, client_steps: Vec<Step>, server_steps: Vec<Step>) -> Case {
-    Case::proxied(client(name, client_steps), server(server_steps))
+    Case::proxied(dialogue_of(name, client_steps), server(server_steps))
+}
+
+/// The header is the first thing that the server gets, once, whoever carries the connection on.
+#[test]
+fn the_header_is_said_once_whoever_dies() {
+    let client = FlowKey {
+        remote: Address::v4(client::address(1)),
+        local: Address::v4(ADDRESS),
+        remote_port: client::port(1),
+        local_port: PROXY,
+    };
+    for version in [HeaderVersion::V1, HeaderVersion::V2] {
+        let header = Header::new(version, &client).bytes().to_vec();
+        let mut case = dialogue(3000 + header.len(), 2000);
+        case.dialogues[0].name = "with a header";
+        case.dialogues[0].steps[0] = Step::Send(pattern(1, 3000));
+        case.settings.header = Some(version);
+        let received = reference(&case).received;
+        assert_eq!(received, [[header, pattern(1, 3000)].concat(), pattern(2, 2000)]);
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
+/// On nodes with so many cores, owner first: several clients and two servers.
+fn on_cores(cores: [u8; 2]) -> Case {
+    let mut case = dialogue(1500, 2000);
+    case.dialogues[0].name = "proxied on several cores";
+    // Alike, because either client may get either server.
+    case.dialogues.push(case.dialogues[0].clone());
+    case.servers.push(case.servers[0].clone());
+    case.settings.servers = 2;
+    case.settings.cores = cores;
+    case.stride = 2;
+    case
+}
+
+/// Both legs of a connection are on one core of each node, and every core knows where the servers are.
+#[test]
+fn nodes_with_several_cores_survive_every_death() {
+    for cores in [[2, 2], [2, 1], [1, 2], [3, 2]] {
+        let case = on_cores(cores);
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
+/// A planned handover moves both legs, and back, and whatever goes wrong on the way.
+#[test]
+fn a_handover_moves_both_legs() {
+    let mishaps = [
+        Mishap::None,
+        Mishap::Late,
+        Mishap::Thawed { is_frozen: true },
+        Mishap::OwnerDies(2),
+        Mishap::FrozenOwnerDies,
+        Mishap::HeirDies(5, 1),
+        Mishap::ThereAndBack,
+    ];
+    for case in [dialogue(3000, 5000), Case { stride: 4, ..slow_cluster(bulk()) }] {
+        for mishap in mishaps {
+            assert_handed_over(&case, mishap);
+        }
+    }
 }
 
 /// Whoever closes first, and whoever still speaks then.

@@ -26,6 +26,7 @@ pub fn check(reader: &mut Reader, config: &Config) {
     interfaces(reader, config);
     services(reader, config);
     overlaps(reader, config);
+    sources(reader, config);
 }
 
 /// `[cluster.timers]` in itself, at `path`.
@@ -322,12 +323,34 @@ fn overlaps(reader: &mut Reader, config: &Config) {
             if let Some((o, other)) = earlier.find(|(_, s)| s.addresses.contains(address)) {
                 shared(reader, *address, &path, (o, other));
             }
-            let ranges = service.ports.len();
+            // Answers to what we open come to any port.
+            let ranges = service.ports.len() + usize::from(service.sources().contains(address));
             if ranges > RANGES_PER_ADDRESS_MAX {
                 let message =
                     format!("{address} has {ranges} port ranges; {RANGES_PER_ADDRESS_MAX} at most");
                 let help = "join neighbouring ports to ranges, or use another address";
                 reader.reject_with_help(&path, Kind::OutOfRange, message, help);
+            }
+        }
+    }
+}
+
+/// An address from which servers are connected to moves with its service, so it is no other's.
+fn sources(reader: &mut Reader, config: &Config) {
+    for (i, service) in config.services.iter().enumerate() {
+        for (a, address) in service.sources().iter().enumerate() {
+            let path = format!("services[{i}].application.source[{a}]");
+            if !reader.written(&path) {
+                continue;
+            }
+            virtual_address(reader, config, &path, *address);
+            let has_it =
+                |s: &Service| s.addresses.contains(address) || s.sources().contains(address);
+            let mut others = config.services.iter().enumerate().filter(|(o, _)| *o != i);
+            if let Some((o, other)) = others.find(|(_, other)| has_it(other))
+                && reader.good(&path)
+            {
+                shared(reader, *address, &path, (o, other));
             }
         }
     }

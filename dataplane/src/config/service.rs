@@ -10,6 +10,7 @@ use stack::service::HOP_LIMIT;
 use stack::time::Duration;
 
 use super::diagnostic::Kind;
+use super::proxy;
 use super::reader::{Reader, Table};
 use super::types::*;
 use super::value::{self, PortRange, duration_text};
@@ -96,7 +97,16 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
     let hop_limit = table.integer(reader, "hop_limit", 1..=255);
     let idle_timeout = span(reader, table, "idle_timeout", "1s", "24h");
     let keep_alive = keep_alive(reader, table);
-    let application = application(reader, table, directory);
+    let application = application(reader, table, directory, &addresses);
+    let is_proxy = matches!(application, Application::Proxy(_));
+    let default = if is_proxy { proxy::RECEIVE_BUFFER_BYTES } else { RECEIVE_BUFFER_BYTES };
+    let receive_buffer = receive_buffer.unwrap_or(default);
+    if is_proxy && receive_buffer > proxy::RECEIVE_BUFFER_BYTES {
+        let message =
+            format!("a proxied connection buffers {} bytes at most", proxy::RECEIVE_BUFFER_BYTES);
+        let help = "with more, both directions would not fit into one capture for the peer";
+        reader.reject_with_help(&table.path("receive_buffer"), Kind::OutOfRange, message, help);
+    }
     Service {
         name,
         home: NodeId(home as u8),
@@ -109,7 +119,7 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         protocol,
         arp,
         mac,
-        receive_buffer: receive_buffer.unwrap_or(RECEIVE_BUFFER_BYTES) as u32,
+        receive_buffer: receive_buffer as u32,
         nodelay,
         hop_limit: hop_limit.unwrap_or(u64::from(HOP_LIMIT)) as u8,
         idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(60)),
@@ -179,7 +189,7 @@ fn addresses(reader: &mut Reader, table: &mut Table<'_>) -> Vec<IpAddr> {
 }
 
 /// An address that many hosts can reach as one host's.
-fn virtual_address(text: &str) -> Result<IpAddr, String> {
+pub fn virtual_address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is no IP address"))?;
     let why = match address {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address in disguise",
@@ -225,7 +235,12 @@ fn ports(reader: &mut Reader, table: &mut Table<'_>) -> Vec<PortRange> {
     ports
 }
 
-fn application(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) -> Application {
+fn application(
+    reader: &mut Reader,
+    table: &mut Table<'_>,
+    directory: &Path,
+    addresses: &[IpAddr],
+) -> Application {
     #[derive(Clone, Copy)]
     enum Type {
         Http,
@@ -257,11 +272,7 @@ fn application(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) -> 
         }
         Some(Type::Echo) => Application::Echo,
         Some(Type::Discard) => Application::Discard,
-        Some(Type::Proxy) => {
-            let message = "the proxy is not built yet; built are http, echo, discard and generate";
-            reader.reject(&table.path("type"), Kind::NotYet, message);
-            return Application::Discard;
-        }
+        Some(Type::Proxy) => Application::Proxy(proxy::proxy(reader, &mut table, addresses)),
         // What else is written cannot be judged without the type.
         None => return Application::Discard,
     };

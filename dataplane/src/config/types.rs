@@ -261,7 +261,7 @@ pub struct Control {
 /// beside them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Limits {
-    /// `flows`: connections held, owned and copied together. Default 65536.
+    /// `flows`: connections held, owned and copied together; one that is passed on to a server takes two. Default 65536.
     pub flows: u32,
     /// `active_flows`: connections of these with something sent and not yet acknowledged; more of them wait with
     /// what is new. Default 65536.
@@ -432,6 +432,75 @@ pub enum Application {
         /// `close`: close after the last one. Default true.
         close: bool,
     },
+    /// `type = "proxy"`: every connection is passed on to a server.
+    Proxy(Proxy),
+}
+
+/// `[services.application]` with `type = "proxy"`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Proxy {
+    /// `balance`: how a server is chosen. Default "round-robin".
+    pub balance: Balance,
+    /// `attempts`: after so many servers that refused or did not answer, the client is reset. Default 3.
+    pub attempts: u8,
+    /// `connect_timeout`: a server that has not answered for so long is given up. Default "5s".
+    #[serde(serialize_with = "duration")]
+    pub connect_timeout: Duration,
+    /// `gateway`: the router to the servers, if they are not on the link of the client interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// `proxy_protocol`: "v1" or "v2": each connection to a server begins with who its client is. Off unless written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// `source`: addresses from which servers are connected to; they move with the service. Default: its own.
+    pub source: Vec<IpAddr>,
+    /// `servers`: in an order that is the same on every node.
+    pub servers: Vec<Server>,
+}
+
+/// How a server is told who its client is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// How a server is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest connections for its weight.
+    LeastConnections,
+    /// By the client's address.
+    Source,
+    /// The better of two drawn ones.
+    RandomTwo,
+}
+
+/// One of `servers`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Server {
+    /// `name`: unique in the service.
+    pub name: String,
+    /// `address`.
+    pub address: IpAddr,
+    /// `port`.
+    pub port: u16,
+    /// `weight`: its share; 0 gets nothing new. Default 1.
+    pub weight: u16,
+}
+
+impl Service {
+    /// Addresses from which servers are connected to.
+    pub fn sources(&self) -> &[IpAddr] {
+        if let Application::Proxy(proxy) = &self.application { &proxy.source } else { &[] }
+    }
 }
 
 impl Config {

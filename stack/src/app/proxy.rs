@@ -14,6 +14,8 @@
 //! While it waits, the client leg keeps what its client says in its backlog; where a connection fails, that goes to
 //! the next server. Whatever one leg does to the other is in [`crate::legs`].
 
+pub mod header;
+
 use super::Context;
 use crate::codec::{ImportError, Put, Reader};
 use crate::output::OutOfMemory;

@@ -249,6 +249,8 @@ impl Stack {
     /// ARP, neighbour discovery, ICMP echo.
     pub(super) fn handle_query(&mut self, now: Instant, frame: &Frame) -> Result<(), Drop> {
         let is_next_hop = self.learn_neighbor(now, frame);
+        let is_claim = matches!(frame, Frame::AddressQuery { is_claim: true, .. });
+        self.has_learnt = is_next_hop && is_claim;
         match self.answer_query(now, frame) {
             // Not ours, but what it says of a next hop was asked for.
             Err(Drop::NoService) if is_next_hop => Ok(()),

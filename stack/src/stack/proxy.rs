@@ -289,6 +289,12 @@ impl Stack {
         groups.map(|(_, roster)| roster.poll_timeout()).min().unwrap_or(Instant::MAX)
     }
 
+    /// Whether the last frame was an answer that tells where a server is: every core of the node must hear it.
+    #[inline]
+    pub fn take_learnt(&mut self) -> bool {
+        core::mem::take(&mut self.has_learnt)
+    }
+
     /// Somebody says where an address is: it may be a server's next hop. Answers whether it is.
     pub(super) fn learn_neighbor(&mut self, now: Instant, frame: &Frame) -> bool {
         let Frame::AddressQuery { sender_mac, sender, .. } = frame else { return false };

@@ -4,6 +4,7 @@ use crate::kit::client;
 use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
+use stack::app::proxy::header::HeaderVersion;
 use stack::content::Content;
 use stack::limits::CONNECT_TIMEOUT;
 use stack::service::{ArpPolicy, HOP_LIMIT, KeepAlive, Service};
@@ -126,6 +127,8 @@ pub struct Settings {
     pub servers: usize,
     /// How one is chosen.
     pub balance: Balance,
+    /// Tells them who their client is.
+    pub header: Option<HeaderVersion>,
 }
 
 /// The port of `http`.
@@ -180,6 +183,7 @@ impl Default for Settings {
             trace: false,
             servers: 0,
             balance: Balance::RoundRobin,
+            header: None,
             ports: vec![
                 port(HTTP, http),
                 port(ECHO, AppConfig::Echo),
@@ -218,6 +222,7 @@ impl Settings {
             sources: vec![Address::v4(SOURCE)],
             balance: self.balance,
             attempts_max: 3,
+            header: self.header,
         }
     }
 }

@@ -170,6 +170,12 @@ impl Node {
             assert_eq!(self.engines[core].pass_over(), None, "nothing crosses over twice");
         }
         self.engines[core].handle_frame(now, frame);
+        if self.engines[core].take_learnt() {
+            for other in (0..self.engines.len()).filter(|&other| other != core) {
+                self.engines[other].handle_frame(now, frame);
+                self.engines[other].take_learnt();
+            }
+        }
     }
 
     /// A frame of the cluster side comes in at the next core.

@@ -1,0 +1,148 @@
+//! Reads `[services.application]` with `type = "proxy"`: servers, and how we reach them.
+
+use std::net::IpAddr;
+
+use stack::time::Duration;
+use stack::upstream::{SERVERS_MAX, WEIGHT_MAX};
+
+use super::diagnostic::Kind;
+use super::reader::{Reader, Table};
+use super::service::{span, virtual_address};
+use super::types::*;
+use super::value;
+
+/// For how long a server may leave a connection unanswered: three SYNs.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Servers that are asked for one client, as HAProxy's `retries 3` has it.
+const ATTEMPTS: u64 = 3;
+
+/// Receive buffer where the configuration names none. Both directions of a connection, unread by either side, must
+/// fit into one capture of the flow.
+pub const RECEIVE_BUFFER_BYTES: u64 = 256 << 10;
+
+/// What the table says; `addresses` are the service's own.
+pub fn proxy(reader: &mut Reader, table: &mut Table<'_>, addresses: &[IpAddr]) -> Proxy {
+    let words = [
+        ("round-robin", Balance::RoundRobin),
+        ("least-connections", Balance::LeastConnections),
+        ("source", Balance::Source),
+        ("random-two", Balance::RandomTwo),
+    ];
+    let balance = table.choice(reader, "balance", &words).unwrap_or_default();
+    let attempts = table.integer(reader, "attempts", 1..=16).unwrap_or(ATTEMPTS) as u8;
+    let connect_timeout = span(reader, table, "connect_timeout", "100ms", "10m");
+    let gateway = table.parsed(reader, "gateway", "an address", host_address);
+    let words = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
+    let proxy_protocol = table.choice(reader, "proxy_protocol", &words);
+    let source = source(reader, table, addresses);
+    let servers = servers(reader, table);
+    let proxy = Proxy {
+        balance,
+        attempts,
+        connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+        gateway,
+        proxy_protocol,
+        source,
+        servers,
+    };
+    families(reader, table, &proxy);
+    proxy
+}
+
+/// An address from which we connect is one that moves with the service, and reads like one.
+fn source(reader: &mut Reader, table: &mut Table<'_>, own: &[IpAddr]) -> Vec<IpAddr> {
+    let path = table.path("source");
+    let Some(value) = table.value(reader, "source") else { return own.to_vec() };
+    let elements = reader.array(&path, value, "an array of addresses").unwrap_or_default();
+    if elements.is_empty() {
+        let message = "`source` must name at least one; without it the service's own are used";
+        reader.reject(&path, Kind::OutOfRange, message);
+    }
+    let mut sources = Vec::new();
+    for (path, value) in elements {
+        let whole = |text: &str| {
+            let text = text.strip_suffix("/32").or(text.strip_suffix("/128")).unwrap_or(text);
+            virtual_address(text)
+        };
+        let Some(address) = reader.parsed(&path, value, "an address", whole) else { continue };
+        if sources.contains(&address) {
+            reader.reject(&path, Kind::Duplicate, "this address is listed twice");
+        }
+        sources.push(address);
+    }
+    sources
+}
+
+fn servers(reader: &mut Reader, table: &mut Table<'_>) -> Vec<Server> {
+    let path = table.path("servers");
+    let tables = table.tables(reader, "servers");
+    let example = "servers = [{ name = \"a\", address = \"10.0.0.11\", port = 80 }]";
+    let tables = table.required(reader, "servers", tables, example).unwrap_or_default();
+    let written = tables.len();
+    if (written == 0 && reader.good(&path) && reader.written(&path)) || written > SERVERS_MAX {
+        let message = format!("{written} servers; there must be 1 to {SERVERS_MAX}");
+        reader.reject(&path, Kind::OutOfRange, message);
+    }
+    let mut servers: Vec<Server> = Vec::new();
+    for table in tables {
+        let (name_path, address_path) = (table.path("name"), table.path("address"));
+        let server = server(reader, table);
+        if servers.iter().any(|other| other.name == server.name) && reader.good(&name_path) {
+            let message = format!("two servers are called {:?}", server.name);
+            reader.reject(&name_path, Kind::Duplicate, message);
+        }
+        let is_twin =
+            |other: &&Server| other.address == server.address && other.port == server.port;
+        if let Some(other) = servers.iter().find(is_twin)
+            && reader.good(&address_path)
+        {
+            let message = format!("{:?} is at this address and port already", other.name);
+            reader.reject(&address_path, Kind::Duplicate, message);
+        }
+        servers.push(server);
+    }
+    servers
+}
+
+fn server(reader: &mut Reader, mut table: Table<'_>) -> Server {
+    let name = table.parsed(reader, "name", "a string", |text| value::name(text, 32));
+    let name = table.required(reader, "name", name, "name = \"a\"").unwrap_or_default();
+    let address = table.parsed(reader, "address", "an address", host_address);
+    let address = table.required(reader, "address", address, "address = \"10.0.0.11\"");
+    let port = table.integer(reader, "port", 1..=65535);
+    let port = table.required(reader, "port", port, "port = 80").unwrap_or(1) as u16;
+    let weight = table.integer(reader, "weight", 0..=u64::from(WEIGHT_MAX)).unwrap_or(1) as u16;
+    table.finish(reader);
+    // A placeholder where the address is wrong, which was said.
+    let address = address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    Server { name, address, port, weight }
+}
+
+/// The address of one host.
+fn host_address(text: &str) -> Result<IpAddr, String> {
+    virtual_address(text).map_err(|_| format!("{text:?} is not the unicast address of a host"))
+}
+
+/// Every server can be reached from some source, and through the gateway.
+fn families(reader: &mut Reader, table: &Table<'_>, proxy: &Proxy) {
+    let path = table.path("servers");
+    let is_readable = reader.good(&path) && reader.good(&table.path("source"));
+    for (s, server) in proxy.servers.iter().enumerate().filter(|_| is_readable) {
+        let path = format!("{path}[{s}].address");
+        let is_same = |address: &IpAddr| address.is_ipv4() == server.address.is_ipv4();
+        if !reader.good(&path) {
+            continue;
+        }
+        if !proxy.source.iter().any(is_same) && !proxy.source.is_empty() {
+            let message = format!("no address of `source` can reach {}", server.address);
+            let help = "IPv4 servers need an IPv4 source, IPv6 servers an IPv6 one";
+            reader.reject_with_help(&path, Kind::Inconsistent, message, help);
+        }
+        if proxy.gateway.is_some_and(|gateway| !is_same(&gateway)) {
+            let message = format!("{} cannot be reached through the gateway", server.address);
+            let help = "`gateway` and servers must be of one family";
+            reader.reject_with_help(&path, Kind::Inconsistent, message, help);
+        }
+    }
+}
