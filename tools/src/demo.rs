@@ -65,8 +65,9 @@ pub struct DemoArgs {
     /// Poll cores of each node: one number for both, or two with a comma.
     #[arg(long, default_value = "1", value_name = "N[,M]")]
     pub cores: NodeCores,
-    /// What serves: the appliance, or plain kernel servers for comparison (their connections die).
-    #[arg(long, value_enum, default_value_t = Appliance::Understudy)]
+    /// What serves: the appliance, the appliance before plain kernel servers, or these alone for comparison (their
+    /// connections die).
+    #[arg(long, visible_alias = "story", value_enum, default_value_t = Appliance::Understudy)]
     pub appliance: Appliance,
 }
 
@@ -105,6 +106,8 @@ pub enum KillMode {
 pub enum Appliance {
     /// `understudy run`.
     Understudy,
+    /// `understudy run`, passing every connection on to `understudy load serve`.
+    Proxy,
     /// `understudy load serve`, with the address moved by hand.
     Kernel,
 }

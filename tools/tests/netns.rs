@@ -22,6 +22,8 @@ mod kernels;
 mod link;
 #[path = "netns/ownership.rs"]
 mod ownership;
+#[path = "netns/proxy.rs"]
+mod proxy;
 #[path = "netns/scene.rs"]
 mod scene;
 #[path = "netns/seal.rs"]

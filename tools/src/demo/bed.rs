@@ -52,6 +52,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(3);
 /// Nodes in a bed, unless its layout has a third.
 pub const NODES: [u8; 2] = [1, 2];
 
+/// The clients' host, as the nodes know it.
+pub const CLIENT_ADDRESS: &str = "10.88.0.1";
+
 /// The address that clients know.
 pub const SERVICE_ADDRESS: &str = "10.88.0.100";
 

@@ -8,7 +8,7 @@ use anyhow::{anyhow, bail};
 use dataplane::control::status::Status;
 use nix::sys::signal::Signal;
 
-use super::bed::{Arp, Bed, ECHO_ADDRESS, Place, SERVICE_ADDRESS, WITNESS};
+use super::bed::{Arp, Bed, CLIENT_ADDRESS, ECHO_ADDRESS, Place, SERVICE_ADDRESS, WITNESS};
 use super::files::{self, NodeFiles, SERVICES};
 use super::process::Process;
 use super::status::{self, Takeover};
@@ -45,18 +45,25 @@ pub struct Cluster<'a> {
     files: Vec<NodeFiles>,
     nodes: Vec<Process>,
     witness: Option<Process>,
+    /// To whom the nodes pass their connections on.
+    servers: Option<Process>,
 }
 
 impl<'a> Cluster<'a> {
     /// Writes the configuration and starts witness and nodes.
     pub fn start(bed: &'a Bed, setup: Setup) -> anyhow::Result<Cluster<'a>> {
-        let Setup { timers, cores, arp, .. } = setup;
-        let nodes = *bed.nodes().end();
-        let files = files::write(&setup.dir, &setup.sockets, timers, nodes, cores, arp)?;
+        let count = *bed.nodes().end();
         let appliance = setup.appliance;
-        let mut cluster = Cluster { bed, setup, files, nodes: Vec::new(), witness: None };
+        let backend = (appliance == Appliance::Proxy).then_some(CLIENT_ADDRESS);
+        let Setup { dir, sockets, timers, cores, arp, .. } = &setup;
+        let files = files::write(dir, sockets, timers, count, *cores, (*arp, backend))?;
+        let nodes = Vec::new();
+        let mut cluster = Cluster { bed, setup, files, nodes, witness: None, servers: None };
         match appliance {
-            Appliance::Understudy => {
+            Appliance::Understudy | Appliance::Proxy => {
+                if let Some(host) = backend {
+                    cluster.start_servers(host)?;
+                }
                 cluster.start_witness()?;
                 for id in bed.nodes() {
                     let node = cluster.spawn(id)?;
@@ -69,6 +76,14 @@ impl<'a> Cluster<'a> {
             }
         }
         Ok(cluster)
+    }
+
+    /// Starts plain servers on the client's host, for the nodes to pass connections on to.
+    fn start_servers(&mut self, host: &str) -> anyhow::Result<()> {
+        let args = ["load", "serve", "--listen", host];
+        let servers = self.bed.spawn(Place::Client, "servers", &self.setup.program, &args)?;
+        self.servers = Some(servers);
+        Ok(())
     }
 
     /// Starts the witness, with the store that it may have left.
@@ -242,7 +257,8 @@ impl<'a> Cluster<'a> {
     }
 
     fn still_running(&mut self) -> anyhow::Result<()> {
-        for process in self.nodes.iter_mut().chain(&mut self.witness) {
+        let others = self.witness.iter_mut().chain(&mut self.servers);
+        for process in self.nodes.iter_mut().chain(others) {
             if let Some(status) = process.ended()? {
                 let (name, log) = (process.name(), process.log_tail());
                 return Err(anyhow!("{name} has ended ({status}); {log}"));
@@ -253,7 +269,8 @@ impl<'a> Cluster<'a> {
 
     /// How the logs of all end.
     pub fn logs(&self) -> String {
-        self.nodes.iter().chain(&self.witness).map(Process::log_tail).collect()
+        let others = self.witness.iter().chain(&self.servers);
+        self.nodes.iter().chain(others).map(Process::log_tail).collect()
     }
 }
 

@@ -29,15 +29,16 @@ pub struct NodeFiles {
     pub socket: PathBuf,
 }
 
-/// Writes the configuration of so many nodes, with this set of timers and so many cores of the first two, into `dir`. Sockets go to
-/// `sockets`: their paths must be short.
+/// Writes the configuration of so many nodes, with this set of timers and so many cores of the first two, into `dir`.
+/// Sockets go to `sockets`: their paths must be short. With a `backend` the nodes serve nothing themselves and pass
+/// everything on to that host.
 pub fn write(
     dir: &Path,
     sockets: &Path,
     timers: &str,
     nodes: u8,
     cores: [u8; 2],
-    arp: Arp,
+    (arp, backend): (Arp, Option<&str>),
 ) -> anyhow::Result<Vec<NodeFiles>> {
     let secret = dir.join("secret.key");
     fs::write(&secret, "5e".repeat(32) + "\n")?;
@@ -50,7 +51,8 @@ pub fn write(
             config: dir.join(format!("node{id}.toml")),
             socket: sockets.join(format!("node{id}.sock")),
         };
-        fs::write(&node.config, config((id, nodes), &node.socket, timers, cores, arp))?;
+        let text = config((id, nodes), &node.socket, timers, cores);
+        fs::write(&node.config, text + &services(nodes, arp, backend))?;
         files.push(node);
     }
     Ok(files)
@@ -65,7 +67,7 @@ pub fn write_key(dir: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn config((id, nodes): (u8, u8), socket: &Path, timers: &str, cores: u8, arp: Arp) -> String {
+fn config((id, nodes): (u8, u8), socket: &Path, timers: &str, cores: u8) -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let pin: Vec<usize> = (0..cores).map(|core| usize::from(id - 1 + core) % processors).collect();
     let queues: Vec<u8> = (0..cores).collect();
@@ -100,6 +102,11 @@ socket = "{}"
     for node in 1..=nodes {
         text += &format!("\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
     }
+    text
+}
+
+fn services(nodes: u8, arp: Arp, backend: Option<&str>) -> String {
+    let mut text = String::new();
     let peers: Vec<u8> = (2..=nodes).collect();
     for (n, (name, addresses, port, application)) in SERVICES.into_iter().enumerate() {
         let arp = match arp {
@@ -107,7 +114,14 @@ socket = "{}"
             Arp::VirtualMac => format!("\"virtual-mac\"\nmac = \"{}\"", virtual_mac(n)),
             Arp::None => "\"none\"".to_string(),
         };
-        let generate = if application == "http" { "generate = true\n" } else { "" };
+        let (application, more) = match backend {
+            Some(host) => {
+                let server = format!("name = \"only\", address = \"{host}\", port = {port}");
+                ("proxy", format!("servers = [{{ {server} }}]\n"))
+            }
+            None if application == "http" => (application, "generate = true\n".into()),
+            None => (application, String::new()),
+        };
         text += &format!(
             r#"
 [[services]]
@@ -121,7 +135,7 @@ arp = {arp}
 
 [services.application]
 type = "{application}"
-{generate}"#
+{more}"#
         );
     }
     text

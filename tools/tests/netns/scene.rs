@@ -47,6 +47,11 @@ pub fn play(story: impl FnOnce(&mut Scene<'_>)) {
 
 /// The same on a bed that differs from the usual one.
 pub fn play_on(layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
+    play_with(Appliance::Understudy, layout, story);
+}
+
+/// The same with nodes that serve nothing themselves, or whatever else.
+pub fn play_with(appliance: Appliance, layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
     if let Some(reason) = missing() {
         // Not by `eprintln!`, which the test harness hides while tests pass.
         let _ = writeln!(std::io::stderr(), "skipped: {reason}");
@@ -60,7 +65,7 @@ pub fn play_on(layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
     let bed = Bed::laid_out(&dir, false, layout).unwrap();
     let setup = Setup {
         program: UNDERSTUDY.into(),
-        appliance: Appliance::Understudy,
+        appliance,
         timers: TIMERS,
         cores: layout.queues,
         arp: layout.arp,

@@ -1,0 +1,41 @@
+//! Connections passed on to servers over the kernel's TCP: clients and servers both outlive the node between them.
+
+use super::traffic::Traffic;
+use super::{CONNECTIONS, MIDDLE, SECONDS};
+use crate::dialogue::{connect_echo, echo};
+use crate::scene::play_with;
+use tools::demo::bed::Layout;
+use tools::demo::{Appliance, KillMode};
+
+#[test]
+fn proxied_transfers_survive_a_killed_owner() {
+    proxied_transfers_survive([1, 1], KillMode::Sigkill);
+}
+
+#[test]
+fn proxied_transfers_survive_an_owner_without_power() {
+    proxied_transfers_survive([1, 1], KillMode::Power);
+}
+
+/// Both legs of a connection are on one core, whichever queue their frames come in by.
+#[test]
+fn proxied_transfers_survive_a_killed_owner_on_two_cores() {
+    proxied_transfers_survive([2, 1], KillMode::Sigkill);
+}
+
+fn proxied_transfers_survive(cores: [u8; 2], mode: KillMode) {
+    play_with(Appliance::Proxy, Layout { queues: cores, ..Layout::default() }, |scene| {
+        let mut echoes: Vec<_> = (0..CONNECTIONS).map(|_| connect_echo(scene)).collect();
+        let mut traffic = Traffic::start(scene, SECONDS);
+        traffic.until(MIDDLE);
+        for (n, stream) in (0..).zip(&mut echoes) {
+            echo(stream, n).unwrap();
+        }
+        let killed_ns = scene.take_over(mode);
+        traffic.assert_still_running();
+        for (n, stream) in (0..).zip(&mut echoes) {
+            echo(stream, 100 + n).unwrap();
+        }
+        traffic.finish(scene, mode, killed_ns);
+    });
+}
