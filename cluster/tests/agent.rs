@@ -15,6 +15,8 @@ mod handover;
 mod path;
 #[path = "agent/sealing.rs"]
 mod sealing;
+#[path = "agent/story.rs"]
+mod story;
 #[path = "agent/surrender.rs"]
 mod surrender;
 #[path = "agent/third.rs"]

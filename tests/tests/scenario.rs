@@ -5,6 +5,7 @@ mod scenario {
     mod forward;
     mod gate;
     mod opening;
+    mod replay;
     mod scarce;
     mod takeover;
 }

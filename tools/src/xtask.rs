@@ -6,8 +6,12 @@
 mod defects;
 #[path = "xtask/peers.rs"]
 mod peers;
+#[path = "xtask/promises.rs"]
+mod promises;
 #[path = "xtask/rfc.rs"]
 mod rfc;
+#[path = "xtask/scenario.rs"]
+mod scenario;
 
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -26,6 +30,10 @@ enum Task {
     },
     /// Plants one deliberate defect after the other and lets the simulator find it.
     Defects(defects::DefectsArgs),
+    /// Checks that every test and place named in tests/SPECIFICATION.md, cluster/HAZARDS.md and ARCHITECTURE.md exists.
+    Promises,
+    /// Plays named stories and prints what came of them.
+    Scenario(scenario::ScenarioArgs),
     /// Measures goodput through bad links beside the kernel's own. Needs root.
     Peers(peers::PeersArgs),
 }
@@ -42,6 +50,15 @@ fn main() -> ExitCode {
             }
             Err(error) => {
                 eprintln!("cargo xtask defects: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Task::Promises => check_promises(),
+        Task::Scenario(args) => match scenario::run(&root(), &args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("cargo xtask scenario: {error:#}");
                 ExitCode::FAILURE
             }
         },
@@ -72,6 +89,21 @@ fn run_sim(args: &[String]) -> ExitCode {
 /// The root of the tree.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn check_promises() -> ExitCode {
+    let report = match promises::check(&root()) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("The documents or the sources cannot be read: {error}.");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{} promises, hazards and claims; {} tests pending.", report.rows, report.pending);
+    for mistake in &report.mistakes {
+        eprintln!("{mistake}");
+    }
+    if report.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn check_rfc() -> ExitCode {

@@ -5,8 +5,8 @@
 //! paused node keeps its published lease (its cores go on without their agent); a crashed one has
 //! none.
 
-use super::fault::{Clock, MS};
-pub use super::fault::{Event, Fault, Noise};
+use super::fault::Clock;
+pub use super::fault::{Event, Fault, MS, Noise};
 use super::sealing::{self, Heard};
 use cluster::agent::handover::{Order, OrderError};
 use cluster::agent::pass::Outcome;
@@ -80,6 +80,8 @@ pub struct World {
     pub absent: u32,
     /// Cores freeze within so many milliseconds.
     pub freeze_ms: u64,
+    /// Every datagram that was sent, if they are kept: to whom, what, from whom.
+    pub heard: Option<Vec<(usize, Vec<u8>, usize)>>,
     filled: BTreeSet<(u8, u64)>,
     pub split_allowed: bool,
     pub silent_since: Option<u64>,
@@ -137,6 +139,7 @@ impl World {
             failback: (Failback::Manual, Duration::from_secs(1)),
             absent: 0,
             freeze_ms: 3,
+            heard: None,
             filled: BTreeSet::new(),
             split_allowed: false,
             silent_since: None,
@@ -197,6 +200,18 @@ impl World {
     fn push(&mut self, time: u64, event: Event) {
         self.order += 1;
         self.queue.push(Reverse((time, self.order, event)));
+    }
+
+    /// How fast the clocks of the first nodes run: their microseconds per true second.
+    pub fn set_rates(&mut self, rates: [u64; 2]) {
+        for (node, rate) in self.nodes.iter_mut().zip(rates) {
+            node.clock.rate = rate;
+        }
+    }
+
+    /// A node's clock has not counted so many nanoseconds.
+    pub fn set_back(&mut self, index: usize, by: u64) {
+        self.nodes[index].clock.offset -= by;
     }
 
     /// Who may transmit now: by its own clock, under the lease that its cores see.
@@ -498,6 +513,9 @@ impl World {
     fn transmit(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         if self.cut.contains(&(from, to)) {
             return;
+        }
+        if let Some(heard) = &mut self.heard {
+            heard.push((to, bytes.clone(), from));
         }
         let copies = 1 + u64::from(self.noise.percent(self.loss / 2));
         for _ in 0..copies {

@@ -74,6 +74,8 @@ pub struct World {
     pub repeats: u64,
     /// ICMP echo replies that reached clients: identifier, sequence number.
     pub pongs: Vec<(u16, u16)>,
+    /// What the nodes have put out on the cluster link, if it is listened to: the sender and the datagram.
+    pub tapped: Option<Vec<(usize, Vec<u8>)>>,
     epoch_heard: Epoch,
     /// The end of what each client has sent.
     sent: BTreeMap<FlowKey, stack::seq::Seq>,
@@ -102,6 +104,7 @@ impl World {
             repeats: 0,
             sent: BTreeMap::new(),
             pongs: Vec::new(),
+            tapped: None,
             epoch_heard: Epoch(0),
             neighbor: None,
             events: BTreeMap::new(),

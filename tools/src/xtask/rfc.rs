@@ -133,7 +133,7 @@ fn collect_tests(folder: &Path, tests: &mut BTreeSet<String>) -> io::Result<()> 
     Ok(())
 }
 
-fn tests_of(source: &str) -> Vec<String> {
+pub fn tests_of(source: &str) -> Vec<String> {
     let after = |part: &str| {
         let (_, rest) = part.split_once("fn ")?;
         rest.split_once('(').map(|(name, _)| name.to_string())

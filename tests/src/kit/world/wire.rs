@@ -13,6 +13,9 @@ impl World {
         if self.settings.forge_acknowledgements {
             self.forge_acknowledgement(node, frame);
         }
+        if let Some(tapped) = &mut self.tapped {
+            tapped.push((node, link_payload(frame).to_vec()));
+        }
         let to = 1 - node;
         let mut link = self.settings.cluster_link;
         if let Ok((_, Body::Frame(_))) = decode(link_payload(frame)) {
@@ -80,6 +83,12 @@ impl World {
     pub fn hand_datagram(&mut self, node: usize, frame: &[u8]) {
         let now = self.now;
         self.nodes[node].handle_datagram(now, frame);
+    }
+
+    /// The same with what the other node says in a datagram.
+    pub fn hand_payload(&mut self, node: usize, payload: &[u8]) {
+        let frame = self.datagram_frame(1 - node, payload);
+        self.hand_datagram(node, &frame);
     }
 
     /// The planted defect: a datagram of records as if the one before it had never been.

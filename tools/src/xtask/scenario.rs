@@ -1,0 +1,213 @@
+//! `cargo xtask scenario`: a named story, played by its tests, with what came of it in one table.
+//!
+//! The names and their tests stand in `tests/SPECIFICATION.md`, under "Scenarios". Each test says in a line what
+//! became of its connections (`outcome: ...`); the in-memory kit and the world of agents check one voice at every
+//! event and say nothing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use crate::promises::{Test, all_tests, named};
+
+/// Arguments of `cargo xtask scenario`.
+#[derive(Args, Debug)]
+pub struct ScenarioArgs {
+    /// Its name; more than one may be given.
+    names: Vec<String>,
+    /// Lists the names and the tests of each.
+    #[arg(long, conflicts_with_all = ["names", "all"])]
+    list: bool,
+    /// Plays all of them.
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+}
+
+/// A story and the names of its tests.
+#[derive(Debug, PartialEq, Eq)]
+struct Scenario {
+    name: String,
+    tests: Vec<String>,
+}
+
+/// What became of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    tests: usize,
+    failed: Vec<String>,
+    connections: u64,
+    survived: u64,
+    resets: u64,
+    wrong_bytes: u64,
+    late_frames: u64,
+    /// p50, p99 and max of the gaps; the worst test counts.
+    gaps_us: Option<[u64; 3]>,
+}
+
+/// Runs the subcommand; answers whether every test passed.
+pub fn run(root: &Path, args: &ScenarioArgs) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(root.join("tests/SPECIFICATION.md"))?;
+    let scenarios = read(&text);
+    if args.list {
+        for Scenario { name, tests } in &scenarios {
+            println!("{name}\n    {}", tests.join("\n    "));
+        }
+        return Ok(true);
+    }
+    for name in &args.names {
+        if !scenarios.iter().any(|scenario| scenario.name == *name) {
+            bail!("there is no scenario {name:?}; `cargo xtask scenario --list` names them all");
+        }
+    }
+    if args.names.is_empty() && !args.all {
+        bail!("which? `--list` names them, `--all` plays all");
+    }
+    let tests = all_tests(root)?;
+    let wanted = scenarios.iter().filter(|one| args.all || args.names.contains(&one.name));
+    let mut played = Vec::new();
+    for scenario in wanted {
+        eprintln!("{} ...", scenario.name);
+        played.push((scenario.name.clone(), play(root, scenario, &tests)?));
+    }
+    print!("{}", table(&played));
+    Ok(played.iter().all(|(_, outcome)| outcome.failed.is_empty()))
+}
+
+/// The rows under "Scenarios": name, what happens, tests.
+fn read(text: &str) -> Vec<Scenario> {
+    let section = text.split("\n## ").find(|section| section.starts_with("Scenarios"));
+    let rows = section.unwrap_or_default().lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.split(" | ").collect();
+        let [name, .., tests] = cells[..] else { return None };
+        let tests = tests.split('`').skip(1).step_by(2).map(str::to_string).collect();
+        Some(Scenario { name: name.to_string(), tests })
+    });
+    rows.filter(|scenario| !scenario.tests.is_empty()).collect()
+}
+
+/// Runs the tests of a scenario, those of one program together.
+fn play(root: &Path, scenario: &Scenario, all: &[Test]) -> anyhow::Result<Outcome> {
+    let tests: Vec<&Test> = scenario.tests.iter().flat_map(|name| named(name, all)).collect();
+    let programs: BTreeSet<_> = tests.iter().map(|test| (&test.package, &test.target)).collect();
+    let mut outcome = Outcome::default();
+    for (package, target) in programs {
+        let mut command = Command::new(env!("CARGO"));
+        command.current_dir(root).args(["test", "-q", "-p", package]);
+        match target {
+            Some(target) => command.args(["--test", target]),
+            None => command.arg("--lib"),
+        };
+        let of_program =
+            tests.iter().filter(|one| (&one.package, &one.target) == (package, target));
+        // A filter is a part of the path; the target's name is none.
+        let filters =
+            of_program.map(|test| test.path.split_once("::").map_or("", |(_, path)| path));
+        command.arg("--").arg("--nocapture").args(filters);
+        let output = command.output().with_context(|| format!("running {command:?}"))?;
+        let text =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        outcome.add(&text);
+        if !output.status.success() {
+            outcome.failed.push(format!("{command:?}\n{text}"));
+        }
+    }
+    Ok(outcome)
+}
+
+impl Outcome {
+    /// Takes what the tests of one program have said.
+    fn add(&mut self, text: &str) {
+        for line in text.lines() {
+            if let Some(count) = line.strip_prefix("test result: ok. ") {
+                let passed = count.split(' ').next().and_then(|count| count.parse().ok());
+                self.tests += passed.unwrap_or(0);
+            }
+            let Some(at) = line.find("outcome: ") else { continue };
+            for word in line[at..].split(' ') {
+                let Some((key, value)) = word.split_once('=') else { continue };
+                let numbers: Vec<u64> = value.split('/').filter_map(|n| n.parse().ok()).collect();
+                self.note(key, &numbers);
+            }
+        }
+    }
+
+    fn note(&mut self, key: &str, numbers: &[u64]) {
+        match (key, numbers) {
+            ("survived", [survived, connections]) => {
+                self.survived += survived;
+                self.connections += connections;
+            }
+            ("resets", [count]) => self.resets += count,
+            ("wrong_bytes", [count]) => self.wrong_bytes += count,
+            ("late_frames", [count]) => self.late_frames += count,
+            ("gaps_us", &[p50, p99, max]) => {
+                let worst = self.gaps_us.get_or_insert([0; 3]);
+                *worst = [worst[0].max(p50), worst[1].max(p99), worst[2].max(max)];
+            }
+            _ => {}
+        }
+    }
+}
+
+fn table(played: &[(String, Outcome)]) -> String {
+    let mut text = format!(
+        "{:<44}{:>7}{:>15}{:>8}{:>13}{:>13}{:>24}\n",
+        "scenario",
+        "tests",
+        "survived",
+        "resets",
+        "wrong bytes",
+        "late frames",
+        "gap p50/p99/max ms"
+    );
+    for (name, outcome) in played {
+        let survived = match outcome.connections {
+            0 => "in memory".to_string(),
+            connections => format!("{}/{connections}", outcome.survived),
+        };
+        let gaps = outcome.gaps_us.map_or("-".to_string(), |gaps| {
+            gaps.map(|us| format!("{:.1}", us as f64 / 1_000.0)).join("/")
+        });
+        text += &format!(
+            "{name:<44}{:>7}{survived:>15}{:>8}{:>13}{:>13}{gaps:>24}{}\n",
+            outcome.tests,
+            outcome.resets,
+            outcome.wrong_bytes,
+            outcome.late_frames,
+            if outcome.failed.is_empty() { "" } else { "  FAILED" },
+        );
+    }
+    for failure in played.iter().flat_map(|(_, outcome)| &outcome.failed) {
+        text += &format!("\n{failure}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_scenarios_is_read() {
+        let text = "# x\n\n## Scenarios\n\nWords.\n\n| scenario | story | test |\n|---|---|---|\n\
+            | crash | it dies | `a::b`, `c` |\n\n## Else\n\n| crash | no | `d` |\n";
+        let tests = vec!["a::b".to_string(), "c".to_string()];
+        assert_eq!(read(text), [Scenario { name: "crash".into(), tests }]);
+    }
+
+    #[test]
+    fn outcomes_add_up_and_the_worst_gap_counts() {
+        let mut outcome = Outcome::default();
+        outcome
+            .add("x outcome: survived=3/4 resets=1 wrong_bytes=0 late_frames=2 gaps_us=5/6/70\n");
+        outcome.add("outcome: survived=1/1 gaps_us=9/1/7\ntest result: ok. 2 passed; 0 failed\n");
+        assert_eq!((outcome.survived, outcome.connections, outcome.tests), (4, 5, 2));
+        assert_eq!((outcome.resets, outcome.late_frames), (1, 2));
+        assert_eq!(outcome.gaps_us, Some([9, 6, 70]));
+        let shown = table(&[("crash".into(), outcome)]);
+        assert!(shown.contains("4/5") && shown.contains("0.0/0.0/0.1"), "{shown}");
+    }
+}
