@@ -539,6 +539,7 @@ mod tests {
             NodeStatus {
                 node: 3,
                 heartbeat_age_us: Some(1_500),
+                largest_gap_us: Some(900),
                 path: dark,
                 sealed: SealedStatus { key, age_us: 3_000_000, ..SealedStatus::default() },
                 ..NodeStatus::default()

@@ -244,6 +244,9 @@ fn a_peer_that_stalls_is_none_for_a_while() {
         while agent.poll_timeout() < until {
             let now = agent.poll_timeout();
             agent.handle_message(now, &heartbeat(ME, now, Register::NEVER, None));
+            let declared = Message::Advertise(agent.declaration(0));
+            let header = Header { cluster: 5, from: OTHER, to: ME };
+            agent.handle_message(now, &encode(header, &declared));
             agent.handle_timeout(now);
             heard.extend(commands(agent).into_iter().map(|command| (now, command)));
         }
