@@ -68,6 +68,9 @@ pub struct Case {
     pub stride: usize,
     /// A reset is a legal end (time-outs after a takeover make nothing up; the client aborts).
     pub may_reset: bool,
+    /// In a handover some segment may have to be said again, by whoever's timer: of a proxied connection one leg may be
+    /// served before the other's straggler arrives.
+    pub may_repeat: bool,
 }
 
 impl Case {
@@ -84,6 +87,7 @@ impl Case {
             half_open: 0,
             stride: 1,
             may_reset: false,
+            may_repeat: false,
         }
     }
 

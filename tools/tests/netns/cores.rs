@@ -53,6 +53,7 @@ fn assert_crossed(scene: &Scene<'_>, node: u8, cores: [u8; 2]) {
     for core in &status.cores {
         assert_eq!(core.drops.get("other_core"), None, "a frame stayed on the wrong core");
         assert!(core.progress > 0 && core.flows > 0, "{crossed:?}");
-        assert!(count == 1 || core.crossed_in > 0, "{crossed:?}");
     }
+    // In the generic path the kernel may bring every frame to one queue: then only one core hands over.
+    assert!(count == 1 || status.cores.iter().any(|core| core.crossed_in > 0), "{crossed:?}");
 }

@@ -11,7 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane::control::status::{Role, Status};
-use tools::demo::bed::{Bed, Layout, NODES, Place, run};
+use tools::demo::bed::{
+    Bed, ECHO_ADDRESS, ECHO_ADDRESS_6, Layout, NODES, Place, SERVICE_ADDRESS, SERVICE_ADDRESS_6,
+    run,
+};
 use tools::demo::cluster::{Cluster, Setup};
 use tools::demo::files::SERVICES;
 use tools::demo::{Appliance, KillMode};
@@ -75,6 +78,7 @@ pub fn play_with(appliance: Appliance, layout: Layout, story: impl FnOnce(&mut S
     let cluster = Cluster::start(&bed, setup).unwrap();
     let mut scene = Scene { bed: &bed, cluster, owner: 0, dir };
     scene.owner = scene.wait_protected();
+    scene.count_voices();
     story(&mut scene);
 }
 
@@ -185,10 +189,34 @@ impl Scene<'_> {
         self.read(Place::Node(node), "eth0/address")
     }
 
-    /// Frames that have come out of a node's client interface so far, as the switch counts them.
+    /// Frames that have come out of a node for a service: what it says of an address, and segments from it. How the
+    /// node itself asks for its next hops is nobody's voice.
     pub fn frames_from(&self, node: u8) -> u64 {
-        let count = self.read(Place::Switch, &format!("node{node}-eth0/statistics/rx_packets"));
-        count.parse().unwrap()
+        let counter = format!("list counter bridge voices node{node}");
+        let mut command = self.bed.command(Place::Switch, "nft");
+        let text = run(command.arg(counter)).unwrap_or_else(|error| panic!("{error:#}"));
+        let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+        words.nth(1).and_then(|count| count.parse().ok()).expect("nft counts packets")
+    }
+
+    /// Has the switch count, for [`Scene::frames_from`].
+    fn count_voices(&self) {
+        let v4 = format!("{{ {SERVICE_ADDRESS}, {ECHO_ADDRESS} }}");
+        let v6 = format!("{{ {SERVICE_ADDRESS_6}, {ECHO_ADDRESS_6} }}");
+        let mut rules = "add table bridge voices; add chain bridge voices said \
+                         { type filter hook prerouting priority 0; policy accept; }"
+            .to_string();
+        for node in self.bed.nodes() {
+            rules += &format!("; add counter bridge voices node{node}");
+            for what in
+                [format!("ip saddr {v4}"), format!("ip6 saddr {v6}"), format!("arp saddr ip {v4}")]
+            {
+                let from = format!("iifname \"node{node}-eth0\" {what} counter name node{node}");
+                rules += &format!("; add rule bridge voices said {from}");
+            }
+        }
+        let mut command = self.bed.command(Place::Switch, "nft");
+        run(command.arg(rules)).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// What the kernel of a machine says of one of its interfaces.
