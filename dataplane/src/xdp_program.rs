@@ -44,8 +44,8 @@ type EndpointKey = [u8; 20];
 ///
 /// `Auto` goes into the driver, but not into veth's: that copies each frame once more to have headroom, and
 /// then the socket copies it again. One connection up, Gbit/s, medians of 5 interleaved rounds, generic and
-/// native: 8.1 and 7.1 at MTU 1500, 13.0 and 11.9 at 9000; down they are equal. In either mode the end that
-/// transmits into the node must not leave checksums to hardware that is not there (`ethtool -K INTERFACE tx
+/// native: 8.1 and 7.1 at MTU 1500, 13.0 and 11.9 at 9000; downloads are equal at 1500 and scatter at 9000.
+/// In either mode the end that transmits into the node must not leave checksums to hardware that is not there (`ethtool -K INTERFACE tx
 /// off`); without that, checksums are wrong in the driver, and in the generic path super-frames arrive whole
 /// and are dropped as too long (`rx_too_long`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
