@@ -33,9 +33,13 @@ fn sysctl(scene: &Scene<'_>, settings: &[&str]) {
     run(command.arg("-qw").args(settings)).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
+/// The services' `idle_timeout`. It alone ends a connection that has nothing to send and whose
+/// client's reset got lost.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Waits until no node holds a connection.
 fn wait_no_flows(scene: &Scene<'_>) {
-    scene.wait_for("the last flow to go", || {
+    scene.wait_within(IDLE_TIMEOUT + PATIENCE, "the last flow to go", || {
         NODES.iter().all(|node| {
             let status = scene.cluster.status(*node).unwrap();
             status.groups.iter().all(|group| group.flows == 0)

@@ -125,7 +125,12 @@ impl Scene<'_> {
 
     /// Waits until `is_so`; fails if that does not come.
     pub fn wait_for(&self, what: &str, is_so: impl Fn() -> bool) {
-        let limit = Instant::now() + PATIENCE;
+        self.wait_within(PATIENCE, what, is_so);
+    }
+
+    /// The same, for what takes longer than the usual.
+    pub fn wait_within(&self, patience: Duration, what: &str, is_so: impl Fn() -> bool) {
+        let limit = Instant::now() + patience;
         while !is_so() {
             assert!(Instant::now() < limit, "waited in vain for {what}");
             thread::sleep(LOOK_EVERY);
