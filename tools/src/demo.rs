@@ -11,6 +11,7 @@ pub mod bed;
 pub mod client;
 pub mod cluster;
 pub mod curl;
+mod failback;
 pub mod files;
 pub mod html;
 mod narrator;
@@ -20,6 +21,7 @@ pub mod relay;
 pub mod status;
 pub mod story;
 pub mod text;
+pub mod voices;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,9 +49,9 @@ pub struct DemoArgs {
     /// Bytes of each curl transfer.
     #[arg(long, default_value_t = 200 * 1024 * 1024)]
     pub size: u64,
-    /// How long the transfers last, in seconds; the kill comes in the middle.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(4..=300))]
-    pub seconds: u64,
+    /// How long the transfers last, in seconds; the kill comes in the middle. Default: 10, or what the story takes.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(4..=300))]
+    pub seconds: Option<u64>,
     /// How often the whole story is told.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,
@@ -66,7 +68,7 @@ pub struct DemoArgs {
     #[arg(long, default_value = "1", value_name = "N[,M]")]
     pub cores: NodeCores,
     /// What serves: the appliance, the appliance before plain kernel servers, or these alone for comparison (their
-    /// connections die).
+    /// connections die). `failback`: the killed node returns and gets its connections back, then the other is killed.
     #[arg(long, visible_alias = "story", value_enum, default_value_t = Appliance::Understudy)]
     pub appliance: Appliance,
 }
@@ -108,8 +110,18 @@ pub enum Appliance {
     Understudy,
     /// `understudy run`, passing every connection on to `understudy load serve`.
     Proxy,
+    /// `understudy run`, whose services go back to a home that has returned.
+    Failback,
     /// `understudy load serve`, with the address moved by hand.
     Kernel,
+}
+
+impl DemoArgs {
+    /// How long the transfers last.
+    fn transfers_last(&self) -> u64 {
+        let usual = if self.appliance == Appliance::Failback { failback::SECONDS } else { 10 };
+        self.seconds.unwrap_or(usual)
+    }
 }
 
 /// Runs the demo.

@@ -12,6 +12,8 @@ mod arp;
 mod cores;
 #[path = "netns/dialogue.rs"]
 mod dialogue;
+#[path = "netns/failback.rs"]
+mod failback;
 #[path = "netns/guardian.rs"]
 mod guardian;
 #[path = "netns/handover.rs"]

@@ -9,7 +9,7 @@ use dataplane::control::status::Status;
 use nix::sys::signal::Signal;
 
 use super::bed::{Arp, Bed, CLIENT_ADDRESS, ECHO_ADDRESS, Place, SERVICE_ADDRESS, WITNESS};
-use super::files::{self, NodeFiles, SERVICES};
+use super::files::{self, NodeFiles, SERVICES, Services};
 use super::process::Process;
 use super::status::{self, Takeover};
 use super::{Appliance, KillMode};
@@ -55,12 +55,14 @@ impl<'a> Cluster<'a> {
         let count = *bed.nodes().end();
         let appliance = setup.appliance;
         let backend = (appliance == Appliance::Proxy).then_some(CLIENT_ADDRESS);
+        let failback = (appliance == Appliance::Failback).then_some("all");
         let Setup { dir, sockets, timers, cores, arp, .. } = &setup;
-        let files = files::write(dir, sockets, timers, count, *cores, (*arp, backend))?;
+        let services = Services { arp: *arp, backend, failback };
+        let files = files::write(dir, sockets, timers, count, *cores, services)?;
         let nodes = Vec::new();
         let mut cluster = Cluster { bed, setup, files, nodes, witness: None, servers: None };
         match appliance {
-            Appliance::Understudy | Appliance::Proxy => {
+            Appliance::Understudy | Appliance::Proxy | Appliance::Failback => {
                 if let Some(host) = backend {
                     cluster.start_servers(host)?;
                 }
@@ -146,6 +148,22 @@ impl<'a> Cluster<'a> {
             }
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Waits until this node owns every service, with or without a peer.
+    pub fn wait_owner(&mut self, id: u8, bound: Duration) -> anyhow::Result<()> {
+        let limit = Instant::now() + bound;
+        let owns_all = |status: &Status| {
+            let owned = |name| status::serves(status, name);
+            SERVICES.iter().all(|(name, ..)| owned(name))
+        };
+        while !self.status(id).is_ok_and(|status| owns_all(&status)) {
+            if Instant::now() > limit {
+                bail!("node {id} does not own every service within {bound:?}\n{}", self.logs());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
     }
 
     /// Does to a node what the mode says; returns the moment, `CLOCK_MONOTONIC`.

@@ -29,16 +29,26 @@ pub struct NodeFiles {
     pub socket: PathBuf,
 }
 
+/// What the services of a bed are like.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Services<'a> {
+    /// How their addresses move between the nodes.
+    pub arp: Arp,
+    /// The nodes serve nothing themselves and pass everything on to this host.
+    pub backend: Option<&'a str>,
+    /// How they go back to their home, as the configuration calls it, after a second.
+    pub failback: Option<&'a str>,
+}
+
 /// Writes the configuration of so many nodes, with this set of timers and so many cores of the first two, into `dir`.
-/// Sockets go to `sockets`: their paths must be short. With a `backend` the nodes serve nothing themselves and pass
-/// everything on to that host.
+/// Sockets go to `sockets`: their paths must be short.
 pub fn write(
     dir: &Path,
     sockets: &Path,
     timers: &str,
     nodes: u8,
     cores: [u8; 2],
-    (arp, backend): (Arp, Option<&str>),
+    services: Services<'_>,
 ) -> anyhow::Result<Vec<NodeFiles>> {
     let secret = dir.join("secret.key");
     fs::write(&secret, "5e".repeat(32) + "\n")?;
@@ -52,7 +62,7 @@ pub fn write(
             socket: sockets.join(format!("node{id}.sock")),
         };
         let text = config((id, nodes), &node.socket, timers, cores);
-        fs::write(&node.config, text + &services(nodes, arp, backend))?;
+        fs::write(&node.config, text + &tables(nodes, services))?;
         files.push(node);
     }
     Ok(files)
@@ -105,7 +115,11 @@ socket = "{}"
     text
 }
 
-fn services(nodes: u8, arp: Arp, backend: Option<&str>) -> String {
+fn tables(nodes: u8, services: Services<'_>) -> String {
+    let Services { arp, backend, failback } = services;
+    let failback = failback.map_or(String::new(), |mode| {
+        format!("failback = \"{mode}\"\nfailback_hold_down = \"1s\"\n")
+    });
     let mut text = String::new();
     let peers: Vec<u8> = (2..=nodes).collect();
     for (n, (name, addresses, port, application)) in SERVICES.into_iter().enumerate() {
@@ -132,7 +146,7 @@ addresses = {addresses:?}
 ports = {port}
 protocol = "tcp"
 arp = {arp}
-
+{failback}
 [services.application]
 type = "{application}"
 {more}"#

@@ -49,6 +49,7 @@ fn heading(page: &mut String, summary: &Summary) {
     let (all, survived) = summary.totals();
     let (class, verdict) = match summary.passed() {
         true => ("good", format!("All {all} connections survived, byte-exact")),
+        false if all == survived => ("bad", "Two nodes have spoken for one connection".into()),
         false => ("bad", format!("{} of {all} connections did not survive", all - survived)),
     };
     let kill = summary.runs.last().map_or("", |run| run.kill.as_str());

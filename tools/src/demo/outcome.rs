@@ -24,6 +24,26 @@ const PICTURE_AFTER_NS: u64 = 3_000_000_000;
 /// Failures told in words.
 const FAILURES_MAX: usize = 8;
 
+/// Something that happened to the nodes while the load ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// In a word or two.
+    pub what: &'static str,
+    /// When, `CLOCK_MONOTONIC`.
+    pub at_ns: u64,
+}
+
+/// The gaps that belong to one moment of several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// What happened.
+    pub what: String,
+    /// When, counted from the first moment.
+    pub after_ns: u64,
+    /// Over the connections of all kinds.
+    pub gap_ns: Percentiles,
+}
+
 /// Connections of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
@@ -81,6 +101,10 @@ pub struct RunOutcome {
     pub kill: String,
     /// One row per kind.
     pub rows: Vec<Row>,
+    /// The moments of the story, if there were several.
+    pub stages: Vec<Stage>,
+    /// Frames of a node for a connection that the other had answered before; `None` if nobody counted them.
+    pub late_voices: Option<u64>,
     /// Round trips of the echo connections over the whole run.
     pub echo_rtt_ns: Percentiles,
     /// The first progress of any silenced connection, counted from the kill.
@@ -133,10 +157,10 @@ impl Row {
 }
 
 impl RunOutcome {
-    /// Puts together what clients and cluster told.
+    /// Puts together what clients and cluster told; the first of the moments is the kill.
     pub fn new(
         kill: &KillMode,
-        killed_ns: u64,
+        moments: &[Moment],
         load: &LoadResult,
         curls: Vec<CurlReport>,
         takeovers: Vec<Takeover>,
@@ -154,15 +178,18 @@ impl RunOutcome {
         }
         for kind in Kind::ALL {
             let of_kind = load.connections.iter().filter(|connection| connection.kind == kind);
-            let row = row(kind, killed_ns, of_kind);
+            let row = row(kind, moments, of_kind);
             rows.extend((row.connections > 0).then_some(row));
         }
         let failed = load.connections.iter().filter(|one| one.outcome != Outcome::Survived);
         failures.extend(failed.take(FAILURES_MAX).map(failure));
+        let killed_ns = moments.first().map_or(0, |moment| moment.at_ns);
         let kill_name = kill.to_possible_value().map(|value| value.get_name().to_string());
         RunOutcome {
             kill: kill_name.unwrap_or_default(),
             rows,
+            stages: stages(moments, load),
+            late_voices: None,
             echo_rtt_ns: load.echo_rtt_ns,
             first_byte_ns: first_byte(killed_ns, load),
             takeovers,
@@ -186,9 +213,11 @@ impl Summary {
         Summary { rows, runs }
     }
 
-    /// Whether every connection survived, byte-exact.
+    /// Whether every connection survived, byte-exact, and no connection was answered by a node after another.
     pub fn passed(&self) -> bool {
-        !self.rows.is_empty() && self.rows.iter().all(|row| row.survived == row.connections)
+        let is_quiet = self.runs.iter().all(|run| run.late_voices.unwrap_or(0) == 0);
+        let is_whole = self.rows.iter().all(|row| row.survived == row.connections);
+        !self.rows.is_empty() && is_whole && is_quiet
     }
 
     /// Connections of all kinds: all, and those that survived.
@@ -220,19 +249,42 @@ impl Picture {
 
 fn row<'a>(
     kind: Kind,
-    killed_ns: u64,
+    moments: &[Moment],
     connections: impl Iterator<Item = &'a ConnectionReport>,
 ) -> Row {
     let mut row = Row { name: kind.to_string(), ..Row::default() };
     for connection in connections {
         row.count(connection.outcome);
-        let touched =
-            connection.end_ns > killed_ns && connection.start_ns < killed_ns + FRESH_WINDOW_NS;
-        if kind != Kind::Fresh || touched {
-            row.gaps_ns.push(connection.gap_ns(killed_ns, killed_ns + WINDOW_NS));
-        }
+        row.gaps_ns
+            .extend(windows(moments).filter_map(|(_, from, to)| gap(connection, from, to)).max());
     }
     row
+}
+
+/// Each moment, and the time whose silence belongs to it.
+fn windows(moments: &[Moment]) -> impl Iterator<Item = (&Moment, u64, u64)> {
+    moments.iter().enumerate().map(|(n, moment)| {
+        let next = moments.get(n + 1).map_or(u64::MAX, |next| next.at_ns);
+        (moment, moment.at_ns, next.min(moment.at_ns + WINDOW_NS))
+    })
+}
+
+/// The gap of a connection, if it has a part in that time.
+fn gap(connection: &ConnectionReport, from: u64, to: u64) -> Option<u64> {
+    let touched = connection.end_ns > from && connection.start_ns < to.min(from + FRESH_WINDOW_NS);
+    (connection.kind != Kind::Fresh || touched).then(|| connection.gap_ns(from, to))
+}
+
+fn stages(moments: &[Moment], load: &LoadResult) -> Vec<Stage> {
+    if moments.len() < 2 {
+        return Vec::new();
+    }
+    let stage = |(moment, from, to): (&Moment, u64, u64)| {
+        let gaps = load.connections.iter().filter_map(|connection| gap(connection, from, to));
+        let (what, after_ns) = (moment.what.to_string(), from - moments[0].at_ns);
+        Stage { what, after_ns, gap_ns: Percentiles::of(gaps.collect()) }
+    };
+    windows(moments).map(stage).collect()
 }
 
 /// The earliest end of the long-lived connections' longest silences, from the kill on.
@@ -294,7 +346,8 @@ pub(super) mod tests {
         let takeovers = vec![Takeover { service: "web".into(), flows: 3, phases }];
         let restored = Restored::After { ms: 900 };
         let kill = KillMode::Sigkill;
-        Summary::of(vec![RunOutcome::new(&kill, 1_000 * MS, &load, vec![], takeovers, restored)])
+        let moments = [Moment { what: "kill", at_ns: 1_000 * MS }];
+        Summary::of(vec![RunOutcome::new(&kill, &moments, &load, vec![], takeovers, restored)])
     }
 
     #[test]
@@ -314,6 +367,27 @@ pub(super) mod tests {
         let summary = sample(Outcome::Survived);
         assert_eq!(summary.gap_max_ns(), 61 * MS);
         assert_eq!(summary.runs[0].first_byte_ns, Some(40 * MS));
+    }
+
+    #[test]
+    fn a_node_that_speaks_after_another_fails_the_run() {
+        let mut summary = sample(Outcome::Survived);
+        summary.runs[0].late_voices = Some(0);
+        assert!(summary.passed());
+        summary.runs[0].late_voices = Some(1);
+        assert!(!summary.passed());
+    }
+
+    #[test]
+    fn each_moment_has_the_gaps_up_to_the_next() {
+        let connections = vec![connection(Kind::Echo, 1, Outcome::Survived, 41)];
+        let (echo_rtt_ns, series) = (Percentiles::default(), Series::new(0));
+        let load = LoadResult { connections, echo_rtt_ns, series };
+        let moment = |what, ms| Moment { what, at_ns: ms * MS };
+        let stages = stages(&[moment("kill", 1_000), moment("failback", 1_500)], &load);
+        let told: Vec<_> =
+            stages.iter().map(|s| (s.what.as_str(), s.after_ns, s.gap_ns.max)).collect();
+        assert_eq!(told, [("kill", 0, 41 * MS), ("failback", 500 * MS, 0)]);
     }
 
     #[test]

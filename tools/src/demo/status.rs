@@ -36,6 +36,12 @@ pub fn serves_protected(status: &Status, service: &str) -> bool {
     status.groups.iter().any(|group| group.service == service && safe(group))
 }
 
+/// Whether this node owns the service.
+pub fn serves(status: &Status, service: &str) -> bool {
+    let owned = |group: &GroupStatus| group.role == Role::Owner && group.service == service;
+    status.groups.iter().any(owned)
+}
+
 /// The last takeovers by this node.
 pub fn takeovers(status: &Status) -> Vec<Takeover> {
     let groups = status.groups.iter();

@@ -12,15 +12,16 @@ use super::client::Load;
 use super::cluster::{Cluster, Setup};
 use super::curl::{self, Curls};
 use super::narrator::Narrator;
-use super::outcome::{Restored, RunOutcome};
-use super::{DemoArgs, KillMode};
+use super::outcome::{Moment, Restored, RunOutcome};
+use super::status::Takeover;
+use super::{Appliance, DemoArgs, KillMode, failback};
 use crate::load::wire::monotonic_ns;
 
 /// The timers of nodes and witness: those of two nodes on two shared cores.
 const TIMERS: &str = "bed";
 
 /// How long the pair may take to be protected.
-const PROTECTED_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const PROTECTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a stopped owner sleeps.
 const STOPPED_NS: u64 = 2_000_000_000;
@@ -59,48 +60,68 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
     let owner = cluster.wait_protected(PROTECTED_WITHIN)?;
     narrator.say(&format!("Protected. Node {owner} owns the service. Starting the load."));
 
-    let curls = Curls::start(&bed, &dir, args.size, args.seconds)?;
-    let seconds = args.seconds + LOAD_EXTRA_SECONDS;
-    let load = Load::start(&bed, &program, &dir, args.connections, seconds)?;
-    let mut act = Act { args, narrator, cluster, curls, load, owner };
-    act.until_the_middle()?;
-    let killed_ns = act.kill()?;
-    act.until_the_end(killed_ns)?;
-    let Act { mut narrator, mut cluster, curls, load, .. } = act;
+    let seconds = args.transfers_last();
+    let curls = Curls::start(&bed, &dir, args.size, seconds)?;
+    let load = Load::start(&bed, &program, &dir, args.connections, seconds + LOAD_EXTRA_SECONDS)?;
+    let mut act = Act { args, bed: &bed, narrator, cluster, curls, load, owner };
+    let Told { moments, late_voices, mut takeovers } = match args.appliance {
+        Appliance::Failback => failback::tell(&mut act)?,
+        _ => act.kill_in_the_middle()?,
+    };
+    act.until_the_end(moments[0].at_ns)?;
+    let Act { mut narrator, mut cluster, curls, load, owner, .. } = act;
 
     narrator.say("The load has ended. Comparing every byte.");
     let curls = curls.verify()?;
     let result = load.finish()?;
-    let takeovers = match args.kill {
-        KillMode::None => Vec::new(),
-        _ => cluster.takeovers(owner),
-    };
+    if takeovers.is_empty() && args.kill != KillMode::None {
+        takeovers = cluster.takeovers(owner);
+    }
     let restored = bring_back(&mut narrator, &mut cluster, owner, args.kill);
-    Ok(RunOutcome::new(&args.kill, killed_ns, &result, curls, takeovers, restored))
+    let told = RunOutcome::new(&args.kill, &moments, &result, curls, takeovers, restored);
+    Ok(RunOutcome { late_voices, ..told })
+}
+
+/// What a story has told when its last death is over.
+pub(super) struct Told {
+    /// What happened to the nodes, the first kill before everything else.
+    pub moments: Vec<Moment>,
+    /// Frames of a node for a connection that the other had answered before, if they were counted.
+    pub late_voices: Option<u64>,
+    /// Takeovers that nobody will tell any more in the end.
+    pub takeovers: Vec<Takeover>,
 }
 
 /// What is on stage while the load runs.
-struct Act<'a> {
-    args: &'a DemoArgs,
-    narrator: Narrator,
-    cluster: Cluster<'a>,
+pub(super) struct Act<'a> {
+    pub args: &'a DemoArgs,
+    pub bed: &'a Bed,
+    pub narrator: Narrator,
+    pub cluster: Cluster<'a>,
     curls: Curls,
     load: Load,
-    owner: u8,
+    /// Who is killed next.
+    pub owner: u8,
 }
 
 impl Act<'_> {
-    /// Waits until every connection moves bytes and the download is in its middle.
-    fn until_the_middle(&mut self) -> anyhow::Result<()> {
+    fn kill_in_the_middle(&mut self) -> anyhow::Result<Told> {
+        self.until_download(40)?;
+        let moments = vec![Moment { what: "kill", at_ns: self.kill()? }];
+        Ok(Told { moments, late_voices: None, takeovers: Vec::new() })
+    }
+
+    /// Waits until every connection moves bytes and so many per cent of the download are there.
+    pub fn until_download(&mut self, wanted_percent: u64) -> anyhow::Result<()> {
         let start = Instant::now();
         loop {
             let progress = self.load.progress();
             let everyone = progress.wanted > 0 && progress.active == progress.wanted;
             let percent = self.curls.percent();
-            if everyone && percent >= 40 {
+            if everyone && percent >= wanted_percent {
                 return Ok(());
             }
-            let late = start.elapsed() > Duration::from_secs(self.args.seconds);
+            let late = start.elapsed() > Duration::from_secs(self.args.transfers_last());
             if progress.failed > 0 || late || self.curls.ended()? {
                 let (active, wanted, failed) = (progress.active, progress.wanted, progress.failed);
                 let connections =
@@ -111,7 +132,8 @@ impl Act<'_> {
         }
     }
 
-    fn kill(&mut self) -> anyhow::Result<u64> {
+    /// Does to the owner what was asked for; the moment of it.
+    pub fn kill(&mut self) -> anyhow::Result<u64> {
         let killed_ns = self.cluster.kill(self.owner, self.args.kill)?;
         let owner = self.owner;
         self.narrator.say(&match self.args.kill {
@@ -121,6 +143,14 @@ impl Act<'_> {
             KillMode::None => "Nothing is killed in this run.".to_string(),
         });
         Ok(killed_ns)
+    }
+
+    /// Fails if the load has ended before the story.
+    pub fn still_running(&mut self) -> anyhow::Result<()> {
+        if self.load.ended()? || self.curls.ended()? {
+            bail!("the load was over before the story: give it more --seconds");
+        }
+        Ok(())
     }
 
     fn until_the_end(&mut self, killed_ns: u64) -> anyhow::Result<()> {

@@ -40,6 +40,7 @@ pub fn report(summary: &Summary) -> String {
     let (all, survived) = summary.totals();
     let _ = match summary.passed() {
         true => writeln!(text, "\nAll {all} connections survived, byte-exact."),
+        false if all == survived => writeln!(text, "\nTwo nodes have spoken for one connection."),
         false => writeln!(text, "\n{} of {all} connections did not survive.", all - survived),
     };
     text
@@ -51,7 +52,10 @@ pub fn one_line(number: u32, run: &RunOutcome) -> String {
     let (all, survived) = (sum(|row| row.connections), sum(|row| row.survived));
     let gap = run.rows.iter().flat_map(|row| &row.gaps_ns).max().copied().unwrap_or(0);
     let gap = gap as f64 / MS;
-    format!("run {number}: {survived} of {all} connections survived, largest gap {gap:.1} ms\n")
+    let late = run.late_voices.map_or(String::new(), |late| format!(", {late} frames out of turn"));
+    format!(
+        "run {number}: {survived} of {all} connections survived, largest gap {gap:.1} ms{late}\n"
+    )
 }
 
 fn table(text: &mut String, summary: &Summary) {
@@ -148,6 +152,7 @@ fn takeover(text: &mut String, run: &RunOutcome) {
         micros(rtt.p99 / 1_000),
         micros(rtt.max / 1_000)
     );
+    stages(text, run);
     let _ = match &run.restored {
         Restored::NotNeeded => Ok(()),
         Restored::After { ms } => {
@@ -158,6 +163,26 @@ fn takeover(text: &mut String, run: &RunOutcome) {
             writeln!(text, "The pair was not protected again: {first}")
         }
     };
+}
+
+/// What each moment of the story cost, and whether anybody spoke out of turn.
+fn stages(text: &mut String, run: &RunOutcome) {
+    for stage in &run.stages {
+        let gap = &stage.gap_ns;
+        let [p50, p99, max] = [gap.p50, gap.p99, gap.max].map(|ns| ns as f64 / MS);
+        let (what, at) = (&stage.what, stage.after_ns as f64 / 1e9);
+        let _ = writeln!(
+            text,
+            "At {at:6.2} s, {what:<28} gap p50 {p50:7.1} ms, p99 {p99:7.1} ms, max {max:7.1} ms ({} connections).",
+            gap.count
+        );
+    }
+    if let Some(late) = run.late_voices {
+        let _ = writeln!(
+            text,
+            "Frames of a node for a connection that the other had answered since: {late}."
+        );
+    }
 }
 
 fn sparklines(text: &mut String, run: &RunOutcome) {

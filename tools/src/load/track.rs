@@ -5,7 +5,7 @@ use super::series::Series;
 
 /// Longest intervals kept per connection. A kill shows as one of them unless the machine itself
 /// stumbled more often than that.
-const LONGEST_MAX: usize = 16;
+const LONGEST_MAX: usize = 64;
 
 /// Intervals from which the ordinary one is taken.
 const ORDINARY_SAMPLES: usize = 256;

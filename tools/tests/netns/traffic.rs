@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tools::demo::client::Load;
 use tools::demo::curl::{self, Curls};
-use tools::demo::outcome::{Restored, RunOutcome, Summary};
+use tools::demo::outcome::{Moment, Restored, RunOutcome, Summary};
 use tools::demo::{KillMode, text};
 
 use crate::scene::{PATIENCE, Scene, UNDERSTUDY};
@@ -73,7 +73,8 @@ impl Traffic {
         let result = self.load.finish().unwrap_or_else(|error| panic!("{error:#}"));
         let takeovers = scene.cluster.takeovers(scene.owner);
         let restored = Restored::NotNeeded;
-        let outcome = RunOutcome::new(&mode, killed_ns, &result, curls, takeovers, restored);
+        let moments = [Moment { what: "kill", at_ns: killed_ns }];
+        let outcome = RunOutcome::new(&mode, &moments, &result, curls, takeovers, restored);
         let summary = Summary::of(vec![outcome]);
         println!("{}", text::report(&summary));
         assert!(summary.passed(), "connections did not survive");
