@@ -31,9 +31,9 @@ pub use check::agree;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticLine, Kind, Severity};
 pub use types::{
     Application, Arbiter, ArpPolicy, Balance, ClusterConfig, ClusterNode, Config, Control,
-    CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, NodeConfig, OnPeerLoss,
-    Protocol, Proxy, ProxyProtocol, Seal, Secret, Server, Service, Survivor, TimerSet, Timers,
-    XdpMode,
+    CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, Metrics, NodeConfig,
+    OnPeerLoss, Protocol, Proxy, ProxyProtocol, Seal, Secret, Server, Service, Survivor, TimerSet,
+    Timers, XdpMode,
 };
 pub use value::{Mac, PortRange, duration_text};
 

@@ -21,6 +21,7 @@ use crate::crossing::Crossing;
 use crate::files;
 use crate::guardian::{Charge, Guard};
 use crate::memory;
+use crate::metrics;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::random;
 use crate::report::Reporter;
@@ -28,6 +29,7 @@ use crate::sealing::Sealing;
 use crate::shared::Shared;
 use crate::solicited::Solicited;
 use crate::sys;
+use crate::watch::Watch;
 use crate::xdp_program::{AttachMode, XdpProgram};
 use cluster::agent::{self, Agent};
 use cluster::engine::{Engine, EngineConfig};
@@ -98,6 +100,8 @@ pub struct Node {
     threads: Vec<thread::JoinHandle<()>>,
     guard: Arc<Guard>,
     _control: control::Server,
+    _metrics: Option<metrics::Server>,
+    _watch: Watch,
     _programs: Vec<XdpProgram>,
     _solicited: Option<Solicited>,
     _service_macs: Option<sys::ServiceMacs>,
@@ -157,6 +161,9 @@ impl Node {
             stopping: stopping.clone(),
         };
         let reporter = Reporter::new(config, me, shared.clone(), guard.clone(), (orders, question));
+        let reporter = Arc::new(reporter);
+        let metrics = metrics_server(config, &reporter)?;
+        let watched = reporter.clone();
         let answer = move |request: Request| match request {
             Request::Status => match reporter.status() {
                 Some(status) => Reply::Status { status: Box::new(status) },
@@ -184,13 +191,16 @@ impl Node {
         guard.clone().keep(guardian()).map_err(failed("start the guardian's keeper"))?;
         threads.push(agent.start().map_err(failed("start the agent's thread"))?);
         let client = &config.interfaces.client;
-        let watch = client_path::start(&client.name, &client.next_hops, shared, stopping.clone());
-        threads.push(watch.map_err(failed(format!("watch the link of {}", client.name)))?);
+        let path = client_path::start(&client.name, &client.next_hops, shared, stopping.clone());
+        threads.push(path.map_err(failed(format!("watch the link of {}", client.name)))?);
+        let watch = Watch::start(watched).map_err(failed("start the watch"))?;
         Ok(Node {
             stopping,
             threads,
             guard,
             _control: control,
+            _metrics: metrics,
+            _watch: watch,
             _programs: programs,
             _solicited: join_solicited(config),
             _service_macs: accept_service_macs(config),
@@ -233,6 +243,17 @@ fn agent_socket(config: &Config) -> Result<UdpSocket, StartError> {
     let socket = UdpSocket::bind(address).map_err(failed(&doing))?;
     socket.set_nonblocking(true).map_err(failed(&doing))?;
     Ok(socket)
+}
+
+/// The listener for scrapers, if one is configured.
+fn metrics_server(
+    config: &Config,
+    reporter: &Arc<Reporter>,
+) -> Result<Option<metrics::Server>, StartError> {
+    let Some(config::Metrics { listen }) = config.metrics else { return Ok(None) };
+    let reporter = reporter.clone();
+    let server = metrics::Server::start(listen, Arc::new(move || reporter.status()));
+    server.map(Some).map_err(failed(format!("listen for scrapers of metrics on {listen}")))
 }
 
 /// Attaches the program and opens a port on each queue of an interface.

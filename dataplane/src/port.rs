@@ -51,6 +51,25 @@ pub struct PortCounters {
     /// Frames longer than the MTU allows: super-frames whose sender leaves cutting and checksums to a
     /// NIC that is not there. `ethtool -K INTERFACE tx off` at the sending end ends it.
     pub rx_too_long: u64,
+    /// What the kernel says of the rings.
+    pub rings: RingCounters,
+}
+
+/// The kernel's own counters of a port's rings (`XDP_STATISTICS`), cumulative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounters {
+    /// Frames dropped because they were too long or no buffer was free.
+    pub rx_dropped: u64,
+    /// Buffers offered for receiving that are none.
+    pub rx_invalid: u64,
+    /// Frames dropped because the receive ring was full.
+    pub rx_ring_full: u64,
+    /// Times that the kernel found no buffer to receive into.
+    pub fill_ring_empty: u64,
+    /// Descriptors given to send that are none.
+    pub tx_invalid: u64,
+    /// Times that the kernel was told to send and found nothing.
+    pub tx_ring_empty: u64,
 }
 
 /// A queue of frames in both directions. Implemented by AF_XDP and by the simulated wire.

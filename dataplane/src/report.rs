@@ -8,6 +8,7 @@ use crate::guardian::{Guard, State};
 use crate::orders;
 use crate::sealing::SealingSnapshot;
 use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
+use crate::watch::Phases;
 use cluster::agent::Reason;
 use cluster::agent::declare::{Claim, Fitness};
 use cluster::agent::status::{DeclaredStatus, GroupStatus, NodeStatus, PathStatus, Status};
@@ -19,12 +20,12 @@ use cluster::message::state::{GroupState, NodeState};
 use cluster::message::{Role, WITNESS};
 use cluster::register::Register;
 use cluster::seal::Unopened;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use stack::stack::Conflict;
 use stack::time::Instant;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long the core and the agent may take to answer.
@@ -42,6 +43,8 @@ pub struct Reporter {
     orders: Vec<Sender<ToCore>>,
     pub(crate) questions: Sender<ToAgent>,
     started: Instant,
+    /// By the index of the group.
+    phases: Mutex<Vec<Phases>>,
 }
 
 impl Reporter {
@@ -53,14 +56,43 @@ impl Reporter {
         guard: Arc<Guard>,
         (orders, questions): (Vec<Sender<ToCore>>, Sender<ToAgent>),
     ) -> Reporter {
+        let phases = Mutex::new(config.services.iter().map(|_| Phases::default()).collect());
         let config = config.clone();
-        Reporter { config, me, shared, guard, orders, questions, started: clock::now() }
+        Reporter { config, me, shared, guard, orders, questions, started: clock::now(), phases }
+    }
+
+    /// Takes note of what a later status could not tell any more.
+    pub fn look(&self) {
+        let agent = self.ask_agent().and_then(|agent| agent.recv_timeout(PATIENCE).ok());
+        if let Some(agent) = agent {
+            self.note_takeovers(clock::now(), &agent.agent.groups);
+        }
+    }
+
+    fn note_takeovers(&self, now: Instant, groups: &[GroupStatus]) {
+        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, (phases, group)) in phases.iter_mut().zip(groups).enumerate() {
+            let shared = self.shared.takeover(index);
+            if let (Some(takeover), Some(shown)) =
+                (group.takeover, self.takeover(now, index, group))
+            {
+                let heard =
+                    [shared.announced_at, shared.first_byte_at].map(|at| at > Instant::ZERO);
+                phases.look(&shown, now.since(takeover.granted), heard);
+            }
+        }
+    }
+
+    /// Asks the agent how it is.
+    fn ask_agent(&self) -> Option<Receiver<Box<AgentSnapshot>>> {
+        let (answer, agent) = bounded(1);
+        self.questions.try_send(ToAgent::Status(answer)).ok()?;
+        Some(agent)
     }
 
     /// The node now; `None` if a thread does not answer in time.
     pub fn status(&self) -> Option<shown::Status> {
-        let (answer, agent) = bounded(1);
-        self.questions.try_send(ToAgent::Status(answer)).ok()?;
+        let agent = self.ask_agent()?;
         let mut answers = Vec::with_capacity(self.orders.len());
         for orders in &self.orders {
             let (answer, core) = bounded(1);
@@ -72,6 +104,7 @@ impl Reporter {
         let cores: Vec<CoreSnapshot> = answers.map(|core| Some(*core?)).collect::<Option<_>>()?;
         let now = clock::now();
         let totals = totals(&cores);
+        self.note_takeovers(now, &agent.groups);
         let groups = agent.groups.iter().zip(&totals).enumerate();
         let has_arbiter = self.has_arbiter(&agent);
         Some(shown::Status {
@@ -220,6 +253,7 @@ impl Reporter {
             flows_copied: engine.copied.into(),
             lag: shown::Lag { ops: engine.lag_ops, bytes: engine.lag_bytes, age_us: 0 },
             last_takeover: self.takeover(now, index, group),
+            takeover_phases: self.phases(index),
             home_ready: group.home_ready && service.failback != Failback::All && !group.is_bound,
             is_bound: group.is_bound,
             handover: group.handover.as_ref().map(|h| orders::handover(now, h)),
@@ -245,6 +279,11 @@ impl Reporter {
             count: claim.count,
             age_us: now.since(claim.at).micros(),
         }
+    }
+
+    fn phases(&self, index: usize) -> BTreeMap<String, shown::Histogram> {
+        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        phases[index].histograms.clone()
     }
 
     fn takeover(&self, now: Instant, index: usize, group: &GroupStatus) -> Option<shown::Takeover> {

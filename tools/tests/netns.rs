@@ -22,6 +22,8 @@ mod handover;
 mod kernels;
 #[path = "netns/link.rs"]
 mod link;
+#[path = "netns/metrics.rs"]
+mod metrics;
 #[path = "netns/ownership.rs"]
 mod ownership;
 #[path = "netns/proxy.rs"]

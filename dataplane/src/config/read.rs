@@ -19,6 +19,9 @@ use crate::client_path::HOPS_MAX;
 /// Bytes of a path to a Unix socket at most: `sun_path` less room for a temporary name.
 const SOCKET_PATH_MAX: usize = 90;
 
+/// TCP port of the metrics where none is written.
+const METRICS_PORT: u16 = 7949;
+
 /// Every section of the file, with placeholders where something is wrong.
 pub fn config(reader: &mut Reader, tree: &DeTable<'_>, directory: &Path) -> Config {
     let mut root = Table::root(tree);
@@ -29,11 +32,12 @@ pub fn config(reader: &mut Reader, tree: &DeTable<'_>, directory: &Path) -> Conf
     let interfaces = interfaces(reader, &mut root);
     let cores = cores(reader, &mut root);
     let control = control(reader, &mut root, directory, id);
+    let metrics = metrics(reader, &mut root);
     let limits = limits(reader, &mut root);
     let services = service::services(reader, &mut root, directory);
     root.finish(reader);
     let node = NodeConfig { id };
-    let config = Config { node, cluster, interfaces, cores, control, limits, services };
+    let config = Config { node, cluster, interfaces, cores, control, metrics, limits, services };
     check::check(reader, &config);
     config
 }
@@ -376,6 +380,19 @@ fn control(reader: &mut Reader, root: &mut Table<'_>, directory: &Path, id: Node
     });
     table.finish(reader);
     Control { socket: socket.unwrap_or_else(|| format!("/run/understudy/{id}.sock").into()) }
+}
+
+/// On if the section is written, be it empty.
+fn metrics(reader: &mut Reader, root: &mut Table<'_>) -> Option<Metrics> {
+    let mut table = root.table(reader, "metrics");
+    let wanted = "an address with a port, \"127.0.0.1:7949\" for example";
+    let listen = table.parsed(reader, "listen", wanted, |text| match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => Err(format!("{text:?} is not {wanted}")),
+    });
+    table.finish(reader);
+    let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, METRICS_PORT)));
+    reader.written("metrics").then_some(Metrics { listen })
 }
 
 fn limits(reader: &mut Reader, root: &mut Table<'_>) -> Limits {

@@ -35,6 +35,9 @@ pub struct Config {
     pub cores: Cores,
     /// `[control]`: how an operator reaches this node.
     pub control: Control,
+    /// `[metrics]`: where scrapers ask; nowhere unless the section is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
     /// `[limits]`: what is taken at start.
     pub limits: Limits,
     /// `[[services]]`: what is served, in the order of the file. A service's position is part of its
@@ -255,6 +258,13 @@ pub enum Idle {
 pub struct Control {
     /// `socket`: the Unix socket of `understudy status`. Default `/run/understudy/ID.sock`.
     pub socket: PathBuf,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Metrics {
+    /// `listen`: address and TCP port. Default "127.0.0.1:7949".
+    pub listen: SocketAddr,
 }
 
 /// `[limits]`: memory is taken at start by these numbers. Each service takes a log and room for copies

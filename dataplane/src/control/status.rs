@@ -241,6 +241,8 @@ pub struct GroupStatus {
     pub lag: Lag,
     /// The last takeover by this node.
     pub last_takeover: Option<Takeover>,
+    /// How long each phase of this node's takeovers took, by the names of [`Takeover`]'s phases.
+    pub takeover_phases: BTreeMap<String, Histogram>,
     /// The home node holds every connection, and the configuration leaves it to the operator to hand them over.
     pub home_ready: bool,
     /// This node owns the group and can hand it over to nobody: there is no arbiter, and it is not the survivor.
@@ -440,6 +442,24 @@ pub struct Takeover {
     pub first_byte_us: u64,
 }
 
+/// Upper bounds of a [`Histogram`]'s buckets.
+pub const PHASE_BOUNDS_US: [u64; 13] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
+
+/// How often something took how long.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Histogram {
+    /// How often by [`PHASE_BOUNDS_US`]: above the bound before and up to this one.
+    pub buckets: Vec<u64>,
+    /// How often in all.
+    pub count: u64,
+    /// How long in all.
+    pub sum_us: u64,
+}
+
 /// A poll core.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -484,6 +504,8 @@ pub struct PortStatus {
     pub mode: String,
     /// Counters by name, as [`crate::port::PortCounters`] names them.
     pub counters: BTreeMap<String, u64>,
+    /// The kernel's own counters of the rings, as [`crate::port::RingCounters`] names them.
+    pub rings: BTreeMap<String, u64>,
 }
 
 /// A timer.
@@ -496,6 +518,18 @@ pub struct TimerStatus {
     pub configured_us: u64,
     /// What is used: stretched if this node has been seen to pause.
     pub effective_us: u64,
+}
+
+impl Histogram {
+    /// It took that long once more.
+    pub fn record(&mut self, us: u64) {
+        self.buckets.resize(PHASE_BOUNDS_US.len(), 0);
+        if let Some(bucket) = PHASE_BOUNDS_US.iter().position(|bound| us <= *bound) {
+            self.buckets[bucket] += 1;
+        }
+        self.count += 1;
+        self.sum_us = self.sum_us.saturating_add(us);
+    }
 }
 
 impl Takeover {
@@ -521,8 +555,17 @@ impl PortStatus {
             ("rx_kernel_dropped", port.rx_kernel_dropped),
             ("rx_too_long", port.rx_too_long),
         ];
-        let counters = counters.map(|(name, value)| (name.to_string(), value)).into();
-        PortStatus { interface: interface.into(), queue, mode: mode.into(), counters }
+        let rings = [
+            ("rx_dropped", port.rings.rx_dropped),
+            ("rx_invalid", port.rings.rx_invalid),
+            ("rx_ring_full", port.rings.rx_ring_full),
+            ("fill_ring_empty", port.rings.fill_ring_empty),
+            ("tx_invalid", port.rings.tx_invalid),
+            ("tx_ring_empty", port.rings.tx_ring_empty),
+        ];
+        let by_name = |(name, value): (&str, u64)| (name.to_string(), value);
+        let (counters, rings) = (counters.map(by_name).into(), rings.map(by_name).into());
+        PortStatus { interface: interface.into(), queue, mode: mode.into(), counters, rings }
     }
 }
 

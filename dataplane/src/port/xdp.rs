@@ -29,7 +29,7 @@
 //!
 //! Spec: Linux `Documentation/networking/af_xdp.rst`.
 
-use super::{BURST, Port, PortCounters, RxFrame};
+use super::{BURST, Port, PortCounters, RingCounters, RxFrame};
 use crate::sys;
 use frames::{FrameState, Frames};
 use joiner::{Joined, Joiner};
@@ -399,6 +399,14 @@ impl Port for XdpPort {
         PortCounters {
             rx_kernel_dropped: kernel.rx_dropped - too_long + kernel.rx_ring_full,
             rx_too_long: self.counters.rx_too_long + too_long,
+            rings: RingCounters {
+                rx_dropped: kernel.rx_dropped,
+                rx_invalid: kernel.rx_invalid_descs,
+                rx_ring_full: kernel.rx_ring_full,
+                fill_ring_empty: kernel.rx_fill_ring_empty_descs,
+                tx_invalid: kernel.tx_invalid_descs,
+                tx_ring_empty: kernel.tx_ring_empty_descs,
+            },
             ..self.counters
         }
     }

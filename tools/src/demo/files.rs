@@ -15,6 +15,9 @@ pub const SERVICES: [(&str, [&str; 2], u16, &str); 2] = [
 /// The cluster's name.
 pub const CLUSTER: &str = "demo";
 
+/// Where each node tells scrapers how it is, inside its namespace.
+pub const METRICS: &str = "127.0.0.1:7949";
+
 /// The hardware address of the n-th service, with [`Arp::VirtualMac`].
 pub fn virtual_mac(n: usize) -> String {
     format!("00:00:5e:00:01:{:02x}", n + 1)
@@ -106,6 +109,9 @@ idle = "adaptive"
 
 [control]
 socket = "{}"
+
+[metrics]
+listen = "{METRICS}"
 "#,
         socket.display()
     );
