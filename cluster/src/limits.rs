@@ -15,6 +15,10 @@ pub const LOG_RECORDS_MAX: usize = 16 * 1024;
 /// Records of that which only ticks and decisions may use.
 pub const LOG_RECORDS_RESERVED: usize = 64;
 
+/// Records that nobody waits for leave after this long, together: a client's acknowledgements of a download would
+/// otherwise cost a datagram and its answer each round. A peer that takes over sends again what was acknowledged in that time.
+pub const LINGER: Duration = Duration::from_micros(250);
+
 /// Time without an acknowledgement after which the oldest datagram is sent again; doubled up to
 /// [`RESEND_MAX`].
 pub const RESEND_FIRST: Duration = Duration::from_millis(1);

@@ -1,16 +1,16 @@
 //! The owner's log of one group on one core towards one core of the peer: records in, datagrams out, commits back.
 //!
-//! Records are appended to a datagram under construction, which leaves in the same poll; datagrams lie in
-//! a bounded ring until the peer has acknowledged them, so that a lost one is sent again as it was. For
-//! each record of a flow the log remembers what may be said once the peer holds it. A full log refuses, and
+//! Records are appended to a datagram under construction, which leaves in the same poll, or, while nobody
+//! waits for any of them, a little later and fuller; datagrams lie in a bounded ring until the peer has
+//! acknowledged them, so that a lost one is sent again as it was. For each record of a flow the log remembers what may be said once the peer holds it. A full log refuses, and
 //! the input is dropped as if the network had lost it; ticks and decisions have reserved room.
 //!
 //! Path: step 5. Bounds: `limits.rs`. Nothing is allocated after construction.
 
 use crate::id::Op;
 use crate::limits::{
-    LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, LOG_RECORDS_RESERVED, LOG_RESERVED, RESEND_BURST_MAX,
-    RESEND_FIRST, RESEND_MAX,
+    LINGER, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, LOG_RECORDS_RESERVED, LOG_RESERVED,
+    RESEND_BURST_MAX, RESEND_FIRST, RESEND_MAX,
 };
 use crate::mirror::{
     Kind, RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordKind, Session, put_header, put_record,
@@ -79,6 +79,10 @@ pub struct Log {
     unsent: u64,
     /// Number of the datagram under construction.
     building: u64,
+    /// Something in the datagram under construction is waited for.
+    is_awaited: bool,
+    /// When it leaves nevertheless; `None` until somebody has looked at it.
+    leaves_at: Option<Instant>,
     /// Datagrams to send again: numbers from the first up to, not including, the second.
     resend: (u64, u64),
     next: Op,
@@ -112,6 +116,8 @@ impl Log {
             oldest: 0,
             unsent: 0,
             building: 0,
+            is_awaited: false,
+            leaves_at: None,
             resend: (0, 0),
             next: Op(1),
             committed: Op(0),
@@ -199,6 +205,7 @@ impl Log {
     pub fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress) -> Op {
         let bytes = FACT_HEADER_BYTES_MAX + fact.payload_bytes();
         let op = self.append(RecordKind::Fact, flow.id, bytes, |out| fact.encode(out));
+        self.is_awaited |= fact.is_awaited();
         self.pending.push_back(Commit { op, flow: flow.id, slot: flow.slot, progress });
         op
     }
@@ -206,6 +213,7 @@ impl Log {
     /// The last record changes `flow` as well.
     pub fn follow(&mut self, flow: FlowName, progress: Progress) {
         let op = self.last();
+        self.is_awaited = true;
         self.pending.push_back(Commit { op, flow: flow.id, slot: flow.slot, progress });
     }
 
@@ -219,6 +227,7 @@ impl Log {
         commit: Option<(u32, Progress)>,
     ) -> Op {
         let op = self.append(kind, flow, bytes.len(), |out| out.put_bytes(bytes));
+        self.is_awaited |= kind != RecordKind::Digest;
         if let Some((slot, progress)) = commit {
             self.pending.push_back(Commit { op, flow, slot, progress });
         }
@@ -261,6 +270,7 @@ impl Log {
     fn seal(&mut self) {
         assert!(self.free() > 0, "room was asked for before the record");
         self.building += 1;
+        (self.is_awaited, self.leaves_at) = (false, None);
         let datagram = self.at_mut(self.building);
         datagram.bytes.clear();
         datagram.count = 0;
@@ -276,6 +286,9 @@ impl Log {
         } else {
             if self.unsent == self.building {
                 if self.at(self.building).bytes.is_empty() || self.free() == 0 {
+                    return None;
+                }
+                if !self.is_awaited && *self.leaves_at.get_or_insert(now + LINGER) > now {
                     return None;
                 }
                 self.seal();
@@ -310,15 +323,13 @@ impl Log {
 
     /// When `poll_datagram` is due although nothing is appended.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.has_unsent() || self.resend.0 < self.resend.1 {
+        if self.unsent < self.building || self.is_awaited || self.resend.0 < self.resend.1 {
             return Some(Instant::ZERO);
         }
-        (self.oldest < self.unsent).then(|| self.progress_at + self.resend_after)
-    }
-
-    /// Whether there are records that never left.
-    pub fn has_unsent(&self) -> bool {
-        self.unsent < self.building || !self.at(self.building).bytes.is_empty()
+        let is_empty = self.at(self.building).bytes.is_empty();
+        let leaves_at = (!is_empty).then(|| self.leaves_at.unwrap_or(Instant::ZERO));
+        let again = (self.oldest < self.unsent).then(|| self.progress_at + self.resend_after);
+        leaves_at.into_iter().chain(again).min()
     }
 
     /// The peer holds every record up to `acked` and misses those in `missing`. Follow with
@@ -387,6 +398,9 @@ mod tests {
     use super::*;
     use crate::id::{Epoch, GroupId, Incarnation, Member, NodeId};
     use crate::mirror::{Body, decode};
+    use stack::fact::Acked;
+    use stack::seq::Seq;
+    use stack::tcp::sender::Hint;
 
     fn log() -> Log {
         let member = |n| Member { node: NodeId(n), incarnation: Incarnation(n as u64) };
@@ -429,6 +443,35 @@ mod tests {
         log.handle_ack(now, Op(3), None);
         assert_eq!(log.poll_commit().map(|c| c.op), Some(Op(3)));
         assert_eq!((log.poll_datagram(now).is_none(), log.poll_timeout()), (true, None));
+    }
+
+    /// What nobody waits for is told of together; what is waited for takes it along at once.
+    #[test]
+    fn acknowledgements_of_clients_linger() {
+        let mut log = log();
+        let now = Instant(1_000_000);
+        let acked = Fact::Acked(Acked {
+            snd_una: Seq(5),
+            snd_wnd: 1_000,
+            ts_recent: 0,
+            hint: Hint::default(),
+        });
+        log.record(name(0), &acked, Progress::default());
+        assert_eq!(log.poll_timeout(), Some(Instant::ZERO), "nobody knows yet since when it waits");
+        assert_eq!(log.poll_datagram(now), None);
+        assert_eq!(log.poll_timeout(), Some(now + LINGER));
+        log.record(name(1), &acked, Progress::default());
+        assert_eq!(log.poll_datagram(now + LINGER - Duration(1)), None);
+        let count = |bytes: &[u8]| match decode(bytes).unwrap() {
+            (_, Body::Records { count, .. }) => count,
+            _ => panic!("no records"),
+        };
+        assert_eq!(log.poll_datagram(now + LINGER).map(count), Some(2));
+        log.record(name(0), &acked, Progress::default());
+        assert_eq!(log.poll_datagram(now + LINGER), None);
+        log.record(name(0), &Fact::Fin, Progress::default());
+        assert_eq!(log.poll_timeout(), Some(Instant::ZERO));
+        assert_eq!(log.poll_datagram(now + LINGER).map(count), Some(2));
     }
 
     #[test]

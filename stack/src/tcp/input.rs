@@ -372,7 +372,7 @@ impl Flow {
         let is_due = contract.state == State::SynReceived
             || acked_all
             || !self.backlog.is_empty()
-            || behind >= UNA_FLUSH_BYTES.min(receive_buffer / 4)
+            || behind >= UNA_FLUSH_BYTES
             || window < receive_buffer / 2;
         if is_due || self.standing == Standing::Absent {
             self.record_acknowledged(now, slot, env, recorder);
