@@ -14,6 +14,12 @@ clang-14:clang-14
 valgrind:valgrind
 llvm-14:llvm-strip-14
 procps:sysctl
+nginx:nginx
+redis-server:redis-server
+redis-tools:redis-cli
+openssh-server:sshd
+openssh-client:ssh
+websocketd:websocketd
 linux-libc-dev:/usr/include/linux/bpf.h
 "
 
@@ -42,9 +48,22 @@ if ! command -v apt-get >/dev/null 2>&1; then
 fi
 echo "Installing Debian packages:$missing"
 export DEBIAN_FRONTEND=noninteractive
+
+# The demo starts servers of its own: none of these shall start now, on the machine itself, nor at its next boot.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+fi
 # The lists may be fresh enough already; if not, fetch them and try once more.
 # shellcheck disable=SC2086
 apt-get install -y -qq --no-install-recommends $missing || {
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends $missing
 }
+for pair in nginx:nginx redis-server:redis-server openssh-server:ssh; do
+    case " $missing " in
+    *" ${pair%%:*} "*) systemctl --quiet disable "${pair#*:}" 2>/dev/null || true ;;
+    esac
+done

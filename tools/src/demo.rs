@@ -1,8 +1,9 @@
 //! `understudy demo`: the promise, shown on one machine.
 //!
-//! A client, a switch, two nodes and a witness as network namespaces; a real `curl` download and
-//! upload and many paced connections through the service; the owner is killed in the middle; every
-//! byte is compared, and the gap of every connection is measured by the clients themselves.
+//! A client, servers, a switch, two nodes and a witness as network namespaces; real clients speak
+//! with real servers through the service, beside many paced connections; the owner is killed in the
+//! middle; every byte is compared, and the gap of every connection is measured by the clients
+//! themselves.
 //!
 //! Exit code 0: every connection survived, byte-exact. 1: some did not. 2: the demo itself could
 //! not run.
@@ -11,6 +12,7 @@ pub mod bed;
 pub mod client;
 pub mod cluster;
 pub mod curl;
+pub mod dialogue;
 mod failback;
 pub mod files;
 pub mod html;
@@ -18,6 +20,7 @@ mod narrator;
 pub mod outcome;
 pub mod process;
 pub mod relay;
+pub mod servers;
 pub mod status;
 pub mod story;
 pub mod text;
@@ -67,9 +70,9 @@ pub struct DemoArgs {
     /// Poll cores of each node: one number for both, or two with a comma.
     #[arg(long, default_value = "1", value_name = "N[,M]")]
     pub cores: NodeCores,
-    /// What serves: the appliance, the appliance before plain kernel servers, or these alone for comparison (their
-    /// connections die). `failback`: the killed node returns and gets its connections back, then the other is killed.
-    #[arg(long, visible_alias = "story", value_enum, default_value_t = Appliance::Understudy)]
+    /// What serves: the appliance before real servers, the appliance itself, or plain kernel servers for comparison
+    /// (their connections die). `failback`: the killed node returns and gets its connections back, then the other is killed.
+    #[arg(long = "story", visible_alias = "appliance", value_enum, default_value_t = Appliance::Proxy)]
     pub appliance: Appliance,
 }
 
@@ -106,11 +109,12 @@ pub enum KillMode {
 /// What serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Appliance {
-    /// `understudy run`.
-    Understudy,
-    /// `understudy run`, passing every connection on to `understudy load serve`.
+    /// `understudy run`, passing every connection on: to nginx, redis, sshd and a WebSocket for real clients, to
+    /// `understudy load serve` for the load.
     Proxy,
-    /// `understudy run`, whose services go back to a home that has returned.
+    /// `understudy run`, serving generated objects and echoes itself.
+    Understudy,
+    /// The same, and services go back to a home that has returned.
     Failback,
     /// `understudy load serve`, with the address moved by hand.
     Kernel,

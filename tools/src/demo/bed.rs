@@ -1,9 +1,9 @@
-//! The bed: client, switch, nodes and witness as network namespaces on this machine.
+//! The bed: client, servers, switch, nodes and witness as network namespaces on this machine.
 //!
 //! ```text
 //!             br0 10.88.0.0/24                 br1 10.99.0.0/24
-//!   client ──┬── node1 eth0            node1 eth1 ──┬── witness
-//!            └── node2 eth0            node2 eth1 ──┘
+//!   client ───┬── node1 eth0           node1 eth1 ──┬── witness
+//!   servers ──┴── node2 eth0           node2 eth1 ──┘
 //! ```
 //!
 //! With a third node, where the layout says so.
@@ -52,8 +52,8 @@ const GONE_WITHIN: Duration = Duration::from_secs(3);
 /// Nodes in a bed, unless its layout has a third.
 pub const NODES: [u8; 2] = [1, 2];
 
-/// The clients' host, as the nodes know it.
-pub const CLIENT_ADDRESS: &str = "10.88.0.1";
+/// The servers' host, to which proxying nodes pass connections on.
+pub const SERVERS_ADDRESS: &str = "10.88.0.20";
 
 /// The address that clients know.
 pub const SERVICE_ADDRESS: &str = "10.88.0.100";
@@ -75,6 +75,8 @@ pub const WITNESS: &str = "10.99.0.9:7948";
 pub enum Place {
     /// Where the clients run.
     Client,
+    /// Where servers run to which connections are passed on.
+    Servers,
     /// Where the bridges are.
     Switch,
     /// A machine under test.
@@ -85,7 +87,7 @@ pub enum Place {
 
 impl Place {
     fn all(nodes: u8) -> impl Iterator<Item = Place> {
-        [Place::Client, Place::Switch, Place::Witness]
+        [Place::Client, Place::Servers, Place::Switch, Place::Witness]
             .into_iter()
             .chain((1..=nodes).map(Place::Node))
     }
@@ -93,6 +95,7 @@ impl Place {
     fn name(self) -> String {
         match self {
             Place::Client => "client".into(),
+            Place::Servers => "servers".into(),
             Place::Switch => "switch".into(),
             Place::Node(id) => format!("node{id}"),
             Place::Witness => "witness".into(),
@@ -217,6 +220,8 @@ impl Bed {
             self.link(Place::Node(id), "eth0", Some("br0"), &format!("10.88.0.1{id}/24"), mtu)?;
         }
         let (client, node) = (Place::Client, Place::Node(1));
+        let servers = format!("{SERVERS_ADDRESS}/24");
+        self.link(Place::Servers, "eth0", Some("br0"), &servers, mtu)?;
         let addresses = ["10.88.0.1/24", "10.88.0.11/24"];
         if cable == Cable::Direct {
             self.wire((client, "eth0"), (node, "eth0"), mtu)?;

@@ -8,9 +8,10 @@ use anyhow::{anyhow, bail};
 use dataplane::control::status::Status;
 use nix::sys::signal::Signal;
 
-use super::bed::{Arp, Bed, CLIENT_ADDRESS, ECHO_ADDRESS, Place, SERVICE_ADDRESS, WITNESS};
+use super::bed::{Arp, Bed, ECHO_ADDRESS, Place, SERVERS_ADDRESS, SERVICE_ADDRESS, WITNESS};
 use super::files::{self, NodeFiles, SERVICES, Services};
 use super::process::Process;
+use super::servers::{self, REAL};
 use super::status::{self, Takeover};
 use super::{Appliance, KillMode};
 use crate::load::wire::monotonic_ns;
@@ -46,7 +47,7 @@ pub struct Cluster<'a> {
     nodes: Vec<Process>,
     witness: Option<Process>,
     /// To whom the nodes pass their connections on.
-    servers: Option<Process>,
+    servers: Vec<Process>,
 }
 
 impl<'a> Cluster<'a> {
@@ -54,17 +55,17 @@ impl<'a> Cluster<'a> {
     pub fn start(bed: &'a Bed, setup: Setup) -> anyhow::Result<Cluster<'a>> {
         let count = *bed.nodes().end();
         let appliance = setup.appliance;
-        let backend = (appliance == Appliance::Proxy).then_some(CLIENT_ADDRESS);
+        let backend = (appliance == Appliance::Proxy).then_some(SERVERS_ADDRESS);
         let failback = (appliance == Appliance::Failback).then_some("all");
         let Setup { dir, sockets, timers, cores, arp, .. } = &setup;
         let services = Services { arp: *arp, backend, failback };
         let files = files::write(dir, sockets, timers, count, *cores, services)?;
         let nodes = Vec::new();
-        let mut cluster = Cluster { bed, setup, files, nodes, witness: None, servers: None };
+        let mut cluster = Cluster { bed, setup, files, nodes, witness: None, servers: Vec::new() };
         match appliance {
             Appliance::Understudy | Appliance::Proxy | Appliance::Failback => {
-                if let Some(host) = backend {
-                    cluster.start_servers(host)?;
+                if appliance == Appliance::Proxy {
+                    cluster.start_servers()?;
                 }
                 cluster.start_witness()?;
                 for id in bed.nodes() {
@@ -80,12 +81,20 @@ impl<'a> Cluster<'a> {
         Ok(cluster)
     }
 
-    /// Starts plain servers on the client's host, for the nodes to pass connections on to.
-    fn start_servers(&mut self, host: &str) -> anyhow::Result<()> {
-        let args = ["load", "serve", "--listen", host];
-        let servers = self.bed.spawn(Place::Client, "servers", &self.setup.program, &args)?;
-        self.servers = Some(servers);
+    /// Starts what the nodes pass connections on to.
+    fn start_servers(&mut self) -> anyhow::Result<()> {
+        self.servers = servers::start(self.bed, &self.setup.dir)?;
+        let args = ["load", "serve", "--listen", SERVERS_ADDRESS];
+        let serve = self.bed.spawn(Place::Servers, "serve", &self.setup.program, &args)?;
+        self.servers.push(serve);
         Ok(())
+    }
+
+    /// Names of the services.
+    pub fn services(&self) -> impl Iterator<Item = &'static str> {
+        let real = if self.setup.appliance == Appliance::Proxy { &REAL[..] } else { &[] };
+        let names = SERVICES.into_iter().map(|(name, ..)| name);
+        names.chain(real.iter().map(|real| real.name))
     }
 
     /// Starts the witness, with the store that it may have left.
@@ -131,7 +140,7 @@ impl<'a> Cluster<'a> {
                     seen.iter().filter_map(|(id, seen)| Some((*id, seen.as_ref().ok()?)));
                 known.find(|(_, status)| status::serves_protected(status, service))
             };
-            if SERVICES.iter().all(|(name, ..)| owner(name).is_some())
+            if self.services().all(|name| owner(name).is_some())
                 && let Some((owner, _)) = owner(SERVICES[0].0)
             {
                 return Ok(owner);

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::bed::{Arp, ECHO_ADDRESS, ECHO_ADDRESS_6, SERVICE_ADDRESS, SERVICE_ADDRESS_6, WITNESS};
+use super::servers::REAL;
 
-/// The services of the demo: name, addresses, port, application.
+/// The services of every story: name, addresses, port, application.
 pub const SERVICES: [(&str, [&str; 2], u16, &str); 2] = [
     ("web", [SERVICE_ADDRESS, SERVICE_ADDRESS_6], 80, "http"),
     ("echo", [ECHO_ADDRESS, ECHO_ADDRESS_6], 7, "echo"),
@@ -37,7 +38,8 @@ pub struct NodeFiles {
 pub struct Services<'a> {
     /// How their addresses move between the nodes.
     pub arp: Arp,
-    /// The nodes serve nothing themselves and pass everything on to this host.
+    /// The nodes serve nothing themselves, pass everything on to this host, and have a service more for each of the real
+    /// servers.
     pub backend: Option<&'a str>,
     /// How they go back to their home, as the configuration calls it, after a second.
     pub failback: Option<&'a str>,
@@ -127,21 +129,15 @@ fn tables(nodes: u8, services: Services<'_>) -> String {
         format!("failback = \"{mode}\"\nfailback_hold_down = \"1s\"\n")
     });
     let mut text = String::new();
-    let peers: Vec<u8> = (2..=nodes).collect();
-    for (n, (name, addresses, port, application)) in SERVICES.into_iter().enumerate() {
+    let mut count = 0;
+    let mut service = |name, addresses: &[&str], port, application: String| {
         let arp = match arp {
             Arp::Gratuitous => "\"gratuitous\"".to_string(),
-            Arp::VirtualMac => format!("\"virtual-mac\"\nmac = \"{}\"", virtual_mac(n)),
+            Arp::VirtualMac => format!("\"virtual-mac\"\nmac = \"{}\"", virtual_mac(count)),
             Arp::None => "\"none\"".to_string(),
         };
-        let (application, more) = match backend {
-            Some(host) => {
-                let server = format!("name = \"only\", address = \"{host}\", port = {port}");
-                ("proxy", format!("servers = [{{ {server} }}]\n"))
-            }
-            None if application == "http" => (application, "generate = true\n".into()),
-            None => (application, String::new()),
-        };
+        count += 1;
+        let peers: Vec<u8> = (2..=nodes).collect();
         text += &format!(
             r#"
 [[services]]
@@ -154,9 +150,26 @@ protocol = "tcp"
 arp = {arp}
 {failback}
 [services.application]
-type = "{application}"
-{more}"#
+{application}"#
         );
+    };
+    for (name, addresses, port, application) in SERVICES {
+        let application = match backend {
+            Some(host) => proxy(host, port),
+            None if application == "http" => "type = \"http\"\ngenerate = true\n".into(),
+            None => format!("type = \"{application}\"\n"),
+        };
+        service(name, &addresses, port, application);
+    }
+    if let Some(host) = backend {
+        for real in REAL {
+            service(real.name, &[real.address], real.port, proxy(host, real.server_port));
+        }
     }
     text
+}
+
+fn proxy(host: &str, port: u16) -> String {
+    let server = format!("name = \"only\", address = \"{host}\", port = {port}");
+    format!("type = \"proxy\"\nservers = [{{ {server} }}]\n")
 }

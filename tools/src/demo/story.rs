@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 use super::bed::{Arp, Bed, Layout};
 use super::client::Load;
 use super::cluster::{Cluster, Setup};
-use super::curl::{self, Curls};
+use super::curl::{self, Curls, With};
+use super::dialogue::Dialogues;
 use super::narrator::Narrator;
 use super::outcome::{Moment, Restored, RunOutcome};
 use super::status::Takeover;
@@ -42,7 +43,8 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
     fs::create_dir_all(&dir)?;
     let sockets = Sockets::new(args.keep)?;
     let program = std::env::current_exe()?;
-    narrator.say("Building client, switch, two nodes and a witness as network namespaces.");
+    narrator
+        .say("Building client, servers, switch, two nodes and a witness as network namespaces.");
     let bed = Bed::laid_out(&dir, args.keep, Layout { queues: args.cores.0, ..Layout::default() })?;
     super::standing(bed.teardown());
     curl::prepare(&dir, args.size)?;
@@ -60,20 +62,28 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
     let owner = cluster.wait_protected(PROTECTED_WITHIN)?;
     narrator.say(&format!("Protected. Node {owner} owns the service. Starting the load."));
 
+    let (with, dialogues) = match args.appliance {
+        Appliance::Proxy => (With::Nginx, Dialogues::begin(&bed, &dir)?),
+        _ => (With::Web, Dialogues::none()),
+    };
     let seconds = args.transfers_last();
-    let curls = Curls::start(&bed, &dir, args.size, seconds)?;
+    let curls = Curls::start(&bed, &dir, args.size, seconds, with)?;
     let load = Load::start(&bed, &program, &dir, args.connections, seconds + LOAD_EXTRA_SECONDS)?;
-    let mut act = Act { args, bed: &bed, narrator, cluster, curls, load, owner };
+    let mut act = Act { args, bed: &bed, narrator, cluster, curls, load, dialogues, owner };
     let Told { moments, late_voices, mut takeovers } = match args.appliance {
         Appliance::Failback => failback::tell(&mut act)?,
         _ => act.kill_in_the_middle()?,
     };
     act.until_the_end(moments[0].at_ns)?;
-    let Act { mut narrator, mut cluster, curls, load, owner, .. } = act;
+    let Act { mut narrator, mut cluster, curls, load, dialogues, owner, .. } = act;
 
     narrator.say("The load has ended. Comparing every byte.");
     let curls = curls.verify()?;
-    let result = load.finish()?;
+    let mut result = load.finish()?;
+    dialogues.finish(|report, series| {
+        result.connections.push(report);
+        result.series.add_all(&series);
+    });
     if takeovers.is_empty() && args.kill != KillMode::None {
         takeovers = cluster.takeovers(owner);
     }
@@ -100,6 +110,7 @@ pub(super) struct Act<'a> {
     pub cluster: Cluster<'a>,
     curls: Curls,
     load: Load,
+    dialogues: Dialogues,
     /// Who is killed next.
     pub owner: u8,
 }
@@ -168,13 +179,14 @@ impl Act<'_> {
 
     fn look(&mut self) {
         let progress = self.load.progress();
+        let (speaking, silenced) = self.dialogues.progress();
         self.narrator.update(&format!(
             "curl {:3} %   connections {} of {} moving, {} finished, {} failed   new {}   {} MB",
             self.curls.percent(),
-            progress.active,
-            progress.wanted,
+            progress.active + speaking - silenced,
+            progress.wanted + speaking,
             progress.survived,
-            progress.failed,
+            progress.failed + silenced,
             progress.fresh,
             progress.bytes / 1_000_000,
         ));

@@ -204,6 +204,9 @@ impl Engine {
             Kind::Upload | Kind::BulkUpload => Box::new(Upload::begin(now, plan, http)),
             Kind::Echo => Box::new(Echo::begin(now, plan, echo, self.end_ns)),
             Kind::Fresh => Box::new(Fresh::begin(now, plan, http)),
+            Kind::Redis | Kind::Ssh | Kind::WebSocket => {
+                unreachable!("the demo holds its dialogues itself")
+            }
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);

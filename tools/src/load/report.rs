@@ -22,17 +22,26 @@ pub enum Kind {
     Echo,
     /// A connection opened for one small request.
     Fresh,
+    /// `redis-cli`, counting.
+    Redis,
+    /// `ssh`, whose every line comes back.
+    Ssh,
+    /// A WebSocket, whose every message comes back.
+    WebSocket,
 }
 
 impl Kind {
     /// Every kind, in the order of the report.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Download,
         Kind::Upload,
         Kind::BulkDownload,
         Kind::BulkUpload,
         Kind::Echo,
         Kind::Fresh,
+        Kind::Redis,
+        Kind::Ssh,
+        Kind::WebSocket,
     ];
 }
 
@@ -45,6 +54,9 @@ impl fmt::Display for Kind {
             Kind::BulkUpload => "fast uploads",
             Kind::Echo => "echo",
             Kind::Fresh => "new connections",
+            Kind::Redis => "redis-cli",
+            Kind::Ssh => "ssh",
+            Kind::WebSocket => "WebSocket",
         })
     }
 }

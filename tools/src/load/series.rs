@@ -42,6 +42,15 @@ impl Series {
         row[bin] = row[bin].saturating_add(bytes.min(u64::from(u32::MAX)) as u32);
     }
 
+    /// Adds what another series has seen.
+    pub fn add_all(&mut self, other: &Series) {
+        for (kind, row) in &other.bytes {
+            for (bin, bytes) in (0..).zip(row).filter(|(_, bytes)| **bytes > 0) {
+                self.add(other.start_ns + bin * other.bin_ns, *kind, u64::from(*bytes));
+            }
+        }
+    }
+
     /// Bytes of one kind in the bin that holds `at`.
     pub fn at(&self, kind: Kind, at: u64) -> u32 {
         let Some(since) = at.checked_sub(self.start_ns) else { return 0 };
@@ -64,5 +73,9 @@ mod tests {
         assert_eq!(series.at(Kind::Download, 1_000 + BIN_NS), 7);
         assert_eq!(series.at(Kind::Download, 0), 0);
         assert_eq!(series.at(Kind::Echo, 1_000), 0);
+        let mut other = Series::new(1_000 + 2 * BIN_NS);
+        other.add(1_000 + 2 * BIN_NS, Kind::Download, 3);
+        series.add_all(&other);
+        assert_eq!(series.bytes[&Kind::Download], [15, 7, 3]);
     }
 }

@@ -1,11 +1,15 @@
-//! Connections passed on to servers over the kernel's TCP: clients and servers both outlive the node between them.
+//! Connections passed on to servers over the kernel's TCP, and to servers as everybody runs them: clients and servers both
+//! outlive the node between them.
 
 use super::traffic::Traffic;
 use super::{CONNECTIONS, MIDDLE, SECONDS};
 use crate::dialogue::{connect_echo, echo};
 use crate::scene::play_with;
 use tools::demo::bed::Layout;
+use tools::demo::curl::{self, Curls, With};
+use tools::demo::dialogue::Dialogues;
 use tools::demo::{Appliance, KillMode};
+use tools::load::report::Outcome;
 
 #[test]
 fn proxied_transfers_survive_a_killed_owner() {
@@ -21,6 +25,29 @@ fn proxied_transfers_survive_an_owner_without_power() {
 #[test]
 fn proxied_transfers_survive_a_killed_owner_on_two_cores() {
     proxied_transfers_survive([2, 1], KillMode::Sigkill);
+}
+
+/// `curl` with nginx, `redis-cli`, `ssh`, and a WebSocket.
+#[test]
+fn real_servers_and_their_clients_survive_a_killed_owner() {
+    const BYTES: u64 = 8_000_000;
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        curl::prepare(&scene.dir, BYTES).unwrap();
+        let dialogues = Dialogues::begin(scene.bed, &scene.dir).unwrap();
+        let mut curls = Curls::start(scene.bed, &scene.dir, BYTES, SECONDS, With::Nginx).unwrap();
+        scene.wait_for("the download to be in its middle", || curls.percent() >= MIDDLE);
+        scene.take_over(KillMode::Sigkill);
+        assert!(!curls.ended().unwrap(), "the transfers were over before the owner was");
+        let mut count = 0;
+        dialogues.finish(|report, _| {
+            assert_eq!(report.outcome, Outcome::Survived, "{report:?}");
+            count += 1;
+        });
+        assert!(count > 0);
+        for report in curls.verify().unwrap() {
+            assert_eq!(report.outcome, Outcome::Survived, "{report:?}");
+        }
+    });
 }
 
 fn proxied_transfers_survive(cores: [u8; 2], mode: KillMode) {

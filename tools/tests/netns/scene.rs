@@ -260,5 +260,5 @@ impl Drop for Scene<'_> {
 
 /// Whether a node has this role for every service.
 pub fn has_role(status: &Status, role: Role) -> bool {
-    status.groups.len() == SERVICES.len() && status.groups.iter().all(|group| group.role == role)
+    status.groups.len() >= SERVICES.len() && status.groups.iter().all(|group| group.role == role)
 }

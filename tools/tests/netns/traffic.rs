@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tools::demo::client::Load;
-use tools::demo::curl::{self, Curls};
+use tools::demo::curl::{self, Curls, With};
 use tools::demo::outcome::{Moment, Restored, RunOutcome, Summary};
 use tools::demo::{KillMode, text};
 
@@ -34,7 +34,7 @@ impl Traffic {
     pub fn start(scene: &Scene<'_>, seconds: u64) -> Traffic {
         let size = CURL_RATE * seconds;
         curl::prepare(&scene.dir, size).unwrap();
-        let curls = Curls::start(scene.bed, &scene.dir, size, seconds).unwrap();
+        let curls = Curls::start(scene.bed, &scene.dir, size, seconds, With::Web).unwrap();
         let options = [
             ("--downloads", CONNECTIONS / 2),
             ("--uploads", CONNECTIONS / 2),
