@@ -254,6 +254,7 @@ fn engine(node: u8, flows: usize, link: Link) -> Engine {
         mss: 1460,
         nodelay: true,
         hop_limit: HOP_LIMIT,
+        snoop: false,
         upstream: Default::default(),
     };
     let stack = StackConfig {

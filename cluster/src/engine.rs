@@ -15,10 +15,12 @@ mod datagram;
 mod fill;
 mod forward;
 mod handover;
+mod hearing;
 mod lane;
 mod shelf;
 
 pub use datagram::LinkCounters;
+pub use hearing::{HearingCounters, hearing_memory_bytes};
 pub use shelf::{ForwardCounters, shelf_memory_bytes};
 
 use crate::backup::{Backup, BackupCounters};
@@ -38,6 +40,7 @@ use alloc::vec::Vec;
 use fill::Fill;
 use forward::Route;
 use handover::Freeze;
+use hearing::Hearing;
 use lane::{Lanes, Logs};
 use shelf::Shelf;
 use stack::key::FlowKey;
@@ -187,6 +190,7 @@ pub struct Engine {
     scratch: Vec<u8>,
     snapshot: Vec<u8>,
     shelf: Shelf,
+    hearing: Hearing,
     counters: LinkCounters,
 }
 
@@ -198,6 +202,7 @@ impl Engine {
         assert!(core < cores && cores <= CORES_MAX, "core {core} of {cores}");
         let overhead = if config.is_sealed { seal::OVERHEAD_BYTES } else { 0 };
         let frame_bytes = services.iter().map(Service::frame_bytes_max).max().unwrap_or(0);
+        let is_heard = services.iter().any(|service| service.snoop);
         Engine {
             member: config.member,
             cluster: config.cluster,
@@ -213,6 +218,7 @@ impl Engine {
             scratch: Vec::with_capacity(SNAPSHOT_BYTES_MAX),
             snapshot: Vec::with_capacity(64 << 10),
             shelf: Shelf::new(frame_bytes),
+            hearing: Hearing::new(is_heard, frame_bytes),
             counters: LinkCounters::default(),
         }
     }
@@ -328,6 +334,7 @@ impl Engine {
             // Without copies there is nothing to carry on, but the service must be served: whoever held a
             // connection is answered by RST.
             self.serve(now, group, epoch);
+            self.use_heard(now, index);
             let report = Report::Promoted { group, epoch, core, flows: 0, apply: Duration::ZERO };
             return self.report(report);
         };
@@ -337,6 +344,7 @@ impl Engine {
         let state = &mut self.groups[index];
         (state.role, state.epoch, state.owned_from) = (Role::Owner, epoch, epoch);
         (state.partner, state.route) = (None, None);
+        self.use_heard(now, index);
         self.report(Report::Promoted { group, epoch, core, flows, apply: Duration::ZERO });
     }
 
@@ -460,6 +468,9 @@ impl Engine {
     /// Takes a frame of the client-side interface.
     #[inline]
     pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) {
+        if let Some(heard) = self.stack.hear(frame) {
+            return self.note_heard(now, heard, frame);
+        }
         if let Some(stray) = self.stack.handle_frame(now, frame, &mut self.logs) {
             self.handle_stray(now, stray, None, frame);
         }
@@ -487,6 +498,7 @@ impl Engine {
     pub fn handle_timeouts(&mut self, now: Instant) {
         self.stack.handle_timeouts(now, &mut self.logs);
         self.shelf.expire(now);
+        self.forget_heard(now);
         for index in 0..self.groups.len() {
             self.note_stalled(now, index);
             if self.groups[index].freeze.is_some() {

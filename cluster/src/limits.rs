@@ -79,6 +79,16 @@ pub const SHELF_FRAMES_MAX: usize = 256;
 /// No frame is kept longer: no client's TCP waits longer before it says it again (RFC 6298 says a second, Linux 200 ms).
 pub const SHELF_TIME_MAX: Duration = Duration::from_millis(200);
 
+/// Overheard frames that a core keeps: what clients can have said while the log is on its way, or their owner is
+/// silent and they wait for an answer.
+pub const HEARD_FRAMES_MAX: usize = 1024;
+
+/// Requests for connections among them.
+pub const HEARD_SYNS_MAX: usize = HEARD_FRAMES_MAX / 4;
+
+/// No overheard frame is used later: no client's TCP waits longer before it says it again (RFC 6298).
+pub const HEARD_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Frames of other nodes that a core puts together at the same time; one more takes the place of the oldest.
 pub const ASSEMBLIES_MAX: usize = 8;
 

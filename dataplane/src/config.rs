@@ -32,8 +32,8 @@ pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticLine, Kind, Severity
 pub use types::{
     Application, Arbiter, ArpPolicy, Balance, ClusterConfig, ClusterNode, Config, Control,
     CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, Metrics, NodeConfig,
-    OnPeerLoss, Protocol, Proxy, ProxyProtocol, Seal, Secret, Server, Service, Survivor, TimerSet,
-    Timers, XdpMode,
+    OnPeerLoss, Protocol, Proxy, ProxyProtocol, Seal, Secret, Server, Service, Snoop, Survivor,
+    TimerSet, Timers, XdpMode,
 };
 pub use value::{Mac, PortRange, duration_text};
 

@@ -312,6 +312,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             places_refused: self.engine.stack().env.senders.refused,
             link: self.engine.link_counters(),
             forward: self.engine.forward_counters(),
+            hearing: self.engine.hearing_counters(),
             client_ports: ports(&self.client),
             cluster_ports: ports(&self.cluster),
             crossing: self.crossing.counters(),

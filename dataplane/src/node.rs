@@ -313,11 +313,12 @@ fn join_solicited(config: &Config) -> Option<Solicited> {
     joined.ok()
 }
 
-/// Makes the NIC of the client side take frames for the services' own hardware addresses.
+/// Makes the NIC of the client side take frames for the services' own hardware addresses, and all that reach it if a service
+/// is listened to.
 fn accept_service_macs(config: &Config) -> Option<sys::ServiceMacs> {
     let name = &config.interfaces.client.name;
     let macs = config.services.iter().filter_map(|service| service.mac.map(|mac| mac.0));
-    let accepted = sys::ServiceMacs::accept(name, macs);
+    let accepted = sys::ServiceMacs::accept(name, macs, config.hears());
     if let Err(error) = &accepted {
         eprintln!(
             "warning: {name} cannot be told to take frames for the services' own hardware addresses ({error}): they \
@@ -409,6 +410,7 @@ fn build_service(
             (config::ArpPolicy::None, _) => ServiceArp::None,
             _ => ServiceArp::Gratuitous,
         },
+        snoop: service.snoop == config::Snoop::Wire,
         ports: service.ports.iter().map(|range| (range.first, range.last)).collect(),
         app,
         content,
@@ -615,7 +617,6 @@ fn peers(config: &Config) -> Peers {
 
 fn summary(config: &Config, programs: &[XdpProgram], ports: &[XdpPort], me: Member) -> String {
     let limits = &config.limits;
-    let queues = config.interfaces.client.queues.len() + config.interfaces.cluster.queues.len();
     let (idle, active) = limits.idle_and_active_bytes(config.cores.pin.len());
     let mode = |program: &XdpProgram| if program.is_native() { "native" } else { "generic" };
     format!(
@@ -626,7 +627,7 @@ fn summary(config: &Config, programs: &[XdpProgram], ports: &[XdpPort], me: Memb
         me.incarnation,
         config.services.len(),
         limits.flows,
-        limits.memory_bytes(config.services.len(), queues, config.cores.pin.len()) >> 20,
+        config.memory_bytes() >> 20,
         active >> 20,
         config.interfaces.client.name,
         mode(&programs[0]),

@@ -329,8 +329,8 @@ impl Reporter {
                 drops.insert(format!("link_{}", reason.key()), count);
             }
         }
-        let forwarded = core.forward.drops().into_iter().filter(|(_, count)| *count > 0);
-        drops.extend(forwarded.map(|(name, count)| (name.into(), count)));
+        let astray = core.forward.drops().into_iter().chain(core.hearing.drops());
+        drops.extend(astray.filter(|(_, count)| *count > 0).map(|(name, n)| (name.into(), n)));
         shown::CoreStatus {
             core: self.config.cores.pin[number],
             progress: core.rounds,
@@ -396,7 +396,7 @@ fn sealing_counters(sealing: &SealingSnapshot) -> BTreeMap<String, u64> {
 /// What a core's stack has counted beside frames.
 fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
     let stack = &core.stack;
-    let forwarded = core.forward.events();
+    let astray = core.forward.events().into_iter().chain(core.hearing.events());
     let events = [
         ("opened", stack.opened),
         ("closed", stack.closed),
@@ -407,7 +407,7 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("address_conflicts", stack.address_conflicts),
         ("active_refused", core.places_refused),
     ];
-    events.into_iter().chain(forwarded).map(|(name, count)| (name.to_string(), count)).collect()
+    events.into_iter().chain(astray).map(|(name, count)| (name.to_string(), count)).collect()
 }
 
 fn role_shown(role: Role) -> shown::Role {

@@ -8,7 +8,7 @@ use crate::crossing::CrossingCounters;
 use crate::port::PortCounters;
 use crate::sealing::SealingSnapshot;
 use cluster::agent::handover::{Order, OrderError};
-use cluster::engine::{ForwardCounters, GroupStatus, LinkCounters};
+use cluster::engine::{ForwardCounters, GroupStatus, HearingCounters, LinkCounters};
 use cluster::id::{GroupId, NodeId};
 use cluster::link::Endpoint;
 use cluster::message::state::Counts;
@@ -133,6 +133,8 @@ pub struct CoreSnapshot {
     pub link: LinkCounters,
     /// Frames that reached a node which does not serve them.
     pub forward: ForwardCounters,
+    /// Frames of clients that were overheard.
+    pub hearing: HearingCounters,
     /// Ports towards the clients.
     pub client_ports: Vec<PortCounters>,
     /// Ports towards the cluster.

@@ -16,6 +16,9 @@ pub struct Service {
     pub addresses: Vec<Address>,
     /// How neighbours learn where they are.
     pub arp: ArpPolicy,
+    /// Who holds the copies listens to what clients say to the owner (DESIGN 10). With
+    /// [`ArpPolicy::VirtualMac`] nothing is said from that address then, so that switches flood what is sent to it.
+    pub snoop: bool,
     /// Ports, as inclusive ranges.
     pub ports: Vec<(u16, u16)>,
     /// What runs behind them.
@@ -54,7 +57,7 @@ pub enum ArpPolicy {
     #[default]
     Gratuitous,
     /// They keep this hardware address, which belongs to the service. Everything that is said for the service comes from
-    /// it, and an announcement teaches switches behind which port it is now.
+    /// it, and an announcement teaches switches behind which port it is now; not so with [`Service::snoop`].
     VirtualMac(Mac),
     /// A router brings the traffic: nothing is announced and nobody who asks is answered.
     None,
@@ -88,13 +91,19 @@ impl Service {
             && self.ports.iter().any(|&(low, high)| (low..=high).contains(&port))
     }
 
-    /// The hardware address that the service speaks from, on a node with this one.
+    /// The hardware address at which neighbours find the service, on a node with this one.
     #[inline]
     pub fn mac(&self, own: &Mac) -> Mac {
         match self.arp {
             ArpPolicy::VirtualMac(mac) => mac,
             ArpPolicy::Gratuitous | ArpPolicy::None => *own,
         }
+    }
+
+    /// The hardware address from which the service speaks: the same, unless switches must not learn where it is.
+    #[inline]
+    pub fn source_mac(&self, own: &Mac) -> Mac {
+        if self.snoop { *own } else { self.mac(own) }
     }
 
     /// Whether `address` moves with the service: clients connect to it, or we connect to servers from it.

@@ -19,6 +19,7 @@ mod connect;
 mod error;
 mod forward;
 mod handover;
+mod hear;
 mod kick;
 mod memory;
 mod opening;
@@ -31,6 +32,7 @@ pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
 pub use connect::ConnectError;
 pub use error::IcmpCounters;
 pub use forward::Stray;
+pub use hear::Heard;
 pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 pub use speak::Conflict;
 
@@ -160,6 +162,8 @@ pub struct Counters {
     pub rx_used: u64,
     /// Frames of clients whose group is not served here: handed back, for whoever serves it.
     pub rx_strays: u64,
+    /// Frames of clients to the owner of a group that is listened to: handed back, for whoever keeps them.
+    pub rx_heard: u64,
     /// Frames dropped, by reason.
     pub drops: Drops,
     /// Frames produced.
@@ -226,6 +230,8 @@ pub struct Stack {
     announce_at: Instant,
     /// One bit for each group that is served and has its voice.
     speaking: u64,
+    /// One bit for each group whose copies are here and whose clients are listened to.
+    listening: u64,
     ahead: ahead::Guesses,
     /// Frames that the flow at the front of the queue has sent in its turn.
     turn: u8,
@@ -293,6 +299,7 @@ impl Stack {
             ahead: ahead::Guesses::NONE,
             turn: 0,
             is_forwarded: false,
+            listening: 0,
         }
     }
 

@@ -19,7 +19,7 @@ mod parse;
 
 pub use emit::{emit_address, emit_echo_reply, emit_query, emit_tcp, payload_offset};
 pub use error::{ErrorKind, IcmpError, Quoted, guess_quoted};
-pub use parse::parse;
+pub use parse::{parse, parse_heard};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];

@@ -34,7 +34,8 @@ fn assert_nothing_leaks(world: &mut World, node: usize) {
     assert!(env.memory.is_unused(), "memory is held by nobody");
     assert_eq!((env.senders.in_flight.used(), env.reassembly.used()), (0, 0));
     let counters = stack.counters();
-    let settled = counters.rx_used + counters.rx_strays + counters.drops.total();
+    let settled =
+        counters.rx_used + counters.rx_strays + counters.rx_heard + counters.drops.total();
     assert_eq!(counters.rx_frames, settled);
 }
 

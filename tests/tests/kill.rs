@@ -106,6 +106,21 @@ fn an_upload_survives_every_death() {
     }
 }
 
+/// The peer hears any part of what clients say to the owner, before and after its death: they must not notice.
+#[test]
+fn a_peer_that_hears_any_part_of_it_changes_nothing() {
+    for (overheard, seeds) in [(1000, 1..2), (700, 1..4), (300, 4..6)] {
+        for seed in seeds {
+            for dialogue in [download(6000), upload(4000), echo()] {
+                let mut case = Case::new(dialogue);
+                (case.settings.overheard, case.settings.seed) = (overheard, seed);
+                assert_unnoticed(&case);
+                assert_unnoticed_late(&slow_cluster(case));
+            }
+        }
+    }
+}
+
 /// A paused owner's last burst, checked before the pause, leaves after the new epoch has begun to speak.
 #[test]
 fn a_late_burst_of_a_paused_owner_changes_nothing() {

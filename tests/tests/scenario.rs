@@ -4,6 +4,7 @@ mod scenario {
     mod fill;
     mod forward;
     mod gate;
+    mod hearing;
     mod opening;
     mod replay;
     mod scarce;

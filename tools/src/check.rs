@@ -95,10 +95,8 @@ fn summary(loaded: &Loaded) -> String {
     let warnings = counted(loaded.count(Severity::Warning), "warning");
     let mut text = format!("{}: {errors}, {warnings}", loaded.file);
     let Some(config) = &loaded.config else { return text };
-    let services = config.services.len();
-    let ports = config.interfaces.client.queues.len() + config.interfaces.cluster.queues.len();
     let cores = config.cores.pin.len();
-    let mebibytes = config.limits.memory_bytes(services, ports, cores).div_ceil(1 << 20);
+    let mebibytes = config.memory_bytes().div_ceil(1 << 20);
     let (idle, active) = config.limits.idle_and_active_bytes(cores);
     text += &format!(
         "\nnode {} of cluster {:?} with {}; {}; about {mebibytes} MiB of memory at start, of it {idle} bytes \

@@ -34,7 +34,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use ::cluster::limits::CORES_MAX;
-use bed::Teardown;
+use bed::{Snoop, Teardown};
 use outcome::{RunOutcome, Summary};
 
 /// What the signal handler has to remove.
@@ -70,6 +70,10 @@ pub struct DemoArgs {
     /// Poll cores of each node: one number for both, or two with a comma.
     #[arg(long, default_value = "1", value_name = "N[,M]")]
     pub cores: NodeCores,
+    /// The peer listens to what clients say to the owner, which reaches it in this way: what was on the wire when the owner
+    /// died need not be said again.
+    #[arg(long, value_enum, default_value_t = Snoop::Off, value_name = "WAY")]
+    pub snoop: Snoop,
     /// What serves: the appliance before real servers, the appliance itself, or plain kernel servers for comparison
     /// (their connections die). `failback`: the killed node returns and gets its connections back, then the other is killed.
     #[arg(long = "story", visible_alias = "appliance", value_enum, default_value_t = Appliance::Proxy)]

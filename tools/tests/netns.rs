@@ -32,6 +32,8 @@ mod proxy;
 mod scene;
 #[path = "netns/seal.rs"]
 mod seal;
+#[path = "netns/snoop.rs"]
+mod snoop;
 #[path = "netns/third.rs"]
 mod third;
 #[path = "netns/traffic.rs"]

@@ -48,9 +48,12 @@ pub fn write(
     setup: &NodeSetup,
 ) -> anyhow::Result<(PathBuf, PathBuf)> {
     let secret = dir.join("secret.key");
-    fs::write(&secret, "5e".repeat(32) + "\n")?;
+    // A node that has been started may be reading it.
+    if !secret.exists() {
+        fs::write(&secret, "5e".repeat(32) + "\n")?;
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
+    }
     write_key(dir)?;
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
     // The path of a Unix socket must be short, and `dir` may be anywhere.
     let short = std::env::temp_dir().join(format!("beside-{}-{id}.sock", std::process::id()));
     let file = dir.join(format!("node{id}.toml"));

@@ -224,10 +224,17 @@ fn virtual_mac(reader: &mut Reader, config: &Config, i: usize, service: &Service
         let message = "`mac` has a meaning only with `arp = \"virtual-mac\"`";
         return reader.reject(&path("mac"), Kind::Inconsistent, message);
     }
-    // RFC 9568 7.3: the block of virtual routers. RFC 9542 2.1: bit 0 is a group's, bit 1 says locally administered.
+    // RFC 9568 7.3: the block of virtual routers. RFC 9542 2.1: bit 0 says group, bit 1 locally administered.
     let is_virtual = mac.0.starts_with(&[0, 0, 0x5e, 0, 1]) || mac.0[0] & 3 == 2;
-    if !is_virtual {
-        let message = format!("{mac} may be the address of a machine");
+    let is_group = mac.0[0] & 1 == 1;
+    if is_group && service.snoop == Snoop::Off {
+        let message = format!("{mac} is a group address, and nothing can be said from one");
+        let help =
+            "with `snoop = \"wire\"` nothing is: owner and peer both take what is sent to it";
+        return reader.reject_with_help(&path("mac"), Kind::Inconsistent, message, help);
+    }
+    if !is_virtual && (mac.0[0] & 3 != 3) {
+        let message = format!("{mac} may be the address of a machine, or of a group of others");
         return reader.reject_with_help(&path("mac"), Kind::BadValue, message, help);
     }
     let first = config.services[..i].iter().position(|other| other.mac == Some(mac));

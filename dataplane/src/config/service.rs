@@ -92,6 +92,8 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
     ];
     let arp = table.choice(reader, "arp", &words).unwrap_or_default();
     let mac = table.parsed(reader, "mac", "a MAC address", value::mac);
+    let words = [("off", Snoop::Off), ("wire", Snoop::Wire)];
+    let snoop = table.choice(reader, "snoop", &words).unwrap_or_default();
     let receive_buffer = table.integer(reader, "receive_buffer", 4096..=16 << 20);
     let nodelay = table.boolean(reader, "nodelay").unwrap_or(true);
     let hop_limit = table.integer(reader, "hop_limit", 1..=255);
@@ -119,6 +121,7 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         protocol,
         arp,
         mac,
+        snoop,
         receive_buffer: receive_buffer as u32,
         nodelay,
         hop_limit: hop_limit.unwrap_or(u64::from(HOP_LIMIT)) as u8,

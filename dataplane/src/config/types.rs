@@ -9,7 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use cluster::engine::{group_memory_bytes, shelf_memory_bytes};
+use cluster::engine::{group_memory_bytes, hearing_memory_bytes, shelf_memory_bytes};
 use cluster::id::NodeId;
 use cluster::lease;
 use cluster::seal::Key;
@@ -43,6 +43,32 @@ pub struct Config {
     /// `[[services]]`: what is served, in the order of the file. A service's position is part of its
     /// group's name, so every node lists the same services in the same order.
     pub services: Vec<Service>,
+}
+
+impl Config {
+    /// Whether this node listens to clients of an owner whose copies it holds.
+    pub fn hears(&self) -> bool {
+        self.services.iter().any(|service| service.snoop == Snoop::Wire)
+    }
+
+    /// Bytes of memory that the node takes at start, pinned content at its limit and a cluster link of 1500 bytes.
+    ///
+    /// Each core takes its part of every limit (and the slack of [`Place::part_of`]) and a log for each
+    /// service; this is with a peer of as many cores.
+    pub fn memory_bytes(&self) -> u64 {
+        let Config { limits, interfaces, cores, services, .. } = self;
+        let ports = interfaces.client.queues.len() + interfaces.cluster.queues.len();
+        let cores = cores.pin.len();
+        let hearing = if self.hears() { hearing_memory_bytes(1518) } else { 0 };
+        let core = |place: Place| {
+            let stack = limits.stack(place, 0, [0; 6], [0; 32], 0);
+            let memory = memory_bytes(&stack);
+            let groups = services.len() * group_memory_bytes(1500) + shelf_memory_bytes(1518);
+            memory.flows + memory.active + groups + hearing
+        };
+        let all = places(cores).map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
+        all as u64 + u64::from(limits.frames) * 4096 * ports as u64 + limits.content_bytes
+    }
 }
 
 /// `[node]`.
@@ -321,6 +347,8 @@ pub struct Service {
     /// `mac`: the service's own MAC address; only with `arp = "virtual-mac"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
+    /// `snoop`: whether who holds the copies listens to what clients say to the owner. Default "off".
+    pub snoop: Snoop,
     /// `receive_buffer`: bytes offered to a client at most. Default 524288.
     pub receive_buffer: u32,
     /// `nodelay`: small segments go at once; `false` switches Nagle's algorithm on. Default true.
@@ -335,6 +363,17 @@ pub struct Service {
     pub keep_alive: Option<KeepAlive>,
     /// `[services.application]`: what runs on the connections.
     pub application: Application,
+}
+
+/// How a peer hears what clients say to the owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Snoop {
+    /// Not at all: it waits until clients say again what was lost with the owner.
+    #[default]
+    Off,
+    /// By whatever frames for the owner reach its own client-side interface.
+    Wire,
 }
 
 impl Service {
@@ -537,23 +576,7 @@ fn places(cores: usize) -> impl Iterator<Item = Place> {
 }
 
 impl Limits {
-    /// Bytes of memory that a node with so many services and ports takes at start, pinned content at its
-    /// limit and a cluster link of 1500 bytes.
-    ///
-    /// Each of `cores` takes its part of every limit (and the slack of [`Place::part_of`]) and a log for each
-    /// service; this is with a peer of as many cores.
-    pub fn memory_bytes(&self, services: usize, ports: usize, cores: usize) -> u64 {
-        let core = |place: Place| {
-            let stack = self.stack(place, 0, [0; 6], [0; 32], 0);
-            let memory = memory_bytes(&stack);
-            let groups = services * group_memory_bytes(1500) + shelf_memory_bytes(1518);
-            memory.flows + memory.active + groups
-        };
-        let all = places(cores).map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
-        all as u64 + u64::from(self.frames) * 4096 * ports as u64 + self.content_bytes
-    }
-
-    /// Of that: bytes that one more idle flow takes, and bytes that only active ones need, all together.
+    /// Of what a node takes at start: bytes that one more idle flow takes, and bytes that only active ones need, all together.
     pub fn idle_and_active_bytes(&self, cores: usize) -> (u64, u64) {
         let (mut idle, mut active) = (0, 0);
         for place in places(cores) {

@@ -83,9 +83,6 @@ pub fn mac(text: &str) -> Result<Mac, String> {
     if parts.next().is_some() {
         return Err("a MAC address has six pairs of hex digits, not more".into());
     }
-    if octets[0] & 1 == 1 {
-        return Err("this is a group address: the lowest bit of its first octet is set".into());
-    }
     Ok(Mac(octets))
 }
 
@@ -187,9 +184,7 @@ mod tests {
     #[test]
     fn mac_addresses_are_read() {
         assert_eq!(mac("02:00:5e:00:00:0A"), Ok(Mac([2, 0, 0x5e, 0, 0, 10])));
-        for text in
-            ["", "02:00:5e:00:00", "02:00:5e:00:00:0A:00", "01:00:5e:00:00:01", "é:0:0:0:0:0"]
-        {
+        for text in ["", "02:00:5e:00:00", "02:00:5e:00:00:0A:00", "é:0:0:0:0:0"] {
             assert!(mac(text).is_err(), "{text}");
         }
     }

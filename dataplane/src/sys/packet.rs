@@ -10,19 +10,26 @@ pub struct ServiceMacs {
 }
 
 impl ServiceMacs {
-    /// Makes the interface take frames for these (packet(7), PACKET_MR_UNICAST). Needs CAP_NET_RAW.
-    pub fn accept(interface: &str, macs: impl Iterator<Item = [u8; 6]>) -> io::Result<ServiceMacs> {
-        let mut macs = macs.peekable();
-        if macs.peek().is_none() {
+    /// Makes the interface take frames for these, or, if it `hears_all`, for anybody (packet(7), PACKET_MR_UNICAST and
+    /// PACKET_MR_PROMISC). Needs CAP_NET_RAW.
+    pub fn accept(
+        interface: &str,
+        macs: impl Iterator<Item = [u8; 6]>,
+        hears_all: bool,
+    ) -> io::Result<ServiceMacs> {
+        let macs = macs.map(|mac| (libc::PACKET_MR_UNICAST, mac));
+        let everybody = hears_all.then_some((libc::PACKET_MR_PROMISC, [0; 6]));
+        let mut memberships = macs.chain(everybody).peekable();
+        if memberships.peek().is_none() {
             return Ok(ServiceMacs { _socket: None });
         }
         // Of protocol zero: no frame ever arrives at this socket.
         let socket = packet_socket(0)?;
         let index = interface_index(interface)? as i32;
-        for mac in macs {
+        for (kind, mac) in memberships {
             let mut request = libc::packet_mreq {
                 mr_ifindex: index,
-                mr_type: libc::PACKET_MR_UNICAST as u16,
+                mr_type: kind as u16,
                 mr_alen: 6,
                 mr_address: [0; 8],
             };

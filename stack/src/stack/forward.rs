@@ -15,7 +15,7 @@ use crate::recorder::Recorder;
 use crate::reply::Reply;
 use crate::service::Service;
 use crate::time::Instant;
-use crate::wire::{Frame, Segment};
+use crate::wire::{Frame, Segment, parse_heard};
 
 /// What a client said to a group that is not served here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +50,24 @@ impl Stack {
     ) {
         self.is_forwarded = is_forwarded;
         self.take_frame(now, NONE, frame, recorder);
+        self.is_forwarded = false;
+    }
+
+    /// Takes a frame that was overheard while another node served its group; this one serves it now. It is never
+    /// answered with RST: its connection may have ended in between.
+    pub fn handle_overheard<R: Recorder>(&mut self, now: Instant, frame: &[u8], recorder: &mut R) {
+        self.is_forwarded = true;
+        self.counters.rx_frames += 1;
+        let parsed = parse_heard(frame);
+        let outcome = match &parsed {
+            Ok(Frame::Tcp(segment)) => self.handle_segment(now, NONE, segment, recorder),
+            Ok(_) => Err(Drop::Unasked),
+            Err(reason) => Err(*reason),
+        };
+        match outcome {
+            Ok(()) => self.counters.rx_used += 1,
+            Err(reason) => self.counters.drops.count(reason),
+        }
         self.is_forwarded = false;
     }
 

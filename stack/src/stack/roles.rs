@@ -29,6 +29,7 @@ impl Stack {
         state.announced_from = announces.then_some((now, 0));
         (state.mode, state.conflict) = (mode, None);
         self.note_speaking(group);
+        self.note_listening(group);
         match mode {
             Mode::Serving => self.rosters[group as usize].begin(now),
             Mode::Off | Mode::Frozen | Mode::Silent => self.rosters[group as usize].end(),
@@ -363,6 +364,7 @@ pub(super) mod tests {
             mss: 1460,
             nodelay: true,
             hop_limit: HOP_LIMIT,
+            snoop: false,
             upstream: Default::default(),
         }
     }

@@ -11,6 +11,10 @@ use crate::reply::{Replies, Reply};
 use crate::service::ArpPolicy;
 use crate::time::{Duration, Instant};
 use crate::wire::{Address, Mac};
+use core::ops::Range;
+
+/// Where a frame says from which hardware address it comes.
+const SOURCE_MAC: Range<usize> = 6..12;
 
 impl Stack {
     /// Writes the next frame into `buffer`; answers its length and its group. `None`: nothing to say now.
@@ -31,7 +35,7 @@ impl Stack {
             let group = flow.group;
             let clock = self.groups[group as usize].clock(now);
             let ts_now = (clock.millis() as u32).wrapping_add(flow.local.ts_offset);
-            let mac = self.env.services[flow.service as usize].mac(&self.mac);
+            let mac = self.env.services[flow.service as usize].source_mac(&self.mac);
             let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &mac, buffer);
             if bytes > 0 {
                 self.counters.tx_frames += 1;
@@ -62,7 +66,9 @@ impl Stack {
                 self.counters.tx_frames += 1;
                 let service = &self.env.services[reply.group() as usize];
                 let (mac, hop_limit) = (service.mac(&self.mac), service.hop_limit);
-                return Some((reply.emit(&mac, hop_limit, buffer), reply.group()));
+                let bytes = reply.emit(&mac, hop_limit, buffer);
+                buffer[SOURCE_MAC].copy_from_slice(&service.source_mac(&self.mac));
+                return Some((bytes, reply.group()));
             }
         }
         None
@@ -72,7 +78,8 @@ impl Stack {
     pub(super) fn announce(&mut self, now: Instant) {
         for index in 0..self.groups.len() {
             if self.groups[index].next_announcement().is_some_and(|at| at <= now) {
-                let is_kept = matches!(self.env.services[index].arp, ArpPolicy::VirtualMac(_));
+                let service = &self.env.services[index];
+                let is_kept = matches!(service.arp, ArpPolicy::VirtualMac(_)) && !service.snoop;
                 self.groups[index].count_announcement(now, is_kept);
                 for address in self.env.services[index].held_addresses() {
                     // One that finds no room is due again in a moment.

@@ -31,6 +31,12 @@ pub fn parse<'a>(frame: &'a [u8], own_mac: &Mac, extra_macs: &[Mac]) -> Result<F
     }
 }
 
+/// Parses a frame whoever it was sent to: one that was overheard.
+pub fn parse_heard(frame: &[u8]) -> Result<Frame<'_>, Drop> {
+    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Drop::Truncated)?;
+    parse_body(frame, ethernet.ethertype(), ethernet.src_addr().0)
+}
+
 #[inline]
 fn parse_body<'a>(
     frame: &'a [u8],

@@ -99,6 +99,8 @@ pub struct Settings {
     pub cluster_link: Link,
     /// What happens to forwarded frames on it.
     pub hops: Hops,
+    /// Of what clients say to a node, the other one hears so many frames out of a thousand.
+    pub overheard: u64,
     /// Flows of a node at most.
     pub flows_max: usize,
     /// Payload chunks of a node.
@@ -170,6 +172,7 @@ impl Default for Settings {
             client_link: Link::clean(Duration::from_micros(100)),
             cluster_link: Link::clean(Duration::from_micros(70)),
             hops: Hops::Arrive,
+            overheard: 0,
             flows_max: 16,
             chunks_max: 512,
             peer_chunks_max: None,
@@ -202,7 +205,9 @@ impl Default for Settings {
 impl Settings {
     /// The services, one for each port.
     pub fn services(&self) -> Vec<Service> {
-        self.ports.iter().map(|port| port.service(self.upstream())).collect()
+        let snoop = self.overheard > 0;
+        let service = |port: &Port| Service { snoop, ..port.service(self.upstream()) };
+        self.ports.iter().map(service).collect()
     }
 
     /// The same world with a proxied service alone, in front of so many servers: the first clients of the world.
@@ -243,6 +248,7 @@ impl Port {
             mss: self.mss,
             nodelay: true,
             hop_limit: HOP_LIMIT,
+            snoop: false,
             upstream: if self.app == AppConfig::Proxy { upstream } else { Upstream::default() },
         }
     }

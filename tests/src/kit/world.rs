@@ -319,6 +319,9 @@ impl World {
         let node = self.nodes.iter().position(|node| frame[..6] == node.mac);
         let link = self.settings.client_link;
         if let Some(node) = node {
+            if self.random.permille(self.settings.overheard) {
+                self.put(link, Event::Request { node: 1 - node, frame: frame.clone() });
+            }
             self.put(link, Event::Request { node, frame });
         }
     }

@@ -12,6 +12,7 @@ use stack::stack::Mode;
 use stack::wire::{Address, Flags, Mac, emit_address};
 
 const VIRTUAL: Mac = [0, 0, 0x5e, 0, 1, 7];
+const GROUP: Mac = [3, 0, 0x5e, 0, 1, 7];
 const STRANGER: Mac = [2, 9, 0, 0, 0, 9];
 
 fn desk(family: Family, arp: ArpPolicy) -> Desk {
@@ -151,6 +152,42 @@ fn a_service_with_a_hardware_address_of_its_own_speaks_and_is_spoken_to_by_it() 
         }
         desk.wait_ms(60_000);
         assert_eq!(said(&mut desk), []);
+    }
+}
+
+/// Switches that have never seen a frame from there flood what is sent to it: owner and peer both hear it.
+#[test]
+fn a_service_that_is_listened_to_says_nothing_from_its_own_hardware_address() {
+    for (family, virtual_mac) in [(Family::V4, VIRTUAL), (Family::V6, VIRTUAL), (Family::V4, GROUP)]
+    {
+        let arp = ArpPolicy::VirtualMac(virtual_mac);
+        let setup = Setup { arp, snoop: true, ..Setup::new(family, AppConfig::Echo) };
+        let mut desk = Desk::with(setup);
+        desk.put_frame(&question(family));
+        desk.poll();
+        let frames: Vec<Vec<u8>> = desk.others.drain(..).collect();
+        assert!(frames.len() > 1);
+        for frame in frames {
+            assert_eq!(frame[6..12], SERVER_MAC);
+            let told = frame.windows(6).filter(|bytes| *bytes == virtual_mac).count();
+            assert_eq!(told, 1, "where the address is: {frame:?}");
+        }
+        let mut syn = frame(&Say { options: PLAIN.bytes(), ..desk.segment(Flags::SYN, &[]) });
+        syn[..6].copy_from_slice(&virtual_mac);
+        desk.put_frame(&syn);
+        desk.snd_nxt += 1;
+        assert_eq!(desk.poll().len(), 1);
+        assert_eq!(desk.heard_from, SERVER_MAC);
+        // Nobody need be told again and again where a MAC address is that is nowhere.
+        desk.wait_ms(60_000);
+        assert_eq!(said(&mut desk).len(), 2 * (ANNOUNCE_AFTER_MS.len() - 1));
+        // What reaches a node that does not hold the copies is for somebody else.
+        for (mode, heard) in [(Mode::Off, None), (Mode::Serving, None), (Mode::Silent, Some(0))] {
+            desk.stack.set_mode(desk.now, 0, mode);
+            let mut frame = syn.clone();
+            frame[..6].copy_from_slice(&STRANGER);
+            assert_eq!(desk.stack.hear(&frame).map(|heard| heard.group), heard, "{mode:?}");
+        }
     }
 }
 

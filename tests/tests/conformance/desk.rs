@@ -109,6 +109,8 @@ pub struct Setup {
     /// TTL or hop limit.
     pub hop_limit: u8,
     /// See [`Service`].
+    pub snoop: bool,
+    /// See [`Service`].
     pub connect_timeout: Duration,
     /// See [`Service`].
     pub keep_alive: Option<KeepAlive>,
@@ -142,6 +144,7 @@ impl Setup {
             keep_alive: None,
             idle_timeout: None,
             arp: ArpPolicy::default(),
+            snoop: false,
         }
     }
 
@@ -160,6 +163,7 @@ impl Setup {
             mss: self.mss + if self.family == Family::V6 { 20 } else { 0 },
             nodelay: self.nodelay,
             hop_limit: self.hop_limit,
+            snoop: self.snoop,
             upstream: Upstream::default(),
         }
     }

@@ -32,7 +32,7 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-pub use layout::{Arp, Cable, Layout};
+pub use layout::{Arp, Cable, Layout, Snoop};
 
 use super::process::Process;
 
@@ -253,8 +253,14 @@ impl Bed {
     ) -> anyhow::Result<()> {
         let port = port(place, end);
         self.wire((place, end), (Place::Switch, &port), mtu)?;
-        let master = bridge.map(|bridge| format!("master {bridge}")).unwrap_or_default();
-        self.ip(Place::Switch, &format!("link set {port} {master} up"))?;
+        if let Some(bridge) = bridge {
+            self.ip(Place::Switch, &format!("link set {port} master {bridge}"))?;
+            if self.layout.snoop == Snoop::Hub && matches!(place, Place::Node(_)) {
+                // Before the first frame could come.
+                self.ip(Place::Switch, &format!("link set {port} type bridge_slave learning off"))?;
+            }
+        }
+        self.ip(Place::Switch, &format!("link set {port} up"))?;
         self.end(place, end, address)?;
         if matches!(place, Place::Node(_)) {
             run(self.command(Place::Switch, "ethtool").args(["-K", &port, "tx", "off"]))?;

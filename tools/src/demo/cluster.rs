@@ -8,7 +8,7 @@ use anyhow::{anyhow, bail};
 use dataplane::control::status::Status;
 use nix::sys::signal::Signal;
 
-use super::bed::{Arp, Bed, ECHO_ADDRESS, Place, SERVERS_ADDRESS, SERVICE_ADDRESS, WITNESS};
+use super::bed::{Arp, Bed, ECHO_ADDRESS, Place, SERVERS_ADDRESS, SERVICE_ADDRESS, Snoop, WITNESS};
 use super::files::{self, NodeFiles, SERVICES, Services};
 use super::process::Process;
 use super::servers::{self, REAL};
@@ -32,6 +32,8 @@ pub struct Setup {
     pub cores: [u8; 2],
     /// How the services' addresses move between the nodes.
     pub arp: Arp,
+    /// How frames for the owner reach its peer as well.
+    pub snoop: Snoop,
     /// Configuration, store and logs.
     pub dir: PathBuf,
     /// The nodes' control sockets; a short path.
@@ -57,8 +59,8 @@ impl<'a> Cluster<'a> {
         let appliance = setup.appliance;
         let backend = (appliance == Appliance::Proxy).then_some(SERVERS_ADDRESS);
         let failback = (appliance == Appliance::Failback).then_some("all");
-        let Setup { dir, sockets, timers, cores, arp, .. } = &setup;
-        let services = Services { arp: *arp, backend, failback };
+        let Setup { dir, sockets, timers, cores, arp, snoop, .. } = &setup;
+        let services = Services { arp: *arp, snoop: *snoop, backend, failback };
         let files = files::write(dir, sockets, timers, count, *cores, services)?;
         let nodes = Vec::new();
         let mut cluster = Cluster { bed, setup, files, nodes, witness: None, servers: Vec::new() };

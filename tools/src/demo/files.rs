@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::bed::{Arp, ECHO_ADDRESS, ECHO_ADDRESS_6, SERVICE_ADDRESS, SERVICE_ADDRESS_6, WITNESS};
+use super::bed::{
+    Arp, ECHO_ADDRESS, ECHO_ADDRESS_6, SERVICE_ADDRESS, SERVICE_ADDRESS_6, Snoop, WITNESS,
+};
 use super::servers::REAL;
 
 /// The services of every story: name, addresses, port, application.
@@ -24,6 +26,11 @@ pub fn virtual_mac(n: usize) -> String {
     format!("00:00:5e:00:01:{:02x}", n + 1)
 }
 
+/// The same with [`Snoop::Group`].
+pub fn group_mac(n: usize) -> String {
+    format!("03:00:5e:00:01:{:02x}", n + 1)
+}
+
 /// Paths of one node.
 #[derive(Debug, Clone)]
 pub struct NodeFiles {
@@ -38,6 +45,8 @@ pub struct NodeFiles {
 pub struct Services<'a> {
     /// How their addresses move between the nodes.
     pub arp: Arp,
+    /// How frames for the owner reach its peer as well.
+    pub snoop: Snoop,
     /// The nodes serve nothing themselves, pass everything on to this host, and have a service more for each of the real
     /// servers.
     pub backend: Option<&'a str>,
@@ -124,18 +133,21 @@ listen = "{METRICS}"
 }
 
 fn tables(nodes: u8, services: Services<'_>) -> String {
-    let Services { arp, backend, failback } = services;
+    let Services { arp, snoop, backend, failback } = services;
     let failback = failback.map_or(String::new(), |mode| {
         format!("failback = \"{mode}\"\nfailback_hold_down = \"1s\"\n")
     });
     let mut text = String::new();
     let mut count = 0;
     let mut service = |name, addresses: &[&str], port, application: String| {
-        let arp = match arp {
-            Arp::Gratuitous => "\"gratuitous\"".to_string(),
-            Arp::VirtualMac => format!("\"virtual-mac\"\nmac = \"{}\"", virtual_mac(count)),
-            Arp::None => "\"none\"".to_string(),
+        let kept = |mac| format!("\"virtual-mac\"\nmac = \"{mac}\"");
+        let arp = match (snoop, arp) {
+            (Snoop::Flooded, _) | (_, Arp::VirtualMac) => kept(virtual_mac(count)),
+            (Snoop::Group, _) => kept(group_mac(count)),
+            (_, Arp::Gratuitous) => "\"gratuitous\"".to_string(),
+            (_, Arp::None) => "\"none\"".to_string(),
         };
+        let snoop = if snoop == Snoop::Off { "off" } else { "wire" };
         count += 1;
         let peers: Vec<u8> = (2..=nodes).collect();
         text += &format!(
@@ -148,6 +160,7 @@ addresses = {addresses:?}
 ports = {port}
 protocol = "tcp"
 arp = {arp}
+snoop = "{snoop}"
 {failback}
 [services.application]
 {application}"#

@@ -45,7 +45,8 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
     let program = std::env::current_exe()?;
     narrator
         .say("Building client, servers, switch, two nodes and a witness as network namespaces.");
-    let bed = Bed::laid_out(&dir, args.keep, Layout { queues: args.cores.0, ..Layout::default() })?;
+    let layout = Layout { queues: args.cores.0, snoop: args.snoop, ..Layout::default() };
+    let bed = Bed::laid_out(&dir, args.keep, layout)?;
     super::standing(bed.teardown());
     curl::prepare(&dir, args.size)?;
     let setup = Setup {
@@ -54,6 +55,7 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
         timers: TIMERS,
         cores: args.cores.0,
         arp: Arp::default(),
+        snoop: args.snoop,
         dir: dir.clone(),
         sockets: sockets.dir.clone(),
     };

@@ -17,7 +17,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use nix::sys::signal::Signal;
 use tools::demo::Appliance;
-use tools::demo::bed::{Arp, Bed, Place, run};
+use tools::demo::bed::{Arp, Bed, Place, Snoop, run};
 use tools::demo::client::Load;
 use tools::demo::cluster::{Cluster, Setup};
 use tools::demo::relay::{Relay, Way, lay};
@@ -115,6 +115,7 @@ pub fn run_all(args: &PeersArgs) -> anyhow::Result<()> {
             timers: "ci",
             cores: [1, 1],
             arp: Arp::default(),
+            snoop: Snoop::default(),
             dir,
             sockets,
         };

@@ -72,6 +72,7 @@ pub fn play_with(appliance: Appliance, layout: Layout, story: impl FnOnce(&mut S
         timers: TIMERS,
         cores: layout.queues,
         arp: layout.arp,
+        snoop: layout.snoop,
         dir: dir.clone(),
         sockets: dir.clone(),
     };

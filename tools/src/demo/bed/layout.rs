@@ -26,6 +26,22 @@ pub enum Arp {
     None,
 }
 
+/// How frames for the owner reach its peer as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Snoop {
+    /// They do not, and nobody listens.
+    #[default]
+    Off,
+    /// Switches flood what is sent to the services' own MAC addresses, because nothing comes from there.
+    Flooded,
+    /// The services' own MAC addresses are those of groups.
+    Group,
+    /// The switch learns nothing of the nodes, as a hub or a mirror port.
+    Hub,
+    /// Only when the owner's port has gone down: then the switch forgets what it had learnt of it.
+    PortDown,
+}
+
 /// What differs from bed to bed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
@@ -41,6 +57,8 @@ pub struct Layout {
     pub queues: [u8; 2],
     /// How the services' addresses move between the nodes.
     pub arp: Arp,
+    /// How frames for the owner reach its peer as well.
+    pub snoop: Snoop,
 }
 
 impl Default for Layout {
@@ -52,6 +70,7 @@ impl Default for Layout {
             nodes: 2,
             queues: [1, 1],
             arp: Arp::default(),
+            snoop: Snoop::default(),
         }
     }
 }

@@ -1,0 +1,167 @@
+//! A peer that hears what clients say to the owner.
+
+use cluster::engine::HearingCounters;
+use cluster::id::Epoch;
+use cluster::limits::{HEARD_SYNS_MAX, HEARD_TIME_MAX};
+use stack::time::Duration;
+use stack::wire::Flags;
+use tests::kit::raw::Heard;
+use tests::kit::settings::{ECHO, HTTP, Settings};
+use tests::kit::world::World;
+
+/// A world in which the peer hears everything, or nothing.
+fn world(overheard: u64) -> World {
+    World::mirrored(Settings { overheard, ..Settings::default() })
+}
+
+fn say(world: &mut World, raw: usize, flags: Flags, bytes: &[u8]) {
+    world.raws[raw].send(flags, bytes);
+    world.send_raw(raw);
+}
+
+/// A client made by hand, connected to `port`.
+fn connected(world: &mut World, port: u16) -> usize {
+    let raw = world.raw(port);
+    world.raws[raw].options.mss = Some(1460);
+    say(world, raw, Flags::SYN, &[]);
+    world.raws[raw].options.mss = None;
+    world.run_for(Duration::from_millis(1));
+    assert!(world.raws[raw].take().is_some_and(|heard| heard.flags.has(Flags::SYN)));
+    say(world, raw, Flags::ACK, &[]);
+    world.run_for(Duration::from_millis(2));
+    raw
+}
+
+fn promote(world: &mut World) {
+    world.promote(1, Epoch(3));
+    world.run_for(Duration::from_millis(1));
+}
+
+fn heard(world: &mut World, raw: usize) -> Vec<Heard> {
+    world.raws[raw].heard.drain(..).collect()
+}
+
+fn payload(heard: &[Heard]) -> Vec<u8> {
+    heard.iter().flat_map(|heard| heard.payload.clone()).collect()
+}
+
+fn counters(world: &World) -> HearingCounters {
+    world.nodes[1].engines[0].hearing_counters()
+}
+
+/// The case for which mirroring alone is not enough: a small request is on the wire when its owner dies.
+#[test]
+fn a_request_to_a_dead_owner_is_answered_without_being_said_again() {
+    for (overheard, answer) in [(0, &b""[..]), (1000, b"a small request")] {
+        let mut world = world(overheard);
+        let raw = connected(&mut world, ECHO);
+        world.kill(0);
+        say(&mut world, raw, Flags::ACK, b"a small request");
+        world.run_for(Duration::from_millis(30));
+        assert_eq!(heard(&mut world, raw), [], "a peer says nothing");
+        promote(&mut world);
+        let said = heard(&mut world, raw);
+        assert_eq!(payload(&said), answer);
+        assert_eq!(counters(&world).used, overheard / 1000);
+        assert_eq!((world.repeats, world.resets), (0, 0));
+    }
+}
+
+/// What the owner had taken and acknowledged is held by the log; what it had taken and not told is heard.
+#[test]
+fn a_request_that_the_owner_took_and_never_told_is_answered_too() {
+    let mut world = world(1000);
+    let raw = connected(&mut world, ECHO);
+    say(&mut world, raw, Flags::ACK, b"taken");
+    // It arrives, and the owner dies before its record has.
+    world.run_for(Duration::from_micros(110));
+    world.kill(0);
+    world.run_for(Duration::from_millis(30));
+    heard(&mut world, raw);
+    promote(&mut world);
+    let said = heard(&mut world, raw);
+    assert_eq!(payload(&said), b"taken");
+    assert_eq!(said[0].ack, world.raws[raw].snd_nxt);
+}
+
+#[test]
+fn a_connection_begun_in_the_outage_is_accepted_at_once() {
+    let mut world = world(1000);
+    world.kill(0);
+    let raw = world.raw(HTTP);
+    world.raws[raw].options.mss = Some(1460);
+    say(&mut world, raw, Flags::SYN, &[]);
+    world.run_for(Duration::from_millis(30));
+    assert_eq!(heard(&mut world, raw), []);
+    promote(&mut world);
+    let said = heard(&mut world, raw);
+    assert!(said.len() == 1 && said[0].flags.has(Flags::SYN), "{said:?}");
+}
+
+/// The peer that heard a whole dialogue holds all of it by the log: it repeats nothing and answers nothing twice.
+#[test]
+fn what_the_log_has_told_is_not_used_again() {
+    let mut world = world(1000);
+    let raw = connected(&mut world, ECHO);
+    for _ in 0..20 {
+        say(&mut world, raw, Flags::ACK, &[7; 100]);
+        world.run_for(Duration::from_millis(1));
+        let said = heard(&mut world, raw);
+        assert_eq!(payload(&said).len(), 100);
+    }
+    say(&mut world, raw, Flags::ACK, &[]);
+    world.run_for(Duration::from_millis(20));
+    heard(&mut world, raw);
+    let HearingCounters { kept, covered, idle, .. } = counters(&world);
+    assert!(kept > 0 && covered >= 21 && idle >= 1, "{:?}", counters(&world));
+    world.kill(0);
+    promote(&mut world);
+    let said = heard(&mut world, raw);
+    assert_eq!((said.len(), payload(&said).len()), (1, 0), "the kick alone: {said:?}");
+    assert_eq!(counters(&world).used, 0);
+}
+
+#[test]
+fn what_was_heard_long_ago_is_not_used() {
+    let mut world = world(1000);
+    let raw = connected(&mut world, ECHO);
+    world.kill(0);
+    say(&mut world, raw, Flags::ACK, b"long ago");
+    world.run_for(Duration(HEARD_TIME_MAX.0 + 1_000_000));
+    promote(&mut world);
+    assert_eq!(payload(&heard(&mut world, raw)), b"");
+    assert_eq!((counters(&world).used, counters(&world).expired), (0, 1));
+}
+
+/// Strangers who ask for connections in the outage have their share, and a request keeps its place.
+#[test]
+fn a_flood_of_requests_for_connections_displaces_nothing() {
+    let mut world = world(1000);
+    let raw = connected(&mut world, ECHO);
+    world.kill(0);
+    say(&mut world, raw, Flags::ACK, b"still here");
+    for _ in 0..3 * HEARD_SYNS_MAX {
+        let stranger = world.raw(ECHO);
+        say(&mut world, stranger, Flags::SYN, &[]);
+    }
+    world.run_for(Duration::from_millis(30));
+    let HearingCounters { syns_refused, displaced, .. } = counters(&world);
+    assert_eq!((syns_refused, displaced), (2 * HEARD_SYNS_MAX as u64, 0));
+    promote(&mut world);
+    assert_eq!(payload(&heard(&mut world, raw)), b"still here");
+}
+
+/// A reset that only the peer heard ends the connection there.
+#[test]
+fn a_reset_is_heard() {
+    let mut world = world(1000);
+    let raw = connected(&mut world, ECHO);
+    world.kill(0);
+    say(&mut world, raw, Flags::RST, &[]);
+    world.run_for(Duration::from_millis(30));
+    promote(&mut world);
+    heard(&mut world, raw);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(heard(&mut world, raw), [], "nobody is asked whether he lives");
+    assert_eq!(world.nodes[1].engines[0].stack().slots().count(), 0);
+}
