@@ -12,8 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{io, thread};
 
-/// Rounds without a frame after which an adaptive core sleeps.
+/// Rounds without a frame after which an adaptive core sleeps, if frames come often.
 const IDLE_ROUNDS: u32 = 64;
+
+/// And if they come seldom: to await the next one awake would take the processor from whoever shares it.
+const IDLE_ROUNDS_SELDOM: u32 = 4;
+
+/// A sleep of this many nanoseconds was worth it: frames come seldom.
+const SELDOM_NS: u64 = 150_000;
 
 /// Longest sleep of an idle core, in nanoseconds: an order of the agent waits no longer.
 const IDLE_NS: u64 = 1_000_000;
@@ -41,7 +47,7 @@ pub(super) fn start(
             eprintln!("warning: no guardian ({error}): a crash is noticed by silence only");
         });
         let descriptors = core.descriptors(XdpPort::fd);
-        let mut idle_rounds = 0;
+        let (mut idle_rounds, mut patience) = (0, IDLE_ROUNDS);
         while !stopping.load(Ordering::Relaxed) {
             let Round { received, sent } = core.poll();
             if received + sent > 0 || !is_adaptive {
@@ -49,10 +55,11 @@ pub(super) fn start(
                 continue;
             }
             idle_rounds += 1;
-            if idle_rounds < IDLE_ROUNDS {
+            if idle_rounds < patience {
                 thread::yield_now();
             } else {
-                sleep(&core, &descriptors)?;
+                let slept = sleep(&core, &descriptors)?;
+                patience = if slept < SELDOM_NS { IDLE_ROUNDS } else { IDLE_ROUNDS_SELDOM };
             }
         }
         Ok(())
@@ -67,14 +74,15 @@ pub(super) fn start(
     thread::Builder::new().name(name).spawn(body).map_err(failed("start a poll core"))
 }
 
-/// Sleeps until a frame or a parcel comes, or a timer is due.
-fn sleep(core: &PollCore, descriptors: &[RawFd]) -> io::Result<()> {
+/// Sleeps until a frame or a parcel comes, or a timer is due; for how many nanoseconds it did.
+fn sleep(core: &PollCore, descriptors: &[RawFd]) -> io::Result<u64> {
     let now = clock::now();
     let due = core.poll_timeout().map_or(u64::MAX, |at| at.since(now).0);
     if due > 0 && core.crossing().lie_down() {
         let outcome = sys::wait_readable(descriptors, due.min(IDLE_NS));
         core.crossing().get_up();
         outcome?;
+        return Ok(clock::now().since(now).0);
     }
-    Ok(())
+    Ok(0)
 }
