@@ -25,6 +25,8 @@ const AHEAD_RECORDS_MIN: u16 = 4;
 pub struct BackupCounters {
     /// Records applied.
     pub records: u64,
+    /// Bytes of clients' payload in them.
+    pub bytes: u64,
     /// Datagrams that came again.
     pub repeated: u64,
     /// Datagrams beyond a gap that found no room in the stash.
@@ -45,6 +47,7 @@ impl core::ops::AddAssign for BackupCounters {
     fn add_assign(&mut self, other: BackupCounters) {
         let BackupCounters {
             records,
+            bytes,
             repeated,
             stash_full,
             malformed,
@@ -54,6 +57,7 @@ impl core::ops::AddAssign for BackupCounters {
             unknown,
         } = other;
         self.records += records;
+        self.bytes += bytes;
         self.repeated += repeated;
         self.stash_full += stash_full;
         self.malformed += malformed;
@@ -319,6 +323,7 @@ impl Backup {
         let Some(slot) = stack.seek_named(now, self.group, flow) else {
             return self.note_unknown(op, flow);
         };
+        self.counters.bytes += fact.payload_bytes() as u64;
         match stack.apply(now, slot, fact) {
             Ok(_) => Ok(()),
             Err(_) => self.give_up(now, stack, op, flow),

@@ -100,6 +100,8 @@ struct Group {
     stalled: bool,
     digest_at: Instant,
     digest_slot: u32,
+    /// As peer: bytes of payload that were overheard.
+    heard_bytes: u64,
 }
 
 /// How a group stands on this core.
@@ -125,6 +127,8 @@ pub struct GroupStatus {
     pub log: LogCounters,
     /// The copies, as peer.
     pub backup: BackupCounters,
+    /// Bytes of payload that this node, as peer, has overheard, those that were said again included.
+    pub heard_bytes: u64,
     /// As owner: the last claim of another host to one of the group's addresses.
     pub conflict: Option<Conflict>,
 }
@@ -150,6 +154,7 @@ impl core::ops::AddAssign for GroupStatus {
             lag_bytes,
             log,
             backup,
+            heard_bytes,
             conflict,
         } = other;
         self.flows += flows;
@@ -159,6 +164,7 @@ impl core::ops::AddAssign for GroupStatus {
         self.lag_bytes += lag_bytes;
         self.log += log;
         self.backup += backup;
+        self.heard_bytes += heard_bytes;
         self.conflict = match (self.conflict, conflict) {
             (Some(one), Some(other)) => Some(one.joined(other)),
             (one, other) => one.or(other),
@@ -276,6 +282,7 @@ impl Engine {
                 lag_bytes: lanes.iter().map(|lane| lane.log.bytes_pending() as u64).sum(),
                 log: lanes.counters(),
                 backup,
+                heard_bytes: group.heard_bytes,
                 conflict: state.conflict(),
             }
         })
@@ -399,6 +406,7 @@ impl Engine {
         let state = &mut self.groups[index];
         (state.role, state.epoch, state.backups) = (Role::Peer, epoch, backups);
         state.partner = Some((owner, cores));
+        state.heard_bytes = 0;
     }
 
     /// Empty copies from each core of `owner` that shares flows with this one.

@@ -2,7 +2,7 @@
 
 use crate::agent_thread::refused::in_words;
 use crate::clock;
-use crate::config::{Config, Failback, Mac};
+use crate::config::{Config, Failback, Mac, Service, Snoop};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
 use crate::orders;
@@ -251,6 +251,7 @@ impl Reporter {
             lease_remaining_us: group.lease.since(now).micros(),
             flows: engine.flows.into(),
             flows_copied: engine.copied.into(),
+            hears_percent: hears_percent(service, engine),
             lag: shown::Lag { ops: engine.lag_ops, bytes: engine.lag_bytes, age_us: 0 },
             last_takeover: self.takeover(now, index, group),
             takeover_phases: self.phases(index),
@@ -527,6 +528,13 @@ fn protection(
     }
 }
 
+/// Of the bytes that the log has told a peer that listens, how many it has heard.
+fn hears_percent(service: &Service, engine: &Engine) -> Option<u8> {
+    let listens = service.snoop == Snoop::Wire && engine.role == cluster::engine::Role::Peer;
+    let told = engine.backup.bytes;
+    (listens && told > 0).then(|| (engine.heard_bytes * 100 / told).min(100) as u8)
+}
+
 fn group_counters(engine: &Engine) -> BTreeMap<String, u64> {
     let (log, backup) = (&engine.log, &engine.backup);
     [
@@ -535,6 +543,8 @@ fn group_counters(engine: &Engine) -> BTreeMap<String, u64> {
         ("log_bytes_sent", log.bytes_sent),
         ("log_resent", log.resent),
         ("copy_records", backup.records),
+        ("copy_bytes", backup.bytes),
+        ("copy_heard_bytes", engine.heard_bytes),
         ("copy_repeated", backup.repeated),
         ("copy_stash_full", backup.stash_full),
         ("copy_malformed", backup.malformed),

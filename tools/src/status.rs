@@ -306,6 +306,10 @@ fn details(text: &mut String, group: &GroupStatus) {
         let name = &group.service;
         let _ = writeln!(text, "\n{name}: peer is {} records, {} bytes behind", lag.ops, lag.bytes);
     }
+    if let Some(percent) = group.hears_percent {
+        let name = &group.service;
+        let _ = writeln!(text, "\n{name}: hears {percent} % of what clients send to the owner");
+    }
     if let Some(takeover) = group.last_takeover {
         let _ = writeln!(
             text,

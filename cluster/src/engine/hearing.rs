@@ -133,6 +133,7 @@ impl Engine {
 
     /// Keeps an overheard frame.
     pub(super) fn note_heard(&mut self, now: Instant, heard: Heard, frame: &[u8]) {
+        self.groups[heard.group as usize].heard_bytes += u64::from(heard.bytes);
         if heard.is_idle {
             self.hearing.counters.idle += 1;
         } else if self.stack.has_taken(&heard) {

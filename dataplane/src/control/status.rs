@@ -237,6 +237,9 @@ pub struct GroupStatus {
     pub flows: u64,
     /// Connections now whose copy is complete.
     pub flows_copied: u64,
+    /// As peer with `snoop = "wire"`: of the bytes that clients sent to the owner, how many this node has heard itself.
+    #[serde(default)]
+    pub hears_percent: Option<u8>,
     /// How far the peer is behind.
     pub lag: Lag,
     /// The last takeover by this node.

@@ -17,6 +17,8 @@ use crate::wire::{Flags, Frame, Segment, parse_heard};
 pub struct Heard {
     /// The index of the group.
     pub group: u8,
+    /// Bytes of payload.
+    pub bytes: u32,
     /// It asks for a connection.
     pub is_syn: bool,
     /// It brings nothing that a flow would miss: a bare acknowledgement.
@@ -56,7 +58,14 @@ impl Stack {
         let Segment { seq, flags, .. } = segment;
         // A reset takes no number, yet what comes next in order has not seen it.
         let len = segment.len() + flags.has(Flags::RST) as u32;
-        Some(Heard { group, is_syn: flags.has(Flags::SYN), is_idle: len == 0, key, end: seq + len })
+        Some(Heard {
+            group,
+            bytes: segment.payload.len() as u32,
+            is_syn: flags.has(Flags::SYN),
+            is_idle: len == 0,
+            key,
+            end: seq + len,
+        })
     }
 
     /// Whether the copy has what was heard.

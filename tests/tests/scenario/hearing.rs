@@ -113,6 +113,10 @@ fn what_the_log_has_told_is_not_used_again() {
     world.run_for(Duration::from_millis(20));
     heard(&mut world, raw);
     let HearingCounters { kept, covered, idle, .. } = counters(&world);
+    let mut groups = world.nodes[1].engines[0].status();
+    let echo = groups.find(|group| group.backup.bytes > 0).unwrap();
+    assert_eq!((echo.heard_bytes, echo.backup.bytes), (2000, 2000));
+    drop(groups);
     assert!(kept > 0 && covered >= 21 && idle >= 1, "{:?}", counters(&world));
     world.kill(0);
     promote(&mut world);

@@ -18,6 +18,12 @@ fn counted(scene: &Scene<'_>, node: u8, name: &str) -> u64 {
     status.cores.iter().filter_map(|core| core.events.get(name)).sum()
 }
 
+/// How much of what clients send to the echo service the peer hears.
+fn hears_percent(scene: &Scene<'_>, node: u8) -> Option<u8> {
+    let status = scene.cluster.status(node).unwrap();
+    status.groups.iter().find(|group| group.service == "echo").unwrap().hears_percent
+}
+
 /// A request leaves while its owner is stopped, so that it is never processed there; then the owner dies.
 fn a_request_outlives_its_owner(snoop: Snoop) {
     play_on(Layout { snoop, ..Layout::default() }, |scene| {
@@ -29,6 +35,7 @@ fn a_request_outlives_its_owner(snoop: Snoop) {
             Snoop::Off | Snoop::Hub | Snoop::PortDown => {}
         }
         let peer = scene.survivor();
+        scene.wait_for("all to be heard", || hears_percent(scene, peer) == Some(100));
         let before = counted(scene, peer, "heard_kept");
         scene.cluster.signal(scene.owner, Signal::SIGSTOP).unwrap();
         stream.write_all(REQUEST).unwrap();
@@ -64,7 +71,8 @@ fn what_is_sent_after_a_port_went_down_is_heard() {
         let mut stream = connect_echo(scene);
         echo(&mut stream, 1).unwrap();
         let peer = scene.survivor();
-        assert_eq!(counted(scene, peer, "heard_kept"), 0, "a switch that has learnt keeps to it");
+        scene.wait_for("the log to have told of it", || hears_percent(scene, peer).is_some());
+        assert_eq!(hears_percent(scene, peer), Some(0), "a switch that has learnt keeps to it");
         scene.cluster.kill(scene.owner, KillMode::Power).unwrap();
         stream.write_all(REQUEST).unwrap();
         scene.wait_owns(peer);
