@@ -26,6 +26,7 @@ mod adopt;
 mod ask;
 mod decide;
 pub mod declare;
+mod generation;
 mod group;
 pub mod handover;
 mod hint;
@@ -294,6 +295,7 @@ impl Agent {
             Report::Frozen { group, epoch, core, attempt, flows, absent } => {
                 self.note_frozen((group, epoch), (core, attempt), (flows, absent));
             }
+            Report::Empty { group, epoch, core } => self.note_empty(group, epoch, core),
             Report::Stalled { group, peer } => {
                 if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
                     && entry.role == Role::Owner

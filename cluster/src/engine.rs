@@ -14,6 +14,7 @@
 mod datagram;
 mod fill;
 mod forward;
+mod generation;
 mod handover;
 mod hearing;
 mod lane;
@@ -89,6 +90,12 @@ struct Group {
     owned_from: Epoch,
     /// Unless this node is the owner: who is.
     route: Option<Route>,
+    /// As peer: the register says that every copy is here.
+    in_sync: bool,
+    /// The other generation of the service, if it may have flows while this one is the newest.
+    older: Option<usize>,
+    /// As owner of a closed group: the agent was told in this epoch that it has no flows.
+    empty: Epoch,
     /// As peer: the copies from each core of the owner that shares flows with this one.
     backups: Vec<Backup>,
     /// As owner with a peer or as peer: the other one and how many cores it has.
@@ -304,16 +311,22 @@ impl Engine {
             }
             Command::Protected { group, epoch } | Command::FollowInSync { group, epoch } => {
                 if let Some(index) = self.index_of(group) {
-                    self.groups[index].epoch = epoch;
+                    let state = &mut self.groups[index];
+                    (state.epoch, state.in_sync) = (epoch, state.role == Role::Peer);
                 }
             }
             Command::Freeze { group, epoch, attempt } => self.freeze(group, epoch, attempt),
+            Command::Close { group, epoch, attempt } => self.close(group, epoch, attempt),
+            Command::Newcomers { group, are_taken, is_shared } => {
+                self.set_newcomers(now, group, are_taken, is_shared);
+            }
             Command::Thaw { group } => self.thaw(group),
             Command::Assume { group, epoch } => self.assume(now, group, epoch),
             Command::Yield { group, epoch } => self.yield_up(now, group, epoch),
             Command::Route { group, epoch, to, cores } => self.set_route(group, epoch, to, cores),
             Command::Stop { group } => self.stop(now, group),
         }
+        self.note_shared();
         self.resettle(now);
     }
 
@@ -325,6 +338,8 @@ impl Engine {
         let Some(index) = self.index_of(group) else { return };
         self.clear(now, index);
         let clock = Instant(now.0.wrapping_add(self.wall_offset));
+        // What the other generation has told its clients, cookies among them, stays in the past.
+        let clock = self.clock_of_sibling(now, index).map_or(clock, |other| clock.max(other));
         self.stack.set_clock(now, index as u8, clock);
         self.stack.set_mode(now, index as u8, Mode::Serving);
         let state = &mut self.groups[index];
@@ -350,7 +365,7 @@ impl Engine {
         let flows = self.stack.promote(now, index as u8);
         let state = &mut self.groups[index];
         (state.role, state.epoch, state.owned_from) = (Role::Owner, epoch, epoch);
-        (state.partner, state.route) = (None, None);
+        (state.partner, state.route, state.in_sync) = (None, None, false);
         self.use_heard(now, index);
         self.report(Report::Promoted { group, epoch, core, flows, apply: Duration::ZERO });
     }
@@ -440,6 +455,7 @@ impl Engine {
         self.logs.0[index] = Lanes::none();
         let state = &mut self.groups[index];
         (state.role, state.fill, state.freeze, state.partner) = (Role::Idle, None, None, None);
+        state.in_sync = false;
         state.backups.clear();
         self.stack.set_mode(now, index as u8, Mode::Off);
     }
@@ -509,6 +525,7 @@ impl Engine {
         self.forget_heard(now);
         for index in 0..self.groups.len() {
             self.note_stalled(now, index);
+            self.note_empty(index);
             if self.groups[index].freeze.is_some() {
                 self.freeze_some(now, index);
             } else if !self.logs.0[index].is_empty() {

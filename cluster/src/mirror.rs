@@ -83,6 +83,8 @@ pub enum Kind {
     Ack = 1,
     /// A client's frame, or a part of one.
     Frame = 2,
+    /// The same, back from the owner of an older generation, where it has no flow.
+    Returned = 3,
 }
 
 /// A client's frame, or a part of one, on its only hop.
@@ -123,6 +125,8 @@ pub enum Body<'a> {
     },
     /// What a client said to a node that does not serve it.
     Frame(FramePart<'a>),
+    /// What a client said to the node that receives this, which asked whether it has a flow here: it has none.
+    Returned(FramePart<'a>),
 }
 
 /// What a record is.
@@ -220,7 +224,8 @@ pub fn decode(bytes: &[u8]) -> Result<(Session, Body<'_>), ImportError> {
             let lost = reader.bytes(16 * count)?;
             Body::Ack { acked, missing: (end > start).then_some((start, end)), lost }
         }
-        2 => decode_frame(&mut reader)?,
+        2 => Body::Frame(decode_frame(&mut reader)?),
+        3 => Body::Returned(decode_frame(&mut reader)?),
         _ => return Err(ImportError::Invalid),
     };
     Ok((session, body))
@@ -236,14 +241,14 @@ fn decode_records<'a>(reader: &mut Reader<'a>) -> Result<Body<'a>, ImportError> 
     Ok(Body::Records { first, clock, count, bytes: reader.bytes(reader.remaining())? })
 }
 
-fn decode_frame<'a>(reader: &mut Reader<'a>) -> Result<Body<'a>, ImportError> {
+fn decode_frame<'a>(reader: &mut Reader<'a>) -> Result<FramePart<'a>, ImportError> {
     let number = reader.u32()?;
     let (total, offset) = (reader.u16()?, reader.u16()?);
     let bytes = reader.bytes(reader.remaining())?;
     if bytes.is_empty() || offset as usize + bytes.len() > total as usize {
         return Err(ImportError::Invalid);
     }
-    Ok(Body::Frame(FramePart { number, total, offset, bytes }))
+    Ok(FramePart { number, total, offset, bytes })
 }
 
 /// Reads the next record of a datagram.

@@ -9,6 +9,7 @@
 //! ```text
 //! never written -> alone -> filling -> in sync
 //! in sync -> TakeOver, Alone -> alone; Swap -> in sync; filling -> Alone -> alone
+//! open -> Close -> closed (any of the above) -> Retire -> over -> Create -> alone, open
 //! ```
 //!
 //! Bounds: none, a register is a plain value of 48 bytes.
@@ -27,12 +28,26 @@ pub struct Register {
     pub peer: Option<Member>,
     /// Whether the peer holds every copy, and so may take over and is the lessor.
     pub in_sync: bool,
+    /// Whether flows begin in the group, go on in it, or there are none.
+    pub phase: Phase,
+}
+
+/// What becomes of a group in the end (`GENERATIONS.md`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Phase {
+    /// Flows begin in it.
+    #[default]
+    Open,
+    /// No flow begins in it any more, whoever owns it; those that it has go on.
+    Closed,
+    /// It has no flows and no owner until it is created again; the epoch goes on where it was.
+    Over,
 }
 
 /// A step of a register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// The asker becomes the first owner of a group that was never written.
+    /// The asker becomes the first owner of a group that was never written, or is over.
     Create,
     /// The owner goes on without its peer.
     Alone,
@@ -46,6 +61,10 @@ pub enum Change {
     Swap,
     /// The asker owns the group from an empty state, because all who held its flows are dead.
     Fresh,
+    /// The owner, whose peer is in sync, lets no flow begin in the group any more.
+    Close,
+    /// The owner of a closed group gives it up: its last flow has ended.
+    Retire,
 }
 
 /// What the keeper of the register knows about the death of those named in it.
@@ -97,6 +116,12 @@ pub enum Refusal {
     Old = 17,
     /// A declared limit is reached (groups, length of a lease).
     Limit = 18,
+    /// The group has ended.
+    Over = 19,
+    /// The group is closed already.
+    AlreadyClosed = 20,
+    /// Flows may begin in the group: it is not closed.
+    NotClosed = 21,
 }
 
 impl Register {
@@ -106,11 +131,17 @@ impl Register {
         owner: Member { node: crate::id::NodeId(0), incarnation: crate::id::Incarnation(0) },
         peer: None,
         in_sync: false,
+        phase: Phase::Open,
     };
 
     /// Whether anybody has ever been the owner.
     pub const fn is_written(&self) -> bool {
         self.epoch.0 != 0
+    }
+
+    /// Whether somebody owns it.
+    pub fn is_live(&self) -> bool {
+        self.is_written() && self.phase != Phase::Over
     }
 
     /// The peer if it is in sync: the lessor of this epoch.
@@ -128,9 +159,12 @@ impl Register {
         evidence: Evidence,
     ) -> Result<Register, Refusal> {
         match change {
-            Change::Create if !self.is_written() => Ok(self.step(asker, None, false)),
+            Change::Create if !self.is_live() => {
+                Ok(Register { phase: Phase::Open, ..self.step(asker, None, false) })
+            }
             Change::Create => Err(Refusal::AlreadyWritten),
             _ if !self.is_written() => Err(Refusal::NeverWritten),
+            _ if !self.is_live() => Err(Refusal::Over),
             Change::TakeOver => self.take_over(asker),
             Change::Fresh => self.fresh(asker, evidence),
             _ if asker != self.owner => Err(Refusal::NotOwner),
@@ -140,6 +174,16 @@ impl Register {
                 None => Ok(self.step(self.owner, Some(peer), false)),
             },
             Change::Alone | Change::InSync(_) | Change::Swap => self.with_peer(change),
+            Change::Close if self.phase == Phase::Closed => Err(Refusal::AlreadyClosed),
+            Change::Close if !self.in_sync => Err(Refusal::NotInSync),
+            Change::Close => {
+                let next = self.step(self.owner, self.peer, self.in_sync);
+                Ok(Register { phase: Phase::Closed, ..next })
+            }
+            Change::Retire if self.phase == Phase::Open => Err(Refusal::NotClosed),
+            Change::Retire => {
+                Ok(Register { phase: Phase::Over, ..self.step(self.owner, None, false) })
+            }
         }
     }
 
@@ -176,7 +220,7 @@ impl Register {
     }
 
     fn step(self, owner: Member, peer: Option<Member>, in_sync: bool) -> Register {
-        Register { epoch: self.epoch.next(), owner, peer, in_sync }
+        Register { epoch: self.epoch.next(), owner, peer, in_sync, phase: self.phase }
     }
 }
 
@@ -187,7 +231,7 @@ impl Refusal {
     }
 
     /// Every refusal, in the order of its code.
-    pub const ALL: [Refusal; 18] = [
+    pub const ALL: [Refusal; 21] = [
         Refusal::AlreadyWritten,
         Refusal::NeverWritten,
         Refusal::NotOwner,
@@ -206,6 +250,9 @@ impl Refusal {
         Refusal::OtherLife,
         Refusal::Old,
         Refusal::Limit,
+        Refusal::Over,
+        Refusal::AlreadyClosed,
+        Refusal::NotClosed,
     ];
 }
 
@@ -214,12 +261,16 @@ impl fmt::Display for Register {
         if !self.is_written() {
             return f.write_str("never written");
         }
+        if self.phase == Phase::Over {
+            return write!(f, "epoch {}: over", self.epoch);
+        }
         write!(f, "epoch {}: owner {}", self.epoch, self.owner.node)?;
         match self.peer {
             None => f.write_str(" alone"),
             Some(peer) if self.in_sync => write!(f, ", peer {} in sync", peer.node),
             Some(peer) => write!(f, ", peer {} filling", peer.node),
-        }
+        }?;
+        f.write_str(if self.phase == Phase::Closed { ", closed" } else { "" })
     }
 }
 
@@ -238,13 +289,18 @@ mod tests {
     const PEER: Member = member(2, 21);
     const THIRD: Member = member(3, 31);
 
-    fn shapes() -> [(&'static str, Register); 4] {
-        let at = |peer, in_sync| Register { epoch: Epoch(7), owner: OWNER, peer, in_sync };
+    fn shapes() -> [(&'static str, Register); 8] {
+        let at =
+            |phase, peer, in_sync| Register { epoch: Epoch(7), owner: OWNER, peer, in_sync, phase };
         [
             ("never", Register::NEVER),
-            ("alone", at(None, false)),
-            ("filling", at(Some(PEER), false)),
-            ("in-sync", at(Some(PEER), true)),
+            ("alone", at(Phase::Open, None, false)),
+            ("filling", at(Phase::Open, Some(PEER), false)),
+            ("in-sync", at(Phase::Open, Some(PEER), true)),
+            ("closed, alone", at(Phase::Closed, None, false)),
+            ("closed, filling", at(Phase::Closed, Some(PEER), false)),
+            ("closed, in-sync", at(Phase::Closed, Some(PEER), true)),
+            ("over", at(Phase::Over, None, false)),
         ]
     }
 
@@ -265,6 +321,8 @@ mod tests {
             ("fresh", Change::Fresh, none),
             ("fresh, owner dead", Change::Fresh, owner_dead),
             ("fresh, both dead", Change::Fresh, both_dead),
+            ("close", Change::Close, none),
+            ("retire", Change::Retire, none),
         ];
         let askers = [
             ("owner", OWNER),
@@ -292,7 +350,14 @@ mod tests {
     fn every_step_adds_one_to_the_epoch() {
         for (_, register) in shapes() {
             for asker in [OWNER, PEER, THIRD] {
-                for change in [Change::Create, Change::Alone, Change::TakeOver, Change::Swap] {
+                for change in [
+                    Change::Create,
+                    Change::Alone,
+                    Change::TakeOver,
+                    Change::Swap,
+                    Change::Close,
+                    Change::Retire,
+                ] {
                     if let Ok(next) = register.apply(change, asker, Evidence::default()) {
                         assert_eq!(next.epoch, register.epoch.next());
                     }

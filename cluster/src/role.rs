@@ -78,7 +78,26 @@ pub enum Command {
         /// Which time it is tried; the report names it.
         attempt: u32,
     },
-    /// As owner, nothing comes of the handover: serve on.
+    /// As owner, let no flow begin in the group from now on, and report like a frozen core when the peer holds every
+    /// record that was made before; what flows there are is served.
+    Close {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the register.
+        epoch: Epoch,
+        /// Which time it is tried; the report names it.
+        attempt: u32,
+    },
+    /// Which generation of its service whoever has no flow belongs to.
+    Newcomers {
+        /// The newest generation.
+        group: GroupId,
+        /// It is open; else they wait until the next one is.
+        are_taken: bool,
+        /// The other generation may have flows.
+        is_shared: bool,
+    },
+    /// As owner, nothing comes of the handover, or of closing: serve on.
     Thaw {
         /// The group.
         group: GroupId,
@@ -131,7 +150,8 @@ pub enum Report {
         /// Who holds the copies.
         peer: Member,
     },
-    /// The peer holds every record of this frozen core (answer to [`Command::Freeze`]).
+    /// The peer holds every record of this core that is frozen, or lets no flow begin (answer to [`Command::Freeze`] and
+    /// [`Command::Close`]).
     Frozen {
         /// The group.
         group: GroupId,
@@ -145,6 +165,15 @@ pub enum Report {
         flows: u32,
         /// Of these, flows of which the peer holds no copy: they would be lost.
         absent: u32,
+    },
+    /// This core has no flow of a closed group any more.
+    Empty {
+        /// The group.
+        group: GroupId,
+        /// The epoch of the last command.
+        epoch: Epoch,
+        /// Which core.
+        core: u8,
     },
     /// The peer has acknowledged nothing of what waits for it, for [`crate::limits::STALLED_AFTER`].
     Stalled {

@@ -300,6 +300,7 @@ impl Witness {
         let promise = now + self.timers.promise(lease);
         if let Some(entry) = self.groups.get_mut(&group)
             && entry.register.owner == from
+            && entry.register.is_live()
             && !entry.register.in_sync
         {
             entry.promise = entry.promise.max(promise);

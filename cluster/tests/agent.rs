@@ -9,6 +9,8 @@
 mod declare;
 #[path = "agent/fault.rs"]
 mod fault;
+#[path = "agent/generation.rs"]
+mod generation;
 #[path = "agent/handover.rs"]
 mod handover;
 #[path = "agent/path.rs"]

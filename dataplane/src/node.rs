@@ -124,8 +124,7 @@ impl Node {
         memory::take_at_once();
         let incarnation = random::incarnation().map_err(failed("draw an incarnation"))?;
         let me = Member { node: config.node.id, incarnation };
-        let groups: Vec<GroupId> =
-            (0..config.services.len()).map(|n| GroupId::new(n as u8, 0)).collect();
+        let groups = config.groups();
         let cores = config.cores.pin.len();
         let shared = Arc::new(Shared::new(&groups, cores));
         let socket = agent_socket(config)?;
@@ -502,7 +501,10 @@ fn build_engines(
         stack: limits.stack(place, me.node.0, mac, config.cluster.secret.0, link_mbits),
     };
     let places = (0..cores).map(|core| Place { core, cores });
-    Ok(places.map(|at| Engine::new(&engine_config(at), services.to_vec(), groups)).collect())
+    // A generation is a group of its own with the same service.
+    let each =
+        || groups.iter().map(|group| services[usize::from(group.service())].clone()).collect();
+    Ok(places.map(|at| Engine::new(&engine_config(at), each(), groups)).collect())
 }
 
 fn sealing(
@@ -521,7 +523,9 @@ fn agent_config(
     services: &[Service],
 ) -> Result<agent::Config, StartError> {
     let name = &config.interfaces.cluster.name;
-    let groups = config.services.iter().zip(groups).zip(services);
+    let of = |group: &GroupId| usize::from(group.service());
+    let groups =
+        groups.iter().map(|group| (&config.services[of(group)], group, &services[of(group)]));
     Ok(agent::Config {
         me,
         cluster: cluster_id(&config.cluster.name),
@@ -530,7 +534,7 @@ fn agent_config(
         cores: config.cores.pin.len() as u8,
         nodes: config.cluster.nodes.iter().map(|node| node.id).collect(),
         groups: groups
-            .map(|((service, &group), built)| agent::GroupConfig {
+            .map(|(service, &group, built)| agent::GroupConfig {
                 group,
                 home: service.home,
                 peers: service.peers.clone(),

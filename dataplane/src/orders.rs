@@ -112,7 +112,9 @@ pub fn handover(now: Instant, handover: &Handover) -> shown::Handover {
             Phase::Replacing if handover.absent_since.is_some() => "copying",
             Phase::Replacing => "making it the peer",
             Phase::Sounding => "asking the arbiter",
+            Phase::Freezing if handover.cause == Cause::NewConnections => "closing",
             Phase::Freezing => "freezing",
+            Phase::Swapping if handover.cause == Cause::NewConnections => "closing",
             Phase::Swapping => "changing places",
         }
         .into(),
@@ -151,6 +153,7 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::Operator => "ordered by the operator",
         Cause::Drain => "this node is being drained",
         Cause::Failback => "its home node is back and holds every connection",
+        Cause::NewConnections => "its home node is back and gets the new connections",
         Cause::Path => "the peer reaches the clients better",
     }
 }

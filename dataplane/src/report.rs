@@ -18,7 +18,7 @@ use cluster::lease::Timers;
 use cluster::message::advertise::{self, Advertise};
 use cluster::message::state::{GroupState, NodeState};
 use cluster::message::{Role, WITNESS};
-use cluster::register::Register;
+use cluster::register::{Phase, Register};
 use cluster::seal::Unopened;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use stack::stack::Conflict;
@@ -56,7 +56,7 @@ impl Reporter {
         guard: Arc<Guard>,
         (orders, questions): (Vec<Sender<ToCore>>, Sender<ToAgent>),
     ) -> Reporter {
-        let phases = Mutex::new(config.services.iter().map(|_| Phases::default()).collect());
+        let phases = Mutex::new(config.groups().iter().map(|_| Phases::default()).collect());
         let config = config.clone();
         Reporter { config, me, shared, guard, orders, questions, started: clock::now(), phases }
     }
@@ -114,6 +114,7 @@ impl Reporter {
             uptime_us: now.since(self.started).micros(),
             cluster: self.cluster(&agent, &sealing),
             groups: groups
+                .filter(|(_, (group, _))| is_shown(&agent, group))
                 .map(|(n, (group, engine))| self.group(now, n, group, engine, has_arbiter))
                 .collect(),
             cores: cores.iter().enumerate().map(|(n, core)| self.core(n, core)).collect(),
@@ -188,7 +189,7 @@ impl Reporter {
         });
         let states: Vec<_> = core::iter::once(own).chain(told).collect();
         let mut standings = Vec::new();
-        for group in &agent.groups {
+        for group in agent.groups.iter().filter(|group| is_shown(agent, group)) {
             for (node, age, state) in &states {
                 let known = state.groups.iter().find(|known| known.group == group.group);
                 standings.extend(known.map(|known| self.standing(group, *node, *age, known)));
@@ -236,12 +237,13 @@ impl Reporter {
         engine: &Engine,
         has_arbiter: bool,
     ) -> shown::GroupStatus {
-        let service = &self.config.services[index];
+        let service = &self.config.services[usize::from(group.group.service())];
         let register = &group.register;
         let is_known = group.known && register.epoch.0 > 0;
         shown::GroupStatus {
             service: service.name.clone(),
             generation: group.group.generation(),
+            is_closed: register.phase == Phase::Closed,
             role: role_shown(group.role),
             epoch: register.epoch.0,
             owner: is_known.then_some(register.owner.node.0),
@@ -496,6 +498,14 @@ fn path(path: &PathStatus) -> shown::ClientPath {
     }
 }
 
+/// A generation that nobody owns is worth a line only if its service has no other.
+fn is_shown(agent: &Status, group: &GroupStatus) -> bool {
+    let is_live = |other: &GroupStatus| other.register.is_live();
+    let is_same = |other: &&GroupStatus| other.group.service() == group.group.service();
+    let has_live = agent.groups.iter().filter(is_same).any(is_live);
+    is_live(group) || (!has_live && group.group.generation() == 0)
+}
+
 /// How the groups stand, all cores together.
 fn totals(cores: &[CoreSnapshot]) -> Vec<Engine> {
     let (first, others) = cores.split_first().expect("a node has a core");
@@ -614,6 +624,15 @@ fn sentence(reason: Reason) -> String {
         Reason::RefusedPeer(node, why) => {
             format!("refused node {node} as peer: {}", orders::unfit_text(why))
         }
+        Reason::AskedClose(home) => {
+            format!("asked to close it: node {home} is back and gets the new connections")
+        }
+        Reason::AskedNext => {
+            "asked for the next generation: this one takes the new connections".into()
+        }
+        Reason::AskedRetire => {
+            "asked to end it: it is closed, and its last connection is over".into()
+        }
         Reason::HandoverFailed(failure) => {
             format!("the handover came to nothing: {}", orders::failure_text(failure))
         }
@@ -651,8 +670,13 @@ mod tests {
     #[test]
     fn a_copy_that_was_given_up_is_not_protected() {
         let member = |node| Member { node: NodeId(node), incarnation: Incarnation(node.into()) };
-        let register =
-            Register { epoch: Epoch(3), owner: member(1), peer: Some(member(2)), in_sync: true };
+        let register = Register {
+            epoch: Epoch(3),
+            owner: member(1),
+            peer: Some(member(2)),
+            in_sync: true,
+            ..Register::NEVER
+        };
         let shown = |engine: &Engine| protection(&register, engine, true, true);
         for (copied, expected) in [(5, P::Protected), (4, P::Filling { copied: 4, total: 5 })] {
             let owner = Engine { flows: 5, copied, ..Engine::default() };

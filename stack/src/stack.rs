@@ -18,6 +18,7 @@ mod ahead;
 mod connect;
 mod error;
 mod forward;
+mod generation;
 mod handover;
 mod hear;
 mod kick;
@@ -123,6 +124,12 @@ pub struct Group {
     flows: u32,
     copied: u32,
     eras: Eras,
+    /// The generation of its service to which whoever has no flow belongs; itself, unless it was left behind.
+    newest: u8,
+    /// No flow begins in it: newcomers wait until the next generation has an owner.
+    is_closed: bool,
+    /// Whoever has no flow here may have one in that generation: only its owner knows.
+    asked: Option<u8>,
 }
 
 impl Group {
@@ -237,6 +244,8 @@ pub struct Stack {
     turn: u8,
     /// The frame being handled was forwarded by another node.
     is_forwarded: bool,
+    /// The owner of an older generation was asked about the frame being handled, and has no flow for it.
+    is_answer: bool,
 }
 
 /// The hash as the flow table takes it: its tags and places come from bits that say nothing about the shard,
@@ -258,7 +267,8 @@ fn kick_interval(config: &StackConfig) -> Duration {
 impl Stack {
     /// Takes all memory. Service `n` has the group with index `n`.
     pub fn new(config: &StackConfig, services: Vec<Service>) -> Stack {
-        let groups: Vec<Group> = services.iter().map(|_| Group::default()).collect();
+        let group = |(index, _)| Group { newest: index as u8, ..Group::default() };
+        let groups: Vec<Group> = services.iter().enumerate().map(group).collect();
         assert!(groups.len() <= GROUPS_MAX, "{} groups; {GROUPS_MAX} at most", groups.len());
         let rosters = services.iter().map(|service| Roster::new(&service.upstream)).collect();
         Stack {
@@ -300,6 +310,7 @@ impl Stack {
             turn: 0,
             is_forwarded: false,
             listening: 0,
+            is_answer: false,
         }
     }
 

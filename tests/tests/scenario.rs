@@ -4,6 +4,7 @@ mod scenario {
     mod fill;
     mod forward;
     mod gate;
+    mod generation;
     mod hearing;
     mod opening;
     mod replay;

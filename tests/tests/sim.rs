@@ -13,17 +13,19 @@ fn play_some(budget: Budget, flag: &str) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let fresh = since.as_nanos() as u64 & 0xffff_ffff;
     let mut failures = Vec::new();
-    let (mut compared, mut takeovers) = (0, 0);
+    let (mut compared, mut takeovers, mut behind) = (0, 0, 0);
     for seed in (0..FIXED).chain(fresh..fresh + FRESH) {
         let outcome = play(Script::new(seed, budget));
         compared += outcome.tally.compared;
         takeovers += outcome.tally.takeovers;
+        behind += outcome.tally.behind;
         if let Some(failure) = outcome.failure {
             failures.push(format!("cargo xtask sim --seed {seed}{flag}: {failure}"));
         }
     }
     assert!(failures.is_empty(), "stories failed:\n{}", failures.join("\n"));
     assert!(compared > 0 && takeovers > 0, "nothing was compared, or nobody took over");
+    assert!(behind > 0, "no connection stayed behind while home took the new ones");
 }
 
 #[test]

@@ -108,16 +108,17 @@ pub(crate) fn finish(outcome: Result<String, String>) -> ExitCode {
 
 fn hand_over(args: &HandoverArgs) -> Result<String, String> {
     let socket = socket(args.socket.as_deref())?;
-    let known = group(&read(&socket)?, &args.service);
+    let known = left_to_move(&read(&socket)?, &args.service, args.to);
+    let generation = known.as_ref().map_or(0, |group| group.generation);
     let before = known.as_ref().map_or(0, |group| group.epoch);
     let is_owner = known.is_some_and(|group| group.role == Role::Owner);
     let (service, to, epoch, force) = (args.service.clone(), args.to, args.epoch, args.force);
     ask(&socket, &Request::Handover { service, to, epoch, force })?;
     if !is_owner {
-        return watch(args, &socket, before);
+        return watch(args, &socket, (generation, before));
     }
     let handed = wait(&socket, args.wait, |status| {
-        let group = group(status, &args.service)?;
+        let group = group(status, &args.service, generation)?;
         if group.handover.is_some() {
             return None;
         }
@@ -131,9 +132,13 @@ fn hand_over(args: &HandoverArgs) -> Result<String, String> {
 }
 
 /// The owner, another node, has begun: all that is seen of it here is the register.
-fn watch(args: &HandoverArgs, socket: &Path, before: u64) -> Result<String, String> {
+fn watch(
+    args: &HandoverArgs,
+    socket: &Path,
+    (generation, before): (u8, u64),
+) -> Result<String, String> {
     let epoch = wait(socket, args.wait, |status| {
-        let group = group(status, &args.service)?;
+        let group = group(status, &args.service, generation)?;
         (group.owner == Some(args.to) && group.epoch > before).then_some(Ok(group.epoch))
     })
     .map_err(|error| format!("{error} on the node that owned it"))?;
@@ -200,6 +205,15 @@ fn wait<T>(
     }
 }
 
-fn group(status: &Status, service: &str) -> Option<GroupStatus> {
-    status.groups.iter().find(|group| group.service == service).cloned()
+fn group(status: &Status, service: &str, generation: u8) -> Option<GroupStatus> {
+    let is_it = |group: &&GroupStatus| group.service == service && group.generation == generation;
+    status.groups.iter().find(is_it).cloned()
+}
+
+/// Of a service in two generations: the one that an order to move it to `to` is about, as the nodes choose it.
+fn left_to_move(status: &Status, service: &str, to: u8) -> Option<GroupStatus> {
+    let of_service = || status.groups.iter().filter(|group| group.service == service);
+    let moves = || of_service().filter(|group| group.owner != Some(to));
+    let found = moves().find(|group| group.is_closed).or_else(|| moves().next());
+    found.or_else(|| of_service().next()).cloned()
 }

@@ -11,7 +11,7 @@ use dataplane::control::Request;
 use dataplane::control::status::{Declared, GroupStatus, Status};
 
 use crate::handover::finish;
-use crate::status::{ask, json, read, service_group, socket, span};
+use crate::status::{ask, json, read, service_groups, socket, span};
 
 /// How long answers to a solicitation are waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -48,8 +48,9 @@ fn text(args: &OwnershipArgs) -> Result<String, String> {
     let socket = socket(args.socket.as_deref())?;
     let status = if args.solicit { solicited(&socket)? } else { read(&socket)? };
     let groups: Vec<&GroupStatus> = match &args.service {
-        Some(service) => vec![service_group(&status, service)?],
-        None => status.groups.iter().collect(),
+        // Both generations of a service are declared alike.
+        Some(service) => service_groups(&status, service)?.into_iter().take(1).collect(),
+        None => status.groups.iter().filter(|group| !group.is_closed).collect(),
     };
     if args.json {
         let declared = |group: &&GroupStatus| (group.service.clone(), group.declared.clone());

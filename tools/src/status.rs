@@ -84,12 +84,18 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Reply, String> {
     }
 }
 
-/// The group of a service.
-pub(crate) fn service_group<'a>(status: &'a Status, name: &str) -> Result<&'a GroupStatus, String> {
-    status.groups.iter().find(|group| group.service == name).ok_or_else(|| {
+/// The groups of a service, the one that takes new connections first.
+pub(crate) fn service_groups<'a>(
+    status: &'a Status,
+    name: &str,
+) -> Result<Vec<&'a GroupStatus>, String> {
+    let mut groups: Vec<_> = status.groups.iter().filter(|group| group.service == name).collect();
+    groups.sort_by_key(|group| group.is_closed);
+    if groups.is_empty() {
         let known: Vec<_> = status.groups.iter().map(|group| group.service.as_str()).collect();
-        format!("there is no service {name:?}; there are: {}", known.join(", "))
-    })
+        return Err(format!("there is no service {name:?}; there are: {}", known.join(", ")));
+    }
+    Ok(groups)
 }
 
 /// A value as JSON, for people and programs.
@@ -262,7 +268,7 @@ fn standings(text: &mut String, cluster: &ClusterStatus) {
         };
         let behind = if lag.ops == 0 { "-".into() } else { format!("{} records", lag.ops) };
         [
-            standing.service.clone(),
+            name(&standing.service, standing.generation),
             format!("node {}", standing.node),
             role.to_string(),
             standing.epoch.to_string(),
@@ -275,13 +281,21 @@ fn standings(text: &mut String, cluster: &ClusterStatus) {
     table(text, head, rows.collect());
 }
 
+/// A service, and which generation of it if that is the second.
+fn name(service: &str, generation: u8) -> String {
+    match generation {
+        0 => service.to_string(),
+        generation => format!("{service} (generation {generation})"),
+    }
+}
+
 fn groups(text: &mut String, status: &Status) {
     let mut rows = Vec::new();
     for group in &status.groups {
         let node = |id: Option<u8>| id.map_or("none".into(), |id| format!("node {id}"));
-        let mut name = group.service.clone();
-        if group.generation > 0 {
-            let _ = write!(name, " (generation {})", group.generation);
+        let mut name = name(&group.service, group.generation);
+        if group.is_closed {
+            name += ", closed to new connections";
         }
         rows.push([
             name,

@@ -8,7 +8,7 @@ use clap::Args;
 use dataplane::control::status::{GroupStatus, Status};
 
 use crate::handover::finish;
-use crate::status::{handovers, json, read, service_group, socket, span, unfit};
+use crate::status::{handovers, json, read, service_groups, socket, span, unfit};
 
 /// Arguments of `understudy why`.
 #[derive(Args, Debug, Clone)]
@@ -33,8 +33,12 @@ pub fn main(args: &WhyArgs) -> ExitCode {
 
 fn text(args: &WhyArgs) -> Result<String, String> {
     let status = read(&socket(args.socket.as_deref())?)?;
-    let group = service_group(&status, &args.service)?;
-    if args.json { json(group) } else { Ok(render(status.node, group) + unsealed(&status)) }
+    let groups = service_groups(&status, &args.service)?;
+    if args.json {
+        return json(groups[0]);
+    }
+    let told: Vec<String> = groups.iter().map(|group| render(status.node, group)).collect();
+    Ok(told.join("\n") + unsealed(&status))
 }
 
 /// What every view says of a cluster whose datagrams are not sealed.
@@ -50,8 +54,9 @@ fn render(node: u8, group: &GroupStatus) -> String {
     let name = |id: Option<u8>| id.map_or("nobody".into(), |id| format!("node {id}"));
     let _ = writeln!(
         text,
-        "{}: owned by {}, copies at {}, {}, epoch {}; node {node} is {}",
+        "{}{}: owned by {}, copies at {}, {}, epoch {}; node {node} is {}",
         group.service,
+        if group.is_closed { ", connections of before" } else { "" },
         name(group.owner),
         name(group.peer),
         group.protection,

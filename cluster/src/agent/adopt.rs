@@ -34,17 +34,23 @@ impl Agent {
         let swapped = former.apply(Change::Swap, former.owner, Evidence::default()) == Ok(next);
         let has_yielded =
             swapped && former.owner == me && asked.is_some_and(|ask| ask.change == Change::Swap);
+        // The same members under a new epoch: whoever held the copies holds them.
+        let is_closed = former.apply(Change::Close, former.owner, Evidence::default()) == Ok(next);
         entry.known = true;
         entry.since = now;
         entry.filled = Gather::new(self.config.cores);
-        let has_copies = entry.role == Role::Filling && !entry.awaits_cores;
+        entry.empty = Gather::new(self.config.cores);
+        let was_peer = entry.role == Role::Peer && is_closed;
+        let has_copies = was_peer || entry.role == Role::Filling && !entry.awaits_cores;
         entry.awaits_cores = false;
         entry.granted_at = now;
         entry.ask_at = now;
         entry.renew_at = now;
         entry.advertise_at = now;
         entry.release_at = None;
-        let role = if next.owner == me {
+        let role = if !next.is_live() {
+            Role::Idle
+        } else if next.owner == me {
             Role::Owner
         } else if next.peer != Some(me) {
             Role::Idle
@@ -59,6 +65,7 @@ impl Agent {
         let was = core::mem::replace(&mut entry.role, role);
         entry.note(now, Reason::Became(role));
         self.follow_handover(now, at, has_yielded);
+        self.tell_newcomers(at);
         match role {
             Role::Owner if was == Role::Owner => self.stay_owner(now, at, former_lessor),
             Role::Owner => {

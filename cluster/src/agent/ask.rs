@@ -116,7 +116,7 @@ impl Agent {
         let Some(refused) = entry.ask.take().map(|ask| ask.change) else { return };
         entry.ask_at = now + pause;
         entry.note(now, Reason::Refused(why));
-        if refused == Change::Swap {
+        if matches!(refused, Change::Swap | Change::Close) {
             self.give_up(now, at, Failure::Refused);
         }
     }
@@ -136,6 +136,8 @@ impl Agent {
             Change::Create => survives,
             Change::Fresh => register.owner.node == me || (survives && now >= entry.promise),
             Change::Swap => survivor == Survivor::Node(me),
+            // Not built without an arbiter: the configuration is refused.
+            Change::Close | Change::Retire => false,
         }
     }
 

@@ -17,6 +17,7 @@ impl Agent {
             self.renew_own(now, at);
             self.keep_in_touch(now, at);
             self.tell_cores(at);
+            self.tell_newcomers(at);
             self.tell_route(now, at);
             self.give_hint(now, at);
             let entry = &self.groups[at];
@@ -43,6 +44,10 @@ impl Agent {
         let timers = self.timers();
         let entry = &self.groups[at];
         let register = entry.register;
+        if self.consider_retiring(now, at) {
+            return;
+        }
+        let entry = &self.groups[at];
         let Some(peer) = register.peer else {
             if entry
                 .handover
@@ -131,11 +136,13 @@ impl Agent {
         }
         let patience = |turns: u64| Duration(longest.0 * turns);
         let register = entry.register;
-        if !register.is_written() {
+        if !register.is_live() {
             // Without an arbiter, whoever owns the group must first have had time to say so.
-            let turns = rank + u64::from(without_arbiter);
-            if now >= entry.since + patience(turns) {
-                self.ask(now, at, Change::Create, Reason::AskedFirst);
+            let opens_at = self.opens_at(now, at, rank, without_arbiter);
+            if opens_at.is_some_and(|at| now >= at) {
+                let is_first = entry.config.group.generation() == 0 && !register.is_written();
+                let reason = if is_first { Reason::AskedFirst } else { Reason::AskedNext };
+                self.ask(now, at, Change::Create, reason);
             }
             return;
         }

@@ -133,7 +133,12 @@ impl Agent {
         if register.owner != by && (said.epoch == register.epoch || is_old && has_settled) {
             self.note_claim(now, at, by, said);
         }
-        for other in (0..self.groups.len()).filter(|other| *other != at) {
+        // Generations of one service have its addresses together.
+        let service = said.group.service();
+        for other in 0..self.groups.len() {
+            if self.groups[other].config.group.service() == service {
+                continue;
+            }
             let ours = &self.groups[other].config.advertisement.addresses;
             if said.addresses.iter().any(|address| ours.contains(address)) {
                 self.note_claim(now, other, by, said);

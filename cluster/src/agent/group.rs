@@ -3,6 +3,7 @@
 use super::{GroupConfig, REASONS_MAX};
 use crate::agent::ask::Ask;
 use crate::agent::declare::{Claim, Declared};
+use crate::agent::generation::Newcomers;
 use crate::agent::handover::{Cause, Failure, Handed, Handover};
 use crate::gather::Gather;
 use crate::id::{Epoch, Member, NodeId};
@@ -50,6 +51,10 @@ pub(super) struct Group {
     pub stalled: Option<(Member, Instant)>,
     /// Cores that reported the peer filled, in this epoch.
     pub filled: Gather,
+    /// Cores that reported the closed group without flows, in this epoch.
+    pub empty: Gather,
+    /// What the cores know of the generations of its service.
+    pub newcomers: Option<Newcomers>,
     /// When to read the register next.
     pub read_at: Instant,
     /// When to renew at the arbiter next.
@@ -167,6 +172,12 @@ pub enum Reason {
     TookOverFrom(NodeId),
     /// This node is alive and designated, and was not made the peer for what it declares.
     RefusedPeer(NodeId, Unfit),
+    /// Asked to close the group: this home gets the new connections.
+    AskedClose(NodeId),
+    /// Asked for the next generation, because this one is closed.
+    AskedNext,
+    /// Asked to end the group: it is closed, and its last connection has ended.
+    AskedRetire,
     /// Nothing came of a handover; the group is served on.
     HandoverFailed(Failure),
 }
@@ -201,6 +212,8 @@ impl Group {
             route: None,
             stalled: None,
             filled: Gather::new(cores),
+            empty: Gather::new(cores),
+            newcomers: None,
             read_at: now,
             renew_at: now,
             release_at: None,
@@ -229,8 +242,9 @@ impl Group {
             None => false,
             Some(ask) => match ask.change {
                 Change::TakeOver | Change::Swap | Change::Fresh | Change::Create => true,
+                Change::Retire => true,
                 Change::Alone => self.register.in_sync,
-                Change::AddPeer(_) | Change::InSync(_) => false,
+                Change::AddPeer(_) | Change::InSync(_) | Change::Close => false,
             },
         }
     }

@@ -19,7 +19,7 @@ use crate::id::{Epoch, GroupId, Member, NodeId};
 use crate::lease::Lessor;
 use crate::message::advertise::Failback;
 use crate::message::{Message, Role};
-use crate::register::Change;
+use crate::register::{self, Change};
 use crate::role::Command;
 use stack::time::{Duration, Instant};
 
@@ -103,6 +103,8 @@ pub enum Cause {
     Drain,
     /// The home node is ready again.
     Failback,
+    /// The home node is ready again and gets the new connections: the group is closed, and stays.
+    NewConnections,
     /// The peer reaches the clients better.
     Path,
 }
@@ -199,6 +201,7 @@ impl Agent {
         self.observe(now);
         let result = match order {
             Order::Handover { group, to, epoch, force } => {
+                let group = self.left_to_move(group, to, epoch);
                 match self.order_handover(now, group, to, epoch, force) {
                     Err(OrderError::NotOwner(Some(owner))) => {
                         self.pass_on(now, owner, (group, to, epoch, force))
@@ -237,7 +240,7 @@ impl Agent {
         let entry = &self.groups[at];
         let register = entry.register;
         if entry.role != Role::Owner {
-            let is_known = entry.known && register.is_written();
+            let is_known = entry.known && register.is_live();
             return Err(OrderError::NotOwner(is_known.then_some(register.owner.node)));
         }
         if epoch.is_some_and(|epoch| epoch != register.epoch) {
@@ -347,17 +350,24 @@ impl Agent {
             }
         } else if let Some(peer) = self.brighter_peer(now, at) {
             self.begin_handover(now, at, peer, Cause::Path, false);
-        } else if entry.config.failback == Failback::All && self.is_home_ready(now, at) {
-            let (home, hold_down) = (entry.config.home, entry.config.hold_down);
-            let waited = now.since(entry.since.max(entry.failed_at));
-            // A home whose path flaps has to wait longer each time.
-            let is_settled = self.detector.node(home).is_some_and(|heard| {
-                heard.path.dips(now) == 0 || heard.path.settled_for(now, hold_down)
-            });
-            if waited >= hold_down && is_settled {
-                self.begin_handover(now, at, home, Cause::Failback, false);
-            }
+        } else if entry.config.failback == Failback::All && self.has_home_settled(now, at) {
+            self.begin_handover(now, at, entry.config.home, Cause::Failback, false);
+        } else if self.wants_to_close(now, at) {
+            let home = self.groups[at].config.home;
+            self.begin_handover(now, at, home, Cause::NewConnections, false);
         }
+    }
+
+    /// Whether the home node has held every copy, without incident, for the hold-down.
+    pub(super) fn has_home_settled(&self, now: Instant, at: usize) -> bool {
+        let entry = &self.groups[at];
+        let (home, hold_down) = (entry.config.home, entry.config.hold_down);
+        let waited = now.since(entry.since.max(entry.failed_at));
+        // A home whose path flaps has to wait longer each time.
+        let is_settled = self.detector.node(home).is_some_and(|heard| {
+            heard.path.dips(now) == 0 || heard.path.settled_for(now, hold_down)
+        });
+        self.is_home_ready(now, at) && waited >= hold_down && is_settled
     }
 
     /// Whether the home node is the in-sync peer of this owner.
@@ -437,7 +447,10 @@ impl Agent {
         (handover.frozen, handover.flows, handover.absent) = (Gather::new(cores), 0, 0);
         handover.attempt = entry.attempt;
         let attempt = entry.attempt;
-        self.commands.push_back(Command::Freeze { group, epoch, attempt });
+        self.commands.push_back(match handover.cause {
+            Cause::NewConnections => Command::Close { group, epoch, attempt },
+            _ => Command::Freeze { group, epoch, attempt },
+        });
     }
 
     /// A core has frozen.
@@ -472,6 +485,9 @@ impl Agent {
                 (handover.phase, handover.pause) = (Phase::Swapping, now);
             }
             self.groups[at].committed_at = now;
+            if handover.cause == Cause::NewConnections {
+                return self.ask_close(now, at);
+            }
             return self.ask(now, at, Change::Swap, Reason::AskedSwap(handover.to));
         }
         let since = handover.absent_since.unwrap_or(now);
@@ -510,9 +526,13 @@ impl Agent {
 
     /// The register has changed while a handover was under way.
     pub(super) fn follow_handover(&mut self, now: Instant, at: usize, has_yielded: bool) {
+        let is_closed =
+            self.is_closing(at) && self.groups[at].register.phase == register::Phase::Closed;
         let entry = &mut self.groups[at];
         let Some(handover) = entry.handover else { return };
-        if has_yielded {
+        if is_closed {
+            entry.handover = None;
+        } else if has_yielded {
             entry.handover = None;
             entry.handed = Some(Handed {
                 epoch: entry.register.epoch,
@@ -526,7 +546,10 @@ impl Agent {
                 lost: handover.absent,
             });
             entry.note(now, Reason::HandedOver(entry.register.owner.node, handover.flows));
-        } else if entry.role != Role::Owner || handover.phase != Phase::Replacing {
+        } else if entry.role != Role::Owner
+            || handover.phase != Phase::Replacing
+            || handover.cause == Cause::NewConnections
+        {
             // The cores were told what they are now: nothing has to be thawed.
             entry.handover = None;
             (entry.failed_at, entry.handover_at) = (now, now);

@@ -55,7 +55,7 @@ impl Agent {
         let (group, register) = (entry.config.group, entry.register);
         let epoch = register.epoch;
         let me = self.config.me;
-        let is_elsewhere = register.is_written() && register.owner.node != me.node;
+        let is_elsewhere = register.is_live() && register.owner.node != me.node;
         let heir = register.in_sync_peer().filter(|_| is_elsewhere);
         let heir = heir.filter(|peer| *peer != me || entry.role == Role::Peer);
         let heir = heir.filter(|_| self.owner_silent(now, at).is_some());

@@ -103,7 +103,8 @@ fn a_higher_epoch_ends_the_lease_at_once() {
     }
     commands(&mut agent);
     let now = agent.poll_timeout();
-    let register = Register { epoch: Epoch(9), owner: OTHER, peer: None, in_sync: false };
+    let register =
+        Register { epoch: Epoch(9), owner: OTHER, peer: None, in_sync: false, ..Register::NEVER };
     agent.handle_message(now, &heartbeat(ME, now, register, None));
     assert_eq!(agent.lease(GROUP), Instant::ZERO);
     assert_eq!(commands(&mut agent), vec![Command::Stop { group: GROUP }]);
@@ -114,7 +115,13 @@ fn a_peer_grants_only_in_sync_and_only_to_this_life() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
     let lease = Some(Duration::from_millis(25));
-    let filling = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let filling = Register {
+        epoch: Epoch(2),
+        owner: OTHER,
+        peer: Some(ME),
+        in_sync: false,
+        ..Register::NEVER
+    };
     let in_sync = Register { epoch: Epoch(3), in_sync: true, ..filling };
     agent.handle_message(ms(1), &heartbeat(ME, ms(0), filling, lease));
     assert_eq!(agent.counters().granted, 0);
@@ -139,7 +146,13 @@ fn a_peer_grants_only_in_sync_and_only_to_this_life() {
 fn a_peer_that_never_followed_is_not_in_sync_whatever_the_register_says() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
-    let register = Register { epoch: Epoch(3), owner: OTHER, peer: Some(ME), in_sync: true };
+    let register = Register {
+        epoch: Epoch(3),
+        owner: OTHER,
+        peer: Some(ME),
+        in_sync: true,
+        ..Register::NEVER
+    };
     let lease = Some(Duration::from_millis(25));
     agent.handle_message(ms(1), &heartbeat(ME, ms(0), register, lease));
     assert_eq!(agent.counters().granted, 0);
@@ -150,7 +163,13 @@ fn a_peer_that_never_followed_is_not_in_sync_whatever_the_register_says() {
 fn a_surrender_is_believed_once_and_only_of_the_life_that_is_known() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
-    let register = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let register = Register {
+        epoch: Epoch(2),
+        owner: OTHER,
+        peer: Some(ME),
+        in_sync: false,
+        ..Register::NEVER
+    };
     agent.handle_message(ms(1), &heartbeat(ME, ms(0), register, None));
     let surrender = |agent: &mut Agent, cluster, from| {
         let header = Header { cluster, from, to: any_life(ME.node) };
@@ -174,7 +193,13 @@ fn a_surrender_is_believed_once_and_only_of_the_life_that_is_known() {
 fn a_life_that_has_surrendered_is_granted_nothing() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
-    let filling = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let filling = Register {
+        epoch: Epoch(2),
+        owner: OTHER,
+        peer: Some(ME),
+        in_sync: false,
+        ..Register::NEVER
+    };
     let in_sync = Register { epoch: Epoch(3), in_sync: true, ..filling };
     agent.handle_message(ms(1), &heartbeat(ME, ms(0), filling, None));
     let header = Header { cluster: 5, from: OTHER, to: any_life(ME.node) };
@@ -191,7 +216,13 @@ fn a_life_that_has_surrendered_is_granted_nothing() {
 fn orders_wait_until_the_other_side_has_said_how_many_cores_it_has() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
-    let register = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let register = Register {
+        epoch: Epoch(2),
+        owner: OTHER,
+        peer: Some(ME),
+        in_sync: false,
+        ..Register::NEVER
+    };
     let witness = Member { node: WITNESS, incarnation: Incarnation(91) };
     let answer = Message::Answer(Answer {
         group: GROUP,
@@ -215,7 +246,13 @@ fn orders_wait_until_the_other_side_has_said_how_many_cores_it_has() {
 fn who_still_waits_for_the_number_of_cores_is_not_in_sync() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
-    let filling = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let filling = Register {
+        epoch: Epoch(2),
+        owner: OTHER,
+        peer: Some(ME),
+        in_sync: false,
+        ..Register::NEVER
+    };
     let witness = Member { node: WITNESS, incarnation: Incarnation(91) };
     for register in [filling, Register { epoch: Epoch(3), in_sync: true, ..filling }] {
         let answer = Message::Answer(Answer {
@@ -277,7 +314,13 @@ fn the_cores_are_told_who_serves_what_this_node_does_not() {
         routes.collect::<Vec<_>>()
     };
     let route = |epoch| Command::Route { group: GROUP, epoch: Epoch(epoch), to: OTHER, cores: 2 };
-    let filling = Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false };
+    let filling = Register {
+        epoch: Epoch(2),
+        owner: OTHER,
+        peer: Some(ME),
+        in_sync: false,
+        ..Register::NEVER
+    };
     assert_eq!(routes(&mut agent, 1, filling), vec![route(2)]);
     assert_eq!(routes(&mut agent, 2, filling), vec![], "told once");
     let alone = Register { epoch: Epoch(3), peer: None, ..filling };

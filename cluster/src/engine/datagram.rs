@@ -82,13 +82,18 @@ impl Engine {
     /// Takes what a datagram says; `false` if its session is none of this core's.
     fn handle_body(&mut self, now: Instant, index: usize, session: Session, body: Body) -> bool {
         match body {
-            Body::Frame(part) => self.handle_hop(now, index, session, &part),
+            Body::Frame(part) => self.handle_hop(now, index, session, (&part, false)),
+            Body::Returned(part) => self.handle_hop(now, index, session, (&part, true)),
             Body::Records { first, clock, count, bytes } => {
                 let mut backups = self.groups[index].backups.iter_mut();
                 let Some(backup) = backups.find(|backup| *backup.session() == session) else {
                     return false;
                 };
                 backup.handle_records(now, &mut self.stack, first, (clock, count), bytes);
+                if self.stack.is_left(index as u8) {
+                    // A copy that was given up, or is here again, changes of whom it is known that he is a newcomer.
+                    self.note_shared();
+                }
             }
             Body::Ack { acked, missing, lost } => {
                 let lane = self.logs.0[index].of_session(session.reversed());

@@ -5,7 +5,8 @@
 //!             `-> frozen, or owner-to-be: held until it is known who owns next
 //! ```
 //!
-//! One hop: what was forwarded is handled, held or dropped, never forwarded again, and never answered with RST. The
+//! One hop: what was forwarded is handled, held or dropped, never forwarded again, and never answered with RST. (What was
+//! forwarded as a question, to the owner of an older generation, comes back as the answer if it has no flow there.) The
 //! sender's epoch tells what to make of a frame: a higher one than this core has heard of means that it will own the
 //! group in a moment, and so may, to the peer, the very one in force: then the sender does not hear the owner. One of
 //! before that is of a time when somebody else's word may have come between. No promise hangs on a forwarded frame: if it is lost, its client says it again.
@@ -58,7 +59,8 @@ impl Engine {
         hopped: Option<Epoch>,
         frame: &[u8],
     ) {
-        let fate = self.fate(stray.group, hopped);
+        let (group, fate) = self.fate(stray, hopped);
+        let stray = Stray { group, ..stray };
         if let Fate::Drop(counter) = fate {
             *counter(&mut self.shelf.counters) += 1;
             return;
@@ -73,7 +75,25 @@ impl Engine {
         }
     }
 
-    fn fate(&self, group: u8, hopped: Option<Epoch>) -> Fate {
+    /// Whose a frame is by now, and what becomes of it.
+    fn fate(&self, stray: Stray, hopped: Option<Epoch>) -> (u8, Fate) {
+        let newest = self.stack.newest_of(stray.group);
+        if !stray.is_newcomer {
+            return (stray.group, self.fate_in(stray.group, hopped));
+        }
+        let is_closed = self.stack.is_closed(newest);
+        let fate = match hopped {
+            // Another generation is another group, whose epochs say nothing about this one's.
+            Some(_) if newest != stray.group || is_closed => {
+                Fate::Drop(|counters| &mut counters.second_hop)
+            }
+            None if is_closed && self.stack.group(newest).mode == Mode::Serving => Fate::Hold,
+            hopped => self.fate_in(newest, hopped),
+        };
+        (newest, fate)
+    }
+
+    fn fate_in(&self, group: u8, hopped: Option<Epoch>) -> Fate {
         let state = &self.groups[group as usize];
         match hopped {
             _ if self.stack.group(group).mode == Mode::Serving => Fate::Handle,
@@ -101,8 +121,10 @@ impl Engine {
     /// A role has changed: what is held may be handled now, or leave.
     pub(super) fn resettle(&mut self, now: Instant) {
         for _ in 0..self.shelf.held() {
-            let Some(kept) = self.shelf.pop_held() else { return };
-            match self.fate(kept.stray.group, kept.hopped) {
+            let Some(mut kept) = self.shelf.pop_held() else { return };
+            let (group, fate) = self.fate(kept.stray, kept.hopped);
+            kept.stray.group = group;
+            match fate {
                 Fate::Hold => self.shelf.hold(kept),
                 Fate::Send => self.shelf.send(kept),
                 Fate::Drop(counter) => {
@@ -110,9 +132,17 @@ impl Engine {
                     self.shelf.release(kept);
                 }
                 Fate::Handle => {
-                    let is_forwarded = kept.hopped.is_some();
-                    self.stack.handle_again(now, &kept.frame, is_forwarded, &mut self.logs);
-                    self.shelf.release(kept);
+                    let is_hop = kept.hopped.is_some();
+                    let logs = &mut self.logs;
+                    let stray = self.stack.handle_again(now, &kept.frame, is_hop, logs);
+                    match stray.filter(|_| !is_hop) {
+                        // It has turned out to be the other generation's.
+                        Some(stray) => {
+                            kept.stray = stray;
+                            self.shelf.send(kept);
+                        }
+                        None => self.shelf.release(kept),
+                    }
                 }
             }
         }
@@ -124,7 +154,7 @@ impl Engine {
         now: Instant,
         index: usize,
         session: Session,
-        part: &FramePart,
+        (part, is_answer): (&FramePart, bool),
     ) {
         let sender = (session.from, session.from_core);
         let Some(mut frame) = self.shelf.assemble(sender, part) else { return };
@@ -135,10 +165,33 @@ impl Engine {
         let state = &self.groups[index];
         if Engine::is_void(state, session.epoch) {
             self.shelf.counters.old_epoch += 1;
-        } else if let Some(stray) = self.stack.handle_forwarded(now, &frame, &mut self.logs) {
-            self.handle_stray(now, stray, Some(session.epoch), &frame);
+        } else {
+            let logs = &mut self.logs;
+            match self.stack.handle_forwarded(now, &frame, is_answer, logs) {
+                None => {}
+                Some(stray) if stray.group as usize == index && !is_answer => {
+                    self.handle_stray(now, stray, Some(session.epoch), &frame);
+                }
+                Some(stray) if !is_answer && self.may_return(index, stray, session.from) => {
+                    let kept = self.shelf.keep(now, stray, Some(session.epoch), &frame);
+                    self.shelf.counters.returned += kept.is_some() as u64;
+                    kept.into_iter().for_each(|kept| self.shelf.send(kept));
+                }
+                // It is somebody else's, and this was its hop.
+                Some(_) => self.shelf.counters.second_hop += 1,
+            }
         }
         self.shelf.give_back(frame);
+    }
+
+    /// Whether a frame goes back to the node that asked: it owns the generation that takes newcomers, and the one that it
+    /// asked about has no such flow, nor ever will.
+    fn may_return(&self, asked: usize, stray: Stray, asker: Member) -> bool {
+        let newest = &self.groups[stray.group as usize];
+        stray.is_newcomer
+            && self.stack.newest_of(asked as u8) == stray.group
+            && self.stack.group(asked as u8).mode == Mode::Serving
+            && newest.route.is_some_and(|route| route.to == asker)
     }
 
     /// Writes the next part of a frame that leaves for another node into `buffer`.
@@ -146,7 +199,7 @@ impl Engine {
         let Engine { seal, neighbors, endpoint, counters, shelf, groups, snapshot, .. } = self;
         let mut road = Road { now, seal, neighbors, endpoint, counters };
         loop {
-            let Stray { group, shard } = shelf.next_leaving()?;
+            let (Stray { group, shard, .. }, is_answer) = shelf.next_leaving()?;
             let state = &groups[group as usize];
             let route = state.route.filter(|_| state.role != Role::Owner);
             let at = route.and_then(|route| road.leads_to(route.to));
@@ -165,7 +218,8 @@ impl Engine {
             };
             let part = shelf.next_part(self.datagram_bytes - FRAME_OFFSET)?;
             snapshot.clear();
-            put_header(snapshot, &session, Kind::Frame);
+            let kind = if is_answer { Kind::Returned } else { Kind::Frame };
+            put_header(snapshot, &session, kind);
             put_frame(snapshot, &part);
             let bytes = part.bytes.len();
             shelf.note_left(bytes);

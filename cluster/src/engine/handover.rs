@@ -26,11 +26,13 @@ use crate::mirror::RecordKind;
 use crate::role::Report;
 use stack::time::{Duration, Instant};
 
-/// A group that is about to be handed over.
+/// A group that is about to be handed over, or closed.
 pub(super) struct Freeze {
     epoch: Epoch,
     attempt: u32,
     reported: bool,
+    /// Its flows run on: no other may begin.
+    runs: bool,
 }
 
 impl Engine {
@@ -42,7 +44,20 @@ impl Engine {
         }
         self.end_freeze(index);
         self.stack.freeze(index as u8);
-        self.groups[index].freeze = Some(Freeze { epoch, attempt, reported: false });
+        self.groups[index].freeze = Some(Freeze { epoch, attempt, reported: false, runs: false });
+    }
+
+    /// Lets no flow begin until the outcome is known.
+    pub(super) fn close(&mut self, group: GroupId, epoch: Epoch, attempt: u32) {
+        let Some(index) = self.index_of(group) else { return };
+        if self.groups[index].role != Role::Owner || self.logs.0[index].is_empty() {
+            return;
+        }
+        self.end_freeze(index);
+        self.stack.set_closed(index as u8, true);
+        // What was recorded so far names every flow that there is.
+        self.logs.0[index].iter_mut().for_each(|lane| lane.frozen = Some(lane.log.last()));
+        self.groups[index].freeze = Some(Freeze { epoch, attempt, reported: false, runs: true });
     }
 
     /// Nothing comes of it: the group is served on.
@@ -53,10 +68,24 @@ impl Engine {
     }
 
     pub(super) fn end_freeze(&mut self, index: usize) {
-        if self.groups[index].freeze.take().is_some() {
+        if let Some(freeze) = self.groups[index].freeze.take() {
             self.logs.0[index].iter_mut().for_each(|lane| lane.frozen = None);
-            self.stack.thaw(index as u8);
+            match freeze.runs {
+                true => self.stack.set_closed(index as u8, false),
+                false => self.stack.thaw(index as u8),
+            }
         }
+    }
+
+    /// The register says that the group is closed: its flows run on, and nothing is thawed.
+    pub(super) fn end_closing(&mut self, index: usize) {
+        if self.groups[index].freeze.take_if(|freeze| freeze.runs).is_some() {
+            self.logs.0[index].iter_mut().for_each(|lane| lane.frozen = None);
+        }
+    }
+
+    pub(super) fn is_closing(&self, index: usize) -> bool {
+        self.groups[index].freeze.as_ref().is_some_and(|freeze| freeze.runs)
     }
 
     /// Says in every lane that nothing follows, and reports when the peer holds that.
@@ -70,11 +99,12 @@ impl Engine {
                 lane.frozen = Some(op);
             }
         }
-        let is_frozen = lanes.are_frozen();
+        let (is_frozen, is_closed) = (lanes.are_frozen(), lanes.have_passed());
         let state = &mut self.groups[index];
         let Some(freeze) = state.freeze.as_mut().filter(|freeze| !freeze.reported) else { return };
         // What a change of role has not reached has yet to become what is handed over.
-        if is_frozen && !self.stack.is_turning() {
+        let is_done = if freeze.runs { is_closed } else { is_frozen };
+        if is_done && !self.stack.is_turning() {
             freeze.reported = true;
             let report = Report::Frozen {
                 group: state.id,
@@ -135,7 +165,7 @@ impl Engine {
         self.logs.0[index] = Lanes::none();
         let state = &mut self.groups[index];
         (state.role, state.epoch, state.backups) = (Role::Peer, epoch, backups);
-        (state.fill, state.freeze) = (None, None);
+        (state.fill, state.freeze, state.in_sync) = (None, None, true);
     }
 }
 

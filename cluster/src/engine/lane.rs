@@ -21,7 +21,7 @@ pub(super) struct Lane {
     pub filled: Option<Op>,
     /// The op of the last word that a lost flow is over.
     pub gone: Op,
-    /// The op of the word that the owner is frozen.
+    /// The op of the word that the owner is frozen, or of the last record before it let no flow begin any more.
     pub frozen: Option<Op>,
 }
 
@@ -106,6 +106,12 @@ impl Lanes {
     pub fn are_frozen(&self) -> bool {
         !self.lanes.is_empty()
             && self.iter().all(|lane| lane.frozen.is_some() && lane.log.lag() == 0)
+    }
+
+    /// Whether the peer holds every record up to where the owner let no flow begin any more.
+    pub fn have_passed(&self) -> bool {
+        let has_passed = |lane: &Lane| lane.frozen.is_some_and(|op| lane.log.committed() >= op);
+        !self.lanes.is_empty() && self.iter().all(has_passed)
     }
 
     /// Whether the peer has long acknowledged nothing of what one of them has sent.

@@ -21,6 +21,8 @@ pub struct ForwardCounters {
     pub sent: u64,
     /// Taken from another node.
     pub received: u64,
+    /// Asked about by another node, and given back: no flow is known here.
+    pub returned: u64,
     /// Dropped: the way to whoever serves them is not known.
     pub no_route: u64,
     /// Dropped: no room to keep them.
@@ -52,11 +54,12 @@ impl ForwardCounters {
     }
 
     /// What was not, the same way.
-    pub fn events(&self) -> [(&'static str, u64); 3] {
+    pub fn events(&self) -> [(&'static str, u64); 4] {
         [
             ("forward_held", self.held),
             ("forward_sent", self.sent),
             ("forward_received", self.received),
+            ("forward_returned", self.returned),
         ]
     }
 }
@@ -180,9 +183,9 @@ impl Shelf {
         self.held.front().map(|kept| kept.since + SHELF_TIME_MAX)
     }
 
-    /// Whose the next leaving frame is.
-    pub fn next_leaving(&self) -> Option<Stray> {
-        self.leaving.front().map(|kept| kept.stray)
+    /// Whose the next leaving frame is, and whether it goes back to the node that asked about it.
+    pub fn next_leaving(&self) -> Option<(Stray, bool)> {
+        self.leaving.front().map(|kept| (kept.stray, kept.hopped.is_some()))
     }
 
     /// The next part of that, with at most so many bytes.
@@ -266,7 +269,7 @@ mod tests {
     use super::*;
     use crate::id::{Incarnation, NodeId};
 
-    const STRAY: Stray = Stray { group: 0, shard: 3 };
+    const STRAY: Stray = Stray { group: 0, shard: 3, is_newcomer: false };
 
     fn sender(node: u8) -> (Member, u8) {
         (Member { node: NodeId(node), incarnation: Incarnation(9) }, 0)

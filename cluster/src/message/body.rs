@@ -11,7 +11,7 @@ use crate::agent::handover::OrderError;
 use crate::id::{Epoch, NodeId};
 use crate::limits::CORES_MAX;
 use crate::path::Health;
-use crate::register::{Change, Refusal, Register};
+use crate::register::{Change, Phase, Refusal, Register};
 
 /// No register lives long enough to reach this; counting on from it cannot overflow.
 const EPOCH_MAX: u64 = 1 << 62;
@@ -302,6 +302,8 @@ impl ChangeRequest {
             Change::TakeOver => w.u8(3),
             Change::Swap => w.u8(6),
             Change::Fresh => w.u8(7),
+            Change::Close => w.u8(8),
+            Change::Retire => w.u8(9),
             Change::AddPeer(peer) => {
                 w.u8(4);
                 w.member(peer);
@@ -324,6 +326,8 @@ impl ChangeRequest {
             5 => Change::InSync(r.member()?),
             6 => Change::Swap,
             7 => Change::Fresh,
+            8 => Change::Close,
+            9 => Change::Retire,
             _ => return Err(Drop::BadField),
         };
         Ok(ChangeRequest { group, expected, request, change, sent, lease })
@@ -371,14 +375,16 @@ impl Answer {
     }
 }
 
-/// A register: epoch, owner, and a flag (0 no peer, 1 filling, 2 in sync) before the peer.
+/// A register: epoch, owner, and a flag (0 no peer, 1 filling, 2 in sync; 4 more if it is closed, 8 if it is over) before
+/// the peer.
 pub fn write_register(w: &mut Writer, register: &Register) {
     w.u64(register.epoch.0);
     w.member(register.owner);
+    let phase = 4 * register.phase as u8;
     match register.peer {
-        None => w.u8(0),
+        None => w.u8(phase),
         Some(peer) => {
-            w.u8(1 + u8::from(register.in_sync));
+            w.u8(phase + 1 + u8::from(register.in_sync));
             w.member(peer);
         }
     }
@@ -390,13 +396,20 @@ pub fn read_register(r: &mut Reader<'_>) -> Result<Register, Drop> {
     if epoch.0 > EPOCH_MAX {
         return Err(Drop::BadField);
     }
-    let (peer, in_sync) = match r.u8()? {
+    let flag = r.u8()?;
+    let phase = match flag / 4 {
+        0 => Phase::Open,
+        1 => Phase::Closed,
+        2 if flag == 8 => Phase::Over,
+        _ => return Err(Drop::BadField),
+    };
+    let (peer, in_sync) = match flag % 4 {
         0 => (None, false),
         1 => (Some(r.member()?), false),
         2 => (Some(r.member()?), true),
         _ => return Err(Drop::BadField),
     };
-    Ok(Register { epoch, owner, peer, in_sync })
+    Ok(Register { epoch, owner, peer, in_sync, phase })
 }
 
 /// Reads what a node is for a group.

@@ -7,6 +7,7 @@ use super::advertise::{
 use super::state::{Counts, GroupState, STATE_ENTRIES_MAX};
 use super::*;
 use crate::path::Health;
+use crate::register::Phase;
 use alloc::string::ToString;
 use alloc::vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,8 +17,23 @@ fn member(node: u8) -> Member {
 }
 
 fn registers() -> Vec<Register> {
-    let at = |peer, in_sync| Register { epoch: Epoch(9), owner: member(1), peer, in_sync };
-    vec![Register::NEVER, at(None, false), at(Some(member(2)), false), at(Some(member(2)), true)]
+    let at = |peer, in_sync| Register {
+        epoch: Epoch(9),
+        owner: member(1),
+        peer,
+        in_sync,
+        ..Register::NEVER
+    };
+    let closed = |register| Register { phase: Phase::Closed, ..register };
+    vec![
+        Register::NEVER,
+        at(None, false),
+        at(Some(member(2)), false),
+        at(Some(member(2)), true),
+        closed(at(None, false)),
+        closed(at(Some(member(2)), true)),
+        Register { phase: Phase::Over, ..at(None, false) },
+    ]
 }
 
 fn advertise() -> Advertise {
@@ -142,6 +158,8 @@ fn samples() -> Vec<Message> {
         Change::InSync(peer),
         Change::Swap,
         Change::Fresh,
+        Change::Close,
+        Change::Retire,
     ] {
         samples.push(Message::Change(ChangeRequest {
             group,

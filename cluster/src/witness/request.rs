@@ -80,6 +80,8 @@ impl Witness {
             refused(Refusal::NotOwner)
         } else if epoch != entry.register.epoch {
             refused(Refusal::Stale)
+        } else if !entry.register.is_live() {
+            refused(Refusal::Over)
         } else if entry.register.in_sync {
             refused(Refusal::AlreadyInSync)
         } else if lease.1 > longest {

@@ -253,7 +253,8 @@ fn fresh_needs_the_owner_dead_or_mute() {
 #[test]
 fn a_node_that_knows_more_makes_the_store_suspect_until_seeded() {
     let mut bench = Bench::protected();
-    let newer = Register { epoch: Epoch(9), owner: B, peer: None, in_sync: false };
+    let newer =
+        Register { epoch: Epoch(9), owner: B, peer: None, in_sync: false, ..Register::NEVER };
     let answer = bench.ask(ms(2_300), B, Message::Read { group: GROUP, copy: newer });
     assert_eq!((answer.verdict, answer.register), (Verdict::Unknown, None));
     assert_eq!(bench.change(ms(2_301), A, 3, Change::Alone).verdict, Verdict::Unknown);

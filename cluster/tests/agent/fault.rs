@@ -1,5 +1,6 @@
 //! What can go wrong and when: numbers, events, faults, clocks.
 
+use cluster::id::GroupId;
 use stack::time::Instant;
 
 /// Nanoseconds of a millisecond.
@@ -47,6 +48,7 @@ pub enum Event {
         life: u64,
     },
     Filled {
+        group: GroupId,
         node: usize,
         life: u64,
         epoch: u64,
@@ -54,6 +56,7 @@ pub enum Event {
     },
     /// The cores of a frozen owner have everything committed.
     Frozen {
+        group: GroupId,
         node: usize,
         life: u64,
         epoch: u64,
@@ -61,6 +64,7 @@ pub enum Event {
         absent: u32,
     },
     Promoted {
+        group: GroupId,
         node: usize,
         life: u64,
         epoch: u64,

@@ -185,7 +185,7 @@ fn cores_that_do_not_freeze_are_thawed_and_the_late_word_is_not_believed() {
     world.until(1_000, "freezing again", |world| freezes(world) == 2);
     let (life, epoch) = (world.nodes[0].life, epoch(&world, 0));
     let (node, attempt, absent) = (0, 2, 0);
-    world.at(0, Event::Frozen { node, life, epoch, attempt, absent });
+    world.at(0, Event::Frozen { group: GROUP, node, life, epoch, attempt, absent });
     world.run(20);
     assert_eq!(role(&world, 0), Role::Owner);
 }

@@ -17,6 +17,7 @@ use cluster::lease::Timers;
 use cluster::message::advertise::{Advertise, Failback, OnPeerLoss};
 use cluster::message::{Header, Heartbeat, Message, Role, WITNESS, any_life, encode};
 use cluster::path::Health;
+use cluster::register::Register;
 use cluster::role::{Command, Report};
 use cluster::seal::{Party, surrender};
 use cluster::witness::{Effect, Witness};
@@ -25,6 +26,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 pub const GROUP: GroupId = GroupId::new(0, 0);
+/// The other generation of its service, in worlds that have two.
+pub const YOUNGER: GroupId = GroupId::new(0, 1);
+/// Both, by index.
+pub const GENERATIONS: [GroupId; 2] = [GROUP, YOUNGER];
 const CLUSTER: u64 = 0xc0ffee;
 
 /// Cores of every node; each reports for itself.
@@ -40,21 +45,65 @@ pub struct Node {
     stuck: bool,
     /// Its cores have ended: whatever its agent publishes, nobody transmits.
     coreless: bool,
-    /// What the cores see; renewed after every input, kept while the agent is paused.
-    published: Instant,
+    /// What the cores see of each generation; renewed after every input, kept while the agent is paused.
+    published: [Instant; 2],
     held: Vec<(Vec<u8>, usize)>,
     wake: u64,
     /// Its cores were told to serve.
-    serves: bool,
+    serves: [bool; 2],
     /// Its cores were told to take and say nothing more, the n-th time.
-    frozen: Option<u32>,
+    frozen: [Option<u32>; 2],
+    /// Its cores were told to let no flow begin until they hear more.
+    closing: [bool; 2],
+    /// To which generation its cores were told that newcomers belong, and whether they are taken.
+    pub newcomers: Option<(GroupId, bool)>,
     /// As its interface is; the measurement is told to its agent at the start and on every change.
     path: Health,
     /// What it declares from its next life on.
     pub declares: Advertise,
+    /// What its cores were told, but for routes and newcomers.
     pub commands: Vec<Command>,
+    /// The same for the other generation.
+    pub younger: Vec<Command>,
     /// Where its cores send what they do not serve: since which epoch, to whom.
     pub route: Option<(Epoch, NodeId)>,
+}
+
+impl Node {
+    /// What its cores were told about a generation.
+    pub fn told(&self, group: GroupId) -> &Vec<Command> {
+        if group == YOUNGER { &self.younger } else { &self.commands }
+    }
+
+    fn told_mut(&mut self, group: GroupId) -> &mut Vec<Command> {
+        if group == YOUNGER { &mut self.younger } else { &mut self.commands }
+    }
+
+    fn becomes(&mut self, generation: usize, serves: bool) {
+        self.serves[generation] = serves;
+        (self.frozen[generation], self.closing[generation]) = (None, false);
+    }
+}
+
+/// Which group an order to the cores is about.
+fn group_of(command: &Command) -> GroupId {
+    match *command {
+        Command::Serve { group, .. }
+        | Command::Promote { group, .. }
+        | Command::Mirror { group, .. }
+        | Command::Protected { group, .. }
+        | Command::Alone { group, .. }
+        | Command::Follow { group, .. }
+        | Command::FollowInSync { group, .. }
+        | Command::Freeze { group, .. }
+        | Command::Close { group, .. }
+        | Command::Thaw { group, .. }
+        | Command::Assume { group, .. }
+        | Command::Yield { group, .. }
+        | Command::Route { group, .. }
+        | Command::Newcomers { group, .. }
+        | Command::Stop { group } => group,
+    }
 }
 
 pub struct World {
@@ -82,7 +131,8 @@ pub struct World {
     pub freeze_ms: u64,
     /// Every datagram that was sent, if they are kept: to whom, what, from whom.
     pub heard: Option<Vec<(usize, Vec<u8>, usize)>>,
-    filled: BTreeSet<(u8, u64)>,
+    filled: BTreeSet<(GroupId, u8, u64)>,
+    generations: usize,
     pub split_allowed: bool,
     pub silent_since: Option<u64>,
     pub longest_silence: u64,
@@ -107,14 +157,17 @@ impl World {
             paused: false,
             stuck: false,
             coreless: false,
-            published: Instant::ZERO,
+            published: [Instant::ZERO; 2],
             held: Vec::new(),
             wake: 0,
-            serves: false,
-            frozen: None,
+            serves: [false; 2],
+            frozen: [None; 2],
+            closing: [false; 2],
+            newcomers: None,
             path: Health { carrier: Some(true), ..Health::default() },
             declares: Advertise::default(),
             commands: Vec::new(),
+            younger: Vec::new(),
             route: None,
         };
         let nodes: Vec<Node> = (0..count).map(node).collect();
@@ -141,6 +194,7 @@ impl World {
             freeze_ms: 3,
             heard: None,
             filled: BTreeSet::new(),
+            generations: 1,
             split_allowed: false,
             silent_since: None,
             longest_silence: 0,
@@ -165,6 +219,13 @@ impl World {
     pub fn booted_sealed_with(seed: u64, count: usize, arbiter: Arbiter, timers: Timers) -> World {
         let mut world = World::new(seed, count, arbiter, timers);
         world.is_sealed = true;
+        world.start_all()
+    }
+
+    /// The service has two generations: home gets the newcomers back after that long.
+    pub fn booted_in_generations(seed: u64, count: usize, hold_down: Duration) -> World {
+        let mut world = World::new(seed, count, Arbiter::Witness, Timers::bed());
+        (world.generations, world.failback) = (2, (Failback::NewConnections, hold_down));
         world.start_all()
     }
 
@@ -216,23 +277,69 @@ impl World {
 
     /// Who may transmit now: by its own clock, under the lease that its cores see.
     pub fn voices(&self) -> Vec<usize> {
-        let speaks = |node: &Node| node.published > node.clock.local(self.now);
+        self.voices_in(0)
+    }
+
+    /// The same for a generation.
+    pub fn voices_in(&self, generation: usize) -> Vec<usize> {
+        let speaks = |node: &Node| node.published[generation] > node.clock.local(self.now);
         (0..self.nodes.len()).filter(|index| speaks(&self.nodes[*index])).collect()
     }
 
+    /// Who lets flows begin now, and in which generation.
+    pub fn openers(&self) -> Vec<(usize, usize)> {
+        let opens = |(index, generation): &(usize, usize)| {
+            let node = &self.nodes[*index];
+            let is_theirs = node.newcomers == Some((GENERATIONS[*generation], true));
+            is_theirs && !node.closing[*generation] && self.voices_in(*generation).contains(index)
+        };
+        let all = (0..self.nodes.len()).flat_map(|index| [(index, 0), (index, 1)]);
+        all.filter(opens).collect()
+    }
+
     pub fn group(&self, index: usize) -> Option<GroupStatus> {
+        self.group_in(index, 0)
+    }
+
+    /// The same for a generation.
+    pub fn group_in(&self, index: usize, generation: usize) -> Option<GroupStatus> {
         let node = &self.nodes[index];
         let agent = node.agent.as_ref()?;
-        agent.status(node.clock.local(self.now)).groups.into_iter().next()
+        agent.status(node.clock.local(self.now)).groups.into_iter().nth(generation)
+    }
+
+    /// The register of a generation as a node knows it.
+    pub fn register(&self, index: usize, generation: usize) -> Register {
+        let agent = self.nodes[index].agent.as_ref();
+        agent.map_or(Register::NEVER, |agent| agent.register(GENERATIONS[generation]))
     }
 
     pub fn is_protected(&self) -> bool {
-        let [voice] = self.voices()[..] else { return false };
-        let Some(owner) = self.group(voice).filter(|group| group.protected) else { return false };
+        self.is_protected_in(0)
+    }
+
+    /// The same for a generation.
+    pub fn is_protected_in(&self, generation: usize) -> bool {
+        let [voice] = self.voices_in(generation)[..] else { return false };
+        if !self.register(voice, generation).in_sync {
+            return false;
+        }
+        let owner = self.group_in(voice, generation).filter(|group| group.protected);
+        let Some(owner) = owner else { return false };
         let peer = owner.register.peer.map_or(0, |peer| peer.node.0);
         let Some(index) = usize::from(peer).checked_sub(1) else { return false };
-        self.group(index)
+        self.group_in(index, generation)
             .is_some_and(|group| group.role == Role::Peer && group.register == owner.register)
+    }
+
+    /// The cores of a node have no flow of a generation any more, if it is one that was left behind.
+    pub fn last_flow_ends(&mut self, node: usize, generation: usize) {
+        let Some(status) = self.group_in(node, generation) else { return };
+        for core in 0..CORES {
+            let (group, epoch) = (GENERATIONS[generation], status.register.epoch);
+            let report = Report::Empty { group, epoch, core };
+            self.touch(node, |agent, now| agent.handle_report(now, report));
+        }
     }
 
     /// Everything that there is to know, for a story that went wrong.
@@ -304,15 +411,17 @@ impl World {
                     self.touch(node, |agent, now| agent.handle_timeout(now));
                 }
             }
-            Event::Filled { node, life, epoch, peer } => self.fill(node, life, epoch, peer),
-            Event::Frozen { node, life, epoch, attempt, absent } => {
-                self.report_frozen((node, life), epoch, attempt, absent);
+            Event::Filled { group, node, life, epoch, peer } => {
+                self.fill(group, (node, life), epoch, peer);
             }
-            Event::Promoted { node, life, epoch } => {
+            Event::Frozen { group, node, life, epoch, attempt, absent } => {
+                self.report_frozen(group, (node, life), epoch, (attempt, absent));
+            }
+            Event::Promoted { group, node, life, epoch } => {
                 if self.nodes[node].life == life && !self.nodes[node].paused {
                     for core in 0..CORES {
                         let report = Report::Promoted {
-                            group: GROUP,
+                            group,
                             epoch: Epoch(epoch),
                             core,
                             flows: 7,
@@ -327,25 +436,27 @@ impl World {
     }
 
     /// The owner's core reports the peer filled, once the peer's core has been told to follow.
-    fn fill(&mut self, node: usize, life: u64, epoch: u64, peer: (u8, u64)) {
+    fn fill(&mut self, group: GroupId, (node, life): (usize, u64), epoch: u64, peer: (u8, u64)) {
         let owner = &self.nodes[node];
         let heir = &self.nodes[usize::from(peer.0) - 1];
-        let mirrors = matches!(owner.commands.last(),
+        let mirrors = matches!(owner.told(group).last(),
             Some(Command::Mirror { epoch: named, .. }) if named.0 == epoch);
-        let follows = matches!(heir.commands.last(),
+        let follows = matches!(heir.told(group).last(),
             Some(Command::Follow { epoch: named, .. }) if named.0 == epoch);
         if owner.life != life || heir.life != peer.1 || !mirrors {
             return;
         }
         if owner.paused || !follows {
-            return self.at(3, Event::Filled { node, life, epoch, peer });
+            return self.at(3, Event::Filled { group, node, life, epoch, peer });
         }
-        self.filled.insert(peer);
+        self.filled.insert((group, peer.0, peer.1));
+        let generation = usize::from(group.generation());
         for core in 0..CORES {
-            let in_sync = self.group(node).is_some_and(|group| group.register.in_sync);
+            let status = self.group_in(node, generation);
+            let in_sync = status.is_some_and(|group| group.register.in_sync);
             assert!(!in_sync, "core {core} has not reported");
             let report = Report::Filled {
-                group: GROUP,
+                group,
                 epoch: Epoch(epoch),
                 core,
                 peer: Member { node: NodeId(peer.0), incarnation: Incarnation(peer.1) },
@@ -355,30 +466,37 @@ impl World {
     }
 
     /// Every core reports, also if it was thawed meanwhile: what was said is on its way.
-    fn report_frozen(&mut self, (node, life): (usize, u64), epoch: u64, attempt: u32, absent: u32) {
+    fn report_frozen(
+        &mut self,
+        group: GroupId,
+        (node, life): (usize, u64),
+        epoch: u64,
+        (attempt, absent): (u32, u32),
+    ) {
         if self.nodes[node].life != life {
             return;
         }
         if self.nodes[node].paused {
-            let event = Event::Frozen { node, life, epoch, attempt, absent };
+            let event = Event::Frozen { group, node, life, epoch, attempt, absent };
             return self.at(2, event);
         }
         for core in 0..CORES {
-            let (group, epoch) = (GROUP, Epoch(epoch));
+            let epoch = Epoch(epoch);
             let report = Report::Frozen { group, epoch, core, attempt, flows: 7, absent };
             self.touch(node, |agent, now| agent.handle_report(now, report));
         }
     }
 
     /// Whoever changes places with the owner must find it frozen, and holding what it served, or dead.
-    fn check_assumed(&self, index: usize) {
-        let Some(peer) = self.group(index).and_then(|group| group.register.peer) else { return };
+    fn check_assumed(&self, index: usize, of: usize) {
+        let group = |index: usize| self.group_in(index, of);
+        let Some(peer) = group(index).and_then(|group| group.register.peer) else { return };
         let former = &self.nodes[usize::from(peer.node.0) - 1];
         let is_other_life = former.life != peer.incarnation.0 || former.coreless;
         // A late word of the swap may reach a node after the other has taken over again.
-        let epoch = |index: usize| self.group(index).map_or(0, |group| group.register.epoch.0);
+        let epoch = |index: usize| group(index).map_or(0, |group| group.register.epoch.0);
         let has_moved_on = epoch(usize::from(peer.node.0) - 1) > epoch(index);
-        let is_silent = former.frozen.is_some() || !former.serves || has_moved_on;
+        let is_silent = former.frozen[of].is_some() || !former.serves[of] || has_moved_on;
         if !is_other_life && !is_silent {
             self.tell();
         }
@@ -386,10 +504,15 @@ impl World {
     }
 
     fn check(&mut self) {
-        let voices = self.voices();
-        if voices.len() > 1 && !self.split_allowed {
+        let (voices, younger) = (self.voices(), self.voices_in(1));
+        if (voices.len() > 1 || younger.len() > 1) && !self.split_allowed {
             self.tell();
-            panic!("two voices at {} ms: {voices:?}", self.now / MS);
+            panic!("two voices at {} ms: {voices:?}, {younger:?}", self.now / MS);
+        }
+        let openers = self.openers();
+        if openers.len() > 1 {
+            self.tell();
+            panic!("newcomers are taken twice at {} ms: {openers:?}", self.now / MS);
         }
         if !voices.is_empty() {
             if let Some(since) = self.silent_since.take() {
@@ -406,7 +529,8 @@ impl World {
         let now = node.clock.local(self.now);
         let Some(agent) = &mut node.agent else { return };
         input(agent, now);
-        node.published = if node.coreless { Instant::ZERO } else { agent.lease(GROUP) };
+        let lease = |group| if node.coreless { Instant::ZERO } else { agent.lease(group) };
+        node.published = GENERATIONS.map(lease);
         node.wake = node.clock.when(agent.poll_timeout()).max(self.now);
         self.outcomes.extend(std::iter::from_fn(|| agent.poll_outcome()));
         let (wake, life) = (node.wake, node.life);
@@ -458,56 +582,79 @@ impl World {
     }
 
     fn obey(&mut self, index: usize, life: u64, command: Command) {
+        if let Command::Newcomers { group, are_taken, .. } = command {
+            return self.hear_of_newcomers(index, group, are_taken);
+        }
+        let group = group_of(&command);
+        let of = usize::from(group.generation());
+        let name = (group, index as u8 + 1, life);
         match command {
             Command::Mirror { epoch, peer, peer_cores, .. } => {
                 assert_eq!(peer_cores, CORES);
                 let peer = (peer.node.0, peer.incarnation.0);
                 let after = self.noise.between(1, 80);
-                self.at(after, Event::Filled { node: index, life, epoch: epoch.0, peer });
+                self.at(after, Event::Filled { group, node: index, life, epoch: epoch.0, peer });
             }
             Command::Promote { epoch, .. } | Command::Assume { epoch, .. } => {
                 // Copies that were served are no copies any more.
-                let held = self.filled.remove(&(index as u8 + 1, life));
+                let held = self.filled.remove(&name);
                 assert!(held, "node {} was promoted without the copies", index + 1);
                 if matches!(command, Command::Assume { .. }) {
-                    self.check_assumed(index);
+                    self.check_assumed(index, of);
                 }
-                (self.nodes[index].serves, self.nodes[index].frozen) = (true, None);
-                self.at(1, Event::Promoted { node: index, life, epoch: epoch.0 });
+                self.nodes[index].becomes(of, true);
+                self.at(1, Event::Promoted { group, node: index, life, epoch: epoch.0 });
             }
             Command::Follow { .. } | Command::Stop { .. } => {
-                self.filled.remove(&(index as u8 + 1, life));
-                (self.nodes[index].serves, self.nodes[index].frozen) = (false, None);
+                self.filled.remove(&name);
+                self.nodes[index].becomes(of, false);
             }
-            Command::Freeze { epoch, attempt, .. } => {
+            Command::Freeze { epoch, attempt, .. } | Command::Close { epoch, attempt, .. } => {
                 let node = &mut self.nodes[index];
-                assert!(node.serves && node.frozen.is_none(), "frozen is who serves, once");
-                node.frozen = Some(attempt);
+                let is_free = node.frozen[of].is_none() && !node.closing[of];
+                assert!(node.serves[of] && is_free, "frozen is who serves, once");
+                match command {
+                    Command::Close { .. } => node.closing[of] = true,
+                    _ => node.frozen[of] = Some(attempt),
+                }
                 let (after, absent) = (self.noise.between(0, self.freeze_ms), self.absent);
-                let epoch = epoch.0;
-                self.at(after, Event::Frozen { node: index, life, epoch, attempt, absent });
+                let (node, epoch) = (index, epoch.0);
+                self.at(after, Event::Frozen { group, node, life, epoch, attempt, absent });
             }
             Command::Thaw { .. } => {
-                assert!(self.nodes[index].frozen.take().is_some(), "only the frozen are thawed");
+                let node = &mut self.nodes[index];
+                let is_thawed =
+                    node.frozen[of].take().is_some() | std::mem::take(&mut node.closing[of]);
+                assert!(is_thawed, "only the frozen are thawed");
             }
             Command::Yield { .. } => {
                 let node = &mut self.nodes[index];
-                assert!(node.serves && node.frozen.take().is_some(), "only the frozen yield");
-                node.serves = false;
-                self.filled.insert((index as u8 + 1, life));
+                let is_frozen = node.frozen[of].take().is_some();
+                assert!(node.serves[of] && is_frozen, "only the frozen yield");
+                node.serves[of] = false;
+                self.filled.insert(name);
             }
-            Command::Alone { .. } => self.nodes[index].frozen = None,
+            Command::Alone { .. } => {
+                (self.nodes[index].frozen[of], self.nodes[index].closing[of]) = (None, false);
+            }
             Command::Route { epoch, to, .. } => {
                 // Says nothing of what this node is.
                 self.nodes[index].route = Some((epoch, to.node));
                 return;
             }
-            Command::Serve { .. } => {
-                (self.nodes[index].serves, self.nodes[index].frozen) = (true, None);
-            }
+            Command::Serve { .. } => self.nodes[index].becomes(of, true),
             _ => {}
         }
-        self.nodes[index].commands.push(command);
+        self.nodes[index].told_mut(group).push(command);
+    }
+
+    /// A generation is closed by what its cores hear of the newest; one that may let flows begin again is not.
+    fn hear_of_newcomers(&mut self, index: usize, group: GroupId, are_taken: bool) {
+        let node = &mut self.nodes[index];
+        let of = usize::from(group.generation());
+        node.newcomers = Some((group, are_taken));
+        node.closing[1 - of] = false;
+        node.closing[of] &= are_taken;
     }
 
     fn transmit(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
@@ -575,7 +722,7 @@ impl World {
             Fault::Crash(index) => {
                 let node = &mut self.nodes[index];
                 node.agent = None;
-                node.published = Instant::ZERO;
+                node.published = [Instant::ZERO; 2];
                 node.life = 0;
                 node.paused = false;
                 node.held.clear();
@@ -583,7 +730,7 @@ impl World {
             Fault::Die(index, outlives_ms) => {
                 if index < witness && self.nodes[index].agent.is_some() {
                     self.nodes[index].coreless = true;
-                    self.nodes[index].published = Instant::ZERO;
+                    self.nodes[index].published = [Instant::ZERO; 2];
                     self.surrender(index, MS);
                 }
                 self.at(outlives_ms, Event::Fault(Fault::Crash(index)));
@@ -708,21 +855,22 @@ impl World {
         self.lives += 1;
         let life = self.lives;
         let nodes: Vec<NodeId> = (1..=self.nodes.len() as u8).map(NodeId).collect();
+        let group = |group: &GroupId| GroupConfig {
+            group: *group,
+            home: NodeId(1),
+            peers: nodes[1..].to_vec(),
+            on_peer_loss: self.on_peer_loss,
+            failback: self.failback.0,
+            hold_down: self.failback.1,
+            advertisement: self.nodes[index].declares.clone(),
+        };
         let config = Config {
             me: Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(life) },
             cluster: CLUSTER,
             version: "test".into(),
             mac: [2, 0, 0, 0, 0, index as u8],
             cores: CORES,
-            groups: vec![GroupConfig {
-                group: GROUP,
-                home: NodeId(1),
-                peers: nodes[1..].to_vec(),
-                on_peer_loss: self.on_peer_loss,
-                failback: self.failback.0,
-                hold_down: self.failback.1,
-                advertisement: self.nodes[index].declares.clone(),
-            }],
+            groups: GENERATIONS[..self.generations].iter().map(group).collect(),
             nodes,
             timers: self.timers,
             arbiter: self.arbiter,
@@ -735,8 +883,10 @@ impl World {
         node.life = life;
         node.stuck = false;
         node.coreless = false;
-        (node.serves, node.frozen) = (false, None);
+        (0..2).for_each(|of| node.becomes(of, false));
+        node.newcomers = None;
         node.commands.clear();
+        node.younger.clear();
         let path = node.path;
         self.touch(index, |agent, now| {
             agent.handle_progress(now, true);

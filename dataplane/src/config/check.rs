@@ -197,11 +197,32 @@ fn services(reader: &mut Reader, config: &Config) {
             twice(reader, message, &path("name"), &format!("services[{first}].name"));
         }
         order(reader, config, i, service);
+        generations(reader, config, i, service);
         keep_alive(reader, i, service);
         virtual_mac(reader, config, i, service);
         for (a, address) in service.addresses.iter().enumerate() {
             virtual_address(reader, config, &path(&format!("addresses[{a}]")), *address);
         }
+    }
+}
+
+/// Where old connections stay behind, each service is two groups, and somebody must say which of them is the newest.
+fn generations(reader: &mut Reader, config: &Config, i: usize, service: &Service) {
+    let path = format!("services[{i}].failback");
+    let is_wanted = service.failback == Failback::NewConnections;
+    if !is_wanted || !reader.good(&path) || !reader.good("cluster.arbiter") {
+        return;
+    }
+    if matches!(config.cluster.arbiter, Arbiter::None { .. }) {
+        let message = "failback of new connections without an arbiter is not built yet".to_string();
+        let help = "use `arbiter = \"witness\"`, or `failback = \"all\"`";
+        reader.reject_with_help(&path, Kind::NotYet, message, help);
+    } else if config.groups().len() > Config::SERVICES_MAX {
+        let most = Config::SERVICES_MAX / 2;
+        let message =
+            format!("{} services; {most} at most with this failback", config.services.len());
+        let help = "each service takes the place of two; use `failback = \"all\"`";
+        reader.reject_with_help(&path, Kind::OutOfRange, message, help);
     }
 }
 

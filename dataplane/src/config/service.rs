@@ -302,11 +302,11 @@ fn refuse_what_is_not_built(reader: &mut Reader, table: &Table<'_>, service: &Se
         let message = format!("{what} is not built yet");
         reader.reject_with_help(&table.path(key), Kind::NotYet, message, instead);
     };
-    if service.failback == Failback::NewConnections {
+    if service.failback == Failback::NewConnections && !service.sources().is_empty() {
         refuse(
             "failback",
-            "failback of new connections alone",
-            "use `failback = \"all\"`, or `\"manual\"` and `understudy handover`",
+            "failback of new connections of a proxy",
+            "two nodes could choose the same port towards a server; use `failback = \"all\"`",
         );
     }
     if service.protocol == Protocol::Udp {

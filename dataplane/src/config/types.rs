@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use cluster::engine::{group_memory_bytes, hearing_memory_bytes, shelf_memory_bytes};
-use cluster::id::NodeId;
+use cluster::id::{GroupId, NodeId};
 use cluster::lease;
 use cluster::seal::Key;
 use serde::{Serialize, Serializer};
@@ -54,16 +54,16 @@ impl Config {
     /// Bytes of memory that the node takes at start, pinned content at its limit and a cluster link of 1500 bytes.
     ///
     /// Each core takes its part of every limit (and the slack of [`Place::part_of`]) and a log for each
-    /// service; this is with a peer of as many cores.
+    /// group; this is with a peer of as many cores.
     pub fn memory_bytes(&self) -> u64 {
-        let Config { limits, interfaces, cores, services, .. } = self;
+        let Config { limits, interfaces, cores, .. } = self;
         let ports = interfaces.client.queues.len() + interfaces.cluster.queues.len();
         let cores = cores.pin.len();
         let hearing = if self.hears() { hearing_memory_bytes(1518) } else { 0 };
         let core = |place: Place| {
             let stack = limits.stack(place, 0, [0; 6], [0; 32], 0);
             let memory = memory_bytes(&stack);
-            let groups = services.len() * group_memory_bytes(1500) + shelf_memory_bytes(1518);
+            let groups = self.groups().len() * group_memory_bytes(1500) + shelf_memory_bytes(1518);
             memory.flows + memory.active + groups + hearing
         };
         let all = places(cores).map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
@@ -555,6 +555,18 @@ impl Service {
 impl Config {
     /// Most services that one configuration may hold: each has a group.
     pub const SERVICES_MAX: usize = GROUPS_MAX;
+
+    /// The groups, in the order in which every node of the cluster has them: the first generation of each service, then
+    /// the second one of each, if any of them may need it.
+    pub fn groups(&self) -> Vec<GroupId> {
+        let needs_two = |service: &Service| service.failback == Failback::NewConnections;
+        let generations = 1 + u8::from(self.services.iter().any(needs_two));
+        let services = 0..self.services.len() as u8;
+        let all = (0..generations).flat_map(|generation| {
+            services.clone().map(move |service| GroupId::new(service, generation))
+        });
+        all.collect()
+    }
 
     /// The other nodes of the cluster.
     pub fn others(&self) -> impl Iterator<Item = &ClusterNode> {

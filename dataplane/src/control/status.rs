@@ -219,6 +219,8 @@ pub struct GroupStatus {
     pub service: String,
     /// The generation of the service.
     pub generation: u8,
+    /// No connection begins in it any more: it serves those that it has, the other generation the new ones.
+    pub is_closed: bool,
     /// What this node is for the group.
     pub role: Role,
     /// The epoch of the register as this node knows it.

@@ -159,31 +159,37 @@ fn cluster(families: &mut Families, status: &Status) {
     families.gauge("cluster_node_draining", "Another node is to own nothing.", draining);
 }
 
+/// What tells a group from all others: its service and, of two generations of that, which one, if it is the second.
+fn name(group: &GroupStatus) -> Vec<(&'static str, String)> {
+    let generation = Some(group.generation).filter(|generation| *generation > 0);
+    let generation = generation.map(|generation| ("generation", generation.to_string()));
+    [("service", group.service.clone())].into_iter().chain(generation).collect()
+}
+
 /// One sample for each service.
 fn each<'a>(
     groups: &'a [GroupStatus],
     value: impl Fn(&GroupStatus) -> f64 + 'a,
 ) -> impl Iterator<Item = Sample> + 'a {
-    groups.iter().map(move |group| (vec![("service", group.service.clone())], value(group)))
+    groups.iter().map(move |group| (name(group), value(group)))
 }
 
 fn services(families: &mut Families, groups: &[GroupStatus]) {
-    let states = |pairs: Vec<(String, bool)>, service: &str, label: &'static str| {
-        let service = service.to_string();
-        let sample = move |(state, is_it): (String, bool)| {
-            (vec![("service", service.clone()), (label, state)], flag(is_it))
+    let states = |pairs: Vec<(String, bool)>, group: &GroupStatus, label: &'static str| {
+        let sample = |(state, is_it): (String, bool)| {
+            (name(group).into_iter().chain([(label, state)]).collect::<Vec<_>>(), flag(is_it))
         };
         pairs.into_iter().map(sample).collect::<Vec<_>>()
     };
     let roles = groups.iter().flat_map(|group| {
         let all = [Role::Owner, Role::Peer, Role::None];
         let pairs = all.map(|role| (role.to_string(), role == group.role));
-        states(pairs.into(), &group.service, "role")
+        states(pairs.into(), group, "role")
     });
     families.gauge("service_role", "What this node is for the service: one of them is 1.", roles);
     let protections = groups.iter().flat_map(|group| {
         let pairs = protections(&group.protection);
-        states(pairs, &group.service, "state")
+        states(pairs, group, "state")
     });
     let help = "What a failure of the owner now would cost: one of them is 1.";
     families.gauge("service_protection", help, protections);
@@ -209,7 +215,7 @@ fn services(families: &mut Families, groups: &[GroupStatus]) {
     for group in groups {
         let counters = group.counters.iter().filter(|(name, _)| *name != "log_bytes_sent");
         let counters = counters.map(|(name, count)| (name.clone(), *count)).collect();
-        events.extend(named(&[("service", group.service.clone())], "event", &counters));
+        events.extend(named(&name(group), "event", &counters));
     }
     let help = "What mirroring has counted: records, datagrams, repetitions, lost copies, digests.";
     families.counter("service_mirror_events_total", help, events);
@@ -234,8 +240,8 @@ fn takeovers(families: &mut Families, groups: &[GroupStatus]) {
     let mut metrics = Vec::new();
     for group in groups {
         for (phase, histogram) in &group.takeover_phases {
-            let labels = vec![("service", group.service.clone()), ("phase", phase.clone())];
-            let mut metric = labelled(labels);
+            let labels = name(group).into_iter().chain([("phase", phase.clone())]);
+            let mut metric = labelled(labels.collect());
             metric.set_histogram(distribution(histogram));
             metrics.push(metric);
         }

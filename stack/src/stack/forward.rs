@@ -13,7 +13,6 @@ use crate::key::FlowKey;
 use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::reply::Reply;
-use crate::service::Service;
 use crate::time::Instant;
 use crate::wire::{Frame, Segment, parse_heard};
 
@@ -24,33 +23,39 @@ pub struct Stray {
     pub group: u8,
     /// The flow's shard.
     pub shard: u8,
+    /// No flow is known: it belongs to the newest generation of its service.
+    pub is_newcomer: bool,
 }
 
 impl Stack {
-    /// Takes a frame that another node forwarded and that was given this node's Ethernet address.
+    /// Takes a frame that another node forwarded and that was given this node's Ethernet address. As an answer it is one
+    /// that this node asked about: no flow is known where it was asked, and its client spoke to this node itself.
     pub fn handle_forwarded<R: Recorder>(
         &mut self,
         now: Instant,
         frame: &[u8],
+        is_answer: bool,
         recorder: &mut R,
     ) -> Option<Stray> {
-        self.is_forwarded = true;
+        (self.is_forwarded, self.is_answer) = (!is_answer, is_answer);
         let stray = self.take_frame(now, NONE, frame, recorder);
-        self.is_forwarded = false;
+        (self.is_forwarded, self.is_answer) = (false, false);
         stray
     }
 
-    /// Takes a frame once more that was handed back; its group is served by now.
+    /// Takes a frame once more that was handed back; its group is served by now. Handed back again, it is of another
+    /// generation.
     pub fn handle_again<R: Recorder>(
         &mut self,
         now: Instant,
         frame: &[u8],
         is_forwarded: bool,
         recorder: &mut R,
-    ) {
+    ) -> Option<Stray> {
         self.is_forwarded = is_forwarded;
-        self.take_frame(now, NONE, frame, recorder);
+        let stray = self.take_frame(now, NONE, frame, recorder);
         self.is_forwarded = false;
+        stray
     }
 
     /// Takes a frame that was overheard while another node served its group; this one serves it now. It is never
@@ -87,12 +92,20 @@ impl Stack {
             Ok(Frame::Error(error)) => key_of(&error.quoted),
             _ => return None,
         };
-        let of_flow = self.find(&key).map(|slot| self.flows[slot].group);
-        let owns = |service: &Service| service.takes(&key.local, key.local_port);
-        let of_service = || self.env.services.iter().position(owns).map(|index| index as u8);
-        let group = of_flow.or_else(of_service)?;
-        let is_stray = self.groups[group as usize].mode != Mode::Serving;
-        is_stray.then(|| Stray { group, shard: self.shard_of(&key) })
+        let shard = self.shard_of(&key);
+        if let Some(slot) = self.find(&key) {
+            let group = self.flows[slot].group;
+            let is_stray = self.groups[group as usize].mode != Mode::Serving;
+            return is_stray.then_some(Stray { group, shard, is_newcomer: false });
+        }
+        let group = self.newcomers_of(&key)? as u8;
+        let state = &self.groups[group as usize];
+        match state.asked {
+            _ if state.mode != Mode::Serving || state.is_closed => {
+                Some(Stray { group, shard, is_newcomer: true })
+            }
+            asked => asked.map(|group| Stray { group, shard, is_newcomer: false }),
+        }
     }
 
     /// Answers a segment with RST, unless another node forwarded it.

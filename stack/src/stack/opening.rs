@@ -11,7 +11,7 @@ use crate::key::FlowKey;
 use crate::recorder::{Lane, Recorder};
 use crate::reply::Reply;
 use crate::seq::Seq;
-use crate::service::{ArpPolicy, Service};
+use crate::service::ArpPolicy;
 use crate::tcp::contract::Options;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -26,15 +26,18 @@ impl Stack {
         segment: &Segment,
         recorder: &mut R,
     ) -> Result<(), Drop> {
-        let owner = |service: &Service| service.takes(&key.local, key.local_port);
-        let Some(index) = self.env.services.iter().position(owner) else {
-            return Err(Drop::NoService);
-        };
+        let Some(index) = self.newcomers_of(&key) else { return Err(Drop::NoService) };
         if self.groups[index].mode != Mode::Serving {
             return Err(self.groups[index].refusal());
         }
         if !self.place.holds(self.shard_of(&key)) {
             return Err(Drop::OtherCore);
+        }
+        if self.groups[index].is_closed {
+            return Err(Drop::Frozen);
+        }
+        if self.groups[index].asked.is_some() && !self.is_answer {
+            return Err(Drop::NotOwner);
         }
         if segment.flags.has(Flags::RST) {
             return Err(Drop::StrayReset);
@@ -295,7 +298,8 @@ impl Stack {
     fn handle_claim(&mut self, now: Instant, mac: Mac, address: Address) -> Result<(), Drop> {
         let index = self.served(&address)?;
         let service = &self.env.services[index];
-        if mac == service.mac(&self.mac) {
+        // One that is closed waits for somebody to take the addresses.
+        if mac == service.mac(&self.mac) || self.groups[index].is_closed {
             return Err(Drop::Unasked);
         }
         if service.arp == ArpPolicy::None {
@@ -303,11 +307,6 @@ impl Stack {
         }
         self.defend(now, index, address, mac);
         Ok(())
-    }
-
-    /// The service with which this address moves.
-    fn service_of(&self, address: &Address) -> Option<usize> {
-        self.env.services.iter().position(|service| service.holds(address))
     }
 
     /// The service with this address, if it is served here.

@@ -8,7 +8,6 @@ use crate::fact::{Fact, Open};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::limits::{GRACE, PROBE_AFTER, PROBE_INTERVAL, PROBES_PER_POLL, SWEEP_SLOTS_MAX};
 use crate::pool::NONE;
-use crate::service::ArpPolicy;
 use crate::snapshot::Captured;
 use crate::tcp::contract::Contract;
 use crate::tcp::deadline::Heard;
@@ -23,11 +22,8 @@ impl Stack {
             self.forget(group);
         }
         let state = &mut self.groups[group as usize];
-        // One voice is enough to say where an address is.
-        let is_announced = self.env.services[group as usize].arp != ArpPolicy::None;
-        let announces = mode == Mode::Serving && self.place.core == 0 && is_announced;
-        state.announced_from = announces.then_some((now, 0));
         (state.mode, state.conflict) = (mode, None);
+        self.groups[group as usize].announced_from = self.announces(group).then_some((now, 0));
         self.note_speaking(group);
         self.note_listening(group);
         match mode {
@@ -341,7 +337,7 @@ pub(super) mod tests {
     use crate::key::FlowKey;
     use crate::limits::CONNECT_TIMEOUT;
     use crate::seq::Seq;
-    use crate::service::{HOP_LIMIT, Service};
+    use crate::service::{ArpPolicy, HOP_LIMIT, Service};
     use crate::shard::Place;
     use crate::stack::StackConfig;
     use crate::tcp::contract::Options;

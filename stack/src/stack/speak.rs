@@ -31,11 +31,11 @@ impl Stack {
             if !self.bring_up(now, slot) {
                 continue;
             }
+            let mac = self.mac_of(self.flows[slot].group);
             let flow = &mut self.flows[slot];
             let group = flow.group;
             let clock = self.groups[group as usize].clock(now);
             let ts_now = (clock.millis() as u32).wrapping_add(flow.local.ts_offset);
-            let mac = self.env.services[flow.service as usize].source_mac(&self.mac);
             let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &mac, buffer);
             if bytes > 0 {
                 self.counters.tx_frames += 1;
@@ -67,7 +67,7 @@ impl Stack {
                 let service = &self.env.services[reply.group() as usize];
                 let (mac, hop_limit) = (service.mac(&self.mac), service.hop_limit);
                 let bytes = reply.emit(&mac, hop_limit, buffer);
-                buffer[SOURCE_MAC].copy_from_slice(&service.source_mac(&self.mac));
+                buffer[SOURCE_MAC].copy_from_slice(&self.mac_of(reply.group()));
                 return Some((bytes, reply.group()));
             }
         }
@@ -129,9 +129,13 @@ impl Stack {
 
     /// What is sent to a hardware address that belongs to a service is taken only by who serves it.
     fn choose_macs(&mut self) {
-        let groups = self.groups.iter().zip(&self.env.services);
-        let macs = groups.filter_map(|(group, service)| match service.arp {
-            ArpPolicy::VirtualMac(mac) if group.mode == Mode::Serving => Some(mac),
+        let groups = self.groups.iter().zip(&self.env.services).enumerate();
+        let macs = groups.filter_map(|(index, (group, service))| match service.arp {
+            ArpPolicy::VirtualMac(mac)
+                if group.mode == Mode::Serving && group.newest as usize == index =>
+            {
+                Some(mac)
+            }
             _ => None,
         });
         self.service_macs.clear();

@@ -1,6 +1,7 @@
 //! What a world is built from: links, limits, services.
 
 use crate::kit::client;
+use cluster::id::GroupId;
 use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
@@ -121,6 +122,8 @@ pub struct Settings {
     pub skip_hole: bool,
     /// Cores of the two nodes.
     pub cores: [u8; 2],
+    /// Generations of each service, each a group of its own; the nodes begin with the first.
+    pub generations: u8,
     /// Prints what arrives where.
     pub trace: bool,
     /// What runs.
@@ -183,6 +186,7 @@ impl Default for Settings {
             forge_acknowledgements: false,
             skip_hole: false,
             cores: [1, 1],
+            generations: 1,
             trace: false,
             servers: 0,
             balance: Balance::RoundRobin,
@@ -203,11 +207,20 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The services, one for each port.
+    /// The services, one for each port; again for each further generation.
     pub fn services(&self) -> Vec<Service> {
         let snoop = self.overheard > 0;
         let service = |port: &Port| Service { snoop, ..port.service(self.upstream()) };
-        self.ports.iter().map(service).collect()
+        let count = self.ports.len() * usize::from(self.generations);
+        self.ports.iter().map(service).cycle().take(count).collect()
+    }
+
+    /// Their groups.
+    pub fn groups(&self) -> Vec<GroupId> {
+        let services = 0..self.ports.len() as u8;
+        let of = |generation| services.clone().map(move |service| (service, generation));
+        let all = (0..self.generations).flat_map(of);
+        all.map(|(service, generation)| GroupId::new(service, generation)).collect()
     }
 
     /// The same world with a proxied service alone, in front of so many servers: the first clients of the world.

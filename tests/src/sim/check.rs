@@ -26,6 +26,8 @@ struct Told {
     end: Option<Seq>,
     /// The newest TSval, and in which epoch it was said.
     tsval: Option<(u32, Epoch)>,
+    /// The group of the flow.
+    group: usize,
 }
 
 /// Who has spoken for a group.
@@ -54,8 +56,10 @@ pub struct Check {
 pub struct Leaving<'a> {
     /// The frame.
     pub frame: &'a [u8],
-    /// Position of its service.
+    /// Index of its group.
     pub group: usize,
+    /// It is of a flow of that group.
+    pub is_flow: bool,
     /// The epoch in which its core serves the group.
     pub epoch: Epoch,
     /// Bursts that may have been under way: one for each core of the node.
@@ -125,7 +129,8 @@ impl Check {
             let scale = segment.options.window_scale.unwrap_or(0);
             let edge = segment.ack + u32::from(segment.window);
             let tsval = segment.options.timestamps.map(|(tsval, _)| (tsval, leaving.epoch));
-            let told = Told { iss: segment.seq, scale, edge, end: None, tsval };
+            let group = leaving.group;
+            let told = Told { iss: segment.seq, scale, edge, end: None, tsval, group };
             self.told.entry(*key).and_modify(|known| {
                 if known.iss != told.iss {
                     *known = told;
@@ -135,6 +140,10 @@ impl Check {
             return Ok(());
         }
         let Some(told) = self.told.get_mut(key) else { return Ok(()) };
+        if leaving.is_flow && told.group != leaving.group {
+            let (was, is) = (told.group, leaving.group);
+            return Err(format!("a connection of group {was} goes on in group {is}, {key:?}"));
+        }
         let edge = segment.ack + (u32::from(segment.window) << told.scale);
         if edge.before(told.edge) {
             let by = told.edge.since(edge);
@@ -197,8 +206,20 @@ impl Check {
     }
 }
 
+/// The connection of a segment that leaves.
+pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
+    let to: Mac = frame[..6].try_into().ok()?;
+    let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return None };
+    Some(FlowKey {
+        remote: segment.destination,
+        local: segment.source,
+        remote_port: segment.destination_port,
+        local_port: segment.source_port,
+    })
+}
+
 /// Position of the service whose address is the source of a frame to the clients, or is announced in it.
-pub fn group_of(settings: &Settings, frame: &[u8]) -> Option<usize> {
+pub fn service_of(settings: &Settings, frame: &[u8]) -> Option<usize> {
     let is_v4 = |port: &settings::Port, source: &[u8]| source == settings::address(port.host);
     let is_v6 = |port: &settings::Port, source: &[u8]| source == settings::address_6(port.host);
     let position = |is_it: &dyn Fn(&settings::Port) -> bool| settings.ports.iter().position(is_it);

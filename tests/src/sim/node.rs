@@ -8,7 +8,7 @@ use crate::sim::clock::{CoreClock, Machine};
 use crate::sim::port::{Queue, SimPort};
 use cluster::agent::{Agent, Destination};
 use cluster::engine::{Engine, EngineConfig};
-use cluster::id::{GroupId, Incarnation, Member, NodeId};
+use cluster::id::{Incarnation, Member, NodeId};
 use cluster::link::Endpoint;
 use cluster::register::Register;
 use cluster::role::Report;
@@ -119,7 +119,7 @@ impl Life {
         let Birth { index, incarnation, machine, settings, cores, cluster, agent } = birth;
         let member =
             Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(incarnation) };
-        let groups: Vec<GroupId> = (0..settings.ports.len()).map(group).collect();
+        let groups = settings.groups();
         let shared = Arc::new(Shared::new(&groups, cores.into()));
         let (report, reports) = bounded(CHANNEL_MAX);
         let crossings = Crossing::among(cores.into(), MTU + 18).expect("events are to be had");
@@ -285,11 +285,6 @@ impl Life {
     pub fn find(&self, key: &FlowKey) -> Option<&Flow> {
         self.engines().find_map(|engine| engine.stack().flow(engine.stack().find(key)?))
     }
-}
-
-/// The group of the service with this index.
-pub fn group(index: usize) -> GroupId {
-    GroupId::new(index as u8, 0)
 }
 
 fn stack_config(index: usize, place: Place, settings: &Settings) -> StackConfig {

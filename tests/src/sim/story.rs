@@ -104,10 +104,12 @@ fn shape(random: &mut Random, script: Script) -> Shape {
         port.mss = [536, 1200, 1460][random.below(3) as usize];
     }
     let nodes = 2 + random.below(2) * random.below(2);
-    let failback = match random.below(2) {
+    let failback = match random.below(3) {
         0 => Failback::Manual,
-        _ => Failback::All,
+        1 => Failback::All,
+        _ => Failback::NewConnections,
     };
+    settings.generations = if failback == Failback::NewConnections { 2 } else { 1 };
     Shape {
         settings,
         cores: (0..nodes).map(|_| 1 + random.below(2) as u8).collect(),

@@ -32,7 +32,7 @@ use std::hash::{DefaultHasher, Hasher};
 /// What a world is built from, beside its seed.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Services and limits; one group for each service.
+    /// Services and limits.
     pub settings: Settings,
     /// Cores of each node.
     pub cores: Vec<u8>,
@@ -56,7 +56,7 @@ enum Event {
     /// The agent's next look.
     Agent { node: usize, life: u64 },
     /// What a round had to say leaves.
-    Leave { node: usize, life: u64, side: Side, frames: Vec<(Vec<u8>, Epoch)> },
+    Leave { node: usize, life: u64, side: Side, frames: Vec<(Vec<u8>, Said)> },
     /// A frame arrives on the clients' network.
     Frame { to: Plug, frame: Vec<u8> },
     /// A frame arrives on the cluster's network.
@@ -69,6 +69,17 @@ enum Event {
     Host { index: usize },
     /// Something goes wrong, or is put right.
     Fault(Fault),
+}
+
+/// Under what a frame was made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    /// Index of the group, if the frame is one of a service.
+    group: Option<usize>,
+    /// The epoch in which the core knew that group.
+    epoch: Epoch,
+    /// It is of a flow of the group.
+    is_flow: bool,
 }
 
 /// A core loses its processor in the middle of a round.
@@ -115,6 +126,8 @@ pub struct Tally {
     pub late: u64,
     /// Segments that were compared with the copy of the peer.
     pub compared: u64,
+    /// Segments of connections that stayed where they were while home took the new ones.
+    pub behind: u64,
 }
 
 /// A whole cluster, its clients and the time that passes.
@@ -170,7 +183,7 @@ impl World {
         };
         let plugs: Vec<Plug> = (0..nodes.len()).map(Plug::Node).collect();
         let fair = Weather::fair(shape.delay);
-        let groups = shape.settings.ports.len();
+        let groups = shape.settings.groups().len();
         let mut world = World {
             now: 0,
             witness,
@@ -204,7 +217,7 @@ impl World {
     pub fn plan(&self) -> Plan {
         Plan {
             nodes: self.nodes.len(),
-            groups: self.shape.settings.ports.len(),
+            groups: self.shape.settings.groups().len(),
             cores: self.shape.cores.iter().copied().max().unwrap_or(1).into(),
             delay: self.shape.delay,
         }

@@ -61,9 +61,7 @@ impl Node {
                 wall_offset: 1_700_000_000_000_000_000 + index as u64 * 12_345_678_901,
                 stack: stack_config(index, place, mac, settings),
             };
-            let groups: Vec<GroupId> =
-                (0..settings.ports.len()).map(|index| GroupId::new(index as u8, 0)).collect();
-            Engine::new(&config, settings.services(), &groups)
+            Engine::new(&config, settings.services(), &settings.groups())
         };
         Node {
             engines: (0..cores).map(engine).collect(),
@@ -222,9 +220,10 @@ impl Node {
                         assert!(gather.note(core), "a core reports once");
                         gather.is_complete()
                     }
-                    Report::Promoted { .. } | Report::Frozen { .. } | Report::Stalled { .. } => {
-                        true
-                    }
+                    Report::Promoted { .. }
+                    | Report::Frozen { .. }
+                    | Report::Stalled { .. }
+                    | Report::Empty { .. } => true,
                 };
                 if is_new {
                     self.reports.push(report);

@@ -18,7 +18,7 @@ impl World {
         }
         let to = 1 - node;
         let mut link = self.settings.cluster_link;
-        if let Ok((_, Body::Frame(_))) = decode(link_payload(frame)) {
+        if let Ok((_, Body::Frame(_) | Body::Returned(_))) = decode(link_payload(frame)) {
             match self.settings.hops {
                 Hops::Arrive => {}
                 Hops::Lost => link.loss_permille = 1000,
@@ -149,7 +149,7 @@ impl World {
                     Body::Ack { acked, missing, .. } => {
                         println!("{:?} ack {acked} -> {node}, missing {missing:?}", self.now);
                     }
-                    Body::Frame(part) => {
+                    Body::Frame(part) | Body::Returned(part) => {
                         let (number, offset, total) = (part.number, part.offset, part.total);
                         println!("{:?} frame {number} {offset}/{total} -> {node}", self.now);
                     }

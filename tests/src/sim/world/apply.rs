@@ -3,10 +3,10 @@
 use super::{Event, Interruption, World};
 use crate::sim::fault::{Fault, MS};
 use crate::sim::network::{Plug, Side};
-use crate::sim::node::{Birth, Life, cluster_mac, group};
+use crate::sim::node::{Birth, Life, cluster_mac};
 use cluster::agent::handover::Order;
 use cluster::agent::{self, Arbiter, GroupConfig};
-use cluster::id::{Incarnation, Member, NodeId};
+use cluster::id::{GroupId, Incarnation, Member, NodeId};
 use cluster::message::advertise::{Advertise, OnPeerLoss};
 use cluster::message::{Header, Message, WITNESS, any_life, encode};
 use cluster::witness::Witness;
@@ -44,7 +44,8 @@ impl World {
             Fault::CrashWitness => self.crash_witness(),
             Fault::StartWitness => self.start_witness(),
             Fault::Handover { group: index, to } => {
-                let (group, to) = (group(index), NodeId(to as u8 + 1));
+                let group = self.shape.settings.groups()[index];
+                let to = NodeId(to as u8 + 1);
                 let order = Order::Handover { group, to, epoch: None, force: false };
                 (0..self.nodes.len()).for_each(|node| self.order(node, order));
             }
@@ -124,11 +125,11 @@ impl World {
 
     fn agent_config(&self, node: usize) -> agent::Config {
         let nodes: Vec<NodeId> = (1..=self.nodes.len() as u8).map(NodeId).collect();
-        let config = |index: usize| {
+        let config = |group: GroupId| {
             // Homes take turns, so that every node owns something and stands in for something.
-            let home = nodes[index % nodes.len()];
+            let home = nodes[usize::from(group.service()) % nodes.len()];
             GroupConfig {
-                group: group(index),
+                group,
                 home,
                 peers: nodes.iter().copied().filter(|node| *node != home).collect(),
                 on_peer_loss: OnPeerLoss::Serve,
@@ -143,7 +144,7 @@ impl World {
             version: String::new(),
             mac: cluster_mac(node),
             cores: 1,
-            groups: (0..self.newest.len()).map(config).collect(),
+            groups: self.shape.settings.groups().into_iter().map(config).collect(),
             nodes: nodes.clone(),
             timers: self.shape.timers,
             arbiter: Arbiter::Witness,

@@ -1,15 +1,16 @@
 //! What happens to a machine: rounds of cores, looks of agents, frames and datagrams that arrive.
 
-use super::{Event, Interruption, World};
+use super::{Event, Interruption, Said, World};
 use crate::kit::client::ClientSettings;
 use crate::kit::dialogue::Dialogue;
 use crate::kit::workload::Expected;
-use crate::sim::check::{Leaving, group_of};
+use crate::sim::check::{Leaving, key_of, service_of};
 use crate::sim::fault::MS;
 use crate::sim::host::Host;
 use crate::sim::network::{Plug, Side};
 use crate::sim::node::{Life, Polled, cluster_mac};
 use cluster::agent::Destination;
+use cluster::engine::Engine;
 use cluster::id::{Epoch, NodeId};
 use cluster::witness::Effect;
 use stack::time::Instant;
@@ -156,20 +157,26 @@ impl World {
         let Some(life) = &self.nodes[node].life else { return };
         let incarnation = life.member.incarnation.0;
         if !frames.is_empty() {
-            let epoch_of = |frame: &[u8]| {
-                let group = group_of(&self.shape.settings, frame)?;
+            let said = |frame: &[u8]| {
+                let service = service_of(&self.shape.settings, frame)?;
+                let flow = key_of(frame).and_then(|key| life.find(&key));
+                let newest = |engine: &Engine| engine.stack().newest_of(service as u8);
+                let group =
+                    flow.map(|flow| flow.group).or_else(|| life.engines().map(newest).next());
+                let group = usize::from(group?);
                 let statuses = life.engines().filter_map(|engine| engine.status().nth(group));
-                statuses.map(|status| status.epoch).max()
+                let epoch = statuses.map(|status| status.epoch).max()?;
+                Some(Said { group: Some(group), epoch, is_flow: flow.is_some() })
             };
             let tag = |frame: Vec<u8>| {
-                let epoch = epoch_of(&frame).unwrap_or_default();
-                (frame, epoch)
+                let said = said(&frame).unwrap_or_default();
+                (frame, said)
             };
             let frames = frames.into_iter().map(tag).collect();
             self.push(at, Event::Leave { node, life: incarnation, side: Side::Client, frames });
         }
         if !datagrams.is_empty() {
-            let frames = datagrams.into_iter().map(|frame| (frame, Epoch(0))).collect();
+            let frames = datagrams.into_iter().map(|frame| (frame, Said::default())).collect();
             self.push(at, Event::Leave { node, life: incarnation, side: Side::Cluster, frames });
         }
     }
@@ -178,15 +185,15 @@ impl World {
         &mut self,
         (node, incarnation): (usize, u64),
         side: Side,
-        frames: Vec<(Vec<u8>, Epoch)>,
+        frames: Vec<(Vec<u8>, Said)>,
     ) {
         if self.life(node, incarnation).is_none() {
             return;
         }
         let from = Plug::Node(node);
-        for (frame, epoch) in frames {
+        for (frame, said) in frames {
             if side == Side::Client {
-                self.check_leaving(node, &frame, epoch);
+                self.check_leaving(node, &frame, said);
                 self.switch(from, &frame);
                 continue;
             }
@@ -199,8 +206,8 @@ impl World {
         }
     }
 
-    fn check_leaving(&mut self, node: usize, frame: &[u8], epoch: Epoch) {
-        let Some(group) = group_of(&self.shape.settings, frame) else {
+    fn check_leaving(&mut self, node: usize, frame: &[u8], said: Said) {
+        let Said { group: Some(group), epoch, is_flow } = said else {
             return self.fail(format!("node {} sent a frame of no service", node + 1));
         };
         let Some(owner) = &self.nodes[node].life else { return };
@@ -210,11 +217,14 @@ impl World {
             let life = self.nodes[usize::from(peer.node.0) - 1].life.as_ref()?;
             (life.member == peer).then_some(life)
         });
+        let is_left = |engine: &Engine| engine.stack().is_left(group as u8);
+        let is_behind = is_flow && owner.engines().all(is_left);
         let bursts = owner.cores.len();
-        let leaving = Leaving { frame, group, epoch, bursts, owner, peer };
+        let leaving = Leaving { frame, group, is_flow, epoch, bursts, owner, peer };
         if let Err(broken) = self.check.note(&leaving) {
             self.fail(format!("node {}: {broken}", node + 1));
         }
+        self.tally.behind += u64::from(is_behind);
         if epoch > self.newest[group] {
             self.tally.takeovers += u64::from(self.newest[group] > Epoch(0));
             self.newest[group] = epoch;

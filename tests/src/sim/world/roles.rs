@@ -3,7 +3,7 @@
 use super::World;
 use crate::sim::host::Host;
 use crate::sim::node::Life;
-use cluster::register::Register;
+use cluster::register::{Phase, Register};
 use std::collections::BTreeSet;
 
 impl World {
@@ -33,9 +33,18 @@ impl World {
         registers.max_by_key(|register| register.epoch).unwrap_or(Register::NEVER)
     }
 
-    /// Whether every group has an owner with a lease and a living peer in sync.
+    /// Whether every group that there is has an owner with a lease and a living peer in sync, and each service one in
+    /// which flows begin.
     pub fn is_protected(&self) -> bool {
-        (0..self.newest.len()).all(|group| self.is_group_protected(group))
+        let services = self.shape().settings.ports.len();
+        let is_open = |group: usize| {
+            let register = self.register(group);
+            register.is_live() && register.phase == Phase::Open
+        };
+        let groups = 0..self.newest.len();
+        let is_taken = |service| groups.clone().skip(service).step_by(services).any(is_open);
+        let mut live = groups.clone().filter(|group| self.register(*group).is_live());
+        (0..services).all(is_taken) && live.all(|group| self.is_group_protected(group))
     }
 
     fn is_group_protected(&self, group: usize) -> bool {
