@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use dataplane::control::status::Status;
+use dataplane::control::{self, Reply, Request};
 use nix::sys::signal::Signal;
 
 use super::bed::{Arp, Bed, ECHO_ADDRESS, Place, SERVERS_ADDRESS, SERVICE_ADDRESS, Snoop, WITNESS};
@@ -34,6 +35,8 @@ pub struct Setup {
     pub arp: Arp,
     /// How frames for the owner reach its peer as well.
     pub snoop: Snoop,
+    /// How services go back to a home that has returned, as the configuration calls it.
+    pub failback: Option<&'static str>,
     /// Configuration, store and logs.
     pub dir: PathBuf,
     /// The nodes' control sockets; a short path.
@@ -58,9 +61,8 @@ impl<'a> Cluster<'a> {
         let count = *bed.nodes().end();
         let appliance = setup.appliance;
         let backend = (appliance == Appliance::Proxy).then_some(SERVERS_ADDRESS);
-        let failback = (appliance == Appliance::Failback).then_some("all");
-        let Setup { dir, sockets, timers, cores, arp, snoop, .. } = &setup;
-        let services = Services { arp: *arp, snoop: *snoop, backend, failback };
+        let Setup { dir, sockets, timers, cores, arp, snoop, failback, .. } = &setup;
+        let services = Services { arp: *arp, snoop: *snoop, backend, failback: *failback };
         let files = files::write(dir, sockets, timers, count, *cores, services)?;
         let nodes = Vec::new();
         let mut cluster = Cluster { bed, setup, files, nodes, witness: None, servers: Vec::new() };
@@ -161,20 +163,34 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Waits until this node owns every service, with or without a peer.
-    pub fn wait_owner(&mut self, id: u8, bound: Duration) -> anyhow::Result<()> {
+    /// Waits until a node says so of itself.
+    pub fn wait_for(
+        &mut self,
+        id: u8,
+        what: &str,
+        bound: Duration,
+        is_so: impl Fn(&Status) -> bool,
+    ) -> anyhow::Result<()> {
         let limit = Instant::now() + bound;
-        let owns_all = |status: &Status| {
-            let owned = |name| status::serves(status, name);
-            SERVICES.iter().all(|(name, ..)| owned(name))
-        };
-        while !self.status(id).is_ok_and(|status| owns_all(&status)) {
+        while !self.status(id).is_ok_and(|status| is_so(&status)) {
             if Instant::now() > limit {
-                bail!("node {id} does not own every service within {bound:?}\n{}", self.logs());
+                let last = self.status(id).map(|status| status::in_words(&status));
+                let last = last.unwrap_or_else(|error| format!("{error:#}"));
+                bail!("node {id} does not {what} within {bound:?}: {last}\n{}", self.logs());
             }
             thread::sleep(LOOK_EVERY);
         }
         Ok(())
+    }
+
+    /// Has a node asked to hand a service over.
+    pub fn order(&self, at: u8, service: &str, to: u8) -> anyhow::Result<()> {
+        let service = service.to_string();
+        let order = Request::Handover { service, to, epoch: None, force: false };
+        match control::ask(self.socket(at), &order)? {
+            Reply::Error { message } => bail!("{message}"),
+            Reply::Begun | Reply::Status { .. } => Ok(()),
+        }
     }
 
     /// Does to a node what the mode says; returns the moment, `CLOCK_MONOTONIC`.

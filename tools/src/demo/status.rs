@@ -36,10 +36,20 @@ pub fn serves_protected(status: &Status, service: &str) -> bool {
     status.groups.iter().any(|group| group.service == service && safe(group))
 }
 
-/// Whether this node owns the service.
-pub fn serves(status: &Status, service: &str) -> bool {
-    let owned = |group: &GroupStatus| group.role == Role::Owner && group.service == service;
-    status.groups.iter().any(owned)
+/// Whether this node owns every service, in every generation that there is.
+pub fn owns_all(status: &Status) -> bool {
+    !status.groups.is_empty() && status.groups.iter().all(|group| group.role == Role::Owner)
+}
+
+/// Whether this node takes the new connections of every service, while others are left at the other node, and a failure
+/// of either would cost nothing.
+pub fn takes_new_connections(status: &Status) -> bool {
+    let is_right = |group: &GroupStatus| {
+        let role = if group.is_closed { Role::Peer } else { Role::Owner };
+        group.role == role && group.protection == Protection::Protected
+    };
+    let mut closed = status.groups.iter().filter(|group| group.is_closed);
+    closed.next().is_some() && status.groups.iter().all(is_right)
 }
 
 /// The last takeovers by this node.

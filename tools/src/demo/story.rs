@@ -56,6 +56,7 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
         cores: args.cores.0,
         arp: Arp::default(),
         snoop: args.snoop,
+        failback: (args.appliance == Appliance::Failback).then_some("new-connections"),
         dir: dir.clone(),
         sockets: sockets.dir.clone(),
     };

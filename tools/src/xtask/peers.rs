@@ -114,6 +114,7 @@ pub fn run_all(args: &PeersArgs) -> anyhow::Result<()> {
             appliance,
             timers: "ci",
             cores: [1, 1],
+            failback: None,
             arp: Arp::default(),
             snoop: Snoop::default(),
             dir,

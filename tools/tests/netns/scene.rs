@@ -73,6 +73,7 @@ pub fn play_with(appliance: Appliance, layout: Layout, story: impl FnOnce(&mut S
         cores: layout.queues,
         arp: layout.arp,
         snoop: layout.snoop,
+        failback: layout.failback,
         dir: dir.clone(),
         sockets: dir.clone(),
     };

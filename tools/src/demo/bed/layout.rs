@@ -59,6 +59,8 @@ pub struct Layout {
     pub arp: Arp,
     /// How frames for the owner reach its peer as well.
     pub snoop: Snoop,
+    /// How services go back to a home that has returned, as the configuration calls it, after a second.
+    pub failback: Option<&'static str>,
 }
 
 impl Default for Layout {
@@ -71,6 +73,7 @@ impl Default for Layout {
             queues: [1, 1],
             arp: Arp::default(),
             snoop: Snoop::default(),
+            failback: None,
         }
     }
 }
