@@ -295,6 +295,12 @@ impl Agent {
             Report::Frozen { group, epoch, core, attempt, flows, absent } => {
                 self.note_frozen((group, epoch), (core, attempt), (flows, absent));
             }
+            Report::Differed { group, owner, count } => {
+                if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group) {
+                    entry.differed += count;
+                    entry.note(now, Reason::CopiesDiffered(owner.node));
+                }
+            }
             Report::Empty { group, epoch, core } => self.note_empty(group, epoch, core),
             Report::Stalled { group, peer } => {
                 if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)

@@ -175,6 +175,15 @@ pub enum Report {
         /// Which core.
         core: u8,
     },
+    /// Copies on this core differed from their flows: they were given up, and are captured anew.
+    Differed {
+        /// The group.
+        group: GroupId,
+        /// Whose flows they are copies of.
+        owner: Member,
+        /// How many.
+        count: u64,
+    },
     /// The peer has acknowledged nothing of what waits for it, for [`crate::limits::STALLED_AFTER`].
     Stalled {
         /// The group.

@@ -76,6 +76,24 @@ pub struct AgentThread {
     pub stopping: Arc<AtomicBool>,
 }
 
+/// So often at most the log speaks of copies that differ.
+const ALARM_EVERY: Duration = Duration::from_secs(60);
+
+/// Copies that differ from their connections are a defect of this program: its operator must know before anybody needs
+/// them.
+fn alarm(now: Instant, said_at: &mut Option<Instant>, report: &Report) {
+    let Report::Differed { group, owner, count } = report else { return };
+    if said_at.is_some_and(|at| now.since(at) < ALARM_EVERY) {
+        return;
+    }
+    *said_at = Some(now);
+    eprintln!(
+        "alarm: {count} copies of connections of node {} (group {group}) differed from them. They are captured anew, and \
+         nothing is lost while that node lives. This is a defect: please report it, with both nodes' logs",
+        owner.node
+    );
+}
+
 impl AgentThread {
     /// Starts the thread; it returns the agent's socket to nobody and ends when `stopping` is set.
     pub fn start(self) -> io::Result<thread::JoinHandle<()>> {
@@ -95,6 +113,7 @@ impl AgentThread {
         let mut progress = vec![(0, clock::now()); self.shared.cores()];
         let mut neighbors: Vec<(NodeId, [u8; 6])> = Vec::new();
         let mut refused = Refused::default();
+        let mut alarmed_at = None;
         while !self.stopping.load(Ordering::Relaxed) {
             let now = clock::now();
             if now >= self.agent.poll_timeout() {
@@ -110,6 +129,7 @@ impl AgentThread {
             }
             self.sealing.handle_timeout(now);
             while let Ok(report) = self.reports.try_recv() {
+                alarm(now, &mut alarmed_at, &report);
                 self.agent.handle_report(clock::now(), report);
                 self.publish();
             }

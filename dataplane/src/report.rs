@@ -264,7 +264,7 @@ impl Reporter {
             last_failure: orders::last_failure(group),
             addresses: service.addresses.iter().map(ToString::to_string).collect(),
             ports: service.ports.iter().map(ToString::to_string).collect(),
-            counters: group_counters(engine),
+            counters: group_counters(engine, group.differed),
             presence: service.presence(),
             declared: group.declared.iter().map(declared).collect(),
             claim: group.claim.map(|claim| self.claim(now, &claim)),
@@ -545,7 +545,7 @@ fn hears_percent(service: &Service, engine: &Engine) -> Option<u8> {
     (listens && told > 0).then(|| (engine.heard_bytes * 100 / told).min(100) as u8)
 }
 
-fn group_counters(engine: &Engine) -> BTreeMap<String, u64> {
+fn group_counters(engine: &Engine, differed: u64) -> BTreeMap<String, u64> {
     let (log, backup) = (&engine.log, &engine.backup);
     [
         ("log_records", log.records),
@@ -561,7 +561,7 @@ fn group_counters(engine: &Engine) -> BTreeMap<String, u64> {
         ("copy_lost", backup.lost),
         ("copy_unknown", backup.unknown),
         ("digests", backup.digests),
-        ("digest_mismatches", backup.mismatches),
+        ("digest_mismatches", differed),
     ]
     .map(|(name, count)| (name.to_string(), count))
     .into()
@@ -623,6 +623,9 @@ fn sentence(reason: Reason) -> String {
         Reason::TookOverFrom(node) => format!("node {node} has handed it over"),
         Reason::RefusedPeer(node, why) => {
             format!("refused node {node} as peer: {}", orders::unfit_text(why))
+        }
+        Reason::CopiesDiffered(owner) => {
+            format!("copies of node {owner}'s connections differed from them and are captured anew")
         }
         Reason::AskedClose(home) => {
             format!("asked to close it: node {home} is back and gets the new connections")

@@ -342,6 +342,13 @@ fn details(text: &mut String, group: &GroupStatus) {
         );
     }
     unfit(text, group);
+    if let Some(count) = group.counters.get("digest_mismatches").filter(|count| **count > 0) {
+        let _ = writeln!(
+            text,
+            "\n{}: {count} COPIES DIFFERED from their connections and were captured anew: a defect, please report it",
+            group.service
+        );
+    }
     if let Some(conflict) = &group.conflict {
         let _ = writeln!(
             text,

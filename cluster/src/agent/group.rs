@@ -73,6 +73,8 @@ pub(super) struct Group {
     pub claim: Option<Claim>,
     /// What the cores count.
     pub counts: Counts,
+    /// Copies that differed from their flows, in this life.
+    pub differed: u64,
     pub takeover: Option<Takeover>,
     /// As owner: on the way to another.
     pub handover: Option<Handover>,
@@ -172,6 +174,8 @@ pub enum Reason {
     TookOverFrom(NodeId),
     /// This node is alive and designated, and was not made the peer for what it declares.
     RefusedPeer(NodeId, Unfit),
+    /// Copies of this owner's connections differed from them, and are captured anew: a defect of this program.
+    CopiesDiffered(NodeId),
     /// Asked to close the group: this home gets the new connections.
     AskedClose(NodeId),
     /// Asked for the next generation, because this one is closed.
@@ -223,6 +227,7 @@ impl Group {
             declared: Vec::new(),
             claim: None,
             counts: Counts::default(),
+            differed: 0,
             takeover: None,
             handover: None,
             handed: None,

@@ -130,6 +130,8 @@ pub struct GroupStatus {
     pub declared: Vec<DeclaredStatus>,
     /// The last claim that contradicts the register.
     pub claim: Option<Claim>,
+    /// Copies that differed from their connections, in this life of the node.
+    pub differed: u64,
     /// The last decisions, oldest first.
     pub reasons: Vec<Decision>,
 }
@@ -204,6 +206,7 @@ impl Agent {
             takeover: entry.takeover,
             declared: self.declared(now, at),
             claim: entry.claim,
+            differed: entry.differed,
             reasons: entry.reasons.iter().copied().collect(),
         }
     }

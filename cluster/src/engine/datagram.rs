@@ -8,6 +8,7 @@ use crate::id::{Member, NodeId, Op};
 use crate::limits::CAPTURE_AGAIN;
 use crate::link::{self, Guard, LINK_HEADER_BYTES};
 use crate::mirror::{self, Body, RecordKind, Session, decode, lost_flows};
+use crate::role::Report;
 use crate::seal::{self, LinkSeal, LinkSealCounters};
 use stack::flow::{FlowId, Standing};
 use stack::time::Instant;
@@ -89,7 +90,13 @@ impl Engine {
                 let Some(backup) = backups.find(|backup| *backup.session() == session) else {
                     return false;
                 };
+                let before = backup.counters().mismatches;
                 backup.handle_records(now, &mut self.stack, first, (clock, count), bytes);
+                let count = backup.counters().mismatches - before;
+                if count > 0 {
+                    let (group, owner) = (session.group, session.from);
+                    self.report(Report::Differed { group, owner, count });
+                }
                 if self.stack.is_left(index as u8) {
                     // A copy that was given up, or is here again, changes of whom it is known that he is a newcomer.
                     self.note_shared();

@@ -1,7 +1,9 @@
 //! A peer joins while flows are active.
 
 use cluster::id::Epoch;
+use cluster::mirror::{Body, Kind, RecordKind, decode, put_header, put_record};
 use cluster::role::Report;
+use stack::codec::Put;
 use stack::flow::Standing;
 use stack::time::Duration;
 use tests::kit::client::{ClientSettings, Ending};
@@ -150,6 +152,46 @@ fn a_copy_that_the_peer_gives_up_is_captured_again() {
     for (n, client) in world.clients.iter().enumerate() {
         assert_eq!(client.received, Random::new(n as u64).bytes(6000));
     }
+}
+
+/// Owner and copy differ, whatever made them: the peer tells it, and the flow is captured anew.
+#[test]
+fn a_copy_that_differs_is_told_and_captured_again() {
+    let mut settings = settings();
+    settings.ports.retain(|port| port.port == ECHO);
+    let mut world = World::mirrored(settings);
+    world.tapped = Some(Vec::new());
+    let steps =
+        vec![Step::Send(vec![7; 100]), Step::Receive(100), Step::Idle(Duration::from_secs(9))];
+    world.connect(ClientSettings::default(), Dialogue::new("echo", ECHO, steps));
+    world.run_for(Duration::from_millis(50));
+    let tapped = world.tapped.take().expect("it was listened to");
+    let records = tapped.iter().rev().filter(|(node, _)| *node == 0);
+    let told =
+        records.filter_map(|(_, datagram)| decode(datagram).ok()).find_map(|told| match told {
+            (session, Body::Records { first, clock, count, .. }) => {
+                Some((session, first.0 + u64::from(count), clock))
+            }
+            _ => None,
+        });
+    let (session, next, clock) = told.expect("the flow was mirrored");
+    let flow = world.nodes[0].flows().next().expect("a flow").id;
+    let mut datagram = Vec::new();
+    put_header(&mut datagram, &session, Kind::Records);
+    datagram.put_u64(next);
+    datagram.put_u64(clock);
+    datagram.put_u16(1);
+    put_record(&mut datagram, RecordKind::Digest, flow, 8);
+    datagram.put_u64(0xbad);
+    world.hand_payload(1, &datagram);
+    world.drive(1);
+    let owner = session.from;
+    let differed = Report::Differed { group: session.group, owner, count: 1 };
+    assert!(world.nodes[1].reports.contains(&differed), "{:?}", world.nodes[1].reports);
+    assert_eq!(world.nodes[1].flows().count(), 0, "it is given up");
+    world.run_for(Duration::from_secs(2));
+    let copied = world.nodes[0].flows().filter(|flow| flow.standing == Standing::Copied);
+    assert_eq!((copied.count(), world.nodes[1].flows().count()), (1, 1), "and is here again");
 }
 
 /// One client; the peer joins right after the owner's `output`th frame or datagram, so that the flow is captured as

@@ -223,7 +223,8 @@ impl Node {
                     Report::Promoted { .. }
                     | Report::Frozen { .. }
                     | Report::Stalled { .. }
-                    | Report::Empty { .. } => true,
+                    | Report::Empty { .. }
+                    | Report::Differed { .. } => true,
                 };
                 if is_new {
                     self.reports.push(report);
