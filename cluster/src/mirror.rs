@@ -200,6 +200,11 @@ pub fn to_core(bytes: &[u8]) -> Option<u8> {
     is_ours.then_some(head[TO_CORE_AT])
 }
 
+/// Whether a datagram that cannot be read is of another version of this format.
+pub fn is_of_another_version(bytes: &[u8]) -> bool {
+    bytes.len() > 2 && bytes[..2] == MAGIC.to_le_bytes() && bytes[2] != VERSION
+}
+
 /// Reads a datagram.
 pub fn decode(bytes: &[u8]) -> Result<(Session, Body<'_>), ImportError> {
     let mut reader = Reader::new(bytes);

@@ -14,9 +14,9 @@ use cluster::agent::pass::Outcome;
 use cluster::agent::{Agent, Destination};
 use cluster::id::NodeId;
 use cluster::link::Endpoint;
-use cluster::message::WITNESS;
+use cluster::message::{self, WITNESS};
 use cluster::role::Report;
-use cluster::seal::Opened;
+use cluster::seal::{Opened, Unopened};
 use crossbeam_channel::{Receiver, Sender};
 use stack::time::{Duration, Instant};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -48,6 +48,15 @@ pub struct Peers {
     pub data_port: u16,
     /// The witness, if there is one.
     pub witness: Option<SocketAddr>,
+}
+
+impl Peers {
+    /// Whose address this is. Anybody may forge it: for eyes only.
+    fn speaker(&self, from: SocketAddr) -> Option<NodeId> {
+        let at = self.nodes.iter().find(|(_, ip)| from.ip() == *ip);
+        let node = at.map(|(node, _)| *node);
+        node.or((self.witness == Some(from)).then_some(WITNESS))
+    }
 }
 
 /// What the agent's thread works with.
@@ -153,16 +162,16 @@ impl AgentThread {
         let now = clock::now();
         match self.sealing.open(now, bytes) {
             Ok(Opened::Datagram(datagram)) => {
+                if matches!(message::header(datagram), Err(message::Drop::BadVersion)) {
+                    refused.note(now, self.peers.speaker(from), Unopened::OtherVersion);
+                }
                 self.agent.handle_message(now, datagram);
                 self.publish();
             }
             Ok(Opened::Reply(reply)) => drop(self.socket.send_to(&reply, from)),
             Ok(Opened::Nothing) => {}
             Err(reason) => {
-                let at = self.peers.nodes.iter().find(|(_, ip)| from.ip() == *ip);
-                let node = at.map(|(node, _)| *node);
-                let node = node.or((self.peers.witness == Some(from)).then_some(WITNESS));
-                refused.note(now, node, reason);
+                refused.note(now, self.peers.speaker(from), reason);
                 if let Some(hint) = self.sealing.hint(now, reason, bytes) {
                     let _ = self.socket.send_to(&hint, from);
                 }

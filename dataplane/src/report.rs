@@ -314,6 +314,7 @@ impl Reporter {
         for (name, count) in [
             ("link_alien", link.alien),
             ("link_malformed", link.malformed),
+            ("link_other_version", link.other_version),
             ("link_other_session", link.other_session),
             ("link_no_neighbor", link.no_neighbor),
             ("crossing_full", core.crossing.full),

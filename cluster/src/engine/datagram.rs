@@ -22,6 +22,8 @@ pub struct LinkCounters {
     pub alien: u64,
     /// Datagrams that cannot be read.
     pub malformed: u64,
+    /// Datagrams of a node whose release has another version of the format.
+    pub other_version: u64,
     /// Datagrams of another cluster, session or incarnation.
     pub other_session: u64,
     /// Datagrams that could not be sent because the peer's Ethernet address is unknown.
@@ -62,7 +64,9 @@ impl Engine {
             },
         };
         let Ok((session, body)) = decode(datagram) else {
-            self.counters.malformed += 1;
+            let is_of_another = mirror::is_of_another_version(datagram);
+            self.counters.other_version += u64::from(is_of_another);
+            self.counters.malformed += u64::from(!is_of_another);
             return;
         };
         if sender.is_some_and(|sender| sender != session.from) {

@@ -324,3 +324,28 @@ fn a_header_is_for_this_life_or_any() {
     let former = Member { incarnation: Incarnation(1), ..me };
     assert!(!Header { to: former, ..header() }.is_for(me));
 }
+
+/// A heartbeat as a node of the version before says it.
+const VERSION_2: &str = "\
+     5553544102f0debc9a7856341201070000000001000002000000000000000001010000000000\
+     0000020000000000000003000000000000000101020102030405060201030309000000000000\
+     0001070000000001000000010800000000000000010303090000000000000001070000000001\
+     00000000";
+
+/// Nodes of two versions do not speak with each other, and each says why.
+#[test]
+fn the_version_before_is_dropped_by_its_name() {
+    let octet = |at: usize| u8::from_str_radix(&VERSION_2[2 * at..2 * at + 2], 16).unwrap();
+    let mut bytes: Vec<u8> = (0..VERSION_2.len() / 2).map(octet).collect();
+    for version in [2, VERSION + 1] {
+        bytes[4] = version;
+        assert_eq!(decode(&bytes).err(), Some(Drop::BadVersion));
+        assert_eq!(super::header(&bytes).err(), Some(Drop::BadVersion));
+    }
+    // Nothing else is wrong with who speaks to whom.
+    bytes[4] = VERSION;
+    assert_eq!(
+        super::header(&bytes).map(|header| header.cluster).ok(),
+        Some(0x1234_5678_9abc_def0)
+    );
+}

@@ -56,7 +56,9 @@ fn say(node: NodeId, reason: Unopened) {
 pub fn in_words(reason: Unopened) -> &'static str {
     match reason {
         Unopened::Unsealed => "it does not seal what it says, and this node does",
-        Unopened::OtherVersion => "it seals in another version of the format",
+        Unopened::OtherVersion => {
+            "it speaks another version of the format: upgrade it, or this node"
+        }
         Unopened::OtherKey => "it seals under a key that this node does not hold",
         _ => "what comes from its address cannot be opened",
     }

@@ -68,3 +68,25 @@ fn datagrams_of_former_sessions_change_nothing() {
         }
     }
 }
+
+/// A node that was not upgraded yet, or was before this one: its records are not taken for broken ones.
+#[test]
+fn a_datagram_of_the_version_before_is_counted_by_name() {
+    let mut world = World::mirrored(Settings::default());
+    world.tapped = Some(Vec::new());
+    world.connect(ClientSettings::default(), echo(1));
+    world.run_for(Duration::from_millis(3));
+    let tapped = world.tapped.take().expect("it was listened to");
+    let mut datagrams = tapped.into_iter().filter(|(node, _)| *node == 0);
+    let (_, mut datagram) = datagrams.next().expect("something was mirrored");
+    let counters = |world: &World| {
+        let counters = world.nodes[1].engines[0].link_counters();
+        (counters.other_version, counters.malformed)
+    };
+    let before = counters(&world);
+    datagram[2] -= 1;
+    world.hand_payload(1, &datagram);
+    datagram.truncate(2);
+    world.hand_payload(1, &datagram);
+    assert_eq!(counters(&world), (before.0 + 1, before.1 + 1));
+}
