@@ -442,6 +442,8 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
             config::Balance::RandomTwo => upstream::Balance::RandomTwo,
         },
         attempts_max: proxy.attempts,
+        server_idle: Some(proxy.server_timeout),
+        half_closed: Some(proxy.half_closed_timeout),
         header: proxy.proxy_protocol.map(|version| match version {
             config::ProxyProtocol::V1 => HeaderVersion::V1,
             config::ProxyProtocol::V2 => HeaderVersion::V2,

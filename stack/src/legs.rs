@@ -202,11 +202,14 @@ pub struct Lent {
     pub slot: u32,
     state: State,
     end: u64,
+    /// Whether its output was closed.
+    pub is_closed: bool,
 }
 
 impl Lent {
     /// The leg in `slot`, about to lend.
     pub fn of(slot: u32, flow: &Flow) -> Lent {
-        Lent { slot, state: flow.contract.state, end: flow.output.end() }
+        let is_closed = flow.output.is_closed();
+        Lent { slot, state: flow.contract.state, end: flow.output.end(), is_closed }
     }
 }

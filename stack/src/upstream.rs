@@ -8,7 +8,7 @@
 
 use crate::app::proxy::header::HeaderVersion;
 use crate::limits::{NEIGHBOR_AGAIN, NEIGHBOR_ASKS_MAX, NEIGHBOR_FRESH, NEIGHBOR_LOST_AGAIN};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{Address, Mac};
 use alloc::vec::Vec;
 
@@ -58,6 +58,10 @@ pub struct Upstream {
     pub attempts_max: u8,
     /// Tells a server who its client is, before anything else.
     pub header: Option<HeaderVersion>,
+    /// A server that says nothing for so long ends the connection, as a client does by the service's own time-out.
+    pub server_idle: Option<Duration>,
+    /// So does either side where one of them has closed.
+    pub half_closed: Option<Duration>,
 }
 
 impl Upstream {
@@ -278,7 +282,6 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Duration;
     use alloc::vec;
 
     fn address(n: u8) -> Address {

@@ -13,6 +13,10 @@ use tests::kit::kill::{
 };
 use tests::kit::settings::{ADDRESS, Link, PROXY};
 
+mod proxy {
+    mod time_out;
+}
+
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     generate::fill(seed, 0, &mut bytes);

@@ -14,6 +14,12 @@ use super::value;
 /// For how long a server may leave a connection unanswered: three SYNs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a client that is passed on may say nothing: dialogues rest for longer than requests.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long either side may say nothing where only one way is open.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Servers that are asked for one client, as HAProxy's `retries 3` has it.
 const ATTEMPTS: u64 = 3;
 
@@ -21,8 +27,13 @@ const ATTEMPTS: u64 = 3;
 /// fit into one capture of the flow.
 pub const RECEIVE_BUFFER_BYTES: u64 = 256 << 10;
 
-/// What the table says; `addresses` are the service's own.
-pub fn proxy(reader: &mut Reader, table: &mut Table<'_>, addresses: &[IpAddr]) -> Proxy {
+/// What the table says; `addresses` and `idle_timeout` are the service's own.
+pub fn proxy(
+    reader: &mut Reader,
+    table: &mut Table<'_>,
+    addresses: &[IpAddr],
+    idle_timeout: Option<Duration>,
+) -> Proxy {
     let words = [
         ("round-robin", Balance::RoundRobin),
         ("least-connections", Balance::LeastConnections),
@@ -32,6 +43,8 @@ pub fn proxy(reader: &mut Reader, table: &mut Table<'_>, addresses: &[IpAddr]) -
     let balance = table.choice(reader, "balance", &words).unwrap_or_default();
     let attempts = table.integer(reader, "attempts", 1..=16).unwrap_or(ATTEMPTS) as u8;
     let connect_timeout = span(reader, table, "connect_timeout", "100ms", "10m");
+    let server_timeout = span(reader, table, "server_timeout", "1s", "24h");
+    let half_closed_timeout = span(reader, table, "half_closed_timeout", "1s", "24h");
     let gateway = table.parsed(reader, "gateway", "an address", host_address);
     let words = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
     let proxy_protocol = table.choice(reader, "proxy_protocol", &words);
@@ -41,6 +54,8 @@ pub fn proxy(reader: &mut Reader, table: &mut Table<'_>, addresses: &[IpAddr]) -
         balance,
         attempts,
         connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+        server_timeout: server_timeout.or(idle_timeout).unwrap_or(IDLE_TIMEOUT),
+        half_closed_timeout: half_closed_timeout.unwrap_or(HALF_CLOSED_TIMEOUT),
         gateway,
         proxy_protocol,
         source,

@@ -21,6 +21,9 @@ use super::value::{self, PortRange, duration_text};
 /// rounds on a busy two-core machine: 0.89 Gbit/s with 256 KiB, 1.12 with 512 KiB, 1.15 with 1 MiB.
 const RECEIVE_BUFFER_BYTES: u64 = 512 << 10;
 
+/// How long a client may say nothing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long a home node that is back must have been in sync before it gets its connections back.
 const HOLD_DOWN: Duration = Duration::from_secs(10);
 
@@ -99,10 +102,11 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
     let hop_limit = table.integer(reader, "hop_limit", 1..=255);
     let idle_timeout = span(reader, table, "idle_timeout", "1s", "24h");
     let keep_alive = keep_alive(reader, table);
-    let application = application(reader, table, directory, &addresses);
+    let application = application(reader, table, directory, &addresses, idle_timeout);
     let is_proxy = matches!(application, Application::Proxy(_));
     let default = if is_proxy { proxy::RECEIVE_BUFFER_BYTES } else { RECEIVE_BUFFER_BYTES };
     let receive_buffer = receive_buffer.unwrap_or(default);
+    let idle_default = if is_proxy { proxy::IDLE_TIMEOUT } else { IDLE_TIMEOUT };
     if is_proxy && receive_buffer > proxy::RECEIVE_BUFFER_BYTES {
         let message =
             format!("a proxied connection buffers {} bytes at most", proxy::RECEIVE_BUFFER_BYTES);
@@ -125,7 +129,7 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         receive_buffer: receive_buffer as u32,
         nodelay,
         hop_limit: hop_limit.unwrap_or(u64::from(HOP_LIMIT)) as u8,
-        idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(60)),
+        idle_timeout: idle_timeout.unwrap_or(idle_default),
         keep_alive,
         application,
     }
@@ -243,6 +247,7 @@ fn application(
     table: &mut Table<'_>,
     directory: &Path,
     addresses: &[IpAddr],
+    idle_timeout: Option<Duration>,
 ) -> Application {
     #[derive(Clone, Copy)]
     enum Type {
@@ -275,7 +280,9 @@ fn application(
         }
         Some(Type::Echo) => Application::Echo,
         Some(Type::Discard) => Application::Discard,
-        Some(Type::Proxy) => Application::Proxy(proxy::proxy(reader, &mut table, addresses)),
+        Some(Type::Proxy) => {
+            Application::Proxy(proxy::proxy(reader, &mut table, addresses, idle_timeout))
+        }
         // What else is written cannot be judged without the type.
         None => return Application::Discard,
     };

@@ -355,7 +355,8 @@ pub struct Service {
     pub nodelay: bool,
     /// `hop_limit`: TTL or hop limit of what is sent, 1..=255. Default 64.
     pub hop_limit: u8,
-    /// `idle_timeout`: a connection that is silent for this long is ended. Default "60s".
+    /// `idle_timeout`: a connection that is silent for this long is ended. Default "60s"; "1h" with
+    /// `type = "proxy"`, where it is the clients'.
     #[serde(serialize_with = "duration")]
     pub idle_timeout: Duration,
     /// `keep_alive`: idle connections are asked for a sign of life. Off unless written.
@@ -495,6 +496,13 @@ pub struct Proxy {
     /// `connect_timeout`: a server that has not answered for so long is given up. Default "5s".
     #[serde(serialize_with = "duration")]
     pub connect_timeout: Duration,
+    /// `server_timeout`: a server that says and acknowledges nothing for so long ends the connection; for clients there is
+    /// the service's `idle_timeout`. Default: the same.
+    #[serde(serialize_with = "duration")]
+    pub server_timeout: Duration,
+    /// `half_closed_timeout`: the same for either side where one of them has closed. Default "5m".
+    #[serde(serialize_with = "duration")]
+    pub half_closed_timeout: Duration,
     /// `gateway`: the router to the servers, if they are not on the link of the client interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,

@@ -24,7 +24,7 @@ use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::reply::Reply;
 use crate::tcp::contract::Options;
-use crate::tcp::deadline::Wait;
+use crate::tcp::deadline::{Heard, Wait};
 use crate::tcp::state::State;
 use crate::time::Instant;
 use crate::upstream::{NoServer, Roster};
@@ -67,10 +67,16 @@ impl Stack {
 
     /// It gets it back; answers whether it may have something new to say.
     #[inline]
-    pub(super) fn get_back(&mut self, lent: Option<Lent>) -> bool {
+    pub(super) fn get_back(&mut self, now: Instant, lent: Option<Lent>) -> bool {
         let Some(lent) = lent else { return false };
         let across = self.env.across.take().expect("it was lent");
-        self.flows[lent.slot].get_back(across, &lent)
+        let flow = &mut self.flows[lent.slot];
+        let has_news = flow.get_back(across, &lent);
+        if flow.output.is_closed() && !lent.is_closed {
+            // Another time-out is in force, from now on.
+            flow.local.heard = Heard::at(now);
+        }
+        has_news
     }
 
     /// The leg in `slot` was touched and `lent` has lent: the other one speaks, and what is missing is seen to.
@@ -85,7 +91,7 @@ impl Stack {
         if self.flows[slot].app.leg().is_none() {
             return;
         }
-        let has_news = self.get_back(lent);
+        let has_news = self.get_back(now, lent);
         self.find_server(now, slot, recorder);
         if let Some(Lent { slot: other, .. }) = lent {
             self.widen_window(now, other, recorder);
@@ -114,7 +120,7 @@ impl Stack {
             }
             self.settle(now, slot);
         }
-        self.get_back(lent);
+        self.get_back(now, lent);
     }
 
     /// Finds a server for the client's leg in `slot` if it lacks one.

@@ -165,7 +165,7 @@ impl Stack {
         flow.local.heard = Heard::at(now);
         let (received, acknowledged) = (flow.contract.rcv_nxt, flow.contract.snd_una);
         let applied = flow.apply(&mut self.env, fact);
-        self.get_back(lent);
+        self.get_back(now, lent);
         applied?;
         let Contract { rcv_nxt, snd_una, .. } = self.flows[slot].contract;
         let moved = rcv_nxt.since(received).saturating_add(snd_una.since(acknowledged));

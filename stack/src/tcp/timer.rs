@@ -5,14 +5,17 @@
 //!
 //! Spec: RFC 6298 (through the sender), RFC 9293 3.8.6.1 (probes), 3.10.8.
 
+use crate::app::proxy::Side;
 use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
 use crate::limits::{FIN_WAIT_2, PERSIST_COUNT_LEAST, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN};
 use crate::recorder::Recorder;
+use crate::service::Service;
 use crate::tcp::deadline::{Change, Heard, SILENCE_MAX, Wait};
 use crate::tcp::sender::TimeoutOutcome;
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
+use crate::upstream::Upstream;
 
 impl Flow {
     /// When [`Flow::handle_timer`] is next due: at the latest when a long silence must be kept from coming round.
@@ -43,7 +46,7 @@ impl Flow {
     /// The idle time-out in force, if any: TIME-WAIT has its own clock, FIN-WAIT-2 must not last for ever.
     fn idle_timeout(&self, env: &Env) -> Option<Duration> {
         let service = &env.services[self.service as usize];
-        let configured = service.idle_timeout;
+        let configured = self.patience(service);
         match self.contract.state {
             State::Closed | State::TimeWait => None,
             State::SynSent | State::SynReceived if self.contract.is_active => {
@@ -54,6 +57,16 @@ impl Flow {
             State::FinWait2 => Some(configured.unwrap_or(FIN_WAIT_2).min(FIN_WAIT_2)),
             _ => configured,
         }
+    }
+
+    /// How long its side may say nothing: of a proxied connection each has its own time-out, and another where only one way
+    /// is open.
+    fn patience(&self, service: &Service) -> Option<Duration> {
+        let Some(leg) = self.app.leg() else { return service.idle_timeout };
+        let Upstream { server_idle, half_closed, .. } = &service.upstream;
+        let idle = if leg.side == Side::Server { *server_idle } else { service.idle_timeout };
+        let is_half_closed = self.contract.fin_received || self.output.is_closed();
+        idle.into_iter().chain(half_closed.filter(|_| is_half_closed)).min()
     }
 
     /// How long to wait for the next probe of a closed window.

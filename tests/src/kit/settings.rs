@@ -134,6 +134,10 @@ pub struct Settings {
     pub balance: Balance,
     /// Tells them who their client is.
     pub header: Option<HeaderVersion>,
+    /// How long a server may say nothing.
+    pub server_idle: Option<Duration>,
+    /// How long either side may where one has closed.
+    pub half_closed: Option<Duration>,
 }
 
 /// The port of `http`.
@@ -191,6 +195,8 @@ impl Default for Settings {
             servers: 0,
             balance: Balance::RoundRobin,
             header: None,
+            server_idle: None,
+            half_closed: None,
             ports: vec![
                 port(HTTP, http),
                 port(ECHO, AppConfig::Echo),
@@ -241,6 +247,8 @@ impl Settings {
             balance: self.balance,
             attempts_max: 3,
             header: self.header,
+            server_idle: self.server_idle,
+            half_closed: self.half_closed,
         }
     }
 }
