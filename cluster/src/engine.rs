@@ -301,6 +301,9 @@ impl Engine {
             Command::Serve { group, epoch } => self.serve(now, group, epoch),
             Command::Promote { group, epoch, clock_jump } => {
                 self.promote(now, group, epoch, clock_jump);
+                if let Some(index) = self.index_of(group) {
+                    self.use_heard(now, index);
+                }
             }
             Command::Mirror { group, epoch, peer, peer_cores } => {
                 self.mirror(now, group, epoch, (peer, peer_cores));
@@ -356,7 +359,6 @@ impl Engine {
             // Without copies there is nothing to carry on, but the service must be served: whoever held a
             // connection is answered by RST.
             self.serve(now, group, epoch);
-            self.use_heard(now, index);
             let report = Report::Promoted { group, epoch, core, flows: 0, apply: Duration::ZERO };
             return self.report(report);
         };
@@ -366,7 +368,6 @@ impl Engine {
         let state = &mut self.groups[index];
         (state.role, state.epoch, state.owned_from) = (Role::Owner, epoch, epoch);
         (state.partner, state.route, state.in_sync) = (None, None, false);
-        self.use_heard(now, index);
         self.report(Report::Promoted { group, epoch, core, flows, apply: Duration::ZERO });
     }
 
@@ -492,7 +493,7 @@ impl Engine {
     /// Takes a frame of the client-side interface.
     #[inline]
     pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) {
-        if let Some(heard) = self.stack.hear(frame) {
+        if let Some(heard) = self.stack.hear(now, frame) {
             return self.note_heard(now, heard, frame);
         }
         if let Some(stray) = self.stack.handle_frame(now, frame, &mut self.logs) {
@@ -558,13 +559,15 @@ impl Engine {
                 !self.logs.0[index].is_empty() && self.stack.group(index as u8).copied() > 0;
             is_wanted.then_some(group.digest_at)
         });
-        let filling =
-            (0..self.groups.len()).any(|index| self.is_filling(index) || self.is_freezing(index));
-        let filling = filling.then_some(Instant::ZERO);
+        let groups = 0..self.groups.len();
+        let freezing = groups.clone().any(|index| self.is_freezing(index)).then_some(Instant::ZERO);
+        let filling = groups.filter(|&index| self.is_filling(index));
+        let filling = filling.filter_map(|index| self.groups[index].fill.as_ref());
+        let filling = filling.map(|fill| fill.next_at);
         let fills = self.groups.iter().filter_map(|group| group.fill.as_ref());
         let again = fills.map(|fill| fill.again_at).filter(|at| *at != Instant::MAX);
         let own = self.stack.poll_timeout().into_iter().chain(self.shelf.poll_timeout());
-        logs.chain(digests).chain(own).chain(filling).chain(again).min()
+        logs.chain(digests).chain(own).chain(freezing).chain(filling).chain(again).min()
     }
 
     /// Writes the next frame for the clients into `buffer`: its length and the index of its group, under

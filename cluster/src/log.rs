@@ -2,8 +2,9 @@
 //!
 //! Records are appended to a datagram under construction, which leaves in the same poll, or, while nobody
 //! waits for any of them, a little later and fuller; datagrams lie in a bounded ring until the peer has
-//! acknowledged them, so that a lost one is sent again as it was. For each record of a flow the log remembers what may be said once the peer holds it. A full log refuses, and
-//! the input is dropped as if the network had lost it; ticks and decisions have reserved room.
+//! acknowledged them, so that a lost one is sent again as it was. For each record of a flow the log remembers
+//! what may be said once the peer holds it. A full log refuses, and the input is dropped as if the network had
+//! lost it; ticks and decisions have reserved room.
 //!
 //! Path: step 5. Bounds: `limits.rs`. Nothing is allocated after construction.
 
@@ -201,11 +202,17 @@ impl Log {
             && self.pending.len() + LOG_RECORDS_RESERVED <= LOG_RECORDS_MAX
     }
 
-    /// Appends a fact; returns its op.
-    pub fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress) -> Op {
+    /// Appends a fact; returns its op. One that nobody waits for may linger.
+    pub fn record(
+        &mut self,
+        flow: FlowName,
+        fact: &Fact,
+        progress: Progress,
+        is_awaited: bool,
+    ) -> Op {
         let bytes = FACT_HEADER_BYTES_MAX + fact.payload_bytes();
         let op = self.append(RecordKind::Fact, flow.id, bytes, |out| fact.encode(out));
-        self.is_awaited |= fact.is_awaited();
+        self.is_awaited |= is_awaited;
         self.pending.push_back(Commit { op, flow: flow.id, slot: flow.slot, progress });
         op
     }
@@ -217,8 +224,7 @@ impl Log {
         self.pending.push_back(Commit { op, flow: flow.id, slot: flow.slot, progress });
     }
 
-    /// Appends a record that no output waits for, or the last part of a capture, for which `commit` says what
-    /// follows from it.
+    /// Appends a record that is no fact. For the last part of a capture `commit` says what follows from it.
     pub fn note(
         &mut self,
         kind: RecordKind,
@@ -425,7 +431,7 @@ mod tests {
         let mut log = log();
         let now = Instant(1_000_000);
         for slot in 0..3 {
-            log.record(name(slot), &Fact::Data(&[7; 600]), Progress::default());
+            log.record(name(slot), &Fact::Data(&[7; 600]), Progress::default(), true);
         }
         let firsts: Vec<u64> = core::iter::from_fn(|| {
             let bytes = log.poll_datagram(now)?;
@@ -456,20 +462,20 @@ mod tests {
             ts_recent: 0,
             hint: Hint::default(),
         });
-        log.record(name(0), &acked, Progress::default());
+        log.record(name(0), &acked, Progress::default(), false);
         assert_eq!(log.poll_timeout(), Some(Instant::ZERO), "nobody knows yet since when it waits");
         assert_eq!(log.poll_datagram(now), None);
         assert_eq!(log.poll_timeout(), Some(now + LINGER));
-        log.record(name(1), &acked, Progress::default());
+        log.record(name(1), &acked, Progress::default(), false);
         assert_eq!(log.poll_datagram(now + LINGER - Duration(1)), None);
         let count = |bytes: &[u8]| match decode(bytes).unwrap() {
             (_, Body::Records { count, .. }) => count,
             _ => panic!("no records"),
         };
         assert_eq!(log.poll_datagram(now + LINGER).map(count), Some(2));
-        log.record(name(0), &acked, Progress::default());
+        log.record(name(0), &acked, Progress::default(), false);
         assert_eq!(log.poll_datagram(now + LINGER), None);
-        log.record(name(0), &Fact::Fin, Progress::default());
+        log.record(name(0), &Fact::Fin, Progress::default(), true);
         assert_eq!(log.poll_timeout(), Some(Instant::ZERO));
         assert_eq!(log.poll_datagram(now + LINGER).map(count), Some(2));
     }
@@ -478,7 +484,7 @@ mod tests {
     fn a_lost_datagram_is_sent_again_as_it_was() {
         let mut log = log();
         let mut now = Instant(1_000_000);
-        log.record(name(0), &Fact::Data(&[7; 600]), Progress::default());
+        log.record(name(0), &Fact::Data(&[7; 600]), Progress::default(), true);
         let first = log.poll_datagram(now).unwrap().to_vec();
         assert!(log.poll_datagram(now).is_none());
         now += RESEND_FIRST;
@@ -487,7 +493,7 @@ mod tests {
         assert_eq!(log.counters().resent, 1);
         // A gap that the peer reports is filled by exactly what is missing.
         for slot in 1..5 {
-            log.record(name(slot), &Fact::Data(&[7; 1000]), Progress::default());
+            log.record(name(slot), &Fact::Data(&[7; 1000]), Progress::default(), true);
         }
         while log.poll_datagram(now).is_some() {}
         now += RESEND_FIRST;
@@ -507,7 +513,7 @@ mod tests {
         let mut now = Instant(1_000_000);
         assert_eq!(log.unanswered(now + RESEND_MAX), Duration::ZERO);
         for slot in 0..2 {
-            log.record(name(slot), &Fact::Data(&[7; 900]), Progress::default());
+            log.record(name(slot), &Fact::Data(&[7; 900]), Progress::default(), true);
         }
         for _ in 0..50 {
             while log.poll_datagram(now).is_some() {}
@@ -530,7 +536,7 @@ mod tests {
                 refused_at = n;
                 break;
             }
-            log.record(name(n), &Fact::Data(&[7; 1200]), Progress::default());
+            log.record(name(n), &Fact::Data(&[7; 1200]), Progress::default(), true);
         }
         assert!(refused_at > 400);
         for n in 0..LOG_RESERVED as u32 - 4 {

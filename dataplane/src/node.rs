@@ -320,8 +320,8 @@ fn accept_service_macs(config: &Config) -> Option<sys::ServiceMacs> {
     let accepted = sys::ServiceMacs::accept(name, macs, config.hears());
     if let Err(error) = &accepted {
         eprintln!(
-            "warning: {name} cannot be told to take frames for the services' own hardware addresses ({error}): they \
-             arrive only if it is promiscuous; `ip link set {name} promisc on` helps"
+            "warning: {name} cannot be told to take frames for the services' own hardware addresses, or for others where \
+             `snoop` listens ({error}): they arrive only if it is promiscuous; `ip link set {name} promisc on` helps"
         );
     }
     accepted.ok()

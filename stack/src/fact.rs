@@ -121,13 +121,6 @@ impl Fact<'_> {
         matches!(self, Fact::Open(_) | Fact::Answered(_) | Fact::Tick(_))
     }
 
-    /// Whether anything is said only when the peer holds the fact. Nothing follows from what the other side has acknowledged:
-    /// a peer that does not know of it sends that again.
-    #[inline]
-    pub fn is_awaited(&self) -> bool {
-        !matches!(self, Fact::Acked(_) | Fact::NextHop(_))
-    }
-
     /// Writes the fact behind `out`.
     pub fn encode(&self, out: &mut impl Put) {
         match self {

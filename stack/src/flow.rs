@@ -535,7 +535,7 @@ impl Flow {
 
     /// Applies and records a fact of a flow that this node serves.
     pub fn enact<R: Recorder>(&mut self, slot: u32, env: &mut Env, recorder: &mut R, fact: &Fact) {
-        let before = self.contract.state;
+        let (before, progress) = (self.contract.state, self.progress());
         let other = self.app.leg().map_or(NONE, |leg| leg.other);
         let across_before = env.across.as_ref().map(Across::standing);
         let applied = self.apply(env, fact);
@@ -548,7 +548,12 @@ impl Flow {
             self.local.committed = self.progress();
             return;
         }
-        let op = recorder.record(self.name(slot), fact, self.progress());
+        // What the other side has acknowledged is waited for only where it opens the window or ends the flow: a peer
+        // that does not know of it sends that again.
+        let is_minor = matches!(fact, Fact::Acked(_) | Fact::NextHop(_));
+        let has_moved = self.progress() != progress || self.contract.state != before;
+        let name = self.name(slot);
+        let op = recorder.record(name, fact, self.progress(), !is_minor || has_moved);
         self.local.last_op = op;
         if fact.holds_output() {
             self.local.hold_op = op;

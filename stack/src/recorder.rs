@@ -53,8 +53,9 @@ pub trait Recorder {
     /// for ticks and decisions.
     fn room(&self, lane: Lane, wanted: usize, reserved: bool) -> Option<usize>;
 
-    /// Takes a fact that [`Recorder::room`] had room for; returns its op.
-    fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress) -> u64;
+    /// Takes a fact that [`Recorder::room`] had room for; returns its op. If it `is_awaited`, something is said or
+    /// let go once the peer holds it.
+    fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress, is_awaited: bool) -> u64;
 
     /// What was just recorded changes `flow` as well, the other leg of the same proxied connection: it learns with
     /// the first when the peer holds that.
@@ -69,7 +70,13 @@ impl Recorder for Unmirrored {
         Some(wanted)
     }
 
-    fn record(&mut self, _flow: FlowName, _fact: &Fact, _progress: Progress) -> u64 {
+    fn record(
+        &mut self,
+        _flow: FlowName,
+        _fact: &Fact,
+        _progress: Progress,
+        _is_awaited: bool,
+    ) -> u64 {
         unreachable!("no flow of an unmirrored stack is copied")
     }
 

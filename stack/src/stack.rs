@@ -33,7 +33,7 @@ pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
 pub use connect::ConnectError;
 pub use error::IcmpCounters;
 pub use forward::Stray;
-pub use hear::Heard;
+pub use hear::{Overheard, Worth};
 pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 pub use speak::Conflict;
 
@@ -237,7 +237,7 @@ pub struct Stack {
     announce_at: Instant,
     /// One bit for each group that is served and has its voice.
     speaking: u64,
-    /// One bit for each group whose copies are here and whose clients are listened to.
+    /// One bit for each group whose clients are listened to while the copies are here.
     listening: u64,
     ahead: ahead::Guesses,
     /// Frames that the flow at the front of the queue has sent in its turn.
@@ -246,6 +246,8 @@ pub struct Stack {
     is_forwarded: bool,
     /// The owner of an older generation was asked about the frame being handled, and has no flow for it.
     is_answer: bool,
+    /// It was sent to another node.
+    is_overheard: bool,
 }
 
 /// The hash as the flow table takes it: its tags and places come from bits that say nothing about the shard,
@@ -270,6 +272,8 @@ impl Stack {
         let group = |(index, _)| Group { newest: index as u8, ..Group::default() };
         let groups: Vec<Group> = services.iter().enumerate().map(group).collect();
         assert!(groups.len() <= GROUPS_MAX, "{} groups; {GROUPS_MAX} at most", groups.len());
+        let listens = |(index, service): (usize, &Service)| u64::from(service.snoop) << index;
+        let listening = services.iter().enumerate().map(listens).sum();
         let rosters = services.iter().map(|service| Roster::new(&service.upstream)).collect();
         Stack {
             mac: config.mac,
@@ -309,8 +313,9 @@ impl Stack {
             ahead: ahead::Guesses::NONE,
             turn: 0,
             is_forwarded: false,
-            listening: 0,
             is_answer: false,
+            is_overheard: false,
+            listening,
         }
     }
 

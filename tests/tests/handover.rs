@@ -98,6 +98,21 @@ fn a_handover_at_every_output_goes_unnoticed() {
     }
 }
 
+/// What a listening peer heard in the freeze is its owner's to forward: used at the change of places, it would be said
+/// before anybody else holds it.
+#[test]
+fn a_handover_to_a_peer_that_listens_goes_unnoticed() {
+    for mut case in cases() {
+        case.settings.overheard = 1000;
+        for mishap in [Mishap::None, Mishap::Late, Mishap::ThereAndBack, Mishap::FrozenOwnerDies] {
+            assert_handed_over(&case, mishap);
+        }
+        for (outputs, prefix) in [(1, 0), (3, 1), (7, usize::MAX)] {
+            assert_handed_over(&case, Mishap::HeirDies(outputs, prefix));
+        }
+    }
+}
+
 #[test]
 fn a_handover_that_is_given_up_goes_unnoticed() {
     for case in cases() {

@@ -7,7 +7,7 @@ use tests::kit::client::{ClientSettings, Opener};
 use tests::kit::dialogue::{Dialogue, Step, bodies};
 use tests::kit::kill::{
     Case, are_all_cores_used, assert_unnoticed, assert_unnoticed_late, assert_unnoticed_twice,
-    every_point, reference,
+    every_point, overheard_used, reference,
 };
 use tests::kit::settings::{
     DISCARD, ECHO, GENERATE, GENERATE_STAY, GENERATED, HTTP, HTTP_IMPATIENT, Link, Settings,
@@ -119,6 +119,15 @@ fn a_peer_that_hears_any_part_of_it_changes_nothing() {
             }
         }
     }
+    for half_open in [0, 2] {
+        let mut case = Case { name: "heard cookie", half_open, ..Case::new(download(5000)) };
+        (case.settings.flows_max, case.settings.overheard) = (4, 1000);
+        assert_unnoticed(&case);
+    }
+    let mut case = on_cores([2, 2]);
+    case.settings.overheard = 700;
+    assert_unnoticed(&case);
+    assert!(overheard_used() > 100, "{} frames were used", overheard_used());
 }
 
 /// A paused owner's last burst, checked before the pause, leaves after the new epoch has begun to speak.

@@ -2,6 +2,8 @@
 //!
 //! Its limits make the owner as large as is asked for; all of it is resident when the load begins. Beside the paced
 //! connections any number of idle ones may stand ([`crate::flows`]): a takeover must not become slower for the busy.
+//! Runs in which the clients' processor itself stood still are told apart ([`crate::standstill`]): a virtual machine
+//! may be stopped as a whole while its host takes gibibytes back.
 //!
 //! Units: milliseconds, MiB.
 
@@ -21,6 +23,7 @@ use crate::flows::{open_idle, resident};
 use crate::moving::{self, Fates, ms};
 use crate::report::{Bound, Fact, Report};
 use crate::stage::{Contender, Stage};
+use crate::standstill::Standstill;
 
 /// What half of the connections, and 99 of 100, may stand still, in milliseconds.
 const GOALS_MS: (f64, f64) = (5.0, 20.0);
@@ -30,6 +33,10 @@ const SECONDS: u64 = 4;
 
 /// Of these, before the kill.
 const BEFORE_KILL: Duration = Duration::from_millis(700);
+
+/// A run in which the clients' processor stood still for longer says little about the appliance.
+const STANDSTILL_MAX_MS: u64 = 10;
+const STANDSTILL_MAX_NS: u64 = STANDSTILL_MAX_MS * 1_000_000;
 
 /// Bytes of one chunk of payload.
 const CHUNK_BYTES: u64 = 2048;
@@ -57,7 +64,8 @@ pub fn run(args: &CrashArgs, common: &Common) -> anyhow::Result<Report> {
     setup.flows = setup.flows.max(args.flows + args.connections as u32);
     setup.chunks = (args.resident << 20).div_ceil(CHUNK_BYTES) as u32;
     setup.idle_secs = 86_400;
-    let mut fates = Fates::default();
+    let (mut fates, mut undisturbed) = (Fates::default(), Fates::default());
+    let mut standstills = Vec::new();
     let mut phases: Vec<(String, Vec<u64>)> = Vec::new();
     let mut least = f64::INFINITY;
     for run in 1..=common.rounds {
@@ -67,10 +75,16 @@ pub fn run(args: &CrashArgs, common: &Common) -> anyhow::Result<Report> {
         thread::sleep(BEFORE_KILL);
         let mib = resident(server.node_pid(1))?.rss as f64 / f64::from(1 << 20);
         least = least.min(mib);
+        let watch = Standstill::watch(common.client_cpu)?;
         let killed_ns = monotonic_ns();
         server.signal_node(1, Signal::SIGKILL)?;
         let result = load.finish()?;
+        let stood_ns = watch.end();
+        standstills.push(stood_ns);
         let told = fates.take(&result.connections, killed_ns);
+        if stood_ns <= STANDSTILL_MAX_NS {
+            undisturbed.take(&result.connections, killed_ns);
+        }
         for takeover in takeovers(&server.status(2)?).into_iter().filter(|t| t.service == "web") {
             for (name, us) in takeover.phases {
                 match phases.iter_mut().find(|(known, _)| *known == name) {
@@ -79,9 +93,19 @@ pub fn run(args: &CrashArgs, common: &Common) -> anyhow::Result<Report> {
                 }
             }
         }
-        eprintln!("run {run} of {}: {mib:.0} MiB resident, {told}", common.rounds);
+        let stood = ms(stood_ns);
+        eprintln!(
+            "run {run} of {}: {mib:.0} MiB resident, {told}; the processor stood still for {stood:.1} ms",
+            common.rounds
+        );
     }
     let mut facts = fates.facts(Some(GOALS_MS));
+    let disturbed = standstills.iter().filter(|&&ns| ns > STANDSTILL_MAX_NS).count();
+    let name =
+        format!("runs in which the clients' processor stood still for {STANDSTILL_MAX_MS} ms");
+    facts.push(Fact::new(name, disturbed as f64, ""));
+    facts.extend(undisturbed.gaps("gap in the others", None));
+    facts.push(Fact::new("standstill, longest", ms(Percentiles::of(standstills).max), "ms"));
     let goal = Bound::AtLeast(args.resident as f64);
     facts.push(Fact::new("resident when killed, least", least, "MiB").goal(goal));
     for (name, us) in phases {

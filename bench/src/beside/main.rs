@@ -26,6 +26,7 @@ mod pingpong;
 mod refill;
 mod report;
 mod stage;
+mod standstill;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};

@@ -81,23 +81,30 @@ impl Fates {
 
     /// The figures of all runs; `goals` for the median and the 99th percentile.
     pub fn facts(self, goals: Option<(f64, f64)>) -> Vec<Fact> {
-        let found = Percentiles::of(self.gaps_ns);
         let mut facts = vec![
             Fact::new("connections", self.all as f64, ""),
             Fact::new("of them byte-exact to their end", self.survived as f64, "")
                 .goal(Bound::AtLeast(self.all as f64)),
         ];
-        let gap = |name: &str, ns, goal: Option<f64>| {
-            let fact = Fact::new(format!("gap, {name}"), ms(ns), "ms");
+        facts.extend(self.gaps("gap", goals));
+        facts
+    }
+
+    /// The gaps alone, by this name.
+    pub fn gaps(self, name: &str, goals: Option<(f64, f64)>) -> Vec<Fact> {
+        let found = Percentiles::of(self.gaps_ns);
+        let gap = |which: &str, ns, goal: Option<f64>| {
+            let fact = Fact::new(format!("{name}, {which}"), ms(ns), "ms");
             match goal {
                 Some(goal) => fact.goal(Bound::AtMost(goal)),
                 None => fact,
             }
         };
-        facts.push(gap("p50", found.p50, goals.map(|goals| goals.0)));
-        facts.push(gap("p99", found.p99, goals.map(|goals| goals.1)));
-        facts.push(gap("longest", found.max, None));
-        facts
+        vec![
+            gap("p50", found.p50, goals.map(|goals| goals.0)),
+            gap("p99", found.p99, goals.map(|goals| goals.1)),
+            gap("longest", found.max, None),
+        ]
     }
 }
 

@@ -3,13 +3,14 @@
 //! A flow is captured whole at one op of its lane. When every slot was looked at, each lane says so; when the peer
 //! holds that word in all lanes, the core has filled it.
 //!
-//! Bounds: [`FILL_FLOWS_PER_POLL`] captures and [`FILL_SLOTS_PER_POLL`] slots a round, so that serving never stalls.
+//! Bounds: [`FILL_FLOWS_PER_POLL`] captures and [`FILL_SLOTS_PER_POLL`] slots a round, so that serving never stalls, and
+//! [`FILL_PACE`] between two such rounds, so that whoever shares a processor with the peer does not either.
 
 use super::{Engine, Group};
 use crate::id::{Epoch, Member};
 use crate::limits::{
     CAPTURE_AGAIN, DIGEST_BYTES_MAX, DIGEST_INTERVAL, DIGEST_LAG_MAX, FILL_FLOWS_PER_POLL,
-    FILL_SLOTS_PER_POLL, PART_BYTES, PARTS_MAX,
+    FILL_PACE, FILL_SLOTS_PER_POLL, PART_BYTES, PARTS_MAX,
 };
 use crate::log::Log;
 use crate::mirror::RecordKind;
@@ -26,6 +27,8 @@ pub(super) struct Fill {
     epoch: Epoch,
     peer: Member,
     next_slot: u32,
+    /// When to capture the next ones.
+    pub next_at: Instant,
     /// When to look for flows without a copy again; MAX if none was given up.
     pub again_at: Instant,
     reported: bool,
@@ -33,12 +36,13 @@ pub(super) struct Fill {
 
 impl Fill {
     pub fn new(epoch: Epoch, peer: Member) -> Fill {
-        Fill { epoch, peer, next_slot: 0, again_at: Instant::MAX, reported: false }
+        let next_at = Instant::ZERO;
+        Fill { epoch, peer, next_slot: 0, next_at, again_at: Instant::MAX, reported: false }
     }
 
     /// Nothing is to be captured but what is given up later.
     pub fn complete(epoch: Epoch, peer: Member) -> Fill {
-        Fill { epoch, peer, next_slot: u32::MAX, again_at: Instant::MAX, reported: true }
+        Fill { next_slot: u32::MAX, reported: true, ..Fill::new(epoch, peer) }
     }
 }
 
@@ -57,7 +61,7 @@ impl Engine {
         if fill.again_at <= now {
             (fill.again_at, fill.next_slot) = (Instant::MAX, 0);
         }
-        let mut budget = FILL_FLOWS_PER_POLL;
+        let mut budget = if fill.next_at <= now { FILL_FLOWS_PER_POLL } else { 0 };
         let slots = stack.slots_max() as u32;
         let scan_end = fill.next_slot.saturating_add(FILL_SLOTS_PER_POLL).min(slots);
         while budget > 0 && fill.next_slot < scan_end {
@@ -76,6 +80,9 @@ impl Engine {
                     break;
                 }
                 budget -= 1;
+                if budget == 0 {
+                    fill.next_at = now + FILL_PACE;
+                }
             }
             fill.next_slot += 1;
         }

@@ -133,9 +133,9 @@ impl Recorder for Logs {
     }
 
     #[inline]
-    fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress) -> u64 {
+    fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress, is_awaited: bool) -> u64 {
         let lane = self.0[flow.group as usize].of_shard_mut(flow.id.shard());
-        lane.expect("a copied flow has a log").log.record(flow, fact, progress).0
+        lane.expect("a copied flow has a log").log.record(flow, fact, progress, is_awaited).0
     }
 
     #[inline]

@@ -14,7 +14,7 @@ use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::reply::Reply;
 use crate::time::Instant;
-use crate::wire::{Frame, Segment, parse_heard};
+use crate::wire::{Frame, Segment};
 
 /// What a client said to a group that is not served here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,24 +56,6 @@ impl Stack {
         let stray = self.take_frame(now, NONE, frame, recorder);
         self.is_forwarded = false;
         stray
-    }
-
-    /// Takes a frame that was overheard while another node served its group; this one serves it now. It is never
-    /// answered with RST: its connection may have ended in between.
-    pub fn handle_overheard<R: Recorder>(&mut self, now: Instant, frame: &[u8], recorder: &mut R) {
-        self.is_forwarded = true;
-        self.counters.rx_frames += 1;
-        let parsed = parse_heard(frame);
-        let outcome = match &parsed {
-            Ok(Frame::Tcp(segment)) => self.handle_segment(now, NONE, segment, recorder),
-            Ok(_) => Err(Drop::Unasked),
-            Err(reason) => Err(*reason),
-        };
-        match outcome {
-            Ok(()) => self.counters.rx_used += 1,
-            Err(reason) => self.counters.drops.count(reason),
-        }
-        self.is_forwarded = false;
     }
 
     /// Whose a refused frame is, if a node that serves its group could do something with it. Questions are not: they

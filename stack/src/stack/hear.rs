@@ -1,45 +1,71 @@
 //! Overheard: what clients say to the owner of a group whose copies are here (DESIGN 10).
 //!
-//! Hearing is not speaking. A heard segment changes nothing: whoever keeps it hands it to
-//! [`Stack::handle_again`] if this node takes the group over, and then it is judged like any other. TCP's tolerance
-//! for duplicates is all that correctness needs; what the copies have learnt from the log by then is skipped only
-//! because it would be answered as a duplicate.
+//! Hearing is not speaking. An overheard segment changes nothing: whoever keeps it hands it to
+//! [`Stack::handle_overheard`] if this node takes the group over, and then it is judged like any other. TCP's
+//! tolerance for duplicates is all that correctness needs; what the copies have learnt from the log by then is
+//! skipped only because it would be answered as a duplicate.
 //!
-//! Bounds: a second parse, for frames to other hardware addresses only, and only while a group is listened to.
+//! For a while after the takeover clients still speak to the former owner's hardware address: what is heard then is
+//! handled at once.
+//!
+//! Bounds: a second parse, for frames to other hardware addresses only, and only where a service is listened to.
 
 use super::{Mode, Stack};
+use crate::drop::Drop;
 use crate::key::FlowKey;
+use crate::pool::NONE;
+use crate::recorder::Recorder;
 use crate::seq::Seq;
+use crate::tcp::state::State;
+use crate::time::Instant;
 use crate::wire::{Flags, Frame, Segment, parse_heard};
 
-/// A client's segment to the owner of a group.
+/// A client's segment to another node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Heard {
+pub struct Overheard {
     /// The index of the group.
     pub group: u8,
     /// Bytes of payload.
     pub bytes: u32,
-    /// It asks for a connection.
-    pub is_syn: bool,
-    /// It brings nothing that a flow would miss: a bare acknowledgement.
-    pub is_idle: bool,
+    /// What it may be good for.
+    pub worth: Worth,
     key: FlowKey,
     /// RCV.NXT of a flow that needs it no more.
     end: Seq,
 }
 
+/// What an overheard segment may be good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Worth {
+    /// The group is served here by now: it is to be handled.
+    Served,
+    /// It asks for a connection, or answers our own request for one.
+    Opening,
+    /// It brings what the copy of its flow has not.
+    News,
+    /// The copy has it.
+    Covered,
+    /// It brings nothing that a flow would miss: a bare acknowledgement.
+    Idle,
+    /// Nothing: no flow here takes it.
+    Stranger,
+}
+
 impl Stack {
     /// Whether a frame was overheard, and what. `None`: hand it to [`Stack::handle_frame`].
     #[inline]
-    pub fn hear(&mut self, frame: &[u8]) -> Option<Heard> {
-        if self.listening == 0 || self.is_sent_here(frame) { None } else { self.listen(frame) }
+    pub fn hear(&mut self, now: Instant, frame: &[u8]) -> Option<Overheard> {
+        if self.listening == 0 || self.is_sent_here(frame) {
+            return None;
+        }
+        self.listen(now, frame)
     }
 
     fn is_sent_here(&self, frame: &[u8]) -> bool {
         frame.starts_with(&self.mac) || self.service_macs.iter().any(|mac| frame.starts_with(mac))
     }
 
-    fn listen(&mut self, frame: &[u8]) -> Option<Heard> {
+    fn listen(&mut self, now: Instant, frame: &[u8]) -> Option<Overheard> {
         let Ok(Frame::Tcp(segment)) = parse_heard(frame) else { return None };
         let key = FlowKey {
             remote: segment.source,
@@ -47,37 +73,80 @@ impl Stack {
             remote_port: segment.source_port,
             local_port: segment.destination_port,
         };
-        let takes = |index: &u8| {
-            let service = &self.env.services[*index as usize];
-            self.listening >> *index & 1 != 0 && service.takes(&key.local, key.local_port)
-        };
-        let group = (0..self.groups.len() as u8).find(takes)?;
-        self.ahead.take();
-        self.counters.rx_frames += 1;
-        self.counters.rx_heard += 1;
-        let Segment { seq, flags, .. } = segment;
+        let of_flow = self.find(&key).map(|slot| self.flows[slot].group);
+        let group = of_flow.or_else(|| self.newcomers_of(&key).map(|index| index as u8))?;
+        let service = &self.env.services[group as usize];
+        // RFC 9293 MUST-57: a segment to a group is none, unless the service's own address is a group's.
+        let is_meant = frame[0] & 1 == 0 || frame.starts_with(&service.mac(&self.mac));
+        if self.listening >> group & 1 == 0 || !is_meant {
+            return None;
+        }
         // A reset takes no number, yet what comes next in order has not seen it.
-        let len = segment.len() + flags.has(Flags::RST) as u32;
-        Some(Heard {
-            group,
-            bytes: segment.payload.len() as u32,
-            is_syn: flags.has(Flags::SYN),
-            is_idle: len == 0,
-            key,
-            end: seq + len,
-        })
+        let len = segment.len() + segment.flags.has(Flags::RST) as u32;
+        let end = segment.seq + len;
+        let worth = match self.groups[group as usize].mode {
+            Mode::Silent => self.worth(&key, &segment, end),
+            Mode::Serving if now < self.env.grace_until[group as usize] => Worth::Served,
+            Mode::Serving | Mode::Frozen | Mode::Off => return None,
+        };
+        self.ahead.take();
+        if worth != Worth::Served {
+            self.counters.rx_frames += 1;
+            self.counters.rx_heard += 1;
+        }
+        Some(Overheard { group, bytes: segment.payload.len() as u32, worth, key, end })
     }
 
-    /// Whether the copy has what was heard.
-    pub fn has_taken(&self, heard: &Heard) -> bool {
-        let flow = self.find(&heard.key).map(|slot| &self.flows[slot]);
-        flow.is_some_and(|flow| !flow.contract.rcv_nxt.before(heard.end))
+    fn worth(&self, key: &FlowKey, segment: &Segment, end: Seq) -> Worth {
+        if segment.flags.has(Flags::SYN) {
+            let is_open = |slot| self.needs_no_more(slot, end);
+            let is_covered = self.find(key).is_some_and(is_open);
+            return if is_covered { Worth::Covered } else { Worth::Opening };
+        }
+        if end == segment.seq {
+            return Worth::Idle;
+        }
+        let Some(slot) = self.find(key) else { return Worth::Stranger };
+        if self.needs_no_more(slot, end) {
+            return Worth::Covered;
+        }
+        // What the owner has offered meanwhile may be one buffer more than the copy knows.
+        let flow = &self.flows[slot];
+        let buffer = self.env.services[flow.service as usize].receive_buffer;
+        let is_beyond = segment.seq.after(flow.contract.rcv_edge + buffer);
+        if is_beyond { Worth::Stranger } else { Worth::News }
     }
 
-    /// A group's mode has changed.
-    pub(super) fn note_listening(&mut self, group: u8) {
-        let listens = self.env.services[group as usize].snoop
-            && self.groups[group as usize].mode == Mode::Silent;
-        self.listening = self.listening & !(1 << group) | (listens as u64) << group;
+    fn needs_no_more(&self, slot: u32, end: Seq) -> bool {
+        let contract = &self.flows[slot].contract;
+        contract.state != State::SynSent && !contract.rcv_nxt.before(end)
+    }
+
+    /// Whether what was heard may still be good for something.
+    pub fn is_wanted(&self, heard: &Overheard) -> bool {
+        match self.find(&heard.key) {
+            Some(slot) => !self.needs_no_more(slot, heard.end),
+            // A copy that is gone has ended, or was given up.
+            None => heard.worth == Worth::Opening,
+        }
+    }
+
+    /// Takes a frame that was sent to another node; this one serves its group. It is never answered with RST: its
+    /// connection may have ended in between. Nor does it bring back what the former owner may have kept in a cookie
+    /// alone: a SYN is answered by the same cookie, and what follows it waits for its client's next word.
+    pub fn handle_overheard<R: Recorder>(&mut self, now: Instant, frame: &[u8], recorder: &mut R) {
+        (self.is_forwarded, self.is_overheard) = (true, true);
+        self.counters.rx_frames += 1;
+        let parsed = parse_heard(frame);
+        let outcome = match &parsed {
+            Ok(Frame::Tcp(segment)) => self.handle_segment(now, NONE, segment, recorder),
+            Ok(_) => Err(Drop::Unasked),
+            Err(reason) => Err(*reason),
+        };
+        match outcome {
+            Ok(()) => self.counters.rx_used += 1,
+            Err(reason) => self.counters.drops.count(reason),
+        }
+        (self.is_forwarded, self.is_overheard) = (false, false);
     }
 }

@@ -46,6 +46,9 @@ impl Stack {
             self.reset(segment, index as u8)?;
             return Err(Drop::NoFlow);
         }
+        if self.is_overheard && !segment.flags.has(Flags::SYN) {
+            return Err(Drop::ForwardedUnknown);
+        }
         if segment.flags.has(Flags::ACK) {
             let opened = self.open_by_cookie(now, key, index as u8, segment, recorder);
             return opened.or_else(|reason| {
@@ -60,7 +63,7 @@ impl Stack {
             self.reset(segment, index as u8)?;
             return Err(Drop::NoFlow);
         }
-        if self.syn_received >= self.backlog_max {
+        if self.syn_received >= self.backlog_max || self.is_overheard {
             return self.send_cookie(now, key, index as u8, segment);
         }
         let clock = self.groups[index].clock(now);
@@ -299,7 +302,8 @@ impl Stack {
         let index = self.served(&address)?;
         let service = &self.env.services[index];
         // One that is closed waits for somebody to take the addresses.
-        if mac == service.mac(&self.mac) || self.groups[index].is_closed {
+        let is_ours = [service.mac(&self.mac), service.source_mac(&self.mac)].contains(&mac);
+        if is_ours || self.groups[index].is_closed {
             return Err(Drop::Unasked);
         }
         if service.arp == ArpPolicy::None {

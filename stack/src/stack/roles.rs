@@ -25,7 +25,6 @@ impl Stack {
         (state.mode, state.conflict) = (mode, None);
         self.groups[group as usize].announced_from = self.announces(group).then_some((now, 0));
         self.note_speaking(group);
-        self.note_listening(group);
         match mode {
             Mode::Serving => self.rosters[group as usize].begin(now),
             Mode::Off | Mode::Frozen | Mode::Silent => self.rosters[group as usize].end(),

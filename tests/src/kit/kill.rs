@@ -32,6 +32,14 @@ const BURST_MAX: usize = 64;
 /// Points played by this process.
 static POINTS: AtomicU64 = AtomicU64::new(0);
 
+/// Overheard frames that promoted peers have used in this process.
+static USED: AtomicU64 = AtomicU64::new(0);
+
+/// How many frames promoted peers have used that they had overheard.
+pub fn overheard_used() -> u64 {
+    USED.load(Ordering::Relaxed)
+}
+
 /// Says something past the test harness, which keeps what passing tests print to itself.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -264,7 +272,11 @@ pub fn play(case: &Case, reference: &Reference, point: Point) -> (usize, Result<
     let died = world.run_until(PATIENCE, |world| !world.nodes[0].is_alive);
     assert!(died, "the run is the same as the reference up to here");
     let outstanding = hand_over(&mut world, 0, point);
-    (outstanding, finish(case, reference, &mut world))
+    let outcome = finish(case, reference, &mut world);
+    let engines = world.nodes.iter().flat_map(|node| &node.engines);
+    let used = engines.map(|engine| engine.hearing_counters().used).sum();
+    USED.fetch_add(used, Ordering::Relaxed);
+    (outstanding, outcome)
 }
 
 /// Two deaths: the promoted peer fills a node that came back, and dies in turn.

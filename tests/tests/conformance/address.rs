@@ -186,7 +186,11 @@ fn a_service_that_is_listened_to_says_nothing_from_its_own_hardware_address() {
             desk.stack.set_mode(desk.now, 0, mode);
             let mut frame = syn.clone();
             frame[..6].copy_from_slice(&STRANGER);
-            assert_eq!(desk.stack.hear(&frame).map(|heard| heard.group), heard, "{mode:?}");
+            assert_eq!(
+                desk.stack.hear(desk.now, &frame).map(|heard| heard.group),
+                heard,
+                "{mode:?}"
+            );
         }
     }
 }

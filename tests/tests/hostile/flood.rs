@@ -274,7 +274,7 @@ impl Recorder for NoRoom {
         None
     }
 
-    fn record(&mut self, _: FlowName, _: &Fact, _: Progress) -> u64 {
+    fn record(&mut self, _: FlowName, _: &Fact, _: Progress, _: bool) -> u64 {
         unreachable!("there was no room")
     }
 

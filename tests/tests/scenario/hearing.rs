@@ -2,7 +2,7 @@
 
 use cluster::engine::HearingCounters;
 use cluster::id::Epoch;
-use cluster::limits::{HEARD_SYNS_MAX, HEARD_TIME_MAX};
+use cluster::limits::{HEARD_FRAMES_MAX, HEARD_SYNS_MAX, HEARD_TIME_MAX};
 use stack::time::Duration;
 use stack::wire::Flags;
 use tests::kit::raw::Heard;
@@ -149,10 +149,83 @@ fn a_flood_of_requests_for_connections_displaces_nothing() {
         say(&mut world, stranger, Flags::SYN, &[]);
     }
     world.run_for(Duration::from_millis(30));
-    let HearingCounters { syns_refused, displaced, .. } = counters(&world);
-    assert_eq!((syns_refused, displaced), (2 * HEARD_SYNS_MAX as u64, 0));
+    assert_eq!(counters(&world).displaced, 2 * HEARD_SYNS_MAX as u64, "older ones of their kind");
     promote(&mut world);
     assert_eq!(payload(&heard(&mut world, raw)), b"still here");
+}
+
+/// What no copy would take is not kept: of no connection, or far beyond the window.
+#[test]
+fn a_flood_of_other_segments_displaces_nothing() {
+    let mut world = world(1000);
+    let raw = connected(&mut world, ECHO);
+    world.kill(0);
+    say(&mut world, raw, Flags::ACK, b"still here");
+    let stranger = world.raw(ECHO);
+    for n in 0..2 * HEARD_FRAMES_MAX as u32 {
+        say(&mut world, stranger, Flags::ACK, b"from nowhere");
+        let snd_nxt = world.raws[raw].snd_nxt;
+        world.raws[raw].snd_nxt = snd_nxt + (1 << 20) + n;
+        say(&mut world, raw, Flags::ACK, b"far away");
+        world.raws[raw].snd_nxt = snd_nxt;
+    }
+    world.run_for(Duration::from_millis(30));
+    assert_eq!(counters(&world).strangers, 4 * HEARD_FRAMES_MAX as u64);
+    promote(&mut world);
+    assert_eq!(payload(&heard(&mut world, raw)), b"still here");
+}
+
+/// The owner may have answered a SYN that the log knows nothing of by a cookie: who takes over must not contradict it.
+#[test]
+fn a_heard_syn_is_answered_by_a_cookie() {
+    let mut world = world(1000);
+    world.kill(0);
+    let raw = world.raw(HTTP);
+    world.raws[raw].options.mss = Some(1460);
+    say(&mut world, raw, Flags::SYN, &[]);
+    world.run_for(Duration::from_millis(30));
+    promote(&mut world);
+    assert_eq!(heard(&mut world, raw).len(), 1);
+    let stack = world.nodes[1].engines[0].stack();
+    assert_eq!((stack.counters().cookies_sent, stack.slots().count()), (1, 0));
+    world.raws[raw].options.mss = None;
+    say(&mut world, raw, Flags::ACK, b"GET /generate/10 HTTP/1.1\r\nHost: x\r\n\r\n");
+    world.run_for(Duration::from_millis(1));
+    assert!(payload(&heard(&mut world, raw)).starts_with(b"HTTP/1.1 200"));
+}
+
+/// Whoever has handed its connections over listens in turn.
+#[test]
+fn the_former_owner_listens_after_a_handover() {
+    let mut world = world(1000);
+    let raw = connected(&mut world, ECHO);
+    assert!(world.swap(0, Epoch(2), 1));
+    world.run_for(Duration::from_millis(5));
+    heard(&mut world, raw);
+    world.kill(1);
+    world.send_raw(raw);
+    say(&mut world, raw, Flags::ACK, b"to whom it was handed");
+    world.run_for(Duration::from_millis(30));
+    assert_eq!(payload(&heard(&mut world, raw)), b"");
+    world.promote(0, Epoch(4));
+    world.run_for(Duration::from_millis(1));
+    assert_eq!(payload(&heard(&mut world, raw)), b"to whom it was handed");
+    assert_eq!(world.nodes[0].engines[0].hearing_counters().used, 1);
+}
+
+/// Clients speak to the former owner's hardware address until they have learnt the new one.
+#[test]
+fn what_is_heard_just_after_a_takeover_is_handled_at_once() {
+    let mut world = world(1000);
+    let raw = connected(&mut world, ECHO);
+    world.kill(0);
+    world.run_for(Duration::from_millis(30));
+    promote(&mut world);
+    heard(&mut world, raw);
+    world.raws[raw].send(Flags::ACK, b"to the dead");
+    world.send_raw_to(raw, 0);
+    world.run_for(Duration::from_millis(1));
+    assert_eq!(payload(&heard(&mut world, raw)), b"to the dead");
 }
 
 /// A reset that only the peer heard ends the connection there.
