@@ -109,7 +109,8 @@ impl Stack {
                 Standing::Absent => {}
             }
         }
-        true
+        // One that was over and waited only for the peer to hold that is gone.
+        self.flows.is_used(slot)
     }
 
     /// What an owner served becomes a copy.

@@ -29,6 +29,35 @@ fn download(len: usize) -> Dialogue {
     Dialogue::new("download", HTTP, vec![Step::Send(get), Step::Responses(1)])
 }
 
+/// Whoever asks to be alone says nothing until that is written: what ends meanwhile waits for a peer that is none any more.
+#[test]
+fn a_connection_that_ends_while_its_owner_asks_to_be_alone_is_forgotten_once() {
+    let mut world = World::mirrored(Settings::default());
+    let raw = world.raw(ECHO);
+    world.raws[raw].options.mss = Some(1460);
+    world.raws[raw].send(Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    world.raws[raw].options.mss = None;
+    world.raws[raw].take().expect("a SYN-ACK");
+    world.raws[raw].send(Flags::ACK, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(2));
+    world.kill(1);
+    let groups = world.settings.ports.len() as u8;
+    (0..groups).for_each(|group| world.nodes[0].set_voice(group, false));
+    world.raws[raw].send(Flags::RST, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    assert_eq!(world.nodes[0].stack().slots().count(), 1, "its end waits for the peer");
+    (0..groups).for_each(|group| world.nodes[0].set_voice(group, true));
+    world.each_group(|world, group| world.command(0, Command::Alone { group, epoch: Epoch(3) }));
+    // Among very many flows its turn to speak comes before the sweep has seen it.
+    let now = world.now;
+    assert_eq!(world.nodes[0].engines[0].poll_frame(now, &mut [0; 2048]), None);
+    assert_eq!(world.nodes[0].stack().slots().count(), 0);
+}
+
 /// DESIGN 5, rule 1: SEG.ACK never exceeds what the peer holds; a SYN-ACK waits for its record.
 #[test]
 fn a_silent_peer_stops_acknowledgements_and_handshakes() {
