@@ -218,6 +218,11 @@ impl<'a> Cluster<'a> {
         self.node(id).signal(signal)
     }
 
+    /// Stops a node, and waits until none of its threads runs any more.
+    pub fn stop(&mut self, id: u8) -> anyhow::Result<()> {
+        self.node(id).stop()
+    }
+
     /// Waits for the end of a killed node.
     pub fn wait_gone(&mut self, id: u8) -> anyhow::Result<()> {
         self.node(id).wait().map(drop)

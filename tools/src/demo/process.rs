@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::sys::signal::{self, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// Lines shown of a log when something went wrong.
@@ -61,6 +62,16 @@ impl Process {
                 .with_context(|| format!("cannot send {signal} to {}", self.name))?;
         }
         Ok(())
+    }
+
+    /// Stops it, and waits until none of its threads runs any more.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let process = Pid::from_raw(self.child.id() as i32);
+        match waitpid(process, Some(WaitPidFlag::WUNTRACED))? {
+            WaitStatus::Stopped(..) => Ok(()),
+            other => bail!("{} does not stop: {other:?}", self.name),
+        }
     }
 
     /// The last lines of its log, for an error message.

@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 
 use super::dialogue::{connect_echo, echo};
 use crate::scene::{Scene, play_on};
-use nix::sys::signal::Signal;
 use tools::demo::KillMode;
 use tools::demo::bed::{ECHO_ADDRESS, Layout, Snoop};
 use tools::demo::files::{group_mac, virtual_mac};
@@ -37,7 +36,7 @@ fn a_request_outlives_its_owner(snoop: Snoop) {
         let peer = scene.survivor();
         scene.wait_for("all to be heard", || hears_percent(scene, peer) == Some(100));
         let before = counted(scene, peer, "heard_kept");
-        scene.cluster.signal(scene.owner, Signal::SIGSTOP).unwrap();
+        scene.cluster.stop(scene.owner).unwrap();
         stream.write_all(REQUEST).unwrap();
         scene.wait_for("the peer to have heard it", || counted(scene, peer, "heard_kept") > before);
         scene.take_over(KillMode::Sigkill);
