@@ -15,6 +15,9 @@ pub const SERVICES: [(&str, [&str; 2], u16, &str); 2] = [
     ("echo", [ECHO_ADDRESS, ECHO_ADDRESS_6], 7, "echo"),
 ];
 
+/// The node that the services prefer.
+pub const HOME: u8 = 1;
+
 /// The cluster's name.
 pub const CLUSTER: &str = "demo";
 
@@ -154,7 +157,7 @@ fn tables(nodes: u8, services: Services<'_>) -> String {
             r#"
 [[services]]
 name = "{name}"
-home = 1
+home = {HOME}
 peers = {peers:?}
 addresses = {addresses:?}
 ports = {port}

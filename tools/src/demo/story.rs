@@ -12,9 +12,10 @@ use super::client::Load;
 use super::cluster::{Cluster, Setup};
 use super::curl::{self, Curls, With};
 use super::dialogue::Dialogues;
+use super::files::HOME;
 use super::narrator::Narrator;
 use super::outcome::{Moment, Restored, RunOutcome};
-use super::status::Takeover;
+use super::status::{self, Takeover};
 use super::{Appliance, DemoArgs, KillMode, failback};
 use crate::load::wire::monotonic_ns;
 
@@ -62,7 +63,12 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
     };
     let mut cluster = Cluster::start(&bed, setup)?;
     narrator.say("Witness and nodes are started; waiting until the pair is protected.");
-    let owner = cluster.wait_protected(PROTECTED_WITHIN)?;
+    let mut owner = cluster.wait_protected(PROTECTED_WITHIN)?;
+    if args.appliance == Appliance::Failback {
+        // The other node may have been there first: what it has, nothing yet, goes home by itself.
+        cluster.wait_for(HOME, "own everything", PROTECTED_WITHIN, status::owns_all)?;
+        owner = cluster.wait_protected(PROTECTED_WITHIN)?;
+    }
     narrator.say(&format!("Protected. Node {owner} owns the service. Starting the load."));
 
     let (with, dialogues) = match args.appliance {
