@@ -481,6 +481,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_exported_is_exported_alike_by_who_has_imported_it() {
+        let content = content();
+        let mut memory = Memory::new(0, 8, 8);
+        let mut output = Output::new();
+        output.push_bytes(&mut memory, b"a header").unwrap();
+        let mut queue = ByteQueue::new();
+        assert!(queue.append(&mut memory.chunks, b"what came before there was a server"));
+        output.push_queue(&mut memory, &mut queue).unwrap();
+        let mut first = Vec::new();
+        output.export(&memory, &mut first);
+        moved(&mut output, &mut memory, &content);
+        let mut second = Vec::new();
+        output.export(&memory, &mut second);
+        assert_eq!(first, second);
+    }
+
+    #[test]
     fn below_the_start_and_behind_the_end_there_is_nothing() {
         let content = content();
         let mut memory = Memory::new(0, 4, 4);

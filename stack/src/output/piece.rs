@@ -121,9 +121,11 @@ pub(super) fn import(
     let exhausted = |_: OutOfMemory| ImportError::OutOfMemory;
     match reader.u8()? {
         0 => {
-            let len = reader.u32()?;
-            let bytes = reader.bytes(len as usize)?;
-            output.push_bytes(memory, bytes).map_err(exhausted)
+            // A piece of its own, as it was: whoever holds the same bytes exports them alike.
+            let mut queue = ByteQueue::import(&mut memory.chunks, reader)?;
+            let pushed = output.push_queue(memory, &mut queue);
+            queue.clear(&mut memory.chunks);
+            pushed.map_err(exhausted)
         }
         1 => {
             let (id, start, len) = (ObjectId(reader.u32()?), reader.u64()?, reader.u64()?);

@@ -5,7 +5,7 @@
 //! else: the idle time-out, which is about silence of those who use the connection, runs on.
 //!
 //! Spec: RFC 9293 3.8.4, MUST-24 to MUST-29, SHLD-12; RFC 1122 4.2.3.6. Left out: MAY-6, a probe with an octet.
-//! FIN-WAIT-2 has a time-out of its own, and in the other states something is in flight.
+//! FIN-WAIT-2 has a time-out of its own where nobody listens any more, and in the other states something is in flight.
 //! Bounds: probes are [`KeepAlive::interval`] apart.
 
 use crate::fact::Tick;
@@ -30,7 +30,12 @@ impl Flow {
 
     fn keep_alive_due(&self, now: Instant, senders: &Senders, settings: &KeepAlive) -> Instant {
         let local = &self.local;
-        let is_open = matches!(self.contract.state, State::Established | State::CloseWait);
+        let is_open = match self.contract.state {
+            State::Established | State::CloseWait => true,
+            // Half closed: somebody still waits for what the other side has to say.
+            State::FinWait2 => !self.is_deaf(),
+            _ => false,
+        };
         // MUST-26: only when nothing is in flight; a closed window has probes of its own.
         if !is_open || !self.sender.is_idle(senders) || local.deadlines.is_set(Wait::Persist) {
             return Instant::MAX;
