@@ -1,5 +1,6 @@
 //! The in-memory kit and the tests above unit level.
 #![forbid(unsafe_code)]
 
+pub mod fuzz;
 pub mod kit;
 pub mod sim;

@@ -8,7 +8,7 @@ mod node;
 mod switch;
 mod wire;
 
-pub use node::Node;
+pub use node::{Node, stack_config};
 
 use crate::kit::client::{self, Client, ClientSettings, Opener};
 use crate::kit::dialogue::Dialogue;

@@ -241,7 +241,8 @@ impl Node {
     }
 }
 
-fn stack_config(index: usize, place: Place, mac: Mac, settings: &Settings) -> StackConfig {
+/// Limits of a node's core.
+pub fn stack_config(index: usize, place: Place, mac: Mac, settings: &Settings) -> StackConfig {
     let chunks_max = match settings.peer_chunks_max {
         Some(chunks) if index == 1 => chunks,
         _ => settings.chunks_max,
