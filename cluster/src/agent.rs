@@ -84,7 +84,7 @@ pub struct Config {
 }
 
 /// What the configuration says about one group.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupConfig {
     /// The group.
     pub group: GroupId,

@@ -247,6 +247,11 @@ impl Engine {
         LinkCounters { sealing, ..self.counters }
     }
 
+    /// The service with this index has other settings from now on; what they replace is left in `service`.
+    pub fn reconfigure(&mut self, now: Instant, index: u8, service: &mut Service) {
+        self.stack.reconfigure(now, index, service);
+    }
+
     /// The newest session with another node. Without sealing there is nothing to be done with it.
     pub fn install_session(&mut self, now: Instant, session: Box<LinkSession>) {
         if let Some(seal) = &mut self.seal {

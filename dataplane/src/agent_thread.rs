@@ -192,6 +192,10 @@ impl AgentThread {
                 self.agent.handle_solicit(now);
                 self.publish();
             }
+            ToAgent::Reconfigure(settings) => {
+                self.agent.handle_settings(now, settings);
+                self.publish();
+            }
             ToAgent::Order(order, answer) => {
                 let me = self.agent.node();
                 match self.agent.handle_order(now, order) {

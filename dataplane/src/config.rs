@@ -14,10 +14,13 @@
 
 use std::fs;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
+use reader::Places;
 use toml::de::DeTable;
 
+pub mod change;
 mod check;
 mod diagnostic;
 mod proxy;
@@ -37,11 +40,16 @@ pub use types::{
 };
 pub use value::{Mac, PortRange, duration_text};
 
+/// Reads "60s", as the configuration writes times.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    value::duration(text).map(|span| std::time::Duration::from_nanos(span.0))
+}
+
 /// Bytes of a configuration file at most.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// A configuration file after reading.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// The name of the file, as the messages show it.
     pub file: String,
@@ -51,6 +59,8 @@ pub struct Loaded {
     pub config: Option<Config>,
     /// What is to be said about it, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+    /// Where each value lies in the text.
+    places: Places,
 }
 
 /// Reads the file at `path`.
@@ -61,7 +71,7 @@ pub fn load(path: &Path) -> Loaded {
         Ok(text) => parse(&file, text, directory),
         Err(message) => {
             let diagnostics = vec![Diagnostic::error(Kind::Unreadable, None, message)];
-            Loaded { file, text: String::new(), config: None, diagnostics }
+            Loaded { file, diagnostics, ..Loaded::default() }
         }
     }
 }
@@ -76,20 +86,25 @@ pub fn parse(file: &str, text: String, directory: &Path) -> Loaded {
     }
     // What is missing after a syntax error is an echo of it.
     let config = read::config(&mut reader, tree.get_ref(), directory);
-    let mut diagnostics = reader.into_diagnostics();
+    let (mut diagnostics, places) = reader.into_parts();
     if !errors.is_empty() {
         diagnostics.retain(|diagnostic| diagnostic.kind == Kind::Syntax);
     }
     diagnostics.sort_by_key(|d| d.place.as_ref().map_or(usize::MAX, |place| place.start));
     let failed = diagnostics.iter().any(|d| d.severity == Severity::Error);
     let config = (!failed).then_some(config);
-    Loaded { file: file.into(), text, config, diagnostics }
+    Loaded { file: file.into(), text, config, diagnostics, places }
 }
 
 impl Loaded {
     /// How many errors and warnings.
     pub fn count(&self, severity: Severity) -> usize {
         self.diagnostics.iter().filter(|d| d.severity == severity).count()
+    }
+
+    /// The place of the value at `path` ("services[1].home"), or of the nearest table around it.
+    pub fn place(&self, path: &str) -> Option<Range<usize>> {
+        self.places.of(path)
     }
 
     /// Every problem as text, with a blank line after each.

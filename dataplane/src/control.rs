@@ -66,6 +66,14 @@ pub enum Request {
     Drain,
     /// Take roles again.
     Undrain,
+    /// Read the configuration file again and take what differs.
+    Reload {
+        /// Undo it after so long unless it is confirmed.
+        #[serde(default)]
+        confirm_within_us: Option<u64>,
+    },
+    /// The last reload stays.
+    Confirm,
 }
 
 /// What a node answers.
@@ -79,6 +87,17 @@ pub enum Reply {
     },
     /// The order was begun; the status shows what comes of it.
     Begun,
+    /// The order was carried out.
+    Done,
+    /// To [`Request::Reload`].
+    Reloaded {
+        /// What has changed, a line each; empty if nothing differs.
+        changes: Vec<String>,
+        /// What is to be said about the file all the same.
+        warnings: String,
+        /// After so long it is undone unless it is confirmed.
+        confirm_within_us: Option<u64>,
+    },
     /// The request was not carried out.
     Error {
         /// Why.

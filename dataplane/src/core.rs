@@ -141,6 +141,12 @@ impl<P: Port, C: Clock> Core<P, C> {
                 ToCore::Snapshot(answer) => {
                     let _ = answer.try_send(Box::new(self.snapshot()));
                 }
+                ToCore::Reconfigure(mut settings, answer) => {
+                    for (index, service) in &mut settings {
+                        self.engine.reconfigure(now, *index, service);
+                    }
+                    let _ = answer.try_send(settings);
+                }
             }
         }
         for (index, lease) in self.shared.leases.iter().enumerate() {

@@ -133,7 +133,7 @@ impl Charge {
 pub fn watch() -> io::Result<()> {
     // Nothing of the node may live on through a descriptor that was left open.
     sys::close_descriptors_from(DESCRIPTORS_FROM)?;
-    let _signals = sys::TerminationSignals::block()?;
+    let _signals = sys::Signals::block()?;
     // Whoever started it from a shell of its own has no session to leave.
     let _ = sys::leave_session();
     sys::set_name(c"guardian");

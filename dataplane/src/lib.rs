@@ -14,6 +14,7 @@ pub mod node;
 pub mod orders;
 pub mod port;
 pub mod random;
+pub mod reload;
 pub mod report;
 pub mod sealing;
 pub mod shared;

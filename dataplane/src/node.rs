@@ -24,6 +24,7 @@ use crate::memory;
 use crate::metrics;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::random;
+use crate::reload::Origin;
 use crate::report::Reporter;
 use crate::sealing::Sealing;
 use crate::shared::Shared;
@@ -54,6 +55,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,6 +104,7 @@ pub struct Node {
     _control: control::Server,
     _metrics: Option<metrics::Server>,
     _watch: Watch,
+    reporter: Arc<Reporter>,
     _programs: Vec<XdpProgram>,
     _solicited: Option<Solicited>,
     _service_macs: Option<sys::ServiceMacs>,
@@ -119,7 +122,9 @@ impl Clock for MachineClock {
 
 impl Node {
     /// Takes everything that the node needs and starts its threads.
-    pub fn start(config: &Config) -> Result<Node, StartError> {
+    ///
+    /// `file` is where a reload finds the configuration.
+    pub fn start(config: &Config, file: &Path) -> Result<Node, StartError> {
         let _ = sys::no_core_dump();
         memory::take_at_once();
         let incarnation = random::incarnation().map_err(failed("draw an incarnation"))?;
@@ -159,16 +164,18 @@ impl Node {
             passed_on: Vec::new(),
             stopping: stopping.clone(),
         };
-        let reporter = Reporter::new(config, me, shared.clone(), guard.clone(), (orders, question));
+        let origin = Origin::new(file.into(), config.clone(), services.clone(), mtu);
+        let (shared_, guard_) = (shared.clone(), guard.clone());
+        let reporter = Reporter::new((config, origin), me, shared_, guard_, (orders, question));
         let reporter = Arc::new(reporter);
         let metrics = metrics_server(config, &reporter)?;
-        let watched = reporter.clone();
+        let answerer = reporter.clone();
         let answer = move |request: Request| match request {
-            Request::Status => match reporter.status() {
+            Request::Status => match answerer.status() {
                 Some(status) => Reply::Status { status: Box::new(status) },
                 None => Reply::Error { message: "the node does not answer in time".into() },
             },
-            order => reporter.order(order),
+            order => answerer.order(order),
         };
         let path = &config.control.socket;
         let control = control::Server::start(path, Box::new(answer))
@@ -192,7 +199,7 @@ impl Node {
         let client = &config.interfaces.client;
         let path = client_path::start(&client.name, &client.next_hops, shared, stopping.clone());
         threads.push(path.map_err(failed(format!("watch the link of {}", client.name)))?);
-        let watch = Watch::start(watched).map_err(failed("start the watch"))?;
+        let watch = Watch::start(reporter.clone()).map_err(failed("start the watch"))?;
         Ok(Node {
             stopping,
             threads,
@@ -200,6 +207,7 @@ impl Node {
             _control: control,
             _metrics: metrics,
             _watch: watch,
+            reporter,
             _programs: programs,
             _solicited: join_solicited(config),
             _service_macs: accept_service_macs(config),
@@ -210,6 +218,11 @@ impl Node {
     /// What was taken, for the operator.
     pub fn summary(&self) -> &str {
         &self.summary
+    }
+
+    /// Reads the configuration file again and takes what differs.
+    pub fn reload(&self) -> Reply {
+        self.reporter.reload(None)
     }
 
     /// Whether a thread has ended although nobody asked it to.
@@ -371,15 +384,31 @@ fn effective_mtu(name: &str, ports: &[XdpPort]) -> Result<usize, StartError> {
 }
 
 fn build_services(config: &Config, mtu: usize) -> Result<Vec<Service>, StartError> {
-    config.services.iter().map(|service| build_service(config, service, mtu)).collect()
+    let build =
+        |service: &config::Service| Ok(build_service(service, mtu, load_content(config, service)?));
+    config.services.iter().map(build).collect()
 }
 
-fn build_service(
-    config: &Config,
-    service: &config::Service,
-    mtu: usize,
-) -> Result<Service, StartError> {
+/// What an `http` service serves.
+fn load_content(config: &Config, service: &config::Service) -> Result<Content, StartError> {
     let mut content = Content::default();
+    if let Application::Http { root, generate } = &service.application {
+        if let Some(root) = root {
+            content = files::load(root, config.limits.content_bytes).map_err(failed(format!(
+                "load {} for {}",
+                root.display(),
+                service.name
+            )))?;
+        }
+        if !generate {
+            content = content.without_generated();
+        }
+    }
+    Ok(content)
+}
+
+/// A service as the stack takes it.
+pub(crate) fn build_service(service: &config::Service, mtu: usize, content: Content) -> Service {
     let (mut upstream, mut connect_timeout) = (Upstream::default(), CONNECT_TIMEOUT);
     let app = match &service.application {
         Application::Echo => AppConfig::Echo,
@@ -387,14 +416,7 @@ fn build_service(
         Application::Generate { seed, length, close } => {
             AppConfig::Generate(GenerateConfig { seed: *seed, len: *length, stay_open: !close })
         }
-        Application::Http { root, generate } => {
-            if let Some(root) = root {
-                content = files::load(root, config.limits.content_bytes)
-                    .map_err(failed(format!("load {} for {}", root.display(), service.name)))?;
-            }
-            if !generate {
-                content = content.without_generated();
-            }
+        Application::Http { .. } => {
             AppConfig::Http(HttpConfig { upload_bytes_max: UPLOAD_BYTES_MAX })
         }
         Application::Proxy(proxy) => {
@@ -402,7 +424,7 @@ fn build_service(
             AppConfig::Proxy
         }
     };
-    Ok(Service {
+    Service {
         addresses: service.addresses.iter().map(address).collect(),
         arp: match (service.arp, service.mac) {
             (config::ArpPolicy::VirtualMac, Some(mac)) => ServiceArp::VirtualMac(mac.0),
@@ -422,7 +444,7 @@ fn build_service(
         nodelay: service.nodelay,
         hop_limit: service.hop_limit,
         upstream,
-    })
+    }
 }
 
 fn build_upstream(proxy: &config::Proxy) -> Upstream {
@@ -431,6 +453,7 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
         port: server.port,
         weight: server.weight,
         next_hop: address(&proxy.gateway.unwrap_or(server.address)),
+        is_retired: server.is_retired,
     };
     Upstream {
         servers: proxy.servers.iter().map(server).collect(),
@@ -525,9 +548,6 @@ fn agent_config(
     services: &[Service],
 ) -> Result<agent::Config, StartError> {
     let name = &config.interfaces.cluster.name;
-    let of = |group: &GroupId| usize::from(group.service());
-    let groups =
-        groups.iter().map(|group| (&config.services[of(group)], group, &services[of(group)]));
     Ok(agent::Config {
         me,
         cluster: cluster_id(&config.cluster.name),
@@ -535,17 +555,7 @@ fn agent_config(
         mac: sys::interface_mac(name).map_err(failed(format!("use {name}")))?,
         cores: config.cores.pin.len() as u8,
         nodes: config.cluster.nodes.iter().map(|node| node.id).collect(),
-        groups: groups
-            .map(|(service, &group, built)| agent::GroupConfig {
-                group,
-                home: service.home,
-                peers: service.peers.clone(),
-                on_peer_loss: on_peer_loss(service),
-                failback: failback(service),
-                hold_down: service.failback_hold_down,
-                advertisement: advertisement(config, service, built),
-            })
-            .collect(),
+        groups: group_configs(config, groups, services),
         timers: config.cluster.timers.values(),
         arbiter: match config.cluster.arbiter {
             config::Arbiter::Witness { .. } => agent::Arbiter::Witness,
@@ -557,6 +567,28 @@ fn agent_config(
             },
         },
     })
+}
+
+/// What the agent must know of each group.
+pub(crate) fn group_configs(
+    config: &Config,
+    groups: &[GroupId],
+    services: &[Service],
+) -> Vec<agent::GroupConfig> {
+    let group = |group: &GroupId| {
+        let index = usize::from(group.service());
+        let (service, built) = (&config.services[index], &services[index]);
+        agent::GroupConfig {
+            group: *group,
+            home: service.home,
+            peers: service.peers.clone(),
+            on_peer_loss: on_peer_loss(service),
+            failback: failback(service),
+            hold_down: service.failback_hold_down,
+            advertisement: advertisement(config, service, built),
+        }
+    };
+    groups.iter().map(group).collect()
 }
 
 fn on_peer_loss(service: &config::Service) -> OnPeerLoss {

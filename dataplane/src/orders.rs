@@ -10,11 +10,10 @@ use cluster::agent::{Decision, Reason};
 use cluster::id::{Epoch, GroupId, NodeId};
 use cluster::message::advertise::Unfit;
 use crossbeam_channel::bounded;
-use stack::time::Instant;
-use std::time::Duration;
+use stack::time::{Duration, Instant};
 
 /// How long the agent may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Reporter {
     /// Passes an order on to the agent.
@@ -22,6 +21,10 @@ impl Reporter {
         let error = |message: String| Reply::Error { message };
         let order = match &request {
             Request::Status => return error("a status is no order".into()),
+            Request::Reload { confirm_within_us } => {
+                return self.reload(confirm_within_us.map(Duration::from_micros));
+            }
+            Request::Confirm => return self.confirm(),
             Request::Solicit => {
                 return match self.questions.try_send(ToAgent::Solicit) {
                     Ok(()) => Reply::Begun,
@@ -31,7 +34,7 @@ impl Reporter {
             Request::Drain => Order::Drain,
             Request::Undrain => Order::Undrain,
             Request::Handover { service, to, epoch, force } => {
-                let services = &self.config.services;
+                let services = &self.config().services;
                 let Some(index) = services.iter().position(|known| known.name == *service) else {
                     let known: Vec<_> = services.iter().map(|known| known.name.as_str()).collect();
                     let known = known.join(", ");

@@ -6,6 +6,7 @@ use crate::config::{Config, Failback, Mac, Service, Snoop};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
 use crate::orders;
+use crate::reload::Origin;
 use crate::sealing::SealingSnapshot;
 use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
 use crate::watch::Phases;
@@ -25,22 +26,23 @@ use stack::stack::Conflict;
 use stack::time::Instant;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long the core and the agent may take to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// An arbiter that has not answered for so long is gone: it is asked every second.
 const ARBITER_SILENT: stack::time::Duration = stack::time::Duration::from_secs(3);
 
 /// Asks the threads of a node how they are.
 pub struct Reporter {
-    pub(crate) config: Config,
+    config: RwLock<Arc<Config>>,
+    pub(crate) origin: Mutex<Origin>,
     pub(crate) me: Member,
     shared: Arc<Shared>,
     guard: Arc<Guard>,
-    orders: Vec<Sender<ToCore>>,
+    pub(crate) orders: Vec<Sender<ToCore>>,
     pub(crate) questions: Sender<ToAgent>,
     started: Instant,
     /// By the index of the group.
@@ -48,21 +50,32 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// For the node with this configuration.
+    /// For the node with this configuration, and where it has it from.
     pub fn new(
-        config: &Config,
+        (config, origin): (&Config, Origin),
         me: Member,
         shared: Arc<Shared>,
         guard: Arc<Guard>,
         (orders, questions): (Vec<Sender<ToCore>>, Sender<ToAgent>),
     ) -> Reporter {
         let phases = Mutex::new(config.groups().iter().map(|_| Phases::default()).collect());
-        let config = config.clone();
-        Reporter { config, me, shared, guard, orders, questions, started: clock::now(), phases }
+        let (config, origin) = (RwLock::new(Arc::new(config.clone())), Mutex::new(origin));
+        let started = clock::now();
+        Reporter { config, origin, me, shared, guard, orders, questions, started, phases }
     }
 
-    /// Takes note of what a later status could not tell any more.
+    /// The configuration that runs: a reload may have changed it.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_config(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Takes note of what a later status could not tell any more, and does what has come due.
     pub fn look(&self) {
+        self.undo_unconfirmed(clock::now());
         let agent = self.ask_agent().and_then(|agent| agent.recv_timeout(PATIENCE).ok());
         if let Some(agent) = agent {
             self.note_takeovers(clock::now(), &agent.agent.groups);
@@ -112,6 +125,7 @@ impl Reporter {
             incarnation: self.me.incarnation.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_us: now.since(self.started).micros(),
+            configuration: self.origin().shown(now),
             cluster: self.cluster(&agent, &sealing),
             groups: groups
                 .filter(|(_, (group, _))| is_shown(&agent, group))
@@ -132,21 +146,24 @@ impl Reporter {
         shown::GuardianStatus { process, restarts }
     }
 
+    fn is_witnessed(&self) -> bool {
+        matches!(self.config().cluster.arbiter, crate::config::Arbiter::Witness { .. })
+    }
+
     /// Whether somebody could let a peer take over now.
     fn has_arbiter(&self, agent: &Status) -> bool {
-        let is_witness =
-            matches!(self.config.cluster.arbiter, crate::config::Arbiter::Witness { .. });
+        let is_witness = self.is_witnessed();
         !is_witness || agent.witness_age.is_some_and(|age| age < ARBITER_SILENT)
     }
 
     fn cluster(&self, agent: &Status, sealing: &SealingSnapshot) -> shown::ClusterStatus {
-        let witness = matches!(self.config.cluster.arbiter, crate::config::Arbiter::Witness { .. });
+        let (config, witness) = (self.config(), self.is_witnessed());
         let address = |node: &cluster::agent::status::NodeStatus| {
-            let known = self.config.cluster.nodes.iter().find(|n| n.id == node.member.node);
+            let known = config.cluster.nodes.iter().find(|n| n.id == node.member.node);
             known.map_or(String::new(), |n| n.address.to_string())
         };
         shown::ClusterStatus {
-            name: self.config.cluster.name.clone(),
+            name: config.cluster.name.clone(),
             arbiter: if witness { "witness" } else { "none" }.into(),
             arbiter_answer_age_us: agent.witness_age.map(|age| age.micros()),
             split_brain_possible: agent.split_brain_possible,
@@ -206,7 +223,8 @@ impl Reporter {
         state: &GroupState,
     ) -> shown::Standing {
         let GroupState { group: id, role, register, counts } = state;
-        let service = self.config.services.get(usize::from(id.service()));
+        let config = self.config();
+        let service = config.services.get(usize::from(id.service()));
         let is_written = register.epoch.0 > 0;
         let declared = group.declared.iter().find(|declared| declared.by.node == node);
         shown::Standing {
@@ -237,7 +255,8 @@ impl Reporter {
         engine: &Engine,
         has_arbiter: bool,
     ) -> shown::GroupStatus {
-        let service = &self.config.services[usize::from(group.group.service())];
+        let config = self.config();
+        let service = &config.services[usize::from(group.group.service())];
         let register = &group.register;
         let is_known = group.known && register.epoch.0 > 0;
         shown::GroupStatus {
@@ -274,7 +293,8 @@ impl Reporter {
     }
 
     fn claim(&self, now: Instant, claim: &Claim) -> shown::Claim {
-        let service = self.config.services.get(usize::from(claim.group.service()));
+        let config = self.config();
+        let service = config.services.get(usize::from(claim.group.service()));
         shown::Claim {
             node: claim.by.node.0,
             service: service.map_or(String::new(), |service| service.name.clone()),
@@ -336,7 +356,7 @@ impl Reporter {
         let astray = core.forward.drops().into_iter().chain(core.hearing.drops());
         drops.extend(astray.filter(|(_, count)| *count > 0).map(|(name, n)| (name.into(), n)));
         shown::CoreStatus {
-            core: self.config.cores.pin[number],
+            core: self.config().cores.pin[number],
             progress: core.rounds,
             progress_age_us: 0,
             segments_in: core.stack.rx_frames,
@@ -353,7 +373,8 @@ impl Reporter {
 
     /// Every queue of both interfaces: the n-th of an interface is one of core n % cores.
     fn ports(&self, cores: &[CoreSnapshot]) -> Vec<shown::PortStatus> {
-        let interfaces = &self.config.interfaces;
+        let config = self.config();
+        let interfaces = &config.interfaces;
         let mut ports = Vec::new();
         for (interface, is_client) in [(&interfaces.client, true), (&interfaces.cluster, false)] {
             for (n, queue) in interface.queues.iter().enumerate() {
@@ -581,6 +602,7 @@ fn sentence(reason: Reason) -> String {
     };
     match reason {
         Reason::Became(role) => format!("became {role:?}").to_lowercase(),
+        Reason::Reconfigured => "its settings were changed by a reload".into(),
         Reason::AskedFirst => "asked to own it: it was never owned".into(),
         Reason::AskedPeer(peer) => format!("asked to add node {} as peer", peer.node),
         Reason::AskedInSync(peer) => {

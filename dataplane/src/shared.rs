@@ -7,6 +7,7 @@
 use crate::crossing::CrossingCounters;
 use crate::port::PortCounters;
 use crate::sealing::SealingSnapshot;
+use cluster::agent::GroupConfig;
 use cluster::agent::handover::{Order, OrderError};
 use cluster::engine::{ForwardCounters, GroupStatus, HearingCounters, LinkCounters};
 use cluster::id::{GroupId, NodeId};
@@ -16,6 +17,7 @@ use cluster::path::Health;
 use cluster::role::Command;
 use cluster::seal::LinkSession;
 use crossbeam_channel::Sender;
+use stack::service::Service;
 use stack::stack::Counters;
 use stack::time::Instant;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,7 +99,12 @@ pub enum ToCore {
     Session(Box<LinkSession>),
     /// Answer with how the core is.
     Snapshot(Sender<Box<CoreSnapshot>>),
+    /// Services, by index, have these settings from now on. Answer with what they replace: it is freed elsewhere.
+    Reconfigure(Settings, Sender<Settings>),
 }
+
+/// Services by their indices.
+pub type Settings = Vec<(u8, Service)>;
 
 /// A question or an order to the agent.
 pub enum ToAgent {
@@ -105,6 +112,8 @@ pub enum ToAgent {
     Status(Sender<Box<AgentSnapshot>>),
     /// Ask every node what it declares.
     Solicit,
+    /// These groups have other settings from now on.
+    Reconfigure(Vec<GroupConfig>),
     /// Do this, and answer whether it was begun.
     Order(Order, Sender<Ordered>),
 }

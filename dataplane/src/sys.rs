@@ -24,7 +24,7 @@ pub use interface::{
 };
 pub use packet::{ArpSocket, ServiceMacs};
 pub use process::{close_descriptors_from, defer_process, leave_session, lock_memory, set_name};
-pub use signal::TerminationSignals;
+pub use signal::{Signal, Signals};
 
 /// Descriptors that [`wait_readable`] can wait for.
 pub const WAIT_DESCRIPTORS_MAX: usize = 64;

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cluster::seal::Key;
-use dataplane::config::{self, Arbiter, Loaded, Severity, Survivor};
+use dataplane::config::{self, Arbiter, Loaded, Severity, Survivor, change};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
 
@@ -115,6 +115,76 @@ fn mistakes_are_explained_as_stored() {
         let expected = fs::read_to_string(&stored).unwrap_or_default();
         assert_eq!(shown, expected, "{name}; UPDATE_SNAPSHOTS=1 stores the new text");
     }
+}
+
+/// What a running node makes of another file: every change that it takes, or every reason against it.
+#[test]
+fn a_running_node_takes_what_can_change_and_names_what_cannot() {
+    let directory = Directory::new("changes");
+    let files = files("tools/examples");
+    let (_, text) = files.iter().find(|(name, _)| name == "proxy").expect("the sample");
+    let running = directory.parse(text).config.expect("a configuration");
+    let edited = |edits: &[(&str, &str)]| {
+        let mut text = text.clone();
+        for (from, to) in edits {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        directory.parse(&text)
+    };
+    let changes = |edits: &[(&str, &str)]| {
+        let changes = change::changes(&running, &edited(edits));
+        changes.map(|changes| change::in_words(&changes))
+    };
+    assert_eq!(changes(&[]), Ok(vec![]));
+    assert_eq!(changes(&[("# A load balancer", "# Another remark")]), Ok(vec![]));
+    let taken = changes(&[
+        ("\"1h\"", "\"3h\"\nkeep_alive = {}"),
+        ("\"round-robin\"", "\"source\""),
+        ("weight = 2", "weight = 5"),
+        ("name = \"a\", address = \"10.88.0.11\"", "name = \"d\", address = \"10.88.0.14\""),
+    ]);
+    let expected = [
+        "services[shop].application.balance: \"round-robin\" -> \"source\"",
+        "services[shop].application.servers[a]: {\"address\":\"10.88.0.11\",\"name\":\"a\",\"port\":8080,\"weight\":1} \
+         -> none",
+        "services[shop].application.servers[b]: {\"address\":\"10.88.0.12\",\"name\":\"b\",\"port\":8080,\"weight\":2} \
+         -> {\"address\":\"10.88.0.12\",\"name\":\"b\",\"port\":8080,\"weight\":5}",
+        "services[shop].application.servers[d]: none -> {\"address\":\"10.88.0.14\",\"name\":\"d\",\"port\":8080,\
+         \"weight\":1}",
+        "services[shop].idle_timeout: \"1h\" -> \"3h\"",
+        "services[shop].keep_alive.count: none -> 9",
+        "services[shop].keep_alive.idle: none -> \"2h\"",
+        "services[shop].keep_alive.interval: none -> \"75s\"",
+    ];
+    assert_eq!(taken.expect("all of it may change"), expected);
+    let refused = |edits: &[(&str, &str)]| {
+        let mut file = edited(edits);
+        file.diagnostics = change::changes(&running, &file).expect_err("refused");
+        file.render(false)
+    };
+    let shown = refused(&[
+        ("name = \"balancer\"", "name = \"other\""),
+        ("\"eth0\"", "\"eth9\""),
+        ("[80, 443]", "[80]"),
+        ("\"1h\"", "\"2h\""),
+        ("[\"10.88.0.110\"]", "[\"10.88.0.111\"]"),
+    ]);
+    let stored = repository("tests/snapshots/reload.txt");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&stored, &shown).expect("the stored text");
+    }
+    assert_eq!(shown, fs::read_to_string(stored).unwrap_or_default());
+    let other = edited(&[("name = \"shop\"", "name = \"store\"")]);
+    let reasons = change::changes(&running, &other).expect_err("other services");
+    assert_eq!(reasons.len(), 1, "what is inside of them says nothing more");
+    assert!(reasons[0].message.contains("`services` cannot be changed"), "{}", reasons[0].message);
+    let secret = directory.0.join("secret.key");
+    fs::write(&secret, KEY.replace("00", "11")).expect("another secret");
+    let reasons = change::changes(&running, &edited(&[])).expect_err("another secret");
+    assert!(reasons[0].message.contains("`cluster.secret_file, its content`"));
+    let broken = edited(&[("id = 1", "id = ")]);
+    assert_eq!(change::changes(&running, &broken), Err(broken.diagnostics.clone()));
 }
 
 /// xorshift64*: the same sequence on every machine.

@@ -25,6 +25,7 @@ mod kick;
 mod memory;
 mod opening;
 mod proxy;
+mod reload;
 mod roles;
 mod speak;
 mod turnover;
@@ -119,6 +120,8 @@ pub struct Group {
     announced_from: Option<(Instant, u8)>,
     /// Claims of others are not answered by announcements before then.
     defend_at: Instant,
+    /// Until then timers may have been set by other settings than those of now.
+    rearm_until: Instant,
     /// The last claim of somebody else.
     conflict: Option<Conflict>,
     flows: u32,
@@ -536,7 +539,9 @@ impl Stack {
             return;
         }
         let change = flow.local.deadlines.take_change();
-        let change = if self.wheel.is_armed(slot) { change } else { Change::All };
+        let is_right =
+            self.wheel.is_armed(slot) && now >= self.groups[flow.group as usize].rearm_until;
+        let change = if is_right { change } else { Change::All };
         let deadline = flow.poll_sooner(now, &self.env, change);
         if !self.wheel.is_armed_by(slot, deadline) {
             self.wheel.arm(slot, deadline);

@@ -29,6 +29,15 @@ pub struct Server {
     pub weight: u16,
     /// Who brings frames there: itself, or a router.
     pub next_hop: Address,
+    /// It is none any more: it keeps its place as long as connections to it are left, and gets no new ones.
+    pub is_retired: bool,
+}
+
+impl Server {
+    /// Whether it is at this address and port.
+    pub fn is_at(&self, address: &Address, port: u16) -> bool {
+        self.address == *address && self.port == port
+    }
 }
 
 /// How a server is chosen.
@@ -67,7 +76,7 @@ pub struct Upstream {
 impl Upstream {
     /// Position of the server at this address and port.
     pub fn position(&self, address: &Address, port: u16) -> Option<u16> {
-        let is_it = |server: &Server| server.address == *address && server.port == port;
+        let is_it = |server: &Server| server.is_at(address, port) && !server.is_retired;
         self.servers.iter().position(is_it).map(|index| index as u16)
     }
 }
@@ -131,6 +140,27 @@ impl Roster {
     /// One of them; `None` for a number that is none.
     pub fn server_mut(&mut self, server: u16) -> Option<&mut ServerStatus> {
         self.servers.get_mut(server as usize)
+    }
+
+    /// The servers are others from now on, those that stay in their places. Who is new is asked for at once if this node
+    /// serves.
+    pub fn reconfigure(&mut self, now: Instant, old: &Upstream, new: &Upstream, is_serving: bool) {
+        self.servers.resize(new.servers.len(), ServerStatus::default());
+        for (index, (status, server)) in self.servers.iter_mut().zip(&new.servers).enumerate() {
+            let known = old.servers.get(index);
+            match known.filter(|known| known.is_at(&server.address, server.port)) {
+                Some(known) if known.next_hop == server.next_hop => continue,
+                Some(_) => (status.mac, status.asks) = (None, 0),
+                None => {
+                    assert!(status.connections == 0, "a place with connections is kept");
+                    *status = ServerStatus::default();
+                }
+            }
+            status.ask_at = now;
+            if is_serving {
+                self.ask_at = self.ask_at.min(now);
+            }
+        }
     }
 
     /// The addresses of all next hops are asked for, from now on.
@@ -291,7 +321,7 @@ mod tests {
     fn upstream(balance: Balance, weights: &[u16]) -> Upstream {
         let server = |(n, &weight)| {
             let address = address(n as u8 + 1);
-            Server { address, port: 80, weight, next_hop: address }
+            Server { address, port: 80, weight, next_hop: address, is_retired: false }
         };
         let servers = weights.iter().enumerate().map(server).collect();
         Upstream { servers, balance, attempts_max: 3, ..Upstream::default() }
@@ -362,6 +392,44 @@ mod tests {
         assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(2));
         roster.server_mut(2).unwrap().is_down = true;
         assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(1));
+    }
+
+    /// Places and what is known of them stay; a retired server gets nothing, and its place goes to another when it is free.
+    #[test]
+    fn servers_come_and_go_and_those_that_stay_keep_what_is_known_of_them() {
+        let before = upstream(Balance::RoundRobin, &[1, 1]);
+        let mut roster = roster(&before);
+        for server in [0, 1, 0] {
+            let status = roster.server_mut(server).unwrap();
+            (status.connections, status.opened) = (status.connections + 1, status.opened + 1);
+        }
+        let mut after = upstream(Balance::RoundRobin, &[0, 3, 1]);
+        after.servers[0].is_retired = true;
+        let now = Instant(2_000_000_000);
+        roster.reconfigure(now, &before, &after, true);
+        assert_eq!(roster.servers().len(), 3);
+        assert_eq!((roster.servers()[0].connections, roster.servers()[1].opened), (2, 1));
+        assert_eq!(roster.poll_query(now, &after), Some(address(3)));
+        assert_eq!(roster.poll_query(now, &after), None, "the others are known");
+        assert!(roster.learn(now, &after, &address(3), [3; 6]));
+        let turns = (0..4).map(|_| chosen(&mut roster, &after, NONE).unwrap());
+        assert_eq!(turns.collect::<Vec<_>>(), [1, 1, 2, 1]);
+        assert_eq!(after.position(&address(1), 80), None);
+        assert_eq!(after.position(&address(3), 80), Some(2));
+        roster.server_mut(0).unwrap().connections = 0;
+        let mut later = after.clone();
+        let newcomer =
+            Server { address: address(9), next_hop: address(9), weight: 1, ..after.servers[1] };
+        later.servers[0] = newcomer;
+        roster.reconfigure(now, &after, &later, true);
+        assert_eq!((roster.servers()[0].opened, roster.servers()[1].opened), (0, 1));
+        assert_eq!(roster.poll_query(now, &later), Some(address(9)));
+        assert_eq!(later.position(&address(9), 80), Some(0));
+        // A router in between is asked for before anything goes its way.
+        let mut routed = later.clone();
+        routed.servers.iter_mut().for_each(|server| server.next_hop = address(7));
+        roster.reconfigure(now, &later, &routed, true);
+        assert_eq!(chosen(&mut roster, &routed, NONE), Err(NoServer::NotYet));
     }
 
     #[test]

@@ -104,6 +104,18 @@ fn nodes_with_several_cores_survive_every_death() {
     }
 }
 
+/// Nodes that were not reloaded at the same time, or have seen servers come and go, have them in other places.
+#[test]
+fn nodes_that_have_their_servers_in_other_places_survive_every_death() {
+    for cores in [[1, 1], [2, 1]] {
+        let mut case = on_cores(cores);
+        case.dialogues[0].name = "servers in other places";
+        case.settings.is_shuffled = true;
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case));
+    }
+}
+
 /// A planned handover moves both legs, and back, and whatever goes wrong on the way.
 #[test]
 fn a_handover_moves_both_legs() {

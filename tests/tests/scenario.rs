@@ -7,6 +7,7 @@ mod scenario {
     mod generation;
     mod hearing;
     mod opening;
+    mod reload;
     mod replay;
     mod scarce;
     mod takeover;

@@ -12,6 +12,7 @@ pub mod impair;
 pub mod keygen;
 pub mod load;
 pub mod ownership;
+pub mod reload;
 pub mod run;
 pub mod status;
 pub mod why;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use dataplane::memory::BigPages;
 use tools::{
-    check, demo, handover, impair, keygen, load, ownership, print, run, status, why, witness,
+    check, demo, handover, impair, keygen, load, ownership, print, reload, run, status, why,
+    witness,
 };
 
 #[global_allocator]
@@ -41,6 +42,10 @@ enum Command {
     Drain(handover::DrainArgs),
     /// Let a drained node take roles again.
     Undrain(handover::DrainArgs),
+    /// Let a running node take what its configuration file says by now.
+    Reload(reload::ReloadArgs),
+    /// Let the last reload stay.
+    Confirm(reload::ConfirmArgs),
     /// Keep the registers that say who owns what, on a third machine.
     Witness(witness::WitnessArgs),
     /// Make a key for the cluster's datagrams.
@@ -70,6 +75,8 @@ fn main() -> ExitCode {
         Command::Handover(args) => handover::handover(&args),
         Command::Drain(args) => handover::drain(&args),
         Command::Undrain(args) => handover::undrain(&args),
+        Command::Reload(args) => reload::reload(&args),
+        Command::Confirm(args) => reload::confirm(&args),
         Command::Witness(args) => witness::main(&args),
         Command::Keygen(args) => keygen::main(&args),
         Command::Demo(args) => demo::main(&args),

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use dataplane::control::Reply;
 use dataplane::node::Node;
+use dataplane::sys::{Signal, Signals};
 
-use crate::check;
+use crate::{check, reload};
 
 /// Arguments of `understudy run`.
 #[derive(Args, Debug, Clone)]
@@ -16,18 +18,18 @@ pub struct RunArgs {
     pub file: PathBuf,
 }
 
-/// Runs the node until SIGINT or SIGTERM.
+/// Runs the node until SIGINT or SIGTERM; SIGHUP has it read its configuration again.
 pub fn main(args: &RunArgs) -> ExitCode {
     let config = match check::load_or_explain(&args.file) {
         Ok(config) => config,
         Err(code) => return code,
     };
     // Before the first thread starts, so that all of them leave these signals to this one.
-    let signals = match dataplane::sys::TerminationSignals::block() {
+    let signals = match Signals::block() {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("cannot wait for signals: {error}")),
     };
-    let node = match Node::start(&config) {
+    let node = match Node::start(&config, &args.file) {
         Ok(node) => node,
         Err(error) => return fail(&error.to_string()),
     };
@@ -49,15 +51,24 @@ pub fn guard() -> ExitCode {
     }
 }
 
-/// Waits for a signal, or for a thread that has ended by itself.
-fn wait(signals: &dataplane::sys::TerminationSignals, node: &Node) -> io::Result<()> {
+/// Waits for a signal to end, or for a thread that has ended by itself; reloads when asked to.
+fn wait(signals: &Signals, node: &Node) -> io::Result<()> {
     loop {
-        if signals.wait(std::time::Duration::from_millis(500))? {
-            return Ok(());
+        match signals.wait(std::time::Duration::from_millis(500))? {
+            Some(Signal::End) => return Ok(()),
+            Some(Signal::Reload) => reload(node),
+            None => {}
         }
         if node.has_failed() {
             return Err(io::Error::other("a thread of the node has ended; its reason is above"));
         }
+    }
+}
+
+fn reload(node: &Node) {
+    match node.reload() {
+        Reply::Error { message } => eprintln!("error: {message}"),
+        reply => eprint!("{}", reload::outcome(&reply).unwrap_or_default()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dataplane::control::status::{
-    ClusterStatus, GroupStatus, Role, SealedStatus, Standing, Status,
+    ClusterStatus, Configuration, GroupStatus, Role, SealedStatus, Standing, Status,
 };
 use dataplane::control::{self, Reply, Request};
 
@@ -142,6 +142,7 @@ fn head(text: &mut String, status: &Status) {
         span(status.uptime_us),
         status.incarnation
     );
+    configuration(text, &status.configuration);
     let answered = match cluster.arbiter_answer_age_us {
         Some(age) => format!(", last answer {} ago", span(age)),
         None if cluster.arbiter == "none" => String::new(),
@@ -172,6 +173,29 @@ fn head(text: &mut String, status: &Status) {
     }
     nodes(text, status);
     standings(text, cluster);
+}
+
+/// A configuration that is not the one with which the node has started.
+fn configuration(text: &mut String, configuration: &Configuration) {
+    let Configuration { file, age_us, reloads, undone, confirm_left_us } = configuration;
+    if *reloads > 0 {
+        let _ = write!(
+            text,
+            "{file} reloaded {reloads} times, what runs was taken {} ago",
+            span(*age_us)
+        );
+        let _ = match undone {
+            0 => writeln!(text),
+            undone => writeln!(text, "; undone {undone} times because nobody confirmed it"),
+        };
+    }
+    if let Some(left) = confirm_left_us {
+        let left = span(*left);
+        let _ = writeln!(
+            text,
+            "NOT CONFIRMED: undone in {left} unless `understudy confirm` comes first"
+        );
+    }
 }
 
 /// Every node: this one as it is, the others as they were heard.

@@ -28,6 +28,8 @@ mod metrics;
 mod ownership;
 #[path = "netns/proxy.rs"]
 mod proxy;
+#[path = "netns/reload.rs"]
+mod reload;
 #[path = "netns/scene.rs"]
 mod scene;
 #[path = "netns/seal.rs"]

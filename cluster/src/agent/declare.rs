@@ -10,10 +10,11 @@
 //! What a node said in a former life does not count. Bounds: one advertisement for each group and node; a node that
 //! has to be solicited is asked once in [`SOLICIT_PERIOD`].
 
-use super::{Agent, Reason};
+use super::{Agent, GroupConfig, Reason};
 use crate::id::{Epoch, GroupId, Member, NodeId};
 use crate::message::advertise::{Advertise, Unfit};
 use crate::message::{Message, Role};
+use alloc::vec::Vec;
 use stack::time::{Duration, Instant};
 
 /// Between two advertisements of an owner.
@@ -75,6 +76,22 @@ impl Agent {
                 self.send(to, &Message::Solicit { group });
             }
         }
+    }
+
+    /// Groups have other settings from now on, as far as a running node can take them; they are declared at once. The peer in
+    /// sync stays what it is, though it may declare something else: it holds every connection as it is.
+    pub fn handle_settings(&mut self, now: Instant, settings: Vec<GroupConfig>) {
+        self.observe(now);
+        for config in settings {
+            let Some(at) = self.find(config.group) else { continue };
+            let entry = &mut self.groups[at];
+            if entry.config != config {
+                entry.config = config;
+                entry.advertise_at = now;
+                entry.note(now, Reason::Reconfigured);
+            }
+        }
+        self.decide_all(now);
     }
 
     /// Tells every other node what this one declares about the group, if it is time.

@@ -132,6 +132,8 @@ pub enum Reason {
     Became(Role),
     /// Asked because the group was never written and it is this node's turn.
     AskedFirst,
+    /// The configuration was changed while the node runs.
+    Reconfigured,
     /// Asked because a designated peer is alive.
     AskedPeer(Member),
     /// Asked because every core reported the peer filled.

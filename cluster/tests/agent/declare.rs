@@ -96,6 +96,31 @@ fn a_node_with_lower_limits_or_other_content_is_no_peer_and_the_next_one_is() {
     }
 }
 
+/// A reload, node after node: the peer in sync stays it while they differ, and takes over; nobody else becomes one until they
+/// agree.
+#[test]
+fn a_peer_stays_the_peer_while_nodes_are_reloaded_one_after_the_other() {
+    let mut world = world(4, vec![declared(), declared()]);
+    world.until(20_000, "protected", World::is_protected);
+    let after = Advertise { digest: [9; 32], ..declared() };
+    let epoch = world.group(0).expect("a group").register.epoch;
+    world.reload(0, after.clone());
+    world.until(1_000, "known everywhere", |world| {
+        [0, 1].iter().all(|at| fitness(world, *at, 2) == Some(Fitness::Unfit(Unfit::OtherContent)))
+    });
+    world.run(5_000);
+    assert_eq!((role(&world, 0), role(&world, 1)), (Role::Owner, Role::Peer));
+    assert_eq!(world.group(0).expect("a group").register.epoch, epoch, "nothing has changed hands");
+    world.fault(Fault::Crash(0));
+    world.until(1_000, "taken over", |world| world.voices() == [1]);
+    world.fault(Fault::Start(0));
+    world.run(5_000);
+    assert_eq!((world.voices(), role(&world, 0)), (vec![1], Role::Idle), "they differ");
+    world.reload(1, after);
+    world.until(5_000, "protected", World::is_protected);
+    assert_eq!((world.voices(), role(&world, 0)), (vec![1], Role::Peer));
+}
+
 /// It may own what it serves itself, and is protected by a node that takes at least as much.
 #[test]
 fn a_larger_node_protects_a_smaller_one_and_not_the_other_way_round() {

@@ -791,6 +791,27 @@ impl World {
         answer
     }
 
+    /// A node declares something else from now on.
+    pub fn reload(&mut self, index: usize, declares: Advertise) {
+        self.nodes[index].declares = declares;
+        let groups = self.group_configs(index);
+        self.touch(index, |agent, now| agent.handle_settings(now, groups.clone()));
+    }
+
+    fn group_configs(&self, index: usize) -> Vec<GroupConfig> {
+        let nodes = 2..=self.nodes.len() as u8;
+        let config = |group: &GroupId| GroupConfig {
+            group: *group,
+            home: NodeId(1),
+            peers: nodes.clone().map(NodeId).collect(),
+            on_peer_loss: self.on_peer_loss,
+            failback: self.failback.0,
+            hold_down: self.failback.1,
+            advertisement: self.nodes[index].declares.clone(),
+        };
+        GENERATIONS[..self.generations].iter().map(config).collect()
+    }
+
     /// Something that a former life of a node said to another arrives now: to whichever life there is.
     pub fn late_word(&mut self, from: usize, life: u64, to: usize) {
         let sender = Member { node: NodeId(from as u8 + 1), incarnation: Incarnation(life) };
@@ -855,22 +876,14 @@ impl World {
         self.lives += 1;
         let life = self.lives;
         let nodes: Vec<NodeId> = (1..=self.nodes.len() as u8).map(NodeId).collect();
-        let group = |group: &GroupId| GroupConfig {
-            group: *group,
-            home: NodeId(1),
-            peers: nodes[1..].to_vec(),
-            on_peer_loss: self.on_peer_loss,
-            failback: self.failback.0,
-            hold_down: self.failback.1,
-            advertisement: self.nodes[index].declares.clone(),
-        };
+        let groups = self.group_configs(index);
         let config = Config {
             me: Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(life) },
             cluster: CLUSTER,
             version: "test".into(),
             mac: [2, 0, 0, 0, 0, index as u8],
             cores: CORES,
-            groups: GENERATIONS[..self.generations].iter().map(group).collect(),
+            groups,
             nodes,
             timers: self.timers,
             arbiter: self.arbiter,

@@ -49,6 +49,8 @@ pub enum Kind {
     NotYet,
     /// Legal, and risks what the cluster is for.
     Risky,
+    /// A running node cannot take it.
+    NotNow,
 }
 
 /// One problem.

@@ -131,7 +131,7 @@ fn server(reader: &mut Reader, mut table: Table<'_>) -> Server {
     table.finish(reader);
     // A placeholder where the address is wrong, which was said.
     let address = address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-    Server { name, address, port, weight }
+    Server { name, address, port, weight, is_retired: false }
 }
 
 /// The address of one host.

@@ -19,8 +19,25 @@ pub struct Reader {
     diagnostics: Vec<Diagnostic>,
     /// Keys that are missing, by path: not worth a word if a misspelling of them is found.
     missing: BTreeMap<String, Diagnostic>,
-    places: BTreeMap<String, Range<usize>>,
+    places: Places,
     bad: BTreeSet<String>,
+}
+
+/// Where each value lies in the file, by its path.
+#[derive(Clone, Debug, Default)]
+pub struct Places(BTreeMap<String, Range<usize>>);
+
+impl Places {
+    /// The place of the value at `path`, or of the nearest table around it.
+    pub fn of(&self, path: &str) -> Option<Range<usize>> {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.0.get(path) {
+                return Some(place.clone());
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
 }
 
 /// A table being read.
@@ -36,20 +53,14 @@ pub struct Table<'a> {
 pub struct Value<'a>(&'a Spanned<DeValue<'a>>);
 
 impl Reader {
-    /// Every problem.
-    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        self.diagnostics.into_iter().chain(self.missing.into_values()).collect()
+    /// Every problem, and where values lie.
+    pub fn into_parts(self) -> (Vec<Diagnostic>, Places) {
+        (self.diagnostics.into_iter().chain(self.missing.into_values()).collect(), self.places)
     }
 
     /// The place of the value at `path`, or of the nearest table around it.
     pub fn place(&self, path: &str) -> Option<Range<usize>> {
-        let mut path = path;
-        loop {
-            if let Some(place) = self.places.get(path) {
-                return Some(place.clone());
-            }
-            path = &path[..path.rfind(['.', '['])?];
-        }
+        self.places.of(path)
     }
 
     /// Whether the value at `path` was read without an error (or defaulted).
@@ -59,7 +70,7 @@ impl Reader {
 
     /// Whether `path` is written in the file.
     pub fn written(&self, path: &str) -> bool {
-        self.places.contains_key(path)
+        self.places.0.contains_key(path)
     }
 
     /// Notes a problem.
@@ -145,7 +156,7 @@ impl Reader {
         let mut elements = Vec::with_capacity(array.len());
         for (i, element) in array.iter().enumerate() {
             let path = format!("{path}[{i}]");
-            self.places.insert(path.clone(), element.span());
+            self.places.0.insert(path.clone(), element.span());
             elements.push((path, Value(element)));
         }
         Some(elements)
@@ -186,7 +197,7 @@ impl<'a> Table<'a> {
     pub fn value(&mut self, reader: &mut Reader, key: &'static str) -> Option<Value<'a>> {
         self.asked.push(key);
         let value = self.entries?.get(key)?;
-        reader.places.insert(self.path(key), value.span());
+        reader.places.0.insert(self.path(key), value.span());
         Some(Value(value))
     }
 

@@ -551,6 +551,9 @@ pub struct Server {
     pub port: u16,
     /// `weight`: its share; 0 gets nothing new. Default 1.
     pub weight: u16,
+    /// It has left the file while the node runs, and keeps its place for the connections that are left.
+    #[serde(skip)]
+    pub is_retired: bool,
 }
 
 impl Service {

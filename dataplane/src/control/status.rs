@@ -23,6 +23,8 @@ pub struct Status {
     pub version: String,
     /// Time since the process started.
     pub uptime_us: u64,
+    /// The configuration that runs.
+    pub configuration: Configuration,
     /// The nodes and the arbiter.
     pub cluster: ClusterStatus,
     /// One for each group, in the order of the configuration.
@@ -41,6 +43,22 @@ pub struct Status {
     pub guardian: GuardianStatus,
     /// How this node reaches its clients.
     pub path: ClientPath,
+}
+
+/// The configuration that runs, and how it came to be.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Configuration {
+    /// The file that a reload reads.
+    pub file: String,
+    /// Time since it was taken.
+    pub age_us: u64,
+    /// Reloads that have changed something.
+    pub reloads: u64,
+    /// Of these, undone because nobody confirmed them in time.
+    pub undone: u64,
+    /// The last reload is undone after so long unless it is confirmed; `None` if it need not be.
+    pub confirm_left_us: Option<u64>,
 }
 
 /// How a node reaches its clients.

@@ -102,11 +102,11 @@ impl Proxy {
     }
 
     pub(super) fn export(&self, out: &mut Vec<u8>) {
-        // Where the other leg is kept is this node's affair.
-        let Proxy { side, phase, failures, server, other: _ } = self;
+        // Where the other leg is kept is this node's affair, and so is the place of a server among the others; whoever
+        // takes a flow in finds it by the address.
+        let Proxy { side, phase, failures, server: _, other: _ } = self;
         out.put_u8((*side as u8) << 4 | *phase as u8);
         out.put_u8(*failures);
-        out.put_u16(*server);
     }
 
     pub(super) fn import(reader: &mut Reader) -> Result<Proxy, ImportError> {
@@ -119,6 +119,6 @@ impl Proxy {
             0x12 => (Side::Server, Phase::Alone),
             _ => return Err(ImportError::Invalid),
         };
-        Ok(Proxy { side, phase, failures: reader.u8()?, server: reader.u16()?, other: NONE })
+        Ok(Proxy { side, phase, failures: reader.u8()?, server: NO_SERVER, other: NONE })
     }
 }

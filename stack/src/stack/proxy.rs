@@ -16,7 +16,7 @@ use super::{Mode, Stack};
 use crate::app::proxy::{NO_SERVER, Proxy, Side};
 use crate::drop::Drop;
 use crate::fact::{Fact, Open, Tick};
-use crate::flow::{FlowId, Standing};
+use crate::flow::{Flow, FlowId, Standing};
 use crate::key::FlowKey;
 use crate::legs::Lent;
 use crate::limits::{CONNECT_AGAIN, SOURCE_PORT_FIRST, SOURCE_PORTS_TRIED, TICK_AGAIN};
@@ -234,13 +234,17 @@ impl Stack {
 
     /// The flow in `leg` is towards a server: it belongs to the client's leg in `slot`, in which it is noted who is asked.
     pub(super) fn link(&mut self, leg: u32, slot: u32) {
-        let key = self.flows[leg].key;
-        let upstream = &self.env.services[self.flows[leg].service as usize].upstream;
-        let server = upstream.position(&key.remote, key.remote_port).unwrap_or(NO_SERVER);
+        let server = self.server_of(&self.flows[leg]);
         self.flows[leg].app = crate::app::App::Proxy(Proxy::server(server, slot));
         if let Some(client) = self.flows[slot].app.leg_mut() {
             (client.other, client.server) = (leg, server);
         }
+    }
+
+    /// Position of the server at the other end of this leg.
+    pub(super) fn server_of(&self, leg: &Flow) -> u16 {
+        let upstream = &self.env.services[leg.service as usize].upstream;
+        upstream.position(&leg.key.remote, leg.key.remote_port).unwrap_or(NO_SERVER)
     }
 
     /// Cuts the link of the leg in `slot`, which is about to be forgotten whatever its state.

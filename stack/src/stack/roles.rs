@@ -122,17 +122,24 @@ impl Stack {
         let Captured { flow, server } = captured;
         let slot = self.enter_copy(now, flow)?;
         if let Some(server) = server {
+            let position = self.server_of(&server);
             let other = self.enter_copy(now, server)?;
             for (leg, other) in [(slot, other), (other, slot)] {
                 if let Some(leg) = self.flows[leg].app.leg_mut() {
-                    leg.other = other;
+                    (leg.other, leg.server) = (other, position);
                 }
             }
         }
         Some(slot)
     }
 
-    fn enter_copy(&mut self, now: Instant, flow: Flow) -> Option<u32> {
+    fn enter_copy(&mut self, now: Instant, mut flow: Flow) -> Option<u32> {
+        if flow.id.is_server_leg() {
+            let position = self.server_of(&flow);
+            if let Some(leg) = flow.app.leg_mut() {
+                leg.server = position;
+            }
+        }
         let slot = self.flows.take(flow)?;
         self.enter(slot);
         self.note_copy(now, slot);

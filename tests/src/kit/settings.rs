@@ -130,6 +130,8 @@ pub struct Settings {
     pub ports: Vec<Port>,
     /// So many of the first clients are servers, to whom [`PROXY`] passes its connections on.
     pub servers: usize,
+    /// Each node has them in other places: moved on by its index.
+    pub is_shuffled: bool,
     /// How one is chosen.
     pub balance: Balance,
     /// Tells them who their client is.
@@ -193,6 +195,7 @@ impl Default for Settings {
             generations: 1,
             trace: false,
             servers: 0,
+            is_shuffled: false,
             balance: Balance::RoundRobin,
             header: None,
             server_idle: None,
@@ -239,7 +242,13 @@ impl Settings {
     fn upstream(&self) -> Upstream {
         let server = |index| {
             let address = Address::v4(client::address(index));
-            Server { address, port: client::port(index), weight: 1, next_hop: address }
+            Server {
+                address,
+                port: client::port(index),
+                weight: 1,
+                next_hop: address,
+                is_retired: false,
+            }
         };
         Upstream {
             servers: (0..self.servers).map(server).collect(),

@@ -24,7 +24,7 @@ pub fn read(socket: &Path) -> anyhow::Result<Status> {
     match control::ask(socket, &Request::Status)? {
         Reply::Status { status } => Ok(*status),
         Reply::Error { message } => bail!("{message}"),
-        Reply::Begun => bail!("the node took the question for an order"),
+        _ => bail!("the node took the question for an order"),
     }
 }
 

@@ -12,6 +12,7 @@ use cluster::link::Endpoint;
 use cluster::role::{Command, Report};
 use stack::flow::Flow;
 use stack::key::FlowKey;
+use stack::service::Service;
 use stack::shard::Place;
 use stack::stack::{ConnectError, Stack, StackConfig};
 use stack::time::Instant;
@@ -61,7 +62,13 @@ impl Node {
                 wall_offset: 1_700_000_000_000_000_000 + index as u64 * 12_345_678_901,
                 stack: stack_config(index, place, mac, settings),
             };
-            Engine::new(&config, settings.services(), &settings.groups())
+            let mut services = settings.services();
+            for service in services.iter_mut().filter(|_| settings.is_shuffled) {
+                let servers = &mut service.upstream.servers;
+                let places = index % servers.len().max(1);
+                servers.rotate_left(places);
+            }
+            Engine::new(&config, services, &settings.groups())
         };
         Node {
             engines: (0..cores).map(engine).collect(),
@@ -150,6 +157,15 @@ impl Node {
                 Err(ConnectError::OtherCore { core: other }) => core = other.into(),
                 result => return result,
             }
+        }
+    }
+
+    /// The service with this index has the settings that `change` makes of those of before.
+    pub fn reconfigure(&mut self, now: Instant, index: u8, change: impl Fn(&mut Service)) {
+        for engine in &mut self.engines {
+            let mut service = engine.stack().env.services[usize::from(index)].clone();
+            change(&mut service);
+            engine.reconfigure(now, index, &mut service);
         }
     }
 

@@ -1,0 +1,219 @@
+//! Configurations that change while the node runs.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use super::traffic::Traffic;
+use super::{MIDDLE, SECONDS};
+use crate::dialogue::{connect_echo, echo};
+use crate::scene::{Scene, UNDERSTUDY, play_with};
+use dataplane::control::status::Status;
+use nix::sys::signal::Signal;
+use tools::demo::bed::{Layout, Place, SERVERS_ADDRESS};
+use tools::demo::{Appliance, KillMode};
+use tools::load::wire::monotonic_ns;
+
+/// Reloads while transfers run, each of both nodes.
+const RELOADS: u64 = 12;
+
+/// Where the second server is, beside the first on the servers' host.
+const SECOND: &str = "10.88.0.3";
+
+/// A server as the configuration of the bed writes it.
+fn server(name: &str, address: &str, more: &str) -> String {
+    format!("{{ name = \"{name}\", address = \"{address}\", port = 80{more} }}")
+}
+
+/// Replaces what the file of a node says.
+fn edit(scene: &Scene<'_>, node: u8, from: &str, to: &str) {
+    let path = scene.cluster.config(node);
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from} in {text}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+fn command(scene: &Scene<'_>, node: u8, args: &[&str]) -> Output {
+    let mut command = Command::new(UNDERSTUDY);
+    command.args(args).arg("--socket").arg(scene.cluster.socket(node));
+    command.output().unwrap()
+}
+
+/// Reloads a node; what it said.
+fn reload(scene: &Scene<'_>, node: u8, more: &[&str]) -> String {
+    let output = command(scene, node, &[&["reload"], more].concat());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// What a node says against a reload.
+fn refusal(scene: &Scene<'_>, node: u8) -> String {
+    let output = command(scene, node, &["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Whether this node shows that another is no fit peer for the service.
+fn shows_difference(status: &Status, service: &str) -> bool {
+    let standings = &status.cluster.standings;
+    standings.iter().any(|standing| standing.service == service && standing.unfit.is_some())
+}
+
+/// Servers come, go and change weight, time-outs change, again and again; whoever is connected does not notice.
+#[test]
+fn reloads_under_load_disturb_nobody() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        scene.ip(Place::Servers, &format!("addr add {SECOND}/24 dev eth0"));
+        let args = ["load", "serve", "--listen", SECOND];
+        let _second =
+            scene.bed.spawn(Place::Servers, "second", UNDERSTUDY.as_ref(), &args).unwrap();
+        let first = server("only", SERVERS_ADDRESS, "");
+        let variants = [
+            format!("{first}, {}", server("second", SECOND, "")),
+            server("second", SECOND, ""),
+            format!("{}, {}", server("second", SECOND, ", weight = 3"), first),
+            first.clone(),
+        ];
+        let mut traffic = Traffic::start(scene, 2 * SECONDS);
+        let started_ns = monotonic_ns();
+        let mut before = first;
+        for n in 0..RELOADS {
+            traffic.until(n * 90 / RELOADS);
+            let after = &variants[n as usize % variants.len()];
+            for node in [scene.survivor(), scene.owner] {
+                edit(scene, node, &before, after);
+                edit(scene, node, "[[services]]", &format!("#{n}\n[[services]]"));
+                let said = reload(scene, node, &[]);
+                assert!(said.contains("services[web].application.servers"), "{said}");
+            }
+            before = after.clone();
+            let status = scene.cluster.status(scene.owner).unwrap();
+            assert_eq!(status.configuration.reloads, n + 1);
+        }
+        traffic.assert_still_running();
+        traffic.finish(scene, KillMode::None, started_ns);
+        scene.wait_protected();
+        scene.wait_for("both to agree again", || {
+            let status = scene.cluster.status(scene.owner);
+            status.is_ok_and(|status| !shows_difference(&status, "web"))
+        });
+    });
+}
+
+/// Nodes are reloaded one after the other. Until the second is, both show that they differ, and the peer is the peer still: it
+/// takes over.
+#[test]
+fn a_takeover_between_two_reloads_loses_nobody() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        let (owner, survivor) = (scene.owner, scene.survivor());
+        let mut echoes: Vec<_> = (0..4).map(|_| connect_echo(scene)).collect();
+        for (n, stream) in (0..).zip(&mut echoes) {
+            echo(stream, n).unwrap();
+        }
+        let only = server("only", SERVERS_ADDRESS, "");
+        edit(scene, owner, &only, &format!("{}, {only}", server("new", SECOND, ", weight = 0")));
+        edit(
+            scene,
+            owner,
+            "[services.application]",
+            "idle_timeout = \"50s\"\n[services.application]",
+        );
+        let said = reload(scene, owner, &[]);
+        assert!(said.contains("services[web].idle_timeout: \"1m\" -> \"50s\""), "{said}");
+        scene.wait_for("both to show that they differ", || {
+            [owner, survivor].iter().all(|node| {
+                let status = scene.cluster.status(*node);
+                status.is_ok_and(|status| shows_difference(&status, "web"))
+            })
+        });
+        assert_eq!(scene.wait_protected(), owner, "the peer stays what it is");
+        let mut traffic = Traffic::start(scene, SECONDS);
+        traffic.until(MIDDLE);
+        let killed_ns = scene.take_over(KillMode::Sigkill);
+        for (n, stream) in (0..).zip(&mut echoes) {
+            echo(stream, 100 + n).unwrap();
+        }
+        traffic.finish(scene, KillMode::Sigkill, killed_ns);
+        // The returning node is refused until the files agree.
+        scene.cluster.revive(owner, KillMode::Sigkill).unwrap();
+        scene.wait_for("the returned node to be refused", || {
+            let status = scene.cluster.status(survivor);
+            status.is_ok_and(|status| shows_difference(&status, "web"))
+        });
+        fs::copy(scene.cluster.config(owner), scene.dir.join("owner.toml")).unwrap();
+        edit(scene, survivor, &only, &format!("{}, {only}", server("new", SECOND, ", weight = 0")));
+        edit(
+            scene,
+            survivor,
+            "[services.application]",
+            "idle_timeout = \"50s\"\n[services.application]",
+        );
+        reload(scene, survivor, &[]);
+        assert_eq!(scene.wait_protected(), survivor);
+    });
+}
+
+/// What a running node cannot take changes nothing and is named, each with its place; so is a file that is none.
+#[test]
+fn what_cannot_change_is_refused_by_name_and_nothing_changes() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        let node = scene.owner;
+        let good = fs::read_to_string(scene.cluster.config(node)).unwrap();
+        let refused = |from: &str, to: &str, names: &[&str]| {
+            edit(scene, node, from, to);
+            edit(scene, node, "port = 80", "port = 81");
+            let said = refusal(scene, node);
+            for name in names {
+                assert!(said.contains(name), "{name} in: {said}");
+            }
+            assert!(said.contains("nothing was changed"), "{said}");
+            let path = scene.cluster.config(node);
+            assert!(said.contains(&format!("{}:", path.display())), "{said}");
+            fs::write(path, &good).unwrap();
+        };
+        refused("name = \"eth0\"", "name = \"eth7\"", &["interfaces.client.name", "\"eth0\""]);
+        refused("\"adaptive\"", "\"busy\"", &["`cores.idle`", "\"adaptive\""]);
+        refused("name = \"demo\"", "name = \"other\"", &["`cluster.name`", "\"demo\""]);
+        refused("ports = 80\n", "ports = 8080\n", &["`services[web].ports"]);
+        refused("name = \"echo\"", "name = \"ping\"", &["`services`", "web, echo"]);
+        refused("[[services]]", "[[services", &["this is not TOML"]);
+        refused("type = \"proxy\"", "type = \"proxi\"", &["did you mean \"proxy\"?"]);
+        let status = scene.cluster.status(node).unwrap();
+        assert_eq!(status.configuration.reloads, 0);
+        let said = reload(scene, node, &["--confirm-within", "60s"]);
+        assert!(said.contains("the file says what runs already"), "{said}");
+        assert_eq!(scene.wait_protected(), node);
+    });
+}
+
+/// SIGHUP reloads as well; what nobody confirms in time is undone, what is confirmed stays.
+#[test]
+fn a_reload_that_nobody_confirms_is_undone() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        let node = scene.owner;
+        let configuration = |scene: &Scene<'_>| scene.cluster.status(node).unwrap().configuration;
+        edit(
+            scene,
+            node,
+            "[services.application]",
+            "idle_timeout = \"50s\"\n[services.application]",
+        );
+        let said = reload(scene, node, &["--confirm-within", "1s"]);
+        assert!(said.contains("undone in 1.0 s unless"), "{said}");
+        assert!(refusal(scene, node).contains("waits to be confirmed"));
+        scene.wait_for("it to be undone", || configuration(scene).undone == 1);
+        assert_eq!(configuration(scene).confirm_left_us, None);
+        let output = command(scene, node, &["confirm"]);
+        assert_eq!(output.status.code(), Some(1), "nothing is left to confirm");
+        scene.cluster.signal(node, Signal::SIGHUP).unwrap();
+        scene.wait_for("SIGHUP to reload", || configuration(scene).reloads == 2);
+        edit(scene, node, "idle_timeout = \"50s\"", "idle_timeout = \"40s\"");
+        let said = reload(scene, node, &["--confirm-within", "1h"]);
+        assert!(said.contains("\"50s\" -> \"40s\""), "{said}");
+        assert!(configuration(scene).confirm_left_us.is_some_and(|left| left > 3_000_000_000));
+        assert!(command(scene, node, &["confirm"]).status.success());
+        let Status { configuration, .. } = scene.cluster.status(node).unwrap();
+        assert_eq!((configuration.reloads, configuration.undone), (3, 1));
+        assert_eq!(configuration.confirm_left_us, None);
+    });
+}
