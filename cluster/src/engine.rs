@@ -44,10 +44,11 @@ use handover::Freeze;
 use hearing::Hearing;
 use lane::{Lanes, Logs};
 use shelf::Shelf;
+use stack::flow::FlowId;
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{Conflict, ConnectError, Elsewhere, Mode, Stack, StackConfig};
+use stack::stack::{Conflict, ConnectError, Elsewhere, Ended, Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
 use stack::wire::Mac;
 
@@ -522,6 +523,11 @@ impl Engine {
         next_hop: Mac,
     ) -> Result<u32, ConnectError> {
         self.stack.connect(now, service, key, next_hop, &mut self.logs)
+    }
+
+    /// Ends the connection with this name, because an operator wants it.
+    pub fn end_flow(&mut self, now: Instant, id: FlowId) -> Ended {
+        self.stack.end_flow(now, id, &mut self.logs)
     }
 
     /// Does what has come due: timers, captures, digests.

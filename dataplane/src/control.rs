@@ -25,8 +25,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub mod flows;
 pub mod status;
 
+use flows::{FlowFilter, Flows};
 use status::Status;
 
 /// Bytes of a request at most, its line feed included.
@@ -74,6 +76,17 @@ pub enum Request {
     },
     /// The last reload stays.
     Confirm,
+    /// The connections of this node.
+    Flows {
+        /// Which ones.
+        #[serde(default)]
+        filter: FlowFilter,
+    },
+    /// End a connection by RST on every side.
+    EndFlow {
+        /// Its name, as [`Reply::Flows`] shows it.
+        id: String,
+    },
 }
 
 /// What a node answers.
@@ -87,6 +100,11 @@ pub enum Reply {
     },
     /// The order was begun; the status shows what comes of it.
     Begun,
+    /// To [`Request::Flows`].
+    Flows {
+        /// Which ones there are.
+        flows: Box<Flows>,
+    },
     /// The order was carried out.
     Done,
     /// To [`Request::Reload`].

@@ -141,6 +141,13 @@ impl<P: Port, C: Clock> Core<P, C> {
                 ToCore::Snapshot(answer) => {
                     let _ = answer.try_send(Box::new(self.snapshot()));
                 }
+                ToCore::List(from, filter, mut found, answer) => {
+                    let next = self.engine.stack().list(now, from, &filter, &mut found);
+                    let _ = answer.try_send((found, next));
+                }
+                ToCore::EndFlow(id, answer) => {
+                    let _ = answer.try_send(self.engine.end_flow(now, id));
+                }
                 ToCore::Reconfigure(mut settings, answer) => {
                     for (index, service) in &mut settings {
                         self.engine.reconfigure(now, *index, service);

@@ -7,6 +7,7 @@ pub mod control;
 pub mod core;
 pub mod crossing;
 pub mod files;
+pub mod flows;
 pub mod guardian;
 pub mod memory;
 pub mod metrics;

@@ -25,6 +25,8 @@ impl Reporter {
                 return self.reload(confirm_within_us.map(Duration::from_micros));
             }
             Request::Confirm => return self.confirm(),
+            Request::Flows { filter } => return self.flows(filter),
+            Request::EndFlow { id } => return self.end_flow(id),
             Request::Solicit => {
                 return match self.questions.try_send(ToAgent::Solicit) {
                     Ok(()) => Reply::Begun,

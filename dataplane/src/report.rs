@@ -425,6 +425,7 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
     let events = [
         ("opened", stack.opened),
         ("closed", stack.closed),
+        ("ended_by_operator", stack.ended),
         ("connects", stack.connects),
         ("connects_refused", stack.refused),
         ("cookies_sent", stack.cookies_sent),

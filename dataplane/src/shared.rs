@@ -17,8 +17,9 @@ use cluster::path::Health;
 use cluster::role::Command;
 use cluster::seal::LinkSession;
 use crossbeam_channel::Sender;
+use stack::flow::FlowId;
 use stack::service::Service;
-use stack::stack::Counters;
+use stack::stack::{Counters, Ended, Filter, Listed};
 use stack::time::Instant;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -101,6 +102,10 @@ pub enum ToCore {
     Snapshot(Sender<Box<CoreSnapshot>>),
     /// Services, by index, have these settings from now on. Answer with what they replace: it is freed elsewhere.
     Reconfigure(Settings, Sender<Settings>),
+    /// Put connections that the filter lets through into the list, from this slot on, and answer with it and where to go on.
+    List(u32, Filter, Vec<Listed>, Sender<(Vec<Listed>, Option<u32>)>),
+    /// End the connection with this name; answer whether it was there.
+    EndFlow(FlowId, Sender<Ended>),
 }
 
 /// Services by their indices.

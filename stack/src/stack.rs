@@ -22,6 +22,7 @@ mod generation;
 mod handover;
 mod hear;
 mod kick;
+mod list;
 mod memory;
 mod opening;
 mod proxy;
@@ -35,6 +36,7 @@ pub use connect::ConnectError;
 pub use error::IcmpCounters;
 pub use forward::Stray;
 pub use hear::{Overheard, Worth};
+pub use list::{Ended, Filter, Listed};
 pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 pub use speak::Conflict;
 
@@ -190,6 +192,8 @@ pub struct Counters {
     pub no_source_port: u64,
     /// Flows gone.
     pub closed: u64,
+    /// Connections ended by an operator's word.
+    pub ended: u64,
     /// SYNs answered with cookies.
     pub cookies_sent: u64,
     /// Flows opened by a cookie.

@@ -6,6 +6,7 @@ mod scenario {
     mod gate;
     mod generation;
     mod hearing;
+    mod look;
     mod opening;
     mod reload;
     mod replay;

@@ -7,6 +7,7 @@ use std::io::Write;
 
 pub mod check;
 pub mod demo;
+pub mod flows;
 pub mod handover;
 pub mod impair;
 pub mod keygen;
@@ -15,6 +16,8 @@ pub mod ownership;
 pub mod reload;
 pub mod run;
 pub mod status;
+pub mod top;
+pub mod views;
 pub mod why;
 pub mod witness;
 

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use dataplane::memory::BigPages;
 use tools::{
-    check, demo, handover, impair, keygen, load, ownership, print, reload, run, status, why,
-    witness,
+    check, demo, flows, handover, impair, keygen, load, ownership, print, reload, run, status, top,
+    views, why, witness,
 };
+
+use tools::views::View;
 
 #[global_allocator]
 static MEMORY: BigPages = BigPages;
@@ -36,6 +38,18 @@ enum Command {
     Why(why::WhyArgs),
     /// Show what each node declares about the services: the ownership advertisements.
     Ownership(ownership::OwnershipArgs),
+    /// Show what is served, by whom, and how well it is protected.
+    Services(views::ViewArgs),
+    /// Show the poll cores and their ports.
+    Cores(views::ViewArgs),
+    /// Show the nodes of the cluster.
+    Peers(views::ViewArgs),
+    /// Show what a node does now, in rates, again and again.
+    Top(top::TopArgs),
+    /// Show the connections of a node, those that a filter lets through.
+    Flows(flows::FlowsArgs),
+    /// Do something to one connection.
+    Flow(flows::FlowArgs),
     /// Let another node own a service, with every live connection.
     Handover(handover::HandoverArgs),
     /// Hand every service of a node over; it takes no new role until `undrain` or a restart.
@@ -72,6 +86,12 @@ fn main() -> ExitCode {
         Command::Status(args) => status::main(&args),
         Command::Why(args) => why::main(&args),
         Command::Ownership(args) => ownership::main(&args),
+        Command::Services(args) => views::main(View::Services, &args),
+        Command::Cores(args) => views::main(View::Cores, &args),
+        Command::Peers(args) => views::main(View::Peers, &args),
+        Command::Top(args) => top::main(&args),
+        Command::Flows(args) => flows::list(&args),
+        Command::Flow(args) => flows::flow(&args),
         Command::Handover(args) => handover::handover(&args),
         Command::Drain(args) => handover::drain(&args),
         Command::Undrain(args) => handover::undrain(&args),

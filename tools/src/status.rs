@@ -123,12 +123,18 @@ fn only_socket(directory: &Path) -> Result<PathBuf, String> {
 fn render(status: &Status) -> String {
     let mut text = String::new();
     head(&mut text, status);
-    groups(&mut text, status);
-    for group in &status.groups {
-        details(&mut text, group);
-    }
-    machine(&mut text, status);
+    services(&mut text, status);
+    cores(&mut text, status);
+    timers(&mut text, status);
     text
+}
+
+/// What is served, and what there is to say of each.
+pub(crate) fn services(text: &mut String, status: &Status) {
+    groups(text, status);
+    for group in &status.groups {
+        details(text, group);
+    }
 }
 
 fn head(text: &mut String, status: &Status) {
@@ -199,7 +205,7 @@ fn configuration(text: &mut String, configuration: &Configuration) {
 }
 
 /// Every node: this one as it is, the others as they were heard.
-fn nodes(text: &mut String, status: &Status) {
+pub(crate) fn nodes(text: &mut String, status: &Status) {
     let timer = |name: &str| status.timers.iter().find(|timer| timer.name == name);
     let in_use = |name| timer(name).map(|timer| timer.effective_us);
     let optional = |us: Option<u64>| us.map_or("-".into(), span);
@@ -466,7 +472,8 @@ pub(crate) fn handed_over(handed: &dataplane::control::status::Handed) -> String
     )
 }
 
-fn machine(text: &mut String, status: &Status) {
+/// The poll cores and their ports.
+pub(crate) fn cores(text: &mut String, status: &Status) {
     let core = |core: &dataplane::control::status::CoreStatus| {
         [
             format!("core {}", core.core),
@@ -499,6 +506,9 @@ fn machine(text: &mut String, status: &Status) {
         [name, port.mode.clone(), counters(&port.counters)]
     };
     table(text, ["port", "mode", "counters"], status.ports.iter().map(port).collect());
+}
+
+fn timers(text: &mut String, status: &Status) {
     let timer = |timer: &dataplane::control::status::TimerStatus| {
         [timer.name.clone(), span(timer.configured_us), span(timer.effective_us)]
     };
@@ -528,7 +538,7 @@ pub(crate) fn span(us: u64) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces apart, a blank line before; nothing if empty.
-fn table<const N: usize>(text: &mut String, head: [&str; N], rows: Vec<[String; N]>) {
+pub(crate) fn table<const N: usize>(text: &mut String, head: [&str; N], rows: Vec<[String; N]>) {
     if rows.is_empty() {
         return;
     }

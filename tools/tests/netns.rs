@@ -8,6 +8,8 @@
 
 #[path = "netns/arp.rs"]
 mod arp;
+#[path = "netns/control.rs"]
+mod control;
 #[path = "netns/cores.rs"]
 mod cores;
 #[path = "netns/dialogue.rs"]

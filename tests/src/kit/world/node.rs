@@ -10,11 +10,11 @@ use cluster::gather::Gather;
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::link::Endpoint;
 use cluster::role::{Command, Report};
-use stack::flow::Flow;
+use stack::flow::{Flow, FlowId};
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{ConnectError, Stack, StackConfig};
+use stack::stack::{ConnectError, Ended, Stack, StackConfig};
 use stack::time::Instant;
 use stack::wire::Mac;
 use std::collections::BTreeMap;
@@ -167,6 +167,12 @@ impl Node {
             change(&mut service);
             engine.reconfigure(now, index, &mut service);
         }
+    }
+
+    /// Ends the connection with this name, because an operator wants it; the core that has it says what came of it.
+    pub fn end_flow(&mut self, now: Instant, id: FlowId) -> Ended {
+        let ended = self.engines.iter_mut().map(|engine| engine.end_flow(now, id));
+        ended.filter(|ended| *ended != Ended::NoFlow).last().unwrap_or(Ended::NoFlow)
     }
 
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {

@@ -1,0 +1,151 @@
+//! Connections for whoever looks on, and the end of one by his word.
+//!
+//! Every core is asked piece by piece (`stack/src/stack/list.rs`), so that none stops for it; the memory of an answer is
+//! taken and freed here.
+
+use crate::control::Reply;
+use crate::control::flows::{FLOWS_MAX, FlowFilter, FlowStatus, Flows};
+use crate::report::{PATIENCE, Reporter};
+use crate::shared::ToCore;
+use crossbeam_channel::bounded;
+use stack::flow::FlowId;
+use stack::key::FlowKey;
+use stack::stack::{Ended, Filter, Listed};
+use stack::tcp::state::State;
+use stack::wire::Address;
+use std::net::{IpAddr, SocketAddr};
+
+/// Connections that a core puts into one piece of an answer.
+const PIECE_FLOWS: usize = 256;
+
+impl Reporter {
+    /// The connections that the filter lets through.
+    pub fn flows(&self, filter: &FlowFilter) -> Reply {
+        match self.try_flows(filter) {
+            Ok(flows) => Reply::Flows { flows: Box::new(flows) },
+            Err(message) => Reply::Error { message },
+        }
+    }
+
+    fn try_flows(&self, filter: &FlowFilter) -> Result<Flows, String> {
+        let limit = filter.limit.unwrap_or(FLOWS_MAX).clamp(1, FLOWS_MAX) as usize;
+        let filter = self.filter(filter)?;
+        let mut flows = Flows { node: self.me.node.0, ..Flows::default() };
+        for core in 0..self.orders.len() {
+            let mut from = Some(0);
+            while let Some(slot) = from.filter(|_| flows.flows.len() < limit) {
+                let room = PIECE_FLOWS.min(limit - flows.flows.len());
+                let (answer, piece) = bounded(1);
+                let order = ToCore::List(slot, filter, Vec::with_capacity(room), answer);
+                self.orders[core].try_send(order).map_err(|_| LATE)?;
+                let (found, next) = piece.recv_timeout(PATIENCE).map_err(|_| LATE)?;
+                flows.flows.extend(found.iter().map(|listed| self.shown(core, listed)));
+                from = next;
+            }
+            flows.has_more |= from.is_some();
+        }
+        Ok(flows)
+    }
+
+    fn filter(&self, filter: &FlowFilter) -> Result<Filter, String> {
+        let FlowFilter { service, client, server, state, is_copied, limit: _ } = filter;
+        let address = |ip: &IpAddr| match ip {
+            IpAddr::V4(v4) => Address::v4(v4.octets()),
+            IpAddr::V6(v6) => Address(v6.octets()),
+        };
+        let config = self.config();
+        let position = |name: &String| {
+            let position = config.services.iter().position(|known| known.name == *name);
+            position.map(|position| position as u8).ok_or_else(|| {
+                let known: Vec<_> = config.services.iter().map(|s| s.name.as_str()).collect();
+                format!("there is no service {name:?}; there are: {}", known.join(", "))
+            })
+        };
+        let state_of = |name: &String| {
+            let states = State::ALL;
+            let found = states.iter().find(|state| state.to_string().eq_ignore_ascii_case(name));
+            found.copied().ok_or_else(|| {
+                let known: Vec<_> = states.iter().map(ToString::to_string).collect();
+                format!("{name:?} is no state of TCP; there are: {}", known.join(", "))
+            })
+        };
+        Ok(Filter {
+            service: service.as_ref().map(position).transpose()?,
+            client: client.as_ref().map(address),
+            server: server.as_ref().map(address),
+            state: state.as_ref().map(state_of).transpose()?,
+            is_copied: *is_copied,
+        })
+    }
+
+    fn shown(&self, core: usize, listed: &Listed) -> FlowStatus {
+        let Listed { id, service, key, state, server, is_copied, silence, received, acknowledged } =
+            listed;
+        let config = self.config();
+        let service = config.services.get(usize::from(*service));
+        let local = |key: &FlowKey| end(&key.local, key.local_port);
+        let remote = |key: &FlowKey| end(&key.remote, key.remote_port);
+        FlowStatus {
+            id: format!("{:x}", id.0),
+            service: service.map_or(String::new(), |service| service.name.clone()),
+            core: config.cores.pin[core],
+            client: remote(key),
+            address: local(key),
+            state: state.to_string(),
+            server: server.as_ref().map(|(key, _)| remote(key)),
+            server_state: server.as_ref().map(|(_, state)| state.to_string()),
+            standing: match is_copied {
+                Some(true) => "copied",
+                Some(false) => "not copied",
+                None => "copy",
+            }
+            .into(),
+            silent_us: silence.micros(),
+            received_bytes: *received,
+            acknowledged_bytes: *acknowledged,
+        }
+    }
+
+    /// Ends the connection with this name.
+    pub fn end_flow(&self, id: &str) -> Reply {
+        match self.try_end_flow(id) {
+            Ok(()) => Reply::Done,
+            Err(message) => Reply::Error { message },
+        }
+    }
+
+    fn try_end_flow(&self, id: &str) -> Result<(), String> {
+        let id = u64::from_str_radix(id, 16).map(FlowId).map_err(|_| {
+            format!(
+                "{id:?} is no name of a connection: `understudy flows` shows them, in hexadecimal"
+            )
+        })?;
+        let mut is_elsewhere = false;
+        for orders in &self.orders {
+            let (answer, ended) = bounded(1);
+            orders.try_send(ToCore::EndFlow(id, answer)).map_err(|_| LATE)?;
+            match ended.recv_timeout(PATIENCE).map_err(|_| LATE)? {
+                Ended::Yes => return Ok(()),
+                Ended::NotServed => is_elsewhere = true,
+                Ended::NoFlow => {}
+            }
+        }
+        Err(match is_elsewhere {
+            true => format!(
+                "node {} holds a copy of it only: give the order to its owner",
+                self.me.node
+            ),
+            false => format!("node {} has no connection {:x}", self.me.node, id.0),
+        })
+    }
+}
+
+const LATE: &str = "a core does not answer in time";
+
+fn end(address: &Address, port: u16) -> String {
+    let ip = match address.as_v4() {
+        Some(v4) => IpAddr::from(v4),
+        None => IpAddr::from(address.0),
+    };
+    SocketAddr::new(ip, port).to_string()
+}
