@@ -305,6 +305,12 @@ impl Backup {
                 }
                 Ok(())
             }
+            RecordKind::Servers => {
+                if stack.follow_decisions(now, self.group, record.bytes).is_err() {
+                    self.counters.malformed += 1;
+                }
+                Ok(())
+            }
             RecordKind::Gone => {
                 self.lost.retain(|(flow, _)| *flow != record.flow);
                 Ok(())

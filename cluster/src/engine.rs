@@ -18,6 +18,7 @@ mod generation;
 mod handover;
 mod hearing;
 mod lane;
+mod servers;
 mod shelf;
 
 pub use datagram::LinkCounters;
@@ -314,7 +315,7 @@ impl Engine {
             Command::Mirror { group, epoch, peer, peer_cores } => {
                 self.mirror(now, group, epoch, (peer, peer_cores));
             }
-            Command::Alone { group, epoch } => self.alone(group, epoch),
+            Command::Alone { group, epoch } => self.alone(now, group, epoch),
             Command::Follow { group, epoch, owner, owner_cores } => {
                 self.follow(now, group, epoch, (owner, owner_cores));
             }
@@ -324,12 +325,14 @@ impl Engine {
                     (state.epoch, state.in_sync) = (epoch, state.role == Role::Peer);
                 }
             }
-            Command::Freeze { group, epoch, attempt } => self.freeze(group, epoch, attempt),
-            Command::Close { group, epoch, attempt } => self.close(group, epoch, attempt),
+            Command::Freeze { group, epoch, attempt } => {
+                self.freeze(now, group, epoch, attempt);
+            }
+            Command::Close { group, epoch, attempt } => self.close(now, group, epoch, attempt),
             Command::Newcomers { group, are_taken, is_shared } => {
                 self.set_newcomers(now, group, are_taken, is_shared);
             }
-            Command::Thaw { group } => self.thaw(group),
+            Command::Thaw { group } => self.thaw(now, group),
             Command::Assume { group, epoch } => self.assume(now, group, epoch),
             Command::Yield { group, epoch } => self.yield_up(now, group, epoch),
             Command::Route { group, epoch, to, cores } => self.set_route(group, epoch, to, cores),
@@ -383,7 +386,7 @@ impl Engine {
             return;
         }
         self.stack.detach(index as u8);
-        self.end_freeze(index);
+        self.end_freeze(now, index);
         self.logs.0[index] = self.lanes(index, epoch, peer);
         self.stack.set_mirrored(index as u8, true);
         let state = &mut self.groups[index];
@@ -408,7 +411,7 @@ impl Engine {
         Lanes::new(session, place, peer, (self.datagram_bytes, offset))
     }
 
-    fn alone(&mut self, group: GroupId, epoch: Epoch) {
+    fn alone(&mut self, now: Instant, group: GroupId, epoch: Epoch) {
         let Some(index) = self.index_of(group) else { return };
         if self.groups[index].role != Role::Owner {
             return;
@@ -417,7 +420,7 @@ impl Engine {
         let state = &mut self.groups[index];
         (state.fill, state.partner, state.epoch) = (None, None, epoch);
         self.stack.detach(index as u8);
-        self.end_freeze(index);
+        self.end_freeze(now, index);
     }
 
     fn follow(&mut self, now: Instant, group: GroupId, epoch: Epoch, (owner, cores): (Member, u8)) {
@@ -538,6 +541,7 @@ impl Engine {
         for index in 0..self.groups.len() {
             self.note_stalled(now, index);
             self.note_empty(index);
+            self.tell_servers(index);
             if self.groups[index].freeze.is_some() {
                 self.freeze_some(now, index);
             } else if !self.logs.0[index].is_empty() {
@@ -571,7 +575,8 @@ impl Engine {
             is_wanted.then_some(group.digest_at)
         });
         let groups = 0..self.groups.len();
-        let freezing = groups.clone().any(|index| self.is_freezing(index)).then_some(Instant::ZERO);
+        let has_words = |index| self.is_freezing(index) || self.is_telling(index);
+        let freezing = groups.clone().any(has_words).then_some(Instant::ZERO);
         let filling = groups.filter(|&index| self.is_filling(index));
         let filling = filling.filter_map(|index| self.groups[index].fill.as_ref());
         let filling = filling.map(|fill| fill.next_at);

@@ -148,6 +148,8 @@ pub enum RecordKind {
     /// The owner is frozen, at this reading of the group's clock: it says nothing that is not known by now, and nothing
     /// later than that.
     Frozen = 6,
+    /// What the owner has decided about servers of a proxied service.
+    Servers = 7,
 }
 
 /// A record as read from a datagram.
@@ -266,6 +268,7 @@ pub fn next_record<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, ImportErro
         4 => RecordKind::FillDone,
         5 => RecordKind::Gone,
         6 => RecordKind::Frozen,
+        7 => RecordKind::Servers,
         _ => return Err(ImportError::Invalid),
     };
     let [a, b, c, d, e, f] = reader.array()?;

@@ -23,6 +23,7 @@ use toml::de::DeTable;
 pub mod change;
 mod check;
 mod diagnostic;
+mod health;
 mod proxy;
 mod read;
 mod reader;
@@ -32,11 +33,12 @@ mod value;
 
 pub use check::agree;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticLine, Kind, Severity};
+pub use health::{Check, CheckKind, StatusRange};
 pub use types::{
     Application, Arbiter, ArpPolicy, Balance, ClusterConfig, ClusterNode, Config, Control,
     CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, Metrics, NodeConfig,
-    OnPeerLoss, Protocol, Proxy, ProxyProtocol, Seal, Secret, Server, Service, Snoop, Survivor,
-    TimerSet, Timers, XdpMode,
+    OnPeerLoss, OnServerDown, Protocol, Proxy, ProxyProtocol, Seal, Secret, Server, Service, Snoop,
+    Survivor, TimerSet, Timers, XdpMode,
 };
 pub use value::{Mac, PortRange, duration_text};
 

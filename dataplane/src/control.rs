@@ -26,9 +26,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod flows;
+pub mod servers;
 pub mod status;
 
 use flows::{FlowFilter, Flows};
+use servers::{ServerOrder, Servers};
 use status::Status;
 
 /// Bytes of a request at most, its line feed included.
@@ -87,6 +89,21 @@ pub enum Request {
         /// Its name, as [`Reply::Flows`] shows it.
         id: String,
     },
+    /// How the servers are to whom connections are passed on.
+    Servers {
+        /// Of this service alone.
+        #[serde(default)]
+        service: Option<String>,
+    },
+    /// Use a server of a service, or do not.
+    Server {
+        /// The service.
+        service: String,
+        /// The server's name.
+        server: String,
+        /// What to do.
+        order: ServerOrder,
+    },
 }
 
 /// What a node answers.
@@ -115,6 +132,11 @@ pub enum Reply {
         warnings: String,
         /// After so long it is undone unless it is confirmed.
         confirm_within_us: Option<u64>,
+    },
+    /// To [`Request::Servers`].
+    Servers {
+        /// How they are.
+        servers: Box<Servers>,
     },
     /// The request was not carried out.
     Error {

@@ -16,7 +16,7 @@
 
 use crate::crossing::{Crossing, Side};
 use crate::port::{BURST, Port, PortCounters, RxFrame};
-use crate::shared::{CoreSnapshot, Shared, ToCore};
+use crate::shared::{CoreSnapshot, Shared, ToCore, Upstreams};
 use cluster::engine::Engine;
 use cluster::role::{Command, Report};
 use crossbeam_channel::{Receiver, Sender};
@@ -154,6 +154,13 @@ impl<P: Port, C: Clock> Core<P, C> {
                     }
                     let _ = answer.try_send(settings);
                 }
+                ToCore::Verdicts(service, verdicts) => {
+                    self.engine.set_verdicts(now, service, &verdicts);
+                }
+                ToCore::Decide(service, server, change, answer) => {
+                    let _ = answer.try_send(self.engine.decide(now, service, server, change));
+                }
+                ToCore::Servers(answer) => drop(answer.try_send(self.servers())),
             }
         }
         for (index, lease) in self.shared.leases.iter().enumerate() {
@@ -314,6 +321,14 @@ impl<P: Port, C: Clock> Core<P, C> {
     /// The crossing, for a core that sleeps.
     pub fn crossing(&self) -> &Crossing {
         &self.crossing
+    }
+
+    /// What is known of the servers of each service.
+    fn servers(&self) -> Vec<Upstreams> {
+        let stack = self.engine.stack();
+        let groups = (0..).zip(self.engine.status());
+        let servers = |service| stack.roster(service).servers().to_vec();
+        groups.map(|(n, group)| Upstreams { role: group.role, servers: servers(n) }).collect()
     }
 
     /// The core as the status shows it.

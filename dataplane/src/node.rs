@@ -20,6 +20,7 @@ use crate::core::{Clock, Core};
 use crate::crossing::Crossing;
 use crate::files;
 use crate::guardian::{Charge, Guard};
+use crate::health;
 use crate::memory;
 use crate::metrics;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
@@ -164,9 +165,11 @@ impl Node {
             passed_on: Vec::new(),
             stopping: stopping.clone(),
         };
+        let (board, checks) = health::start(config, orders.clone(), stopping.clone())
+            .map_err(failed("start the checks of the servers"))?;
         let origin = Origin::new(file.into(), config.clone(), services.clone(), mtu);
-        let (shared_, guard_) = (shared.clone(), guard.clone());
-        let reporter = Reporter::new((config, origin), me, shared_, guard_, (orders, question));
+        let (shared_, guard_, asked) = (shared.clone(), guard.clone(), (orders, question));
+        let reporter = Reporter::new((config, origin), me, shared_, guard_, asked, board);
         let reporter = Arc::new(reporter);
         let metrics = metrics_server(config, &reporter)?;
         let answerer = reporter.clone();
@@ -188,7 +191,8 @@ impl Node {
             .map_err(failed("take memory for frames between cores"))?;
         let ports = deal(client, cores).into_iter().zip(deal(cluster, cores));
         let parts = engines.into_iter().zip(ports).zip(crossings).zip(commands);
-        let mut threads = Vec::with_capacity(cores + 1);
+        let mut threads = Vec::with_capacity(cores + 3);
+        threads.extend(checks);
         for (n, (((engine, ports), crossing), commands)) in parts.enumerate() {
             let channels = (commands, report.clone());
             let core = Core::new(engine, MachineClock, ports, crossing, shared.clone(), channels);
@@ -471,6 +475,7 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
             config::ProxyProtocol::V1 => HeaderVersion::V1,
             config::ProxyProtocol::V2 => HeaderVersion::V2,
         }),
+        resets_when_down: proxy.on_server_down == config::OnServerDown::Reset,
     }
 }
 

@@ -1,5 +1,6 @@
 //! An operator's orders: from the control socket to the agent, and what it says against them in words.
 
+use crate::config::Config;
 use crate::control::status as shown;
 use crate::control::{Reply, Request};
 use crate::report::Reporter;
@@ -21,6 +22,10 @@ impl Reporter {
         let error = |message: String| Reply::Error { message };
         let order = match &request {
             Request::Status => return error("a status is no order".into()),
+            Request::Servers { service } => return self.servers(service.as_deref()),
+            Request::Server { service, server, order } => {
+                return self.order_server(service, server, *order);
+            }
             Request::Reload { confirm_within_us } => {
                 return self.reload(confirm_within_us.map(Duration::from_micros));
             }
@@ -36,11 +41,9 @@ impl Reporter {
             Request::Drain => Order::Drain,
             Request::Undrain => Order::Undrain,
             Request::Handover { service, to, epoch, force } => {
-                let services = &self.config().services;
-                let Some(index) = services.iter().position(|known| known.name == *service) else {
-                    let known: Vec<_> = services.iter().map(|known| known.name.as_str()).collect();
-                    let known = known.join(", ");
-                    return error(format!("there is no service {service:?}; there are: {known}"));
+                let index = match service_index(&self.config(), service) {
+                    Ok(index) => index,
+                    Err(message) => return error(message),
                 };
                 let group = GroupId::new(index as u8, 0);
                 let epoch = epoch.map(Epoch);
@@ -55,6 +58,15 @@ impl Reporter {
             Some((node, Err(why))) => error(refusal(node, &request, why)),
         }
     }
+}
+
+/// The index of the service of this name.
+pub(crate) fn service_index(config: &Config, name: &str) -> Result<usize, String> {
+    let services = &config.services;
+    services.iter().position(|service| service.name == name).ok_or_else(|| {
+        let known: Vec<_> = services.iter().map(|known| known.name.as_str()).collect();
+        format!("there is no service {name:?}; there are: {}", known.join(", "))
+    })
 }
 
 /// Why node `me` refused an order, and what to do.

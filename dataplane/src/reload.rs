@@ -167,6 +167,7 @@ impl Reporter {
         let settings = group_configs(&config, &groups, &services);
         let told = self.questions.send_timeout(ToAgent::Reconfigure(settings), PATIENCE);
         // What was sent will be done, however late: it runs from here on.
+        self.board.reconfigure(&next);
         self.set_config(Arc::new(next));
         (origin.config, origin.services, origin.taken) = (config, services, clock::now());
         told.map_err(|_| "the agent takes no orders any more".to_string())?;

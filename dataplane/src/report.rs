@@ -5,6 +5,7 @@ use crate::clock;
 use crate::config::{Config, Failback, Mac, Service, Snoop};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
+use crate::health::Board;
 use crate::orders;
 use crate::reload::Origin;
 use crate::sealing::SealingSnapshot;
@@ -44,6 +45,8 @@ pub struct Reporter {
     guard: Arc<Guard>,
     pub(crate) orders: Vec<Sender<ToCore>>,
     pub(crate) questions: Sender<ToAgent>,
+    /// What the checks of servers have found.
+    pub(crate) board: Arc<Board>,
     started: Instant,
     /// By the index of the group.
     phases: Mutex<Vec<Phases>>,
@@ -57,11 +60,12 @@ impl Reporter {
         shared: Arc<Shared>,
         guard: Arc<Guard>,
         (orders, questions): (Vec<Sender<ToCore>>, Sender<ToAgent>),
+        board: Arc<Board>,
     ) -> Reporter {
         let phases = Mutex::new(config.groups().iter().map(|_| Phases::default()).collect());
         let (config, origin) = (RwLock::new(Arc::new(config.clone())), Mutex::new(origin));
         let started = clock::now();
-        Reporter { config, origin, me, shared, guard, orders, questions, started, phases }
+        Reporter { config, origin, me, shared, guard, orders, questions, board, started, phases }
     }
 
     /// The configuration that runs: a reload may have changed it.
@@ -428,6 +432,9 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("ended_by_operator", stack.ended),
         ("connects", stack.connects),
         ("connects_refused", stack.refused),
+        ("no_server", stack.no_server),
+        ("no_source_port", stack.no_source_port),
+        ("server_down_resets", stack.server_down),
         ("cookies_sent", stack.cookies_sent),
         ("cookies_accepted", stack.cookies_accepted),
         ("address_conflicts", stack.address_conflicts),

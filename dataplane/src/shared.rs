@@ -9,7 +9,7 @@ use crate::port::PortCounters;
 use crate::sealing::SealingSnapshot;
 use cluster::agent::GroupConfig;
 use cluster::agent::handover::{Order, OrderError};
-use cluster::engine::{ForwardCounters, GroupStatus, HearingCounters, LinkCounters};
+use cluster::engine::{ForwardCounters, GroupStatus, HearingCounters, LinkCounters, Role};
 use cluster::id::{GroupId, NodeId};
 use cluster::link::Endpoint;
 use cluster::message::state::Counts;
@@ -21,6 +21,9 @@ use stack::flow::FlowId;
 use stack::service::Service;
 use stack::stack::{Counters, Ended, Filter, Listed};
 use stack::time::Instant;
+use stack::upstream::ServerStatus;
+use stack::upstream::decision::Change;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Groups that one node can hold: a burst's groups are one word.
@@ -106,6 +109,21 @@ pub enum ToCore {
     List(u32, Filter, Vec<Listed>, Sender<(Vec<Listed>, Option<u32>)>),
     /// End the connection with this name; answer whether it was there.
     EndFlow(FlowId, Sender<Ended>),
+    /// This node's own checks have found that servers of the service with this index are up (`true`) or down.
+    Verdicts(u8, Arc<[(u16, bool)]>),
+    /// The operator's order about a server of a service, by their indices; answer whether it was carried out.
+    Decide(u8, u16, Change, Sender<bool>),
+    /// Answer with what is known of the servers of each service.
+    Servers(Sender<Vec<Upstreams>>),
+}
+
+/// What a core knows of the servers of a service.
+#[derive(Clone, Debug)]
+pub struct Upstreams {
+    /// What this node is to the service.
+    pub role: Role,
+    /// The servers, in the order of the configuration.
+    pub servers: Vec<ServerStatus>,
 }
 
 /// Services by their indices.

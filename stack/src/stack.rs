@@ -26,6 +26,7 @@ mod list;
 mod memory;
 mod opening;
 mod proxy;
+mod purge;
 mod reload;
 mod roles;
 mod speak;
@@ -190,6 +191,8 @@ pub struct Counters {
     pub no_server: u64,
     /// Of these, because every local port towards a server was taken.
     pub no_source_port: u64,
+    /// Connections reset because their server is out of service.
+    pub server_down: u64,
     /// Flows gone.
     pub closed: u64,
     /// Connections ended by an operator's word.
@@ -241,6 +244,7 @@ pub struct Stack {
     kicks: Kicks,
     sweep: Sweep,
     probes: Probes,
+    purge: purge::Purge,
     announce_at: Instant,
     /// One bit for each group that is served and has its voice.
     speaking: u64,
@@ -315,6 +319,7 @@ impl Stack {
             kicks: Kicks::new(config.flows_max, kick_interval(config)),
             sweep: Sweep::default(),
             probes: Probes::default(),
+            purge: purge::Purge::default(),
             announce_at: Instant::MAX,
             speaking: 0,
             ahead: ahead::Guesses::NONE,
@@ -624,6 +629,7 @@ impl Stack {
             }
         }
         self.sweep_some(now);
+        self.purge_some(now, recorder);
         self.ask_neighbors(now);
         self.probe_promoted(now);
         self.replies.refill(now);
@@ -634,7 +640,8 @@ impl Stack {
         let announce = (self.announce_at != Instant::MAX).then_some(self.announce_at);
         let ask = (self.ask_at() != Instant::MAX).then(|| self.ask_at());
         let timers = [self.wheel.poll_timeout(), announce, self.probes.poll_timeout(), ask];
-        timers.into_iter().chain([self.turnover_timeout()]).flatten().min()
+        let sweeps = [self.turnover_timeout(), self.purge_timeout()];
+        timers.into_iter().chain(sweeps).flatten().min()
     }
 
     /// Whether `poll_transmit` may have something to say.

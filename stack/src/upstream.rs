@@ -1,16 +1,20 @@
 //! The servers of a proxied service: what the configuration says of them, what this core knows, which one is next.
 //!
-//! A choice is the owner's decision and recorded as the opening of a server's leg, so nothing here is mirrored: whoever
-//! takes over chooses by what it knows itself. A server is *usable* while it is up, its weight is not 0 and its
-//! next hop has answered; one that was not asked yet is waited for.
+//! A choice is the owner's decision and recorded as the opening of a server's leg. What is decided about the servers
+//! themselves ([`decision`]) is told to the peer; the rest of what is known here is this core's own. A server is *usable*
+//! while it is up, no order keeps it out of use, its weight is not 0 and its next hop has answered; one that was not asked
+//! yet is waited for.
 //!
 //! Bounds: [`SERVERS_MAX`] servers; a choice looks at each once. Spec: RFC 826, 4861 7.2 for the questions.
+
+pub mod decision;
 
 use crate::app::proxy::header::HeaderVersion;
 use crate::limits::{NEIGHBOR_AGAIN, NEIGHBOR_ASKS_MAX, NEIGHBOR_FRESH, NEIGHBOR_LOST_AGAIN};
 use crate::time::{Duration, Instant};
 use crate::wire::{Address, Mac};
 use alloc::vec::Vec;
+use decision::{Change, Decided};
 
 /// Servers of one service at most.
 pub const SERVERS_MAX: usize = 1024;
@@ -71,6 +75,8 @@ pub struct Upstream {
     pub server_idle: Option<Duration>,
     /// So does either side where one of them has closed.
     pub half_closed: Option<Duration>,
+    /// Both sides of a connection are reset when its server is out of service.
+    pub resets_when_down: bool,
 }
 
 impl Upstream {
@@ -86,8 +92,14 @@ impl Upstream {
 pub struct ServerStatus {
     /// Its next hop's Ethernet address.
     pub mac: Option<Mac>,
-    /// It is out of service: nothing new is sent there.
-    pub is_down: bool,
+    /// What is in force for it.
+    pub decided: Decided,
+    /// When that was last changed, by this node's clock; ZERO if never.
+    pub decided_at: Instant,
+    /// Which change of the roster that was; 0 if it never was.
+    change: u64,
+    /// What this node's own checks have found last: up, or down; `None` before they have found anything.
+    pub verdict: Option<bool>,
     /// Connections to it on this core, copies included.
     pub connections: u32,
     /// Connections opened to it.
@@ -121,6 +133,8 @@ pub enum NoServer {
 /// What this core knows of the servers of one service.
 pub struct Roster {
     servers: Vec<ServerStatus>,
+    /// How often something was decided.
+    changes: u64,
     /// When [`Roster::poll_query`] is due.
     ask_at: Instant,
 }
@@ -129,7 +143,7 @@ impl Roster {
     /// Nothing is known yet.
     pub fn new(upstream: &Upstream) -> Roster {
         let servers = alloc::vec![ServerStatus::default(); upstream.servers.len()];
-        Roster { servers, ask_at: Instant::MAX }
+        Roster { servers, changes: 0, ask_at: Instant::MAX }
     }
 
     /// The servers, in the order of the configuration.
@@ -163,12 +177,83 @@ impl Roster {
         }
     }
 
-    /// The addresses of all next hops are asked for, from now on.
+    /// From now on this node serves: the addresses of all next hops are asked for, and what its own checks have found
+    /// is decided.
     pub fn begin(&mut self, now: Instant) {
         for server in &mut self.servers {
             (server.asks, server.ask_at) = (0, now);
         }
         self.ask_at = if self.servers.is_empty() { Instant::MAX } else { now };
+        self.adopt_verdicts(now);
+    }
+
+    /// This node's own checks have found that; nothing follows from it yet.
+    pub fn set_verdict(&mut self, server: u16, is_up: bool) {
+        if let Some(status) = self.servers.get_mut(server as usize) {
+            status.verdict = Some(is_up);
+        }
+    }
+
+    /// Decides what this node's own checks have found.
+    pub fn adopt_verdicts(&mut self, now: Instant) {
+        for index in 0..self.servers.len() {
+            let ServerStatus { decided, verdict, .. } = self.servers[index];
+            if let Some(is_up) = verdict {
+                self.put(now, index, Decided { is_down: !is_up, ..decided });
+            }
+        }
+    }
+
+    /// Changes what is in force for a server; `false` if there is no such server.
+    pub fn decide(&mut self, now: Instant, server: u16, change: Change) -> bool {
+        let Some(status) = self.servers.get(server as usize) else { return false };
+        self.put(now, server as usize, status.decided.after(change));
+        true
+    }
+
+    /// What the owner has decided about a server.
+    pub fn follow(&mut self, now: Instant, server: u16, decided: Decided) {
+        self.put(now, server as usize, decided);
+    }
+
+    fn put(&mut self, now: Instant, server: usize, decided: Decided) {
+        let status = &mut self.servers[server];
+        if status.decided != decided {
+            self.changes += 1;
+            (status.decided, status.decided_at, status.change) = (decided, now, self.changes);
+        }
+    }
+
+    /// Whether any server is out of service.
+    pub fn has_out_of_service(&self) -> bool {
+        self.servers.iter().any(|server| server.decided.is_out_of_service())
+    }
+
+    /// Forgets what was decided: somebody else will say what is.
+    pub fn forget_decisions(&mut self) {
+        for status in &mut self.servers {
+            (status.decided, status.decided_at, status.change) = Default::default();
+        }
+    }
+
+    /// How often something was decided.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Servers about which something was decided since there were `told` changes, with the number of the last one
+    /// about each, in that order.
+    pub fn changed_since(&self, told: u64) -> Vec<(u64, u16)> {
+        let servers = self.servers.iter().zip(0..).filter(|(server, _)| server.change > told);
+        let mut changed: Vec<(u64, u16)> = servers.map(|(server, n)| (server.change, n)).collect();
+        changed.sort_unstable();
+        changed
+    }
+
+    /// Share of the connections that a server gets: the operator's word goes before the configuration.
+    pub fn weight(&self, upstream: &Upstream, server: u16) -> u16 {
+        let configured = upstream.servers[server as usize].weight;
+        self.servers[server as usize].decided.weight.unwrap_or(configured)
     }
 
     /// Nobody is asked any more.
@@ -234,29 +319,28 @@ impl Roster {
         hash: impl Fn(u16) -> u64,
         drawn: [u32; 2],
     ) -> Result<(u16, Mac), NoServer> {
-        let is_usable = |servers: &[ServerStatus], index: u16| {
-            let status = &servers[index as usize];
-            status.mac.is_some() && !status.is_down && upstream.servers[index as usize].weight > 0
-        };
         let count = self.servers.len() as u16;
-        let usable = |index: &u16| is_usable(&self.servers, *index);
-        let others = (0..count).filter(usable).filter(|index| *index != last).count();
-        let candidate = |servers: &[ServerStatus], index: u16| {
-            is_usable(servers, index) && (index != last || others == 0)
+        let is_usable = |roster: &Roster, index: u16| {
+            let status = &roster.servers[index as usize];
+            status.mac.is_some() && roster.may_serve(upstream, index)
+        };
+        let others = (0..count).filter(|&index| is_usable(self, index) && index != last).count();
+        let candidate = |roster: &Roster, index: u16| {
+            is_usable(roster, index) && (index != last || others == 0)
         };
         let chosen = match upstream.balance {
             Balance::RoundRobin => self.take_turn(upstream, candidate),
             Balance::LeastConnections => (0..count)
-                .filter(|&index| candidate(&self.servers, index))
+                .filter(|&index| candidate(self, index))
                 .reduce(|a, b| if self.is_freer(upstream, b, a) { b } else { a }),
             Balance::Source => {
-                (0..count).filter(|&index| candidate(&self.servers, index)).max_by_key(|&n| hash(n))
+                (0..count).filter(|&index| candidate(self, index)).max_by_key(|&n| hash(n))
             }
             Balance::RandomTwo => {
-                let count = (0..count).filter(|&index| candidate(&self.servers, index)).count();
+                let count = (0..count).filter(|&index| candidate(self, index)).count();
                 let nth = |n: u32| {
-                    let mut all = (0..self.servers.len() as u16)
-                        .filter(|&index| candidate(&self.servers, index));
+                    let mut all =
+                        (0..self.servers.len() as u16).filter(|&index| candidate(self, index));
                     all.nth(n as usize % count.max(1))
                 };
                 let (a, b) = (nth(drawn[0]), nth(drawn[1]));
@@ -272,15 +356,15 @@ impl Roster {
     fn take_turn(
         &mut self,
         upstream: &Upstream,
-        candidate: impl Fn(&[ServerStatus], u16) -> bool,
+        candidate: impl Fn(&Roster, u16) -> bool,
     ) -> Option<u16> {
         let mut total = 0;
         let mut best: Option<u16> = None;
         for index in 0..self.servers.len() as u16 {
-            if !candidate(&self.servers, index) {
+            if !candidate(self, index) {
                 continue;
             }
-            let weight = i32::from(upstream.servers[index as usize].weight);
+            let weight = i32::from(self.weight(upstream, index));
             total += weight;
             self.servers[index as usize].credit += weight;
             let credit = |index: u16| self.servers[index as usize].credit;
@@ -295,15 +379,20 @@ impl Roster {
     /// Whether `a` has fewer connections for its weight than `b`.
     fn is_freer(&self, upstream: &Upstream, a: u16, b: u16) -> bool {
         let load = |index: u16| u64::from(self.servers[index as usize].connections) + 1;
-        let weight = |index: u16| u64::from(upstream.servers[index as usize].weight);
+        let weight = |index: u16| u64::from(self.weight(upstream, index));
         load(a) * weight(b) < load(b) * weight(a)
     }
 
+    fn may_serve(&self, upstream: &Upstream, index: u16) -> bool {
+        let is_retired = upstream.servers[index as usize].is_retired;
+        let is_in_use = self.servers[index as usize].decided.is_in_use();
+        is_in_use && !is_retired && self.weight(upstream, index) > 0
+    }
+
     fn why_none(&self, upstream: &Upstream) -> NoServer {
-        let mut all = self.servers.iter().zip(&upstream.servers);
-        let is_coming = all.any(|(status, config)| {
-            let may_serve = !status.is_down && config.weight > 0;
-            may_serve && status.mac.is_none() && !status.is_unreachable()
+        let is_coming = (0..).zip(&self.servers).any(|(index, status)| {
+            let is_asked = status.mac.is_none() && !status.is_unreachable();
+            is_asked && self.may_serve(upstream, index)
         });
         if is_coming { NoServer::NotYet } else { NoServer::AllDown }
     }
@@ -311,6 +400,7 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
+    use super::decision::Admin;
     use super::*;
     use alloc::vec;
 
@@ -343,6 +433,11 @@ mod tests {
 
     const NONE: u16 = u16::MAX;
 
+    fn set_down(roster: &mut Roster, server: u16) {
+        roster.set_verdict(server, false);
+        roster.adopt_verdicts(Instant(2_000_000_000));
+    }
+
     #[test]
     fn turns_are_dealt_by_weight_and_evenly_spread() {
         let upstream = upstream(Balance::RoundRobin, &[3, 1, 0]);
@@ -362,9 +457,9 @@ mod tests {
             for last in [0, 1, 0, 0] {
                 assert_eq!(chosen(&mut roster, &upstream, last), Ok(1 - last), "{balance:?}");
             }
-            roster.server_mut(1).unwrap().is_down = true;
+            set_down(&mut roster, 1);
             assert_eq!(chosen(&mut roster, &upstream, 0), Ok(0), "{balance:?}");
-            roster.server_mut(0).unwrap().is_down = true;
+            set_down(&mut roster, 0);
             assert_eq!(chosen(&mut roster, &upstream, 0), Err(NoServer::AllDown), "{balance:?}");
         }
     }
@@ -388,9 +483,9 @@ mod tests {
         let mut roster = roster(&upstream);
         // By the hashes of `chosen`: 0, 2, 4.
         assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(2));
-        roster.server_mut(0).unwrap().is_down = true;
+        set_down(&mut roster, 0);
         assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(2));
-        roster.server_mut(2).unwrap().is_down = true;
+        set_down(&mut roster, 2);
         assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(1));
     }
 
@@ -430,6 +525,38 @@ mod tests {
         routed.servers.iter_mut().for_each(|server| server.next_hop = address(7));
         roster.reconfigure(now, &later, &routed, true);
         assert_eq!(chosen(&mut roster, &routed, NONE), Err(NoServer::NotYet));
+    }
+
+    /// The operator's order and weight hold whatever the checks find, and each change is told once to whoever has to know.
+    #[test]
+    fn decisions_are_kept_apart_and_told_in_order() {
+        let upstream = upstream(Balance::RoundRobin, &[1, 1, 1]);
+        let mut roster = roster(&upstream);
+        let now = Instant(3_000_000_000);
+        assert!(roster.decide(now, 1, Change::Admin(Admin::Drain)));
+        set_down(&mut roster, 2);
+        assert!(!roster.decide(now, 3, Change::Weight(3)));
+        assert_eq!(roster.changed_since(0), [(1, 1), (2, 2)]);
+        for _ in 0..4 {
+            assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(0));
+        }
+        roster.decide(now, 1, Change::Weight(5));
+        roster.decide(now, 1, Change::Weight(5));
+        assert_eq!((roster.changes(), roster.changed_since(1)), (3, vec![(2, 2), (3, 1)]));
+        let expected = Decided { is_down: false, admin: Admin::Drain, weight: Some(5) };
+        assert_eq!(roster.servers()[1].decided, expected);
+        roster.decide(now, 1, Change::Admin(Admin::Ready));
+        let turns = (0..6).map(|_| chosen(&mut roster, &upstream, NONE).unwrap());
+        assert_eq!(turns.filter(|server| *server == 1).count(), 5);
+        roster.decide(now, 0, Change::Weight(0));
+        roster.decide(now, 1, Change::Admin(Admin::Maintenance));
+        assert_eq!(chosen(&mut roster, &upstream, NONE), Err(NoServer::AllDown));
+        roster.forget_decisions();
+        assert_eq!(roster.changed_since(0), []);
+        // A new owner decides what it has found itself.
+        roster.begin(now);
+        assert!(roster.servers()[2].decided.is_down);
+        assert_eq!(roster.changed_since(0), [(7, 2)]);
     }
 
     #[test]

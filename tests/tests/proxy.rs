@@ -266,6 +266,28 @@ fn a_client_without_a_server_is_reset() {
     assert_unnoticed(&slow_cluster(case));
 }
 
+/// The checks find a server down in the middle of its connections: both sides of each are reset, or, if that was lost or
+/// came from a node that did not know what the former owner had said, when they say something more.
+#[test]
+fn connections_to_a_server_that_goes_down_are_reset() {
+    let pause = || Step::Idle(Duration::from_secs(2));
+    let mut case = up_and_down(
+        "the server goes down",
+        vec![Step::Send(pattern(1, 9000)), pause(), Step::Send(pattern(3, 100)), Step::End],
+        vec![pause(), Step::Send(pattern(2, 100)), Step::Receive(9000), Step::End],
+    );
+    case.may_reset = true;
+    case.settings.resets_when_down = true;
+    // While the upload is under way; once all was said.
+    for after in [Duration::from_micros(1200), Duration::from_millis(30)] {
+        case.verdicts = vec![(after, 0, false)];
+        let reset = |case: &Case| case.start().run_until(Duration::from_secs(1), |w| w.resets == 2);
+        assert!(reset(&case), "both sides");
+        assert_unnoticed(&case);
+        assert_unnoticed(&slow_cluster(case.clone()));
+    }
+}
+
 /// Small windows and segments: windows that close on either side, output that waits.
 fn small(mut case: Case) -> Case {
     for port in &mut case.settings.ports {

@@ -11,5 +11,6 @@ mod scenario {
     mod reload;
     mod replay;
     mod scarce;
+    mod servers;
     mod takeover;
 }

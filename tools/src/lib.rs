@@ -15,6 +15,7 @@ pub mod load;
 pub mod ownership;
 pub mod reload;
 pub mod run;
+pub mod servers;
 pub mod status;
 pub mod top;
 pub mod views;

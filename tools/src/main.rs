@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use dataplane::memory::BigPages;
 use tools::{
-    check, demo, flows, handover, impair, keygen, load, ownership, print, reload, run, status, top,
-    views, why, witness,
+    check, demo, flows, handover, impair, keygen, load, ownership, print, reload, run, servers,
+    status, top, views, why, witness,
 };
 
 use tools::views::View;
@@ -60,6 +60,10 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Let the last reload stay.
     Confirm(reload::ConfirmArgs),
+    /// Show to whom connections are passed on: how each server is, and how many connections it has.
+    Servers(servers::ServersArgs),
+    /// Use a server, or do not: drain, maint, ready, weight N.
+    Server(servers::ServerArgs),
     /// Keep the registers that say who owns what, on a third machine.
     Witness(witness::WitnessArgs),
     /// Make a key for the cluster's datagrams.
@@ -97,6 +101,8 @@ fn main() -> ExitCode {
         Command::Undrain(args) => handover::undrain(&args),
         Command::Reload(args) => reload::reload(&args),
         Command::Confirm(args) => reload::confirm(&args),
+        Command::Servers(args) => servers::servers(&args),
+        Command::Server(args) => servers::server(&args),
         Command::Witness(args) => witness::main(&args),
         Command::Keygen(args) => keygen::main(&args),
         Command::Demo(args) => demo::main(&args),

@@ -36,6 +36,8 @@ mod reload;
 mod scene;
 #[path = "netns/seal.rs"]
 mod seal;
+#[path = "netns/servers.rs"]
+mod servers;
 #[path = "netns/snoop.rs"]
 mod snoop;
 #[path = "netns/third.rs"]

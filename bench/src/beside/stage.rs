@@ -272,7 +272,7 @@ impl Server<'_> {
         match control::ask(&self.sockets[node - 1], order)? {
             Reply::Begun => Ok(()),
             Reply::Error { message } => bail!("{message}"),
-            _ => bail!("the node took the order for a question"),
+            _ => bail!("the node took the order for something else"),
         }
     }
 

@@ -37,23 +37,23 @@ pub(super) struct Freeze {
 
 impl Engine {
     /// Takes no more input and says nothing more, until the outcome is known.
-    pub(super) fn freeze(&mut self, group: GroupId, epoch: Epoch, attempt: u32) {
+    pub(super) fn freeze(&mut self, now: Instant, group: GroupId, epoch: Epoch, attempt: u32) {
         let Some(index) = self.index_of(group) else { return };
         if self.groups[index].role != Role::Owner || self.logs.0[index].is_empty() {
             return;
         }
-        self.end_freeze(index);
+        self.end_freeze(now, index);
         self.stack.freeze(index as u8);
         self.groups[index].freeze = Some(Freeze { epoch, attempt, reported: false, runs: false });
     }
 
     /// Lets no flow begin until the outcome is known.
-    pub(super) fn close(&mut self, group: GroupId, epoch: Epoch, attempt: u32) {
+    pub(super) fn close(&mut self, now: Instant, group: GroupId, epoch: Epoch, attempt: u32) {
         let Some(index) = self.index_of(group) else { return };
         if self.groups[index].role != Role::Owner || self.logs.0[index].is_empty() {
             return;
         }
-        self.end_freeze(index);
+        self.end_freeze(now, index);
         self.stack.set_closed(index as u8, true);
         // What was recorded so far names every flow that there is.
         self.logs.0[index].iter_mut().for_each(|lane| lane.frozen = Some(lane.log.last()));
@@ -61,18 +61,18 @@ impl Engine {
     }
 
     /// Nothing comes of it: the group is served on.
-    pub(super) fn thaw(&mut self, group: GroupId) {
+    pub(super) fn thaw(&mut self, now: Instant, group: GroupId) {
         if let Some(index) = self.index_of(group) {
-            self.end_freeze(index);
+            self.end_freeze(now, index);
         }
     }
 
-    pub(super) fn end_freeze(&mut self, index: usize) {
+    pub(super) fn end_freeze(&mut self, now: Instant, index: usize) {
         if let Some(freeze) = self.groups[index].freeze.take() {
             self.logs.0[index].iter_mut().for_each(|lane| lane.frozen = None);
             match freeze.runs {
                 true => self.stack.set_closed(index as u8, false),
-                false => self.stack.thaw(index as u8),
+                false => self.stack.thaw(now, index as u8),
             }
         }
     }
@@ -91,8 +91,9 @@ impl Engine {
     /// Says in every lane that nothing follows, and reports when the peer holds that.
     pub(super) fn freeze_some(&mut self, now: Instant, index: usize) {
         let clock = self.stack.group(index as u8).clock(now);
+        let decided = self.stack.roster(index as u8).changes();
         let lanes = &mut self.logs.0[index];
-        for lane in lanes.iter_mut().filter(|lane| lane.frozen.is_none()) {
+        for lane in lanes.iter_mut().filter(|lane| lane.frozen.is_none() && lane.told == decided) {
             if lane.log.room(0, true).is_some() {
                 let word = clock.0.to_le_bytes();
                 let op = lane.log.note(RecordKind::Frozen, Default::default(), &word, None);

@@ -23,6 +23,8 @@ pub(super) struct Lane {
     pub gone: Op,
     /// The op of the word that the owner is frozen, or of the last record before it let no flow begin any more.
     pub frozen: Option<Op>,
+    /// So many changes of what is decided about the servers were told.
+    pub told: u64,
 }
 
 /// The lanes of one group; none while it is not mirrored.
@@ -58,7 +60,7 @@ impl Lanes {
             }
             let session = Session { from_core: place.core, to: peer, to_core, ..session };
             let log = Log::new(session, datagram_bytes, clock_offset);
-            lanes.lanes.push(Lane { log, filled: None, gone: Op(0), frozen: None });
+            lanes.lanes.push(Lane { log, filled: None, gone: Op(0), frozen: None, told: 0 });
         }
         lanes
     }

@@ -70,7 +70,8 @@ const OF_SERVICES: [&str; 7] = [
 ];
 
 /// The same of `application` with `type = "proxy"`.
-const OF_PROXIES: [&str; 5] = ["balance", "attempts", "connect_timeout", "gateway", "servers"];
+const OF_PROXIES: [&str; 7] =
+    ["balance", "attempts", "connect_timeout", "gateway", "on_server_down", "check", "servers"];
 
 /// Whether a running node can take another value for this.
 fn may_change(name: &str) -> bool {

@@ -49,6 +49,9 @@ pub fn proxy(
     let words = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
     let proxy_protocol = table.choice(reader, "proxy_protocol", &words);
     let source = source(reader, table, addresses);
+    let words = [("keep", OnServerDown::Keep), ("reset", OnServerDown::Reset)];
+    let on_server_down = table.choice(reader, "on_server_down", &words).unwrap_or_default();
+    let check = super::health::check(reader, table);
     let servers = servers(reader, table);
     let proxy = Proxy {
         balance,
@@ -59,6 +62,8 @@ pub fn proxy(
         gateway,
         proxy_protocol,
         source,
+        on_server_down,
+        check,
         servers,
     };
     families(reader, table, &proxy);

@@ -19,6 +19,7 @@ use stack::shard::Place;
 use stack::stack::{StackConfig, memory_bytes};
 use stack::time::Duration;
 
+use super::health::Check;
 use super::value::{self, Mac, PortRange};
 use crate::crossing::Crossing;
 
@@ -511,8 +512,25 @@ pub struct Proxy {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// `source`: addresses from which servers are connected to; they move with the service. Default: its own.
     pub source: Vec<IpAddr>,
+    /// `on_server_down`: what becomes of the connections to a server that the checks find down, or that is taken into
+    /// maintenance. Default "keep".
+    pub on_server_down: OnServerDown,
+    /// `check`: servers are asked whether they work. Off unless written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
     /// `servers`: in an order that is the same on every node.
     pub servers: Vec<Server>,
+}
+
+/// What becomes of the connections to a server that is out of service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnServerDown {
+    /// They go on for as long as the server carries them.
+    #[default]
+    Keep,
+    /// Both sides are reset.
+    Reset,
 }
 
 /// How a server is told who its client is.
@@ -739,6 +757,9 @@ fn node_ids<S: Serializer>(ids: &[NodeId], serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_seq(ids.iter().map(|id| id.0))
 }
 
-fn duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn duration<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value::duration_text(*duration))
 }

@@ -12,6 +12,7 @@
 //! Bounds: each step changes the group; its flows follow (`turnover.rs`).
 
 use super::{Mode, Stack};
+use crate::time::Instant;
 
 impl Stack {
     /// As owner: nothing more comes in or goes out.
@@ -24,11 +25,14 @@ impl Stack {
     }
 
     /// Serves on what was frozen. Whose timer ran out meanwhile and whoever has something to say is in the queue.
-    pub fn thaw(&mut self, group: u8) {
+    pub fn thaw(&mut self, now: Instant, group: u8) {
         let state = &mut self.groups[group as usize];
         if state.mode == Mode::Frozen {
             state.mode = Mode::Serving;
             self.note_speaking(group);
+            // What the checks have found meanwhile.
+            self.rosters[group as usize].adopt_verdicts(now);
+            self.begin_purge(group);
         }
     }
 

@@ -27,6 +27,7 @@ impl Stack {
         let longest = known.idle_timeout.unwrap_or(SILENCE_MAX).max(known.connect_timeout);
         self.groups[index as usize].rearm_until = now + longest;
         core::mem::swap(known, service);
+        self.begin_purge(index);
     }
 }
 

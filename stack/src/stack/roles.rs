@@ -26,8 +26,15 @@ impl Stack {
         self.groups[group as usize].announced_from = self.announces(group).then_some((now, 0));
         self.note_speaking(group);
         match mode {
-            Mode::Serving => self.rosters[group as usize].begin(now),
-            Mode::Off | Mode::Frozen | Mode::Silent => self.rosters[group as usize].end(),
+            Mode::Serving => {
+                self.rosters[group as usize].begin(now);
+                self.begin_purge(group);
+            }
+            Mode::Off => {
+                self.rosters[group as usize].end();
+                self.rosters[group as usize].forget_decisions();
+            }
+            Mode::Frozen | Mode::Silent => self.rosters[group as usize].end(),
         }
         self.schedule_announcement();
     }

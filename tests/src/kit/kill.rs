@@ -79,6 +79,8 @@ pub struct Case {
     /// In a handover some segment may have to be said again, by whoever's timer: of a proxied connection one leg may be
     /// served before the other's straggler arrives.
     pub may_repeat: bool,
+    /// So long after the clients begin, the checks of both nodes find a server up or down.
+    pub verdicts: Vec<(Duration, u16, bool)>,
 }
 
 impl Case {
@@ -96,6 +98,7 @@ impl Case {
             stride: 1,
             may_reset: false,
             may_repeat: false,
+            verdicts: Vec::new(),
         }
     }
 
@@ -129,6 +132,9 @@ impl Case {
         world.nodes[0].outputs = 0;
         for dialogue in &self.dialogues {
             world.connect(self.client, dialogue.clone());
+        }
+        for &(time, server, is_up) in &self.verdicts {
+            world.find_later(time, server, is_up);
         }
         world.open(0);
         world

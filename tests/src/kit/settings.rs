@@ -140,6 +140,8 @@ pub struct Settings {
     pub server_idle: Option<Duration>,
     /// How long either side may where one has closed.
     pub half_closed: Option<Duration>,
+    /// See [`Upstream`].
+    pub resets_when_down: bool,
 }
 
 /// The port of `http`.
@@ -200,6 +202,7 @@ impl Default for Settings {
             header: None,
             server_idle: None,
             half_closed: None,
+            resets_when_down: false,
             ports: vec![
                 port(HTTP, http),
                 port(ECHO, AppConfig::Echo),
@@ -258,6 +261,7 @@ impl Settings {
             header: self.header,
             server_idle: self.server_idle,
             half_closed: self.half_closed,
+            resets_when_down: self.resets_when_down,
         }
     }
 }

@@ -37,6 +37,8 @@ enum Event {
     Answer { node: usize, frame: Vec<u8> },
     /// From a node to the other one.
     Datagram { node: usize, frame: Vec<u8> },
+    /// The checks of a node have found something.
+    Verdict { node: usize, server: u16, is_up: bool },
 }
 
 /// What the switch has seen of a flow, from its nodes to its client.
@@ -409,6 +411,22 @@ impl World {
                 }
             }
             Event::Answer { node, frame } => self.deliver_answer(node, &frame),
+            Event::Verdict { node, server, is_up } => {
+                if self.nodes[node].is_alive {
+                    let engines = self.nodes[node].engines.iter_mut();
+                    engines.for_each(|e| e.set_verdicts(self.now, 0, &[(server, is_up)]));
+                    self.drive(node);
+                }
+            }
+        }
+    }
+
+    /// So much later the checks of both nodes find a server up or down.
+    pub fn find_later(&mut self, time: Duration, server: u16, is_up: bool) {
+        for node in 0..self.nodes.len() {
+            self.events_count += 1;
+            let event = Event::Verdict { node, server, is_up };
+            self.events.insert((self.now + time, self.events_count), event);
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Setup {
     pub dir: PathBuf,
     /// The nodes' control sockets; a short path.
     pub sockets: PathBuf,
+    /// What is written in the nodes' files, and what shall stand there instead.
+    pub edits: Vec<(String, String)>,
 }
 
 /// The processes under test.
@@ -64,6 +66,7 @@ impl<'a> Cluster<'a> {
         let Setup { dir, sockets, timers, cores, arp, snoop, failback, .. } = &setup;
         let services = Services { arp: *arp, snoop: *snoop, backend, failback: *failback };
         let files = files::write(dir, sockets, timers, count, *cores, services)?;
+        files::edit(&files, &setup.edits)?;
         let nodes = Vec::new();
         let mut cluster = Cluster { bed, setup, files, nodes, witness: None, servers: Vec::new() };
         match appliance {

@@ -85,6 +85,23 @@ pub fn write(
     Ok(files)
 }
 
+/// Puts something else in the place of what stands in every node's configuration.
+pub fn edit(files: &[NodeFiles], edits: &[(String, String)]) -> anyhow::Result<()> {
+    for file in files {
+        let mut text = fs::read_to_string(&file.config)?;
+        for (from, to) in edits {
+            anyhow::ensure!(
+                text.contains(from),
+                "{} says nothing of {from:?}",
+                file.config.display()
+            );
+            text = text.replace(from, to);
+        }
+        fs::write(&file.config, text)?;
+    }
+    Ok(())
+}
+
 /// Writes the cluster's key, if there is none, and answers where it is.
 pub fn write_key(dir: &Path) -> anyhow::Result<PathBuf> {
     let key = dir.join("cluster.key");

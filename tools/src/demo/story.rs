@@ -60,6 +60,7 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
         failback: (args.appliance == Appliance::Failback).then_some("new-connections"),
         dir: dir.clone(),
         sockets: sockets.dir.clone(),
+        edits: Vec::new(),
     };
     let mut cluster = Cluster::start(&bed, setup)?;
     narrator.say("Witness and nodes are started; waiting until the pair is protected.");

@@ -119,6 +119,7 @@ pub fn run_all(args: &PeersArgs) -> anyhow::Result<()> {
             snoop: Snoop::default(),
             dir,
             sockets,
+            edits: Vec::new(),
         };
         let dir = setup.dir.clone();
         let mut cluster = Cluster::start(bed, setup)?;

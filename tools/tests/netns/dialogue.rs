@@ -29,7 +29,11 @@ pub struct Browser {
 impl Browser {
     /// Connects and sends nothing.
     pub fn connect(scene: &Scene<'_>) -> Browser {
-        let stream = scene.connect(SERVICE_ADDRESS, 80).unwrap();
+        Browser::at(scene.connect(SERVICE_ADDRESS, 80).unwrap())
+    }
+
+    /// Over a connection that is there.
+    pub fn at(stream: TcpStream) -> Browser {
         Browser { stream, pending: Vec::new() }
     }
 

@@ -55,6 +55,16 @@ pub fn play_on(layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
 
 /// The same with nodes that serve nothing themselves, or whatever else.
 pub fn play_with(appliance: Appliance, layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
+    play_edited(appliance, layout, Vec::new(), story);
+}
+
+/// The same with something else in the place of what stands in the nodes' configuration.
+pub fn play_edited(
+    appliance: Appliance,
+    layout: Layout,
+    edits: Vec<(String, String)>,
+    story: impl FnOnce(&mut Scene<'_>),
+) {
     if let Some(reason) = missing() {
         // Not by `eprintln!`, which the test harness hides while tests pass.
         let _ = writeln!(std::io::stderr(), "skipped: {reason}");
@@ -76,6 +86,7 @@ pub fn play_with(appliance: Appliance, layout: Layout, story: impl FnOnce(&mut S
         failback: layout.failback,
         dir: dir.clone(),
         sockets: dir.clone(),
+        edits,
     };
     let cluster = Cluster::start(&bed, setup).unwrap();
     let mut scene = Scene { bed: &bed, cluster, owner: 0, dir };

@@ -156,6 +156,10 @@ impl World {
                 }
                 return;
             }
+            Event::Verdict { node, server, is_up } => {
+                println!("{:?} node {node} finds server {server} up: {is_up}", self.now);
+                return;
+            }
         };
         let to: Mac = frame[..6].try_into().expect("frames have headers");
         if let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) {

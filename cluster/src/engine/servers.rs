@@ -1,0 +1,54 @@
+//! What is decided about the servers of a proxied service, told to the peer.
+//!
+//! ```text
+//! checks of this node -> verdicts -.
+//!                                   >-- the owner decides --> `Servers` in every lane --> the peer's own roster
+//! the operator's orders -----------'
+//! ```
+//!
+//! Every core of a node is told of every verdict and order, and tells its own lanes; so each core of the peer hears it from
+//! each core that shares flows with it. A new session begins with everything that was ever decided, so that a joining peer knows
+//! it before the first flow.
+//!
+//! Bounds: one record of [`PART_BYTES`] for each lane and poll.
+
+use super::Engine;
+use crate::limits::PART_BYTES;
+use crate::mirror::RecordKind;
+use stack::time::Instant;
+use stack::upstream::decision::Change;
+
+impl Engine {
+    /// This node's own checks have found that servers of the service with this index are up (`true`) or down.
+    pub fn set_verdicts(&mut self, now: Instant, service: u8, verdicts: &[(u16, bool)]) {
+        self.stack.set_verdicts(now, service, verdicts);
+    }
+
+    /// The operator's order about a server of the service with this index. `false` if this node does not own it, or is about
+    /// to hand it over: then nothing has changed.
+    pub fn decide(&mut self, now: Instant, service: u8, server: u16, change: Change) -> bool {
+        self.stack.decide(now, service, server, change)
+    }
+
+    /// Tells the peer what was decided since it was told last.
+    pub(super) fn tell_servers(&mut self, index: usize) {
+        let Engine { stack, logs, scratch, .. } = self;
+        let decided = stack.roster(index as u8).changes();
+        for lane in logs.0[index].iter_mut().filter(|lane| lane.told != decided) {
+            if lane.frozen.is_some() || lane.log.room(PART_BYTES, true).is_none() {
+                continue;
+            }
+            scratch.clear();
+            lane.told = stack.export_decisions(index as u8, lane.told, PART_BYTES, scratch);
+            if !scratch.is_empty() {
+                lane.log.note(RecordKind::Servers, Default::default(), scratch, None);
+            }
+        }
+    }
+
+    /// Whether the peer has yet to be told something.
+    pub(super) fn is_telling(&self, index: usize) -> bool {
+        let decided = self.stack.roster(index as u8).changes();
+        self.logs.0[index].iter().any(|lane| lane.told != decided && lane.frozen.is_none())
+    }
+}

@@ -1,0 +1,585 @@
+//! Checks of the servers, from this node and on a thread of its own.
+//!
+//! ```text
+//! due -> connect -> exchange -> outcome -> verdict -- changed? --> every core, and the status
+//! ```
+//!
+//! Every node that may own a service checks its servers, owner or not: so a peer that takes over has looked itself. The checks go
+//! through the kernel, from this node's own address: a service's addresses are its owner's alone, and poll cores have no time
+//! for it. So they say whether a server works and this machine reaches it; that the poll cores reach its next hop is known
+//! apart from that. A node whose kernel has no way to a server cannot check, says so, and changes nothing.
+//!
+//! What came in is looked at before a time-out counts, and a thread that was itself late gives that much more time: a busy
+//! machine takes no server down. Bounds: [`CHECKS_AT_ONCE_MAX`], each for its time-out at most.
+
+use crate::clock;
+use crate::config::{Application, Check, Config, ProxyProtocol, Service, duration_text};
+use crate::shared::ToCore;
+use crossbeam_channel::Sender;
+use exchange::Exchange;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use stack::time::{Duration, Instant};
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use verdict::{Outcome, Rule, Verdict};
+
+mod exchange;
+pub mod verdict;
+
+/// Checks under way at once; the next ones wait.
+pub const CHECKS_AT_ONCE_MAX: usize = 256;
+
+/// One that waits is looked at again after so long.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Longest time between two looks at whether to end, and at cores that took no order.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Who looks so much too late has been late itself.
+const LATE: Duration = Duration::from_millis(20);
+
+/// The first checks are spread over so long, or one interval.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// What is known of the servers, for the status, and what a reload has made of them.
+pub struct Board {
+    known: Mutex<Vec<Vec<Checked>>>,
+    /// What is to be checked from now on.
+    wanted: Mutex<Option<Vec<Target>>>,
+}
+
+/// What is known of one server.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// What this node makes of it.
+    pub verdict: Verdict,
+    /// When the last check ended, how long it took and what came of it.
+    pub last: Option<(Instant, Duration, Outcome)>,
+    /// Checks passed.
+    pub passed: u64,
+    /// Checks failed.
+    pub failed: u64,
+}
+
+impl Board {
+    fn new(targets: &[Target]) -> Board {
+        Board { known: Mutex::new(blank(targets)), wanted: Mutex::new(None) }
+    }
+
+    /// The servers are those of this configuration from now on.
+    pub fn reconfigure(&self, config: &Config) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(targets(config));
+    }
+
+    /// The servers of the service with this index; none if they are not checked here.
+    pub fn service(&self, service: usize) -> Vec<Checked> {
+        self.lock().get(service).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Vec<Checked>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place for each server that is checked, by the indices of service and server.
+fn blank(targets: &[Target]) -> Vec<Vec<Checked>> {
+    let mut known: Vec<Vec<Checked>> = Vec::new();
+    for target in targets {
+        let (service, server) = (target.service as usize, target.server as usize);
+        known.resize_with(known.len().max(service + 1), Vec::new);
+        let servers = known[service].len().max(server + 1);
+        known[service].resize_with(servers, Checked::default);
+    }
+    known
+}
+
+/// Checks until `stopping` is set; answers where the results are. Without proxied services no thread is started.
+pub fn start(
+    config: &Config,
+    orders: Vec<Sender<ToCore>>,
+    stopping: Arc<AtomicBool>,
+) -> io::Result<(Arc<Board>, Option<thread::JoinHandle<()>>)> {
+    let targets = targets(config);
+    let board = Arc::new(Board::new(&targets));
+    let is_proxy = |service: &Service| matches!(service.application, Application::Proxy(_));
+    if !config.services.iter().any(is_proxy) {
+        return Ok((board, None));
+    }
+    let mut checker = Checker::new(clock::now(), targets, board.clone(), orders)?;
+    let run = move || {
+        while !stopping.load(Ordering::Relaxed) {
+            if let Err(error) = checker.round() {
+                eprintln!("error: the checks of the servers have ended: {error}");
+                return;
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("health".into()).spawn(run)?;
+    Ok((board, Some(thread)))
+}
+
+/// What this node checks: the servers of services that it may come to own.
+fn targets(config: &Config) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for (service, settings) in config.services.iter().enumerate() {
+        let may_own = settings.home == config.node.id || settings.peers.contains(&config.node.id);
+        let Application::Proxy(proxy) = &settings.application else { continue };
+        let Some(check) = proxy.check.as_ref().filter(|_| may_own) else { continue };
+        for (server, settings) in proxy.servers.iter().enumerate().filter(|(_, s)| !s.is_retired) {
+            let port = check.port.unwrap_or(settings.port);
+            targets.push(Target {
+                service: service as u8,
+                server: server as u16,
+                address: SocketAddr::new(settings.address, port),
+                authority: SocketAddr::new(settings.address, settings.port).to_string(),
+                check: check.clone(),
+                header: proxy.proxy_protocol,
+                began: Instant::ZERO,
+                due: Instant::ZERO,
+                attempt: None,
+            });
+        }
+    }
+    targets
+}
+
+/// One server that is checked.
+struct Target {
+    service: u8,
+    server: u16,
+    address: SocketAddr,
+    authority: String,
+    check: Check,
+    header: Option<ProxyProtocol>,
+    /// When the last check began.
+    began: Instant,
+    /// When the check under way is over, or the next one begins.
+    due: Instant,
+    attempt: Option<Attempt>,
+}
+
+/// A check under way.
+struct Attempt {
+    stream: TcpStream,
+    exchange: Exchange,
+    is_connected: bool,
+    /// It was given more time, because this thread was late.
+    is_prolonged: bool,
+}
+
+struct Checker {
+    poll: Poll,
+    events: Events,
+    targets: Vec<Target>,
+    /// Every target, by when it is due.
+    due: BTreeSet<(Instant, usize)>,
+    running: usize,
+    board: Arc<Board>,
+    orders: Vec<Sender<ToCore>>,
+    /// What has yet to be told, core by core and in this order.
+    news: Vec<VecDeque<(u8, Arc<[(u16, bool)]>)>>,
+}
+
+impl Checker {
+    fn new(
+        now: Instant,
+        mut targets: Vec<Target>,
+        board: Arc<Board>,
+        orders: Vec<Sender<ToCore>>,
+    ) -> io::Result<Checker> {
+        let count = targets.len().max(1) as u64;
+        for (n, target) in (0..).zip(&mut targets) {
+            target.due = now + Duration(target.check.interval.min(SPREAD).0 / count * n);
+        }
+        Ok(Checker {
+            poll: Poll::new()?,
+            events: Events::with_capacity(CHECKS_AT_ONCE_MAX),
+            due: targets.iter().enumerate().map(|(n, target)| (target.due, n)).collect(),
+            targets,
+            running: 0,
+            board,
+            news: orders.iter().map(|_| VecDeque::new()).collect(),
+            orders,
+        })
+    }
+
+    /// Waits until something happens or is due, and does it.
+    fn round(&mut self) -> io::Result<()> {
+        let next = self.due.first().map_or(LOOK, |(at, _)| at.since(clock::now()));
+        let wait = std::time::Duration::from_nanos(next.min(LOOK).0);
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let now = clock::now();
+        if let Some(wanted) = self.take_wanted() {
+            return self.replace(now, wanted);
+        }
+        let ready: Vec<usize> = self.events.iter().map(|event| event.token().0).collect();
+        let mut changed = Vec::new();
+        for n in ready {
+            let attempt = self.targets[n].attempt.as_mut();
+            if let Some(outcome) = attempt.and_then(Attempt::advance) {
+                changed.extend(self.conclude(now, n, outcome));
+            }
+        }
+        while let Some((at, n)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            match &mut self.targets[n].attempt {
+                Some(attempt) if now.since(at) > LATE && !attempt.is_prolonged => {
+                    attempt.is_prolonged = true;
+                    let more = now.since(at).min(self.targets[n].check.timeout);
+                    self.set_due(n, now + more);
+                }
+                Some(_) => {
+                    let within = duration_text(self.targets[n].check.timeout);
+                    let outcome = Outcome::Failed(format!("no answer within {within}"));
+                    changed.extend(self.conclude(now, n, outcome));
+                }
+                None if self.running == CHECKS_AT_ONCE_MAX => self.set_due(n, now + AGAIN),
+                None => changed.extend(self.begin(now, n)),
+            }
+        }
+        self.spread_news(&changed);
+        Ok(())
+    }
+
+    fn take_wanted(&self) -> Option<Vec<Target>> {
+        self.board.wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Checks these from now on. Servers that stay keep their verdicts; one that is not checked any more counts as up.
+    fn replace(&mut self, now: Instant, mut targets: Vec<Target>) -> io::Result<()> {
+        let mut known = blank(&targets);
+        let mut lost: Vec<(u8, u16, bool)> = Vec::new();
+        for old in &self.targets {
+            let (service, server) = (old.service as usize, old.server as usize);
+            let checked = std::mem::take(&mut self.board.lock()[service][server]);
+            let is_it = |new: &&mut Target| {
+                (new.service, new.server, &new.authority)
+                    == (old.service, old.server, &old.authority)
+            };
+            match targets.iter_mut().find(is_it) {
+                Some(new) => {
+                    new.due = if old.attempt.is_some() { now } else { old.due };
+                    known[service][server] = checked;
+                }
+                None if checked.verdict.is_up() == Some(false) => {
+                    lost.push((old.service, old.server, true));
+                }
+                None => {}
+            }
+        }
+        targets.iter_mut().for_each(|target| target.due = target.due.max(now));
+        *self.board.lock() = known;
+        self.due = targets.iter().enumerate().map(|(n, target)| (target.due, n)).collect();
+        // What was under way is closed with the old ones.
+        (self.targets, self.running) = (targets, 0);
+        self.spread_news(&lost);
+        Ok(())
+    }
+
+    fn set_due(&mut self, n: usize, at: Instant) {
+        let target = &mut self.targets[n];
+        self.due.remove(&(target.due, n));
+        target.due = at;
+        self.due.insert((at, n));
+    }
+
+    /// Begins a check; what changed if it is over at once.
+    fn begin(&mut self, now: Instant, n: usize) -> Option<(u8, u16, bool)> {
+        let target = &mut self.targets[n];
+        target.began = now;
+        let stream = TcpStream::connect(target.address).and_then(|mut stream| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut stream, Token(n), interest)?;
+            Ok(stream)
+        });
+        match stream {
+            Ok(stream) => {
+                let exchange = Exchange::new(&target.check, target.header, &target.authority);
+                let (is_connected, is_prolonged) = (false, false);
+                target.attempt = Some(Attempt { stream, exchange, is_connected, is_prolonged });
+                let deadline = now + target.check.timeout;
+                self.running += 1;
+                self.set_due(n, deadline);
+                None
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                self.conclude(now, n, Outcome::Failed(in_words(&error)))
+            }
+            // Nothing has left this machine: that is nobody's fault but its own.
+            Err(error) => self.conclude(now, n, Outcome::Unable(error.to_string())),
+        }
+    }
+
+    /// A check is over; what changed by that.
+    fn conclude(&mut self, now: Instant, n: usize, outcome: Outcome) -> Option<(u8, u16, bool)> {
+        let target = &mut self.targets[n];
+        self.running -= target.attempt.take().is_some() as usize;
+        let rule = Rule {
+            rise: target.check.rise,
+            fall: target.check.fall,
+            interval: target.check.interval,
+            fast_interval: target.check.fast_interval,
+        };
+        let (service, server, began) = (target.service, target.server, target.began);
+        let mut board = self.board.lock();
+        let checked = &mut board[service as usize][server as usize];
+        let before = checked.verdict;
+        checked.verdict = before.after(&rule, &outcome);
+        checked.passed += matches!(outcome, Outcome::Passed(_)) as u64;
+        checked.failed += matches!(outcome, Outcome::Failed(_)) as u64;
+        checked.last = Some((now, now.since(began), outcome));
+        let verdict = checked.verdict;
+        drop(board);
+        self.set_due(n, (began + verdict.interval(&rule)).max(now));
+        let is_up = verdict.is_up().filter(|_| verdict.is_up() != before.is_up())?;
+        Some((service, server, is_up))
+    }
+
+    /// Tells every core what has changed, as soon as it takes the order.
+    fn spread_news(&mut self, changed: &[(u8, u16, bool)]) {
+        for service in changed.iter().map(|(service, ..)| *service).collect::<BTreeSet<_>>() {
+            let of_service = changed.iter().filter(|(of, ..)| *of == service);
+            let verdicts: Arc<[(u16, bool)]> =
+                of_service.map(|(_, server, is_up)| (*server, *is_up)).collect();
+            self.news.iter_mut().for_each(|news| news.push_back((service, verdicts.clone())));
+        }
+        for (core, news) in self.orders.iter().zip(&mut self.news) {
+            while let Some((service, verdicts)) = news.front() {
+                if core.try_send(ToCore::Verdicts(*service, verdicts.clone())).is_err() {
+                    break;
+                }
+                news.pop_front();
+            }
+        }
+    }
+}
+
+impl Attempt {
+    /// Goes on as far as the socket allows; the outcome if there is one.
+    fn advance(&mut self) -> Option<Outcome> {
+        match self.try_advance() {
+            Ok(outcome) => outcome,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => Some(Outcome::Failed(in_words(&error))),
+        }
+    }
+
+    fn try_advance(&mut self) -> io::Result<Option<Outcome>> {
+        if !self.is_connected {
+            if let Some(error) = self.stream.take_error()? {
+                return Err(error);
+            }
+            match self.stream.peer_addr() {
+                Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(None),
+                peer => peer.map(drop)?,
+            }
+            self.is_connected = true;
+            if let Some(outcome) = self.exchange.handle_connected() {
+                return Ok(Some(outcome));
+            }
+        }
+        while !self.exchange.say().is_empty() {
+            let bytes = self.stream.write(self.exchange.say())?;
+            self.exchange.said(bytes);
+        }
+        let mut buffer = [0; 1024];
+        loop {
+            match self.stream.read(&mut buffer)? {
+                0 => return Ok(Some(self.exchange.handle_end())),
+                bytes => {
+                    if let Some(outcome) = self.exchange.hear(&buffer[..bytes]) {
+                        return Ok(Some(outcome));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".into(),
+        ErrorKind::ConnectionReset => "connection reset".into(),
+        ErrorKind::HostUnreachable => "nobody answers for its address".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CheckKind;
+    use crossbeam_channel::{Receiver, bounded};
+    use std::net::TcpListener;
+
+    /// Far beyond what anything here takes.
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+    fn check(kind: CheckKind) -> Check {
+        let [interval, fast_interval, timeout] = [20, 10, 200].map(Duration::from_millis);
+        Check { kind, interval, fast_interval, timeout, ..Check::default() }
+    }
+
+    fn checker(targets: Vec<(SocketAddr, Check)>) -> (Checker, Receiver<ToCore>) {
+        let (orders, told) = bounded(4);
+        let target = |(server, (address, check)): (usize, (SocketAddr, Check))| Target {
+            service: 0,
+            server: server as u16,
+            address,
+            authority: address.to_string(),
+            check,
+            header: None,
+            began: Instant::ZERO,
+            due: Instant::ZERO,
+            attempt: None,
+        };
+        let targets: Vec<Target> = targets.into_iter().enumerate().map(target).collect();
+        let board = Arc::new(Board::new(&targets));
+        let checker = Checker::new(clock::now(), targets, board, vec![orders]);
+        (checker.expect("a poll"), told)
+    }
+
+    fn until(checker: &mut Checker, what: &str, is_so: impl Fn(&[Checked]) -> bool) {
+        let limit = std::time::Instant::now() + PATIENCE;
+        while !is_so(&checker.board.service(0)) {
+            checker.round().expect("the checks go on");
+            assert!(std::time::Instant::now() < limit, "{what}: {:?}", checker.board.service(0));
+        }
+    }
+
+    fn reason(checked: &Checked) -> &str {
+        match &checked.last {
+            Some((.., Outcome::Passed(why) | Outcome::Failed(why) | Outcome::Unable(why))) => why,
+            None => "",
+        }
+    }
+
+    /// A server that answers every connection with `answer`, until its listener is dropped.
+    fn server(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn servers_of_the_kernel_are_judged_by_what_they_do() {
+        let listens = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let closed = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+        let address = listens.local_addr().expect("it is bound");
+        let http = || check(CheckKind::default_http());
+        let (mut checker, told) = checker(vec![
+            (address, check(CheckKind::Tcp)),
+            (closed, check(CheckKind::Tcp)),
+            (server("HTTP/1.1 200 OK\r\n\r\n"), http()),
+            (server("HTTP/1.1 503 Service Unavailable\r\n\r\n"), http()),
+            (server(""), http()),
+            // It takes connections and says nothing.
+            (address, http()),
+        ]);
+        until(&mut checker, "verdicts", |all| all.iter().all(|one| one.verdict.is_up().is_some()));
+        let board = checker.board.service(0);
+        let expected = [
+            (true, "connected"),
+            (false, "connection refused"),
+            (true, "HTTP status 200"),
+            (false, "HTTP status 503"),
+            (false, "it closed the connection without an answer"),
+            (false, "no answer within 200ms"),
+        ];
+        let found: Vec<_> =
+            board.iter().map(|one| (one.verdict.is_up().unwrap(), reason(one))).collect();
+        assert_eq!(found, expected);
+        // Cores that take no order for a while are told later, and once.
+        let mut heard = vec![None; 6];
+        let limit = std::time::Instant::now() + PATIENCE;
+        while heard.iter().any(Option::is_none) {
+            assert!(std::time::Instant::now() < limit, "told {heard:?}");
+            while let Ok(ToCore::Verdicts(0, verdicts)) = told.try_recv() {
+                for &(server, is_up) in &*verdicts {
+                    assert_eq!(heard[server as usize].replace(is_up), None, "told twice");
+                }
+            }
+            checker.round().expect("the checks go on");
+        }
+        assert_eq!(heard, expected.map(|(is_up, _)| Some(is_up)));
+    }
+
+    #[test]
+    fn a_server_goes_down_and_comes_back() {
+        let listens = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listens.local_addr().expect("it is bound");
+        let (mut checker, told) = checker(vec![(address, check(CheckKind::Tcp))]);
+        until(&mut checker, "up", |all| all[0].verdict.is_up() == Some(true));
+        drop(listens);
+        until(&mut checker, "down", |all| all[0].verdict.is_up() == Some(false));
+        let failed = checker.board.service(0)[0].failed;
+        assert!(failed >= 3, "{failed} failures were enough");
+        let listens = TcpListener::bind(address).expect("its port is free again");
+        until(&mut checker, "up again", |all| all[0].verdict.is_up() == Some(true));
+        drop(listens);
+        let verdicts: Vec<bool> = told
+            .try_iter()
+            .map(|order| match order {
+                ToCore::Verdicts(0, verdicts) => verdicts[0].1,
+                _ => panic!("another order"),
+            })
+            .collect();
+        assert_eq!(verdicts, [true, false, true]);
+    }
+
+    /// Another list of servers: those that stay keep what is known of them, and one that is not checked any more is used.
+    #[test]
+    fn a_reload_keeps_the_verdicts_of_servers_that_stay() {
+        let closed = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+        let [a, b] = [closed().expect("a port"), closed().expect("a port")];
+        let (mut checker, told) =
+            checker(vec![(a, check(CheckKind::Tcp)), (b, check(CheckKind::Tcp))]);
+        let are_down = |all: &[Checked]| all.iter().all(|one| one.verdict.is_up() == Some(false));
+        until(&mut checker, "down", are_down);
+        let failed = checker.board.service(0)[0].failed;
+        told.try_iter().for_each(drop);
+        let listens = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listens.local_addr().expect("it is bound");
+        let next = super::tests::checker(vec![
+            (a, check(CheckKind::Tcp)),
+            (address, check(CheckKind::Tcp)),
+        ]);
+        *checker.board.wanted.lock().expect("nobody panics") = Some(next.0.targets);
+        checker.round().expect("the checks go on");
+        let known = checker.board.service(0);
+        assert_eq!((known[0].verdict.is_up(), known[1].verdict), (Some(false), Verdict::New));
+        assert!(known[0].failed >= failed);
+        let told: Vec<_> = told.try_iter().collect();
+        assert!(matches!(&told[..], [ToCore::Verdicts(0, news)] if **news == [(1, true)]));
+        until(&mut checker, "up", |all| all[1].verdict.is_up() == Some(true));
+    }
+
+    /// Nothing has left this machine: the server is not to blame.
+    #[test]
+    fn a_node_without_a_way_to_a_server_cannot_check_it() {
+        // Class E: no route leads there.
+        let nowhere = SocketAddr::from(([255, 255, 255, 255], 80));
+        let (mut checker, told) = checker(vec![(nowhere, check(CheckKind::Tcp))]);
+        until(&mut checker, "some checks", |all| all[0].last.is_some());
+        for _ in 0..20 {
+            checker.round().expect("the checks go on");
+        }
+        let checked = &checker.board.service(0)[0];
+        assert!(matches!(checked.last, Some((.., Outcome::Unable(_)))), "{checked:?}");
+        assert_eq!((checked.verdict, checked.failed), (Verdict::New, 0));
+        assert!(told.is_empty());
+    }
+}

@@ -1,0 +1,190 @@
+//! The servers to whom connections are passed on: how they are, and the operator's orders about them.
+//!
+//! Both go to every core by the channel of its orders; none waits for another. What is decided is the same on all of
+//! them; connections are added up.
+
+use crate::clock;
+use crate::config::{Application, Proxy};
+use crate::control::Reply;
+use crate::control::servers::{
+    CheckOutcome, CheckStatus, ServerOrder, ServerState, ServerStatus, Servers, ServiceServers,
+};
+use crate::control::status::Role;
+use crate::health::Checked;
+use crate::health::verdict::Outcome;
+use crate::orders::service_index;
+use crate::report::{PATIENCE, Reporter};
+use crate::shared::{ToAgent, ToCore, Upstreams};
+use cluster::engine;
+use crossbeam_channel::bounded;
+use stack::time::Instant;
+use stack::upstream::ServerStatus as Known;
+use stack::upstream::WEIGHT_MAX;
+use stack::upstream::decision::{Admin, Change};
+
+impl Reporter {
+    /// How the servers are, of one service or of all.
+    pub fn servers(&self, service: Option<&str>) -> Reply {
+        let config = self.config();
+        if let Some(message) = service.and_then(|name| service_index(&config, name).err()) {
+            return Reply::Error { message };
+        }
+        let Some(cores) = self.ask_cores() else {
+            return Reply::Error { message: "the node does not answer in time".into() };
+        };
+        let now = clock::now();
+        let mut services = Vec::new();
+        for (n, known) in config.services.iter().enumerate() {
+            let Application::Proxy(proxy) = &known.application else { continue };
+            if service.is_none_or(|name| name == known.name) {
+                let cores: Vec<&Upstreams> = cores.iter().map(|core| &core[n]).collect();
+                let checked = self.board.service(n);
+                services.push(service_servers(now, (&known.name, proxy), &cores, &checked));
+            }
+        }
+        Reply::Servers { servers: Box::new(Servers { node: self.me.node.0, services }) }
+    }
+
+    /// What each core knows, service by service.
+    fn ask_cores(&self) -> Option<Vec<Vec<Upstreams>>> {
+        let mut answers = Vec::with_capacity(self.orders.len());
+        for orders in &self.orders {
+            let (answer, core) = bounded(1);
+            orders.try_send(ToCore::Servers(answer)).ok()?;
+            answers.push(core);
+        }
+        answers.iter().map(|core| core.recv_timeout(PATIENCE).ok()).collect()
+    }
+
+    /// Carries out the operator's order about a server.
+    pub fn order_server(&self, service: &str, server: &str, order: ServerOrder) -> Reply {
+        match self.try_order_server(service, server, order) {
+            Ok(()) => Reply::Done,
+            Err(message) => Reply::Error { message },
+        }
+    }
+
+    fn try_order_server(
+        &self,
+        service: &str,
+        server: &str,
+        order: ServerOrder,
+    ) -> Result<(), String> {
+        let config = self.config();
+        let index = service_index(&config, service)?;
+        let Application::Proxy(Proxy { servers, .. }) = &config.services[index].application else {
+            return Err(format!("{service:?} passes no connections on to servers"));
+        };
+        let Some(server) = servers.iter().position(|known| known.name == server) else {
+            let known: Vec<_> = servers.iter().map(|known| known.name.as_str()).collect();
+            let known = known.join(", ");
+            return Err(format!("{service} has no server {server:?}; there are: {known}"));
+        };
+        let change = match order {
+            ServerOrder::Drain => Change::Admin(Admin::Drain),
+            ServerOrder::Maint => Change::Admin(Admin::Maintenance),
+            ServerOrder::Ready => Change::Admin(Admin::Ready),
+            ServerOrder::Weight(weight) if weight > WEIGHT_MAX => {
+                return Err(format!("the weight {weight} is more than {WEIGHT_MAX}"));
+            }
+            ServerOrder::Weight(weight) => Change::Weight(weight),
+        };
+        let mut answers = Vec::with_capacity(self.orders.len());
+        for orders in &self.orders {
+            let (answer, core) = bounded(1);
+            let order = ToCore::Decide(index as u8, server as u16, change, answer);
+            orders.try_send(order).map_err(|_| "a core takes no orders in time".to_string())?;
+            answers.push(core);
+        }
+        let done = answers.iter().map(|core| core.recv_timeout(PATIENCE));
+        let done: Result<Vec<bool>, _> = done.collect();
+        let done = done.map_err(|_| "a core does not answer in time".to_string())?;
+        if done.iter().all(|done| *done) {
+            return Ok(());
+        }
+        if done.iter().any(|done| *done) {
+            let message = "changed hands meanwhile: give the order again to the node that owns it";
+            return Err(format!("{service} {message}"));
+        }
+        Err(self.not_owner(index, service))
+    }
+
+    fn not_owner(&self, index: usize, service: &str) -> String {
+        let (answer, agent) = bounded(1);
+        let asked = self.questions.try_send(ToAgent::Status(answer));
+        let status = asked.ok().and_then(|()| agent.recv_timeout(PATIENCE).ok());
+        let register = status.map(|status| status.agent.groups[index].register);
+        let me = self.me.node;
+        match register.filter(|register| register.epoch.0 > 0).map(|register| register.owner.node) {
+            Some(owner) if owner != me => {
+                format!("node {owner} owns {service}, not node {me}: give the order there")
+            }
+            Some(_) => format!("node {me} is handing {service} over: give the order again"),
+            None => format!("node {me} does not own {service}, and does not know who does"),
+        }
+    }
+}
+
+fn service_servers(
+    now: Instant,
+    (service, proxy): (&str, &Proxy),
+    cores: &[&Upstreams],
+    checked: &[Checked],
+) -> ServiceServers {
+    let servers = proxy.servers.iter().enumerate().map(|(n, config)| {
+        let known: Vec<&Known> = cores.iter().map(|core| &core.servers[n]).collect();
+        let decided = known[0].decided;
+        let sum = |count: fn(&Known) -> u64| known.iter().map(|server| count(server)).sum();
+        let since = known.iter().map(|server| server.decided_at).max().unwrap_or_default();
+        ServerStatus {
+            name: config.name.clone(),
+            address: config.address.to_string(),
+            port: config.port,
+            state: if config.is_retired { ServerState::Retired } else { state(&known) },
+            since_us: (since > Instant::ZERO).then(|| now.since(since).micros()),
+            weight: decided.weight.unwrap_or(config.weight),
+            configured_weight: config.weight,
+            connections: sum(|server| server.connections.into()),
+            opened: sum(|server| server.opened),
+            failed: sum(|server| server.failed),
+            check: checked.get(n).map(|checked| check(now, checked)),
+        }
+    });
+    let role = match cores[0].role {
+        engine::Role::Owner => Role::Owner,
+        engine::Role::Peer => Role::Peer,
+        engine::Role::Idle => Role::None,
+    };
+    ServiceServers { service: service.into(), role, servers: servers.collect() }
+}
+
+fn check(now: Instant, checked: &Checked) -> CheckStatus {
+    let Checked { verdict, last, passed, failed } = checked;
+    let mut status = CheckStatus {
+        is_up: verdict.is_up(),
+        passed: *passed,
+        failed: *failed,
+        ..CheckStatus::default()
+    };
+    if let Some((ended, took, outcome)) = last {
+        (status.age_us, status.took_us) = (now.since(*ended).micros(), took.micros());
+        (status.last, status.reason) = match outcome {
+            Outcome::Passed(how) => (CheckOutcome::Passed, how.clone()),
+            Outcome::Failed(why) => (CheckOutcome::Failed, why.clone()),
+            Outcome::Unable(why) => (CheckOutcome::Unable, why.clone()),
+        };
+    }
+    status
+}
+
+fn state(known: &[&Known]) -> ServerState {
+    match (known[0].decided.admin, known[0].decided.is_down) {
+        (Admin::Maintenance, _) => ServerState::Maint,
+        (_, true) => ServerState::Down,
+        (Admin::Drain, _) => ServerState::Drain,
+        (Admin::Ready, _) if known.iter().all(|server| server.is_unreachable()) => {
+            ServerState::Unreachable
+        }
+        (Admin::Ready, _) => ServerState::Up,
+    }
+}

@@ -1,0 +1,77 @@
+//! Connections to servers that are out of service are reset, where the service says so.
+//!
+//! Every leg towards such a server is given up by a tick, which is recorded: so the peer holds it before either side is told. A
+//! pass over the table finds them; whatever puts a server out of service begins a new pass, and so does a change of role, which
+//! may have ended the former owner's.
+//!
+//! Bounds: [`SWEEP_SLOTS_MAX`] slots looked at and [`SWEEP_FLOWS_MAX`] connections reset in one poll.
+
+use super::{Mode, Stack};
+use crate::app::proxy::{Proxy, Side};
+use crate::fact::Tick;
+use crate::limits::{SWEEP_FLOWS_MAX, SWEEP_SLOTS_MAX};
+use crate::recorder::Recorder;
+use crate::tcp::state::State;
+use crate::time::Instant;
+
+/// A pass over the table.
+#[derive(Default)]
+pub(super) struct Purge {
+    /// The next slot to look at.
+    next: u32,
+    /// So many are left.
+    left: u32,
+}
+
+impl Stack {
+    /// Looks for connections to servers of a service that are out of service, if it is to reset them.
+    pub(super) fn begin_purge(&mut self, service: u8) {
+        let resets = self.env.services[service as usize].upstream.resets_when_down;
+        if resets && self.rosters[service as usize].has_out_of_service() {
+            self.purge.left = self.flows.capacity() as u32;
+        }
+    }
+
+    /// Goes on with it. A change of role comes first: what it has not reached is looked at behind it.
+    pub(super) fn purge_some<R: Recorder>(&mut self, now: Instant, recorder: &mut R) {
+        if self.is_turning() {
+            return;
+        }
+        let mut flows = SWEEP_FLOWS_MAX;
+        for _ in 0..self.purge.left.min(SWEEP_SLOTS_MAX) {
+            if flows == 0 {
+                return;
+            }
+            let slot = self.purge.next;
+            self.purge.next = (slot + 1) % self.flows.capacity() as u32;
+            self.purge.left -= 1;
+            if self.is_to_be_purged(slot) {
+                flows -= 1;
+                self.counters.server_down += 1;
+                let lent = self.lend(now, slot);
+                self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
+                self.attend(now, slot, lent, recorder);
+                self.settle(now, slot);
+            }
+        }
+    }
+
+    fn is_to_be_purged(&self, slot: u32) -> bool {
+        if !self.flows.is_used(slot) || self.is_forgotten(slot) {
+            return false;
+        }
+        let flow = &self.flows[slot];
+        let Some(&Proxy { side: Side::Server, server, .. }) = flow.app.leg() else { return false };
+        let resets = self.env.services[flow.service as usize].upstream.resets_when_down;
+        let status = self.rosters[flow.service as usize].servers().get(server as usize);
+        resets
+            && self.groups[flow.group as usize].mode == Mode::Serving
+            && status.is_some_and(|status| status.decided.is_out_of_service())
+            && flow.contract.state != State::Closed
+    }
+
+    /// When [`Stack::purge_some`] is due.
+    pub(super) fn purge_timeout(&self) -> Option<Instant> {
+        (self.purge.left > 0 && !self.is_turning()).then_some(Instant::ZERO)
+    }
+}

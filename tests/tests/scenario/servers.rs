@@ -1,0 +1,126 @@
+//! What is decided about servers outlives the node that decided it.
+
+use cluster::id::Epoch;
+use stack::time::Duration;
+use stack::upstream::decision::{Admin, Change, Decided};
+use tests::kit::settings::{Link, Settings};
+use tests::kit::world::World;
+
+const DOWN: Decided = Decided { is_down: true, admin: Admin::Ready, weight: None };
+const DRAINED: Decided = Decided { is_down: false, admin: Admin::Drain, weight: Some(7) };
+
+fn settings(cores: [u8; 2]) -> Settings {
+    Settings { cores, ..Settings::proxied(3) }
+}
+
+/// What every core of a node holds about the servers; all the same.
+fn decided(world: &World, node: usize) -> Vec<Decided> {
+    let of = |stack: &stack::stack::Stack| -> Vec<Decided> {
+        stack.roster(0).servers().iter().map(|server| server.decided).collect()
+    };
+    let cores: Vec<_> = world.nodes[node].stacks().map(of).collect();
+    assert!(
+        cores.iter().all(|core| *core == cores[0]),
+        "the cores of node {node} differ: {cores:?}"
+    );
+    cores[0].clone()
+}
+
+/// The checks and the operator of a node have something to say to each of its cores.
+fn decide(world: &mut World, node: usize) {
+    let now = world.now;
+    for engine in &mut world.nodes[node].engines {
+        engine.set_verdicts(now, 0, &[(0, false), (1, true)]);
+        assert!(engine.decide(now, 0, 2, Change::Admin(Admin::Drain)));
+        assert!(engine.decide(now, 0, 2, Change::Weight(7)));
+        assert!(!engine.decide(now, 0, 3, Change::Weight(7)), "there is no such server");
+    }
+    world.drive(node);
+}
+
+const CORES: [[u8; 2]; 4] = [[1, 1], [2, 2], [2, 3], [3, 1]];
+
+#[test]
+fn the_peer_is_told_and_carries_it_on() {
+    for cores in CORES {
+        let mut world = World::mirrored(settings(cores));
+        decide(&mut world, 0);
+        world.run_for(Duration::from_millis(5));
+        let expected = [DOWN, Decided::default(), DRAINED];
+        assert_eq!(decided(&world, 1), expected);
+        // The peer decides nothing, and what its checks find does not count yet.
+        let now = world.now;
+        for engine in &mut world.nodes[1].engines {
+            assert!(!engine.decide(now, 0, 2, Change::Admin(Admin::Ready)));
+            engine.set_verdicts(now, 0, &[(1, false)]);
+        }
+        assert_eq!(decided(&world, 1), expected);
+        world.kill(0);
+        world.promote(1, Epoch(3));
+        // Where it has looked itself it knows better; the rest it carries on.
+        assert_eq!(decided(&world, 1), [DOWN, DOWN, DRAINED]);
+        // A peer that joins is told everything.
+        world.restart(0);
+        world.mirror(1, Epoch(4));
+        world.run_for(Duration::from_millis(5));
+        assert_eq!(decided(&world, 0), [DOWN, DOWN, DRAINED]);
+    }
+}
+
+/// The link loses and repeats, and datagrams overtake each other: the decisions are in the log like everything else.
+#[test]
+fn a_bad_link_changes_nothing() {
+    for seed in 1..=10 {
+        let cluster_link = Link {
+            delay: Duration::from_micros(70),
+            jitter: Duration::from_micros(300),
+            loss_permille: 200,
+            twice_permille: 100,
+        };
+        let mut world = World::mirrored_slowly(Settings { seed, cluster_link, ..settings([2, 2]) });
+        decide(&mut world, 0);
+        let now = world.now;
+        for engine in &mut world.nodes[0].engines {
+            engine.set_verdicts(now, 0, &[(0, true)]);
+            engine.set_verdicts(now, 0, &[(0, false)]);
+        }
+        world.drive(0);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(decided(&world, 1), [DOWN, Decided::default(), DRAINED], "seed {seed}");
+    }
+}
+
+/// While a service is handed over nobody decides; what the checks find meanwhile is decided by whoever serves afterwards.
+#[test]
+fn a_handover_takes_decisions_along() {
+    for cores in CORES {
+        let mut world = World::mirrored(settings(cores));
+        decide(&mut world, 0);
+        world.freeze(0, Epoch(2), 1);
+        let now = world.now;
+        for engine in &mut world.nodes[0].engines {
+            assert!(!engine.decide(now, 0, 1, Change::Weight(1)));
+            engine.set_verdicts(now, 0, &[(1, false)]);
+        }
+        assert_eq!(decided(&world, 0), [DOWN, Decided::default(), DRAINED]);
+        assert!(world.run_until(Duration::from_secs(2), |world| world.is_frozen(0, 1)));
+        world.thaw(0);
+        assert_eq!(decided(&world, 0), [DOWN, DOWN, DRAINED]);
+        assert!(world.swap(0, Epoch(2), 2));
+        world.run_for(Duration::from_millis(5));
+        for node in 0..2 {
+            assert_eq!(decided(&world, node), [DOWN, DOWN, DRAINED], "node {node}");
+        }
+        // And back, with what the new owner has found.
+        let now = world.now;
+        for engine in &mut world.nodes[1].engines {
+            engine.set_verdicts(now, 0, &[(0, true)]);
+        }
+        world.drive(1);
+        assert!(world.swap(1, Epoch(4), 1));
+        world.run_for(Duration::from_millis(5));
+        let verdicts_of_0 = [DOWN, DOWN, DRAINED];
+        assert_eq!(decided(&world, 0), verdicts_of_0, "it has found otherwise itself");
+        assert_eq!(decided(&world, 1), verdicts_of_0);
+    }
+}

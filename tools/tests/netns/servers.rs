@@ -1,0 +1,269 @@
+//! Servers that come and go behind a service, over the kernel's TCP.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use dataplane::control::servers::{CheckOutcome, ServerState, ServerStatus};
+use dataplane::control::{self, Reply, Request};
+use nix::sys::signal::Signal;
+use tools::demo::bed::{Layout, Place, SERVICE_ADDRESS};
+use tools::demo::process::Process;
+use tools::demo::{Appliance, KillMode};
+use tools::load::http::get_generated;
+use tools::load::pattern;
+
+use crate::dialogue::Browser;
+use crate::scene::{PATIENCE, Scene, UNDERSTUDY, play_edited};
+
+/// Names and addresses of the servers behind `web`.
+const SERVERS: [(&str, &str); 3] = [("a", "10.88.0.21"), ("b", "10.88.0.22"), ("c", "10.88.0.23")];
+
+/// A scene in which `web` passes its connections on to three servers; `settings` are lines of its application.
+fn play_behind(settings: &str, story: impl FnOnce(&mut Scene<'_>, &mut Servers)) {
+    play_unreached(settings, |scene, servers| {
+        scene.wait_for("every server to be reached", || {
+            Browser::connect(scene).get(1);
+            (0..SERVERS.len()).all(|n| opened(scene, n) > 0)
+        });
+        story(scene, servers);
+    });
+}
+
+/// The same before any of them has got a connection.
+fn play_unreached(settings: &str, story: impl FnOnce(&mut Scene<'_>, &mut Servers)) {
+    let server = |(name, at)| format!("{{ name = \"{name}\", address = \"{at}\", port = 80 }}");
+    let servers = SERVERS.map(server).join(", ");
+    let proxy = format!("type = \"proxy\"\nservers = [{servers}]\n{settings}\n");
+    let edits = vec![("type = \"http\"\ngenerate = true\n".into(), proxy)];
+    play_edited(Appliance::Understudy, Layout::default(), edits, |scene| {
+        let mut servers = Servers([const { None }; 3]);
+        for (n, (_, address)) in SERVERS.iter().enumerate() {
+            scene.ip(Place::Client, &format!("addr add {address}/24 dev eth0"));
+            servers.start(scene, n);
+        }
+        story(scene, &mut servers);
+    });
+}
+
+/// The servers' processes.
+struct Servers([Option<Process>; 3]);
+
+impl Servers {
+    fn start(&mut self, scene: &Scene<'_>, n: usize) {
+        let (name, address) = SERVERS[n];
+        let args = ["load", "serve", "--listen", address];
+        let name = format!("server-{name}");
+        let server = scene.bed.spawn(Place::Client, &name, UNDERSTUDY.as_ref(), &args);
+        self.0[n] = Some(server.unwrap());
+        scene.wait_for("a server to listen", || scene.connect(address, 80).is_ok());
+    }
+}
+
+impl Servers {
+    fn kill(&mut self, n: usize) {
+        let mut server = self.0[n].take().unwrap();
+        server.signal(Signal::SIGKILL).unwrap();
+        server.wait().unwrap();
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for server in self.0.iter_mut().flatten() {
+            let _ = server.signal(Signal::SIGKILL);
+        }
+    }
+}
+
+/// How the servers of `web` are, as a node says.
+fn servers(scene: &Scene<'_>, node: u8) -> Vec<ServerStatus> {
+    let request = Request::Servers { service: Some("web".into()) };
+    match control::ask(scene.cluster.socket(node), &request) {
+        Ok(Reply::Servers { servers }) => servers.services[0].servers.clone(),
+        other => panic!("node {node} answers {other:?}"),
+    }
+}
+
+fn opened(scene: &Scene<'_>, n: usize) -> u64 {
+    servers(scene, scene.owner)[n].opened
+}
+
+/// `understudy server web/NAME WORDS` at a node; what it says on standard error if it fails.
+fn order(scene: &Scene<'_>, node: u8, name: &str, words: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(UNDERSTUDY);
+    command.args(["server", &format!("web/{name}")]).args(words);
+    let output = command.arg("--socket").arg(scene.cluster.socket(node)).output().unwrap();
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// So many connections, each with an answer, and how many of them each server got.
+fn spread(scene: &Scene<'_>, connections: u64) -> [u64; 3] {
+    let before = [0, 1, 2].map(|n| opened(scene, n));
+    for n in 0..connections {
+        Browser::connect(scene).get(n);
+    }
+    [0, 1, 2].map(|n| opened(scene, n) - before[n])
+}
+
+/// Waits until a node holds a server for up or down.
+fn wait_state(scene: &Scene<'_>, node: u8, n: usize, state: ServerState) {
+    scene.wait_for(&format!("node {node} to find server {n} {state}"), || {
+        servers(scene, node)[n].state == state
+    });
+}
+
+/// A check every 200 ms, as patient as a busy machine needs.
+const CHECK: &str = "interval = \"200ms\", fast_interval = \"100ms\", timeout = \"2s\"";
+
+/// Clients that come one after the other, all the time, until they are told to stop.
+struct Stream {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<[u64; 2]>,
+}
+
+impl Stream {
+    fn start(scene: &Scene<'_>) -> Stream {
+        let over = Arc::new(AtomicBool::new(false));
+        let (told, namespace) = (over.clone(), scene.client_namespace());
+        let thread = thread::spawn(move || {
+            dataplane::sys::enter_network_namespace(&namespace).unwrap();
+            let mut counts = [0, 0];
+            while !told.load(Ordering::Relaxed) {
+                counts[fetch(counts[0]).is_err() as usize] += 1;
+            }
+            counts
+        });
+        Stream { over, thread }
+    }
+
+    /// How many were answered, and how many were not.
+    fn finish(self) -> [u64; 2] {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// A connection of its own for one answer, every byte of which is compared. An error if it ends too soon.
+fn fetch(seed: u64) -> io::Result<()> {
+    let mut stream = TcpStream::connect((SERVICE_ADDRESS, 80))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&get_generated(SERVICE_ADDRESS, 1000, seed, true))?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4);
+    let body = head.map_or(&[][..], |at| &answer[at..]);
+    assert_eq!(pattern::first_difference(seed, 0, body), None);
+    if body.len() == 1000 { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+}
+
+#[test]
+fn a_server_that_dies_is_passed_over_until_it_is_back() {
+    play_behind(&format!("check = {{ {CHECK} }}"), |scene, processes| {
+        let (owner, peer) = (scene.owner, scene.survivor());
+        let stream = Stream::start(scene);
+        processes.kill(0);
+        for node in [owner, peer] {
+            wait_state(scene, node, 0, ServerState::Down);
+        }
+        let before = opened(scene, 0);
+        let check = servers(scene, owner)[0].check.clone().unwrap();
+        assert_eq!((check.is_up, check.last), (Some(false), CheckOutcome::Failed));
+        assert_eq!(check.reason, "connection refused");
+        assert_eq!(servers(scene, peer)[0].check.clone().unwrap().is_up, Some(false));
+        assert_eq!(spread(scene, 8)[0], 0);
+        assert_eq!(opened(scene, 0), before);
+        processes.start(scene, 0);
+        wait_state(scene, owner, 0, ServerState::Up);
+        scene.wait_for("it to be used again", || opened(scene, 0) > before);
+        // Flapping: whatever it does, every client is answered.
+        for _ in 0..3 {
+            processes.kill(1);
+            wait_state(scene, owner, 1, ServerState::Down);
+            processes.start(scene, 1);
+            wait_state(scene, owner, 1, ServerState::Up);
+        }
+        // Its last state outlives the owner, before the new one could have looked.
+        processes.kill(2);
+        for node in [owner, peer] {
+            wait_state(scene, node, 2, ServerState::Down);
+        }
+        // Who was being answered by a server that was killed has lost it with its server; nobody else has noticed.
+        let [answered, broken] = stream.finish();
+        println!("{answered} clients while servers came and went, {broken} lost with their server");
+        assert!(answered > 20 && broken <= 5, "{answered} answered, {broken} not");
+        scene.take_over(KillMode::Sigkill);
+        scene.owner = peer;
+        assert_eq!(servers(scene, peer)[2].state, ServerState::Down);
+        assert_eq!(spread(scene, 8)[2], 0);
+    });
+}
+
+/// It takes connections and answers every check with 404: down by what it says, not by silence.
+#[test]
+fn a_service_that_answers_badly_is_down() {
+    let check = format!("check = {{ type = \"http\", path = \"/generate/8?seed=1\", {CHECK} }}");
+    play_behind(&check, |scene, _| {
+        let check = servers(scene, scene.owner)[0].check.clone().unwrap();
+        assert_eq!((check.last, &check.reason[..]), (CheckOutcome::Passed, "HTTP status 200"));
+        assert_eq!(spread(scene, 6), [2, 2, 2]);
+    });
+    let check = format!("check = {{ type = \"http\", path = \"/nothing\", {CHECK} }}");
+    play_unreached(&check, |scene, _| {
+        for n in 0..3 {
+            wait_state(scene, scene.owner, n, ServerState::Down);
+        }
+        let check = servers(scene, scene.owner)[0].check.clone().unwrap();
+        assert_eq!((check.last, &check.reason[..]), (CheckOutcome::Failed, "HTTP status 404"));
+        // Nobody is left: who comes is told so.
+        let mut stream = scene.connect(SERVICE_ADDRESS, 80).unwrap();
+        let outcome = stream.read(&mut [0; 16]);
+        assert_eq!(outcome.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    });
+}
+
+#[test]
+fn the_operator_takes_servers_out_and_the_peer_knows() {
+    play_behind("", |scene, _| {
+        let (owner, peer) = (scene.owner, scene.survivor());
+        assert_eq!(spread(scene, 6), [2, 2, 2]);
+        let mut kept: Vec<_> = (0..3).map(|_| Browser::connect(scene)).collect();
+        kept.iter_mut().for_each(|browser| browser.get(1));
+        order(scene, owner, "a", &["drain"]).unwrap();
+        order(scene, owner, "b", &["maint"]).unwrap();
+        assert_eq!(spread(scene, 6), [0, 0, 6]);
+        order(scene, owner, "b", &["ready"]).unwrap();
+        order(scene, owner, "b", &["weight", "2"]).unwrap();
+        assert_eq!(spread(scene, 6), [0, 4, 2]);
+        // What is under way goes on.
+        kept.iter_mut().for_each(|browser| browser.get(2));
+        let told = |scene: &Scene<'_>| {
+            let servers = servers(scene, peer);
+            (servers[0].state, servers[1].state, servers[1].weight)
+        };
+        let expected = (ServerState::Drain, ServerState::Up, 2);
+        scene.wait_for("the peer to know", || told(scene) == expected);
+        let refused = order(scene, peer, "a", &["ready"]).unwrap_err();
+        assert!(refused.contains(&format!("node {owner} owns web")), "{refused}");
+        let unknown = order(scene, owner, "d", &["ready"]).unwrap_err();
+        assert!(unknown.contains("there are: a, b, c"), "{unknown}");
+        scene.take_over(KillMode::Sigkill);
+        scene.owner = peer;
+        kept.iter_mut().for_each(|browser| browser.get(3));
+        scene.wait_for("the servers to be reached", || {
+            Browser::connect(scene).get(1);
+            opened(scene, 1) > 0 && opened(scene, 2) > 0
+        });
+        assert_eq!(spread(scene, 6), [0, 4, 2]);
+        assert_eq!(told(scene), expected);
+        order(scene, peer, "a", &["ready"]).unwrap();
+        order(scene, peer, "b", &["weight", "1"]).unwrap();
+        assert_eq!(spread(scene, 6), [2, 2, 2]);
+    });
+}
