@@ -17,10 +17,11 @@
 use crate::crossing::{Crossing, Side};
 use crate::port::{BURST, Port, PortCounters, RxFrame};
 use crate::shared::{CoreSnapshot, Shared, ToCore, Upstreams};
-use cluster::engine::Engine;
+use cluster::engine::{Engine, GroupStatus};
 use cluster::role::{Command, Report};
 use crossbeam_channel::{Receiver, Sender};
 use stack::time::{Duration, Instant};
+use stack::wire::Address;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -108,6 +109,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         round.received += self.receive_frames(now);
         round.received += self.receive_parcels(now);
         self.engine.handle_timeouts(now);
+        self.tell_sticks();
         round.sent += self.send_datagrams(now);
         round.sent += self.send_frames(now);
         while let Some(report) = self.engine.poll_report() {
@@ -205,7 +207,8 @@ impl<P: Port, C: Clock> Core<P, C> {
                     None => {
                         engine.handle_frame(now, bytes);
                         if engine.take_learnt() {
-                            crossing.send_to_all(bytes);
+                            // It tells where a neighbour is. Its flow's hash is no one's.
+                            crossing.send_to_all(Side::Client(0), bytes);
                         }
                     }
                 }
@@ -226,7 +229,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         crossing.receive(|parcels| {
             engine.look_ahead_hashed(parcels.iter().filter_map(|parcel| match parcel.side() {
                 Side::Client(hash) => Some(hash),
-                Side::Cluster => None,
+                Side::Cluster | Side::Stick { .. } => None,
             }));
             for parcel in parcels {
                 match parcel.side() {
@@ -236,9 +239,26 @@ impl<P: Port, C: Clock> Core<P, C> {
                         engine.take_learnt();
                     }
                     Side::Cluster => engine.handle_datagram(now, parcel.frame_mut()),
+                    Side::Stick { service, server } => {
+                        let client = Address(parcel.frame().try_into().expect("an address"));
+                        engine.hear_stick(now, service, client, server);
+                    }
                 }
             }
         })
+    }
+
+    /// Tells the other cores where clients were led.
+    fn tell_sticks(&mut self) {
+        let Core { engine, crossing, .. } = self;
+        let mut has_told = false;
+        while let Some((service, client, server)) = engine.poll_stick() {
+            crossing.send_to_all(Side::Stick { service, server }, &client.0);
+            has_told = true;
+        }
+        if has_told {
+            crossing.publish();
+        }
     }
 
     fn send_datagrams(&mut self, now: Instant) -> usize {
@@ -327,8 +347,12 @@ impl<P: Port, C: Clock> Core<P, C> {
     fn servers(&self) -> Vec<Upstreams> {
         let stack = self.engine.stack();
         let groups = (0..).zip(self.engine.status());
-        let servers = |service| stack.roster(service).servers().to_vec();
-        groups.map(|(n, group)| Upstreams { role: group.role, servers: servers(n) }).collect()
+        let upstreams = |(n, group): (u8, GroupStatus)| {
+            let roster = stack.roster(n);
+            let (servers, queued) = (roster.servers().to_vec(), roster.queue.len());
+            Upstreams { service: group.id.service(), role: group.role, servers, queued }
+        };
+        groups.map(upstreams).collect()
     }
 
     /// The core as the status shows it.

@@ -32,6 +32,13 @@ pub enum Side {
     Client(u64),
     /// From another node.
     Cluster,
+    /// From nowhere: a core tells the others where a client was led, its address and these.
+    Stick {
+        /// The service.
+        service: u8,
+        /// The server.
+        server: u16,
+    },
 }
 
 /// One frame between cores.
@@ -184,11 +191,11 @@ impl Crossing {
         }
     }
 
-    /// The same for every other core: what tells where a neighbour is. Its flow's hash is no one's.
-    pub fn send_to_all(&mut self, frame: &[u8]) {
+    /// The same for every other core.
+    pub fn send_to_all(&mut self, side: Side, frame: &[u8]) {
         for n in 0..self.outgoing.len() {
             let to = self.outgoing[n].to;
-            self.send(to, Side::Client(0), frame);
+            self.send(to, side, frame);
         }
     }
 

@@ -458,6 +458,8 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
         weight: server.weight,
         next_hop: address(&proxy.gateway.unwrap_or(server.address)),
         is_retired: server.is_retired,
+        is_backup: server.backup,
+        connections_max: server.max_connections,
     };
     Upstream {
         servers: proxy.servers.iter().map(server).collect(),
@@ -467,6 +469,7 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
             config::Balance::LeastConnections => upstream::Balance::LeastConnections,
             config::Balance::Source => upstream::Balance::Source,
             config::Balance::RandomTwo => upstream::Balance::RandomTwo,
+            config::Balance::Maglev => upstream::Balance::Maglev,
         },
         attempts_max: proxy.attempts,
         server_idle: Some(proxy.server_timeout),
@@ -476,6 +479,11 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
             config::ProxyProtocol::V2 => HeaderVersion::V2,
         }),
         resets_when_down: proxy.on_server_down == config::OnServerDown::Reset,
+        connections_max: proxy.max_connections,
+        queue_max: proxy.queue,
+        queue_timeout: proxy.queue_timeout,
+        slow_start: proxy.slow_start,
+        stick: proxy.stick,
     }
 }
 

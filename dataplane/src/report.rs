@@ -435,6 +435,8 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("no_server", stack.no_server),
         ("no_source_port", stack.no_source_port),
         ("server_down_resets", stack.server_down),
+        ("queue_full", stack.queue_full),
+        ("queue_timeouts", stack.queue_timeouts),
         ("cookies_sent", stack.cookies_sent),
         ("cookies_accepted", stack.cookies_accepted),
         ("address_conflicts", stack.address_conflicts),

@@ -20,7 +20,7 @@ use crossbeam_channel::bounded;
 use stack::time::Instant;
 use stack::upstream::ServerStatus as Known;
 use stack::upstream::WEIGHT_MAX;
-use stack::upstream::decision::{Admin, Change};
+use stack::upstream::decision::{Admin, Change, Decided};
 
 impl Reporter {
     /// How the servers are, of one service or of all.
@@ -37,7 +37,8 @@ impl Reporter {
         for (n, known) in config.services.iter().enumerate() {
             let Application::Proxy(proxy) = &known.application else { continue };
             if service.is_none_or(|name| name == known.name) {
-                let cores: Vec<&Upstreams> = cores.iter().map(|core| &core[n]).collect();
+                let of_service = |known: &&Upstreams| usize::from(known.service) == n;
+                let cores: Vec<&Upstreams> = cores.iter().flatten().filter(of_service).collect();
                 let checked = self.board.service(n);
                 services.push(service_servers(now, (&known.name, proxy), &cores, &checked));
             }
@@ -131,31 +132,43 @@ fn service_servers(
     cores: &[&Upstreams],
     checked: &[Checked],
 ) -> ServiceServers {
+    let of_role = |role| cores.iter().find(|core| core.role == role);
+    let deciding = of_role(engine::Role::Owner).or(of_role(engine::Role::Peer)).copied();
     let servers = proxy.servers.iter().enumerate().map(|(n, config)| {
-        let known: Vec<&Known> = cores.iter().map(|core| &core.servers[n]).collect();
-        let decided = known[0].decided;
+        // A core that is being reloaded may not have heard of it yet.
+        let known: Vec<&Known> = cores.iter().filter_map(|core| core.servers.get(n)).collect();
+        let decided = deciding.and_then(|core| core.servers.get(n)).map(|server| server.decided);
+        let decided = decided.unwrap_or_default();
         let sum = |count: fn(&Known) -> u64| known.iter().map(|server| count(server)).sum();
         let since = known.iter().map(|server| server.decided_at).max().unwrap_or_default();
         ServerStatus {
             name: config.name.clone(),
             address: config.address.to_string(),
             port: config.port,
-            state: if config.is_retired { ServerState::Retired } else { state(&known) },
+            state: state(config.is_retired, decided, &known),
             since_us: (since > Instant::ZERO).then(|| now.since(since).micros()),
             weight: decided.weight.unwrap_or(config.weight),
             configured_weight: config.weight,
+            backup: config.backup,
+            max_connections: config.max_connections,
             connections: sum(|server| server.connections.into()),
             opened: sum(|server| server.opened),
             failed: sum(|server| server.failed),
             check: checked.get(n).map(|checked| check(now, checked)),
         }
     });
-    let role = match cores[0].role {
-        engine::Role::Owner => Role::Owner,
-        engine::Role::Peer => Role::Peer,
-        engine::Role::Idle => Role::None,
+    let role = match deciding.map(|core| core.role) {
+        Some(engine::Role::Owner) => Role::Owner,
+        Some(engine::Role::Peer) => Role::Peer,
+        Some(engine::Role::Idle) | None => Role::None,
     };
-    ServiceServers { service: service.into(), role, servers: servers.collect() }
+    ServiceServers {
+        service: service.into(),
+        role,
+        queued: cores.iter().map(|core| core.queued as u64).sum(),
+        max_connections: proxy.max_connections,
+        servers: servers.collect(),
+    }
 }
 
 fn check(now: Instant, checked: &Checked) -> CheckStatus {
@@ -177,14 +190,15 @@ fn check(now: Instant, checked: &Checked) -> CheckStatus {
     status
 }
 
-fn state(known: &[&Known]) -> ServerState {
-    match (known[0].decided.admin, known[0].decided.is_down) {
+fn state(is_retired: bool, decided: Decided, known: &[&Known]) -> ServerState {
+    let is_unreachable = known.iter().any(|server| server.is_unreachable())
+        && known.iter().all(|server| server.mac.is_none());
+    match (decided.admin, decided.is_down) {
+        _ if is_retired => ServerState::Retired,
         (Admin::Maintenance, _) => ServerState::Maint,
         (_, true) => ServerState::Down,
         (Admin::Drain, _) => ServerState::Drain,
-        (Admin::Ready, _) if known.iter().all(|server| server.is_unreachable()) => {
-            ServerState::Unreachable
-        }
+        (Admin::Ready, _) if is_unreachable => ServerState::Unreachable,
         (Admin::Ready, _) => ServerState::Up,
     }
 }

@@ -113,17 +113,21 @@ pub enum ToCore {
     Verdicts(u8, Arc<[(u16, bool)]>),
     /// The operator's order about a server of a service, by their indices; answer whether it was carried out.
     Decide(u8, u16, Change, Sender<bool>),
-    /// Answer with what is known of the servers of each service.
+    /// Answer with what is known of the servers of each group.
     Servers(Sender<Vec<Upstreams>>),
 }
 
-/// What a core knows of the servers of a service.
+/// What a core knows of the servers of a group.
 #[derive(Clone, Debug)]
 pub struct Upstreams {
-    /// What this node is to the service.
+    /// Whose they are.
+    pub service: u8,
+    /// What this node is to the group.
     pub role: Role,
     /// The servers, in the order of the configuration.
     pub servers: Vec<ServerStatus>,
+    /// Clients that wait for one with room.
+    pub queued: usize,
 }
 
 /// Services by their indices.

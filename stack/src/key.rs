@@ -91,6 +91,12 @@ impl Keys {
         hash_key(&self.syn, &key, 1)
     }
 
+    /// A hash of a client's address: the same on every node, and not to be guessed.
+    pub fn client_hash(&self, client: &Address) -> u64 {
+        let key = FlowKey { remote: *client, ..FlowKey::default() };
+        hash_key(&self.syn, &key, 2)
+    }
+
     /// A number out of a hat, the `nth` for a flow.
     pub fn draw(&self, flow: u64, nth: u8) -> u64 {
         hash_key(&self.syn, &FlowKey::default(), flow ^ u64::from(nth) << 56)

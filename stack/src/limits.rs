@@ -206,6 +206,12 @@ pub const SWEEP_FLOWS_MAX: u32 = 256;
 /// Slots that one poll looks at for them.
 pub const SWEEP_SLOTS_MAX: u32 = 4096;
 
+/// Words about clients and their servers that may wait to be told to the node's other cores.
+pub const STICKS_TOLD_MAX: usize = 256;
+
+/// Clients in a queue that are looked at in one poll.
+pub const QUEUE_STEPS_MAX: u32 = 64;
+
 /// Flows that were heard within this time are kicked after a takeover (DESIGN 9).
 pub const KICK_RECENT: Duration = Duration::from_secs(2);
 

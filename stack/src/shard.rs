@@ -55,6 +55,13 @@ impl Place {
         let even = (limit * self.shards().count()).div_ceil(SHARDS);
         limit.min(even + even / 8 + 4 * even.isqrt())
     }
+
+    /// This core's share of a limit that the cores of a node keep together: at least 1, and 0 stays 0.
+    pub fn share_of(self, limit: u32) -> u32 {
+        let (core, cores) = (u32::from(self.core), u32::from(self.cores));
+        let share = limit / cores + u32::from(core < limit % cores);
+        share.max(u32::from(limit > 0))
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod memory;
 mod opening;
 mod proxy;
 mod purge;
+mod queue;
 mod reload;
 mod roles;
 mod speak;
@@ -44,7 +45,9 @@ pub use speak::Conflict;
 use crate::drop::{Drop, Drops};
 use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::{FlowKey, Keys};
-use crate::limits::{BACKLOG_FLOWS_MAX, GROUPS_MAX, KICK_LINK_PARTS, TIMER_STEPS_MAX};
+use crate::limits::{
+    BACKLOG_FLOWS_MAX, GROUPS_MAX, KICK_LINK_PARTS, STICKS_TOLD_MAX, TIMER_STEPS_MAX,
+};
 use crate::output::Memory;
 use crate::pool::Pool;
 use crate::ready::Ready;
@@ -59,7 +62,8 @@ use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use crate::upstream::Roster;
 use crate::wheel::Wheel;
-use crate::wire::{Frame, Mac, Segment, parse};
+use crate::wire::{Address, Frame, Mac, Segment, parse};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use hashbrown::HashTable;
 use kick::Kicks;
@@ -193,6 +197,10 @@ pub struct Counters {
     pub no_source_port: u64,
     /// Connections reset because their server is out of service.
     pub server_down: u64,
+    /// Clients reset because no server had room and the queue was full.
+    pub queue_full: u64,
+    /// Clients reset because no server had room for too long.
+    pub queue_timeouts: u64,
     /// Flows gone.
     pub closed: u64,
     /// Connections ended by an operator's word.
@@ -245,6 +253,8 @@ pub struct Stack {
     sweep: Sweep,
     probes: Probes,
     purge: purge::Purge,
+    /// Where clients were led, for the other cores of this node.
+    sticks: VecDeque<(u8, Address, u16)>,
     announce_at: Instant,
     /// One bit for each group that is served and has its voice.
     speaking: u64,
@@ -285,6 +295,11 @@ impl Stack {
         assert!(groups.len() <= GROUPS_MAX, "{} groups; {GROUPS_MAX} at most", groups.len());
         let listens = |(index, service): (usize, &Service)| u64::from(service.snoop) << index;
         let listening = services.iter().enumerate().map(listens).sum();
+        let on_core = |service: Service| Service {
+            upstream: service.upstream.on_core(config.place),
+            ..service
+        };
+        let services: Vec<Service> = services.into_iter().map(on_core).collect();
         let rosters = services.iter().map(|service| Roster::new(&service.upstream)).collect();
         Stack {
             mac: config.mac,
@@ -320,6 +335,7 @@ impl Stack {
             sweep: Sweep::default(),
             probes: Probes::default(),
             purge: purge::Purge::default(),
+            sticks: VecDeque::with_capacity(STICKS_TOLD_MAX),
             announce_at: Instant::MAX,
             speaking: 0,
             ahead: ahead::Guesses::NONE,
@@ -521,7 +537,10 @@ impl Stack {
         }
         if flow.contract.state == State::TimeWait && !flow.local.deadlines.is_set(Wait::TimeWait) {
             flow.local.deadlines.set(Wait::TimeWait, now + crate::limits::TIME_WAIT);
+            // The server has forgotten it, or will by itself.
+            self.uncount_leg(slot);
         }
+        let flow = &mut self.flows[slot];
         if flow.contract.state == State::Closed {
             if flow.is_committed() && !flow.local.owed.rst {
                 self.remove(slot);
@@ -561,7 +580,7 @@ impl Stack {
     fn remove(&mut self, slot: u32) {
         let is_forgotten = self.is_forgotten(slot);
         self.unlink(slot);
-        self.count_leg(slot, false);
+        self.note_leg_over(slot);
         self.unlist(slot);
         self.unname(slot);
         self.kicks.forget(slot);
@@ -630,6 +649,7 @@ impl Stack {
         }
         self.sweep_some(now);
         self.purge_some(now, recorder);
+        self.serve_queues(now, recorder);
         self.ask_neighbors(now);
         self.probe_promoted(now);
         self.replies.refill(now);
@@ -640,7 +660,7 @@ impl Stack {
         let announce = (self.announce_at != Instant::MAX).then_some(self.announce_at);
         let ask = (self.ask_at() != Instant::MAX).then(|| self.ask_at());
         let timers = [self.wheel.poll_timeout(), announce, self.probes.poll_timeout(), ask];
-        let sweeps = [self.turnover_timeout(), self.purge_timeout()];
+        let sweeps = [self.turnover_timeout(), self.purge_timeout(), self.queues_timeout()];
         timers.into_iter().chain(sweeps).flatten().min()
     }
 

@@ -3,6 +3,7 @@
 use stack::app::proxy::header::{Header, HeaderVersion};
 use stack::generate;
 use stack::key::FlowKey;
+use stack::tcp::state::State;
 use stack::time::Duration;
 use stack::wire::Address;
 use tests::kit::client::{self, ClientSettings, Opener};
@@ -11,7 +12,8 @@ use tests::kit::kill::{
     Case, Mishap, assert_handed_over, assert_unnoticed, assert_unnoticed_late,
     assert_unnoticed_twice, every_point, reference,
 };
-use tests::kit::settings::{ADDRESS, Link, PROXY};
+use tests::kit::settings::{ADDRESS, Link, PROXY, Settings};
+use tests::kit::world::World;
 
 mod proxy {
     mod time_out;
@@ -286,6 +288,49 @@ fn connections_to_a_server_that_goes_down_are_reset() {
         assert_unnoticed(&case);
         assert_unnoticed(&slow_cluster(case.clone()));
     }
+}
+
+/// A server's limit is about what it has open: a connection that it has forgotten is none of its.
+#[test]
+fn a_connection_in_time_wait_counts_no_more() {
+    let mut world = dialogue(100, 100).start();
+    let in_time_wait = |world: &World| {
+        let mut legs = world.nodes[0].flows().filter(|flow| flow.id.is_server_leg());
+        legs.any(|leg| leg.contract.state == State::TimeWait)
+    };
+    assert!(world.run_until(Duration::from_secs(1), in_time_wait));
+    let roster = world.nodes[0].stack().roster(0);
+    assert_eq!((roster.servers()[0].opened, roster.servers()[0].connections), (1, 0));
+}
+
+/// One connection at a time: the second client waits in the queue until the first one's is over, whoever dies meanwhile.
+#[test]
+fn a_client_in_the_queue_survives_every_death() {
+    let mut case = dialogue(1500, 2000);
+    case.dialogues[0].name = "queued";
+    // Alike, because either client may get either server.
+    case.dialogues.push(case.dialogues[0].clone());
+    case.servers.push(case.servers[0].clone());
+    case.settings = Settings { servers: 2, connections_max: 1, queue_max: 1, ..case.settings };
+    // A server that does not hear a new owner is given up before the one who waits loses patience.
+    case.settings.ports[0].connect_timeout = Duration::from_secs(3);
+    let is_waiting = |world: &World| world.nodes[0].stack().roster(0).queue.len() == 1;
+    assert!(case.start().run_until(Duration::from_secs(1), is_waiting), "one waits");
+    assert_unnoticed(&case);
+    assert_unnoticed(&slow_cluster(case));
+}
+
+/// Nobody may wait: who finds no server with room is reset, once the peer holds that.
+#[test]
+fn a_client_without_a_place_in_the_queue_is_reset() {
+    let mut case = dialogue(1500, 2000);
+    case.dialogues[0].name = "no place";
+    case.dialogues.push(case.dialogues[0].clone());
+    case.settings = Settings { connections_max: 1, ..case.settings };
+    case.may_reset = true;
+    let resets = |world: &World| world.nodes[0].stack().counters().queue_full == 1;
+    assert!(case.start().run_until(Duration::from_secs(1), resets), "one is reset");
+    assert_unnoticed(&case);
 }
 
 /// Small windows and segments: windows that close on either side, output that waits.

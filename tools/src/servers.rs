@@ -111,7 +111,15 @@ fn render(servers: &Servers) -> String {
             Role::None => "does not serve it".to_string(),
             role => format!("is its {role}"),
         };
-        let _ = writeln!(text, "{name}: node {node} {role}");
+        let queued = match service.queued {
+            0 => String::new(),
+            queued => format!("; {queued} clients WAIT for a server with room"),
+        };
+        let limit = match service.max_connections {
+            0 => String::new(),
+            max => format!("; {max} connections at most"),
+        };
+        let _ = writeln!(text, "{name}: node {node} {role}{limit}{queued}");
         let rows = service.servers.iter().map(row).collect();
         let head = [
             "server",
@@ -139,12 +147,15 @@ fn row(server: &ServerStatus) -> [String; 9] {
         false => format!("{}:{}", server.address, server.port),
     };
     [
-        server.name.clone(),
+        if server.backup { format!("{} (backup)", server.name) } else { server.name.clone() },
         address,
         server.state.to_string(),
         server.since_us.map_or("the start".into(), |us| format!("{} ago", span(us))),
         weight,
-        server.connections.to_string(),
+        match server.max_connections {
+            0 => server.connections.to_string(),
+            max => format!("{} of {max}", server.connections),
+        },
         server.opened.to_string(),
         server.failed.to_string(),
         server.check.as_ref().map_or("-".into(), check),

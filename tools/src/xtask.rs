@@ -30,7 +30,7 @@ enum Task {
     },
     /// Plants one deliberate defect after the other and lets the simulator find it.
     Defects(defects::DefectsArgs),
-    /// Checks that every test and place named in tests/SPECIFICATION.md, cluster/HAZARDS.md and ARCHITECTURE.md exists.
+    /// Checks that every test and place named in README.md, tests/SPECIFICATION.md, cluster/HAZARDS.md and ARCHITECTURE.md exists.
     Promises,
     /// Plays named stories and prints what came of them.
     Scenario(scenario::ScenarioArgs),

@@ -17,17 +17,36 @@ use crate::limits::PART_BYTES;
 use crate::mirror::RecordKind;
 use stack::time::Instant;
 use stack::upstream::decision::Change;
+use stack::wire::Address;
 
 impl Engine {
-    /// This node's own checks have found that servers of the service with this index are up (`true`) or down.
+    /// This node's own checks have found that servers of this service are up (`true`) or down.
     pub fn set_verdicts(&mut self, now: Instant, service: u8, verdicts: &[(u16, bool)]) {
-        self.stack.set_verdicts(now, service, verdicts);
+        let Engine { stack, groups, .. } = self;
+        for (index, _) in (0..).zip(groups).filter(|(_, group)| group.id.service() == service) {
+            stack.set_verdicts(now, index, verdicts);
+        }
     }
 
-    /// The operator's order about a server of the service with this index. `false` if this node does not own it, or is about
-    /// to hand it over: then nothing has changed.
+    /// The operator's order about a server of this service. `false` if this node owns no group of it, or is about to hand it
+    /// over: then nothing has changed.
     pub fn decide(&mut self, now: Instant, service: u8, server: u16, change: Change) -> bool {
-        self.stack.decide(now, service, server, change)
+        let Engine { stack, groups, .. } = self;
+        let mut is_decided = false;
+        for (index, _) in (0..).zip(groups).filter(|(_, group)| group.id.service() == service) {
+            is_decided |= stack.decide(now, index, server, change);
+        }
+        is_decided
+    }
+
+    /// What the other cores of this node should be told of a client and its server.
+    pub fn poll_stick(&mut self) -> Option<(u8, Address, u16)> {
+        self.stack.poll_stick()
+    }
+
+    /// Another core of this node tells it.
+    pub fn hear_stick(&mut self, now: Instant, service: u8, client: Address, server: u16) {
+        self.stack.hear_stick(now, service, client, server);
     }
 
     /// Tells the peer what was decided since it was told last.

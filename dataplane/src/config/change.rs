@@ -70,8 +70,20 @@ const OF_SERVICES: [&str; 7] = [
 ];
 
 /// The same of `application` with `type = "proxy"`.
-const OF_PROXIES: [&str; 7] =
-    ["balance", "attempts", "connect_timeout", "gateway", "on_server_down", "check", "servers"];
+const OF_PROXIES: [&str; 12] = [
+    "balance",
+    "attempts",
+    "connect_timeout",
+    "gateway",
+    "max_connections",
+    "queue",
+    "queue_timeout",
+    "slow_start",
+    "stick",
+    "on_server_down",
+    "check",
+    "servers",
+];
 
 /// Whether a running node can take another value for this.
 fn may_change(name: &str) -> bool {

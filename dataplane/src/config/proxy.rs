@@ -14,6 +14,16 @@ use super::value;
 /// For how long a server may leave a connection unanswered: three SYNs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Connections that a limit may name.
+const CONNECTIONS_MAX: u64 = 100_000_000;
+
+/// Clients that may wait for a server with room, and how many of them a service may allow.
+const QUEUE: u64 = 1024;
+const QUEUE_MAX: u64 = 16_384;
+
+/// For how long they wait, as long as a server may take to answer.
+const QUEUE_TIMEOUT: Duration = CONNECT_TIMEOUT;
+
 /// How long a client that is passed on may say nothing: dialogues rest for longer than requests.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -39,6 +49,7 @@ pub fn proxy(
         ("least-connections", Balance::LeastConnections),
         ("source", Balance::Source),
         ("random-two", Balance::RandomTwo),
+        ("maglev", Balance::Maglev),
     ];
     let balance = table.choice(reader, "balance", &words).unwrap_or_default();
     let attempts = table.integer(reader, "attempts", 1..=16).unwrap_or(ATTEMPTS) as u8;
@@ -49,9 +60,14 @@ pub fn proxy(
     let words = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
     let proxy_protocol = table.choice(reader, "proxy_protocol", &words);
     let source = source(reader, table, addresses);
+    let max_connections = table.integer(reader, "max_connections", 0..=CONNECTIONS_MAX);
+    let queue = table.integer(reader, "queue", 0..=QUEUE_MAX).unwrap_or(QUEUE) as u32;
+    let queue_timeout = span(reader, table, "queue_timeout", "10ms", "10m");
+    let slow_start = span(reader, table, "slow_start", "0s", "1h").unwrap_or(Duration::ZERO);
+    let stick = span(reader, table, "stick", "0s", "24h").unwrap_or(Duration::ZERO);
     let words = [("keep", OnServerDown::Keep), ("reset", OnServerDown::Reset)];
     let on_server_down = table.choice(reader, "on_server_down", &words).unwrap_or_default();
-    let check = super::health::check(reader, table);
+    let check = super::health::check(reader, table).map(Box::new);
     let servers = servers(reader, table);
     let proxy = Proxy {
         balance,
@@ -62,12 +78,29 @@ pub fn proxy(
         gateway,
         proxy_protocol,
         source,
+        max_connections: max_connections.unwrap_or(0) as u32,
+        queue,
+        queue_timeout: queue_timeout.unwrap_or(QUEUE_TIMEOUT),
+        slow_start,
+        stick,
         on_server_down,
         check,
         servers,
     };
     families(reader, table, &proxy);
+    first_servers(reader, table, &proxy);
     proxy
+}
+
+/// Somebody has to serve before the backups do.
+fn first_servers(reader: &mut Reader, table: &Table<'_>, proxy: &Proxy) {
+    let path = table.path("servers");
+    let has_servers = reader.good(&path) && !proxy.servers.is_empty();
+    if has_servers && proxy.servers.iter().all(|server| server.backup) {
+        let message = "every server is a backup";
+        let help = "leave `backup` out of those that serve while all is well";
+        reader.reject_with_help(&path, Kind::Inconsistent, message.into(), help);
+    }
 }
 
 /// An address from which we connect is one that moves with the service, and reads like one.
@@ -133,10 +166,13 @@ fn server(reader: &mut Reader, mut table: Table<'_>) -> Server {
     let port = table.integer(reader, "port", 1..=65535);
     let port = table.required(reader, "port", port, "port = 80").unwrap_or(1) as u16;
     let weight = table.integer(reader, "weight", 0..=u64::from(WEIGHT_MAX)).unwrap_or(1) as u16;
+    let backup = table.boolean(reader, "backup").unwrap_or(false);
+    let max_connections = table.integer(reader, "max_connections", 0..=CONNECTIONS_MAX);
+    let max_connections = max_connections.unwrap_or(0) as u32;
     table.finish(reader);
     // A placeholder where the address is wrong, which was said.
     let address = address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-    Server { name, address, port, weight, is_retired: false }
+    Server { name, address, port, weight, backup, max_connections, is_retired: false }
 }
 
 /// The address of one host.

@@ -512,12 +512,27 @@ pub struct Proxy {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// `source`: addresses from which servers are connected to; they move with the service. Default: its own.
     pub source: Vec<IpAddr>,
+    /// `max_connections`: connections at most, all servers together; 0: as many as come. Default 0. The cores of a node
+    /// keep their shares of this and the other limits, each at least 1.
+    pub max_connections: u32,
+    /// `queue`: so many clients wait while no server has room; the next one is reset. Default 1024.
+    pub queue: u32,
+    /// `queue_timeout`: a client that has waited for so long is reset. Default "5s".
+    #[serde(serialize_with = "duration")]
+    pub queue_timeout: Duration,
+    /// `slow_start`: a server that has come into use gets its whole share after so long, and less before. Default "0s".
+    #[serde(serialize_with = "duration")]
+    pub slow_start: Duration,
+    /// `stick`: a client is led to the same server again for so long after its last connection, while that server is not
+    /// down, full or in maintenance. Default "0s": it is not.
+    #[serde(serialize_with = "duration")]
+    pub stick: Duration,
     /// `on_server_down`: what becomes of the connections to a server that the checks find down, or that is taken into
     /// maintenance. Default "keep".
     pub on_server_down: OnServerDown,
     /// `check`: servers are asked whether they work. Off unless written.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub check: Option<Check>,
+    pub check: Option<Box<Check>>,
     /// `servers`: in an order that is the same on every node.
     pub servers: Vec<Server>,
 }
@@ -556,6 +571,8 @@ pub enum Balance {
     Source,
     /// The better of two drawn ones.
     RandomTwo,
+    /// By the client's address and a table that changes little when servers come and go.
+    Maglev,
 }
 
 /// One of `servers`.
@@ -569,6 +586,10 @@ pub struct Server {
     pub port: u16,
     /// `weight`: its share; 0 gets nothing new. Default 1.
     pub weight: u16,
+    /// `backup`: it is used only while no other server is. Default false.
+    pub backup: bool,
+    /// `max_connections`: connections to it at most; 0: as many as come. Default 0.
+    pub max_connections: u32,
     /// It has left the file while the node runs, and keeps its place for the connections that are left.
     #[serde(skip)]
     pub is_retired: bool,

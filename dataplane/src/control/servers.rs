@@ -23,6 +23,10 @@ pub struct ServiceServers {
     pub service: String,
     /// What the node that answers is to it: only the owner decides, and only it opens connections.
     pub role: Role,
+    /// Clients that wait for a server with room.
+    pub queued: u64,
+    /// Connections at most, all servers together; 0: as many as come.
+    pub max_connections: u32,
     /// In the order of the configuration.
     pub servers: Vec<ServerStatus>,
 }
@@ -45,6 +49,10 @@ pub struct ServerStatus {
     pub weight: u16,
     /// The weight that the configuration gives it.
     pub configured_weight: u16,
+    /// It is used only while no other server is.
+    pub backup: bool,
+    /// Connections to it at most; 0: as many as come.
+    pub max_connections: u32,
     /// Connections to it now.
     pub connections: u64,
     /// Connections opened to it.

@@ -55,6 +55,8 @@ pub struct Proxy {
     pub server: u16,
     /// Where this node keeps the other leg; `NONE` if there is none, or none any more.
     pub other: u32,
+    /// This node counts it among the connections of its server.
+    pub is_counted: bool,
 }
 
 /// No server that the service knows.
@@ -64,12 +66,13 @@ impl Proxy {
     /// The leg of a client that has just come.
     pub const fn client() -> Proxy {
         let (side, phase) = (Side::Client, Phase::Waiting);
-        Proxy { side, phase, failures: 0, server: NO_SERVER, other: NONE }
+        Proxy { side, phase, failures: 0, server: NO_SERVER, other: NONE, is_counted: false }
     }
 
     /// The leg towards a server; the client's is in slot `other`.
     pub const fn server(server: u16, other: u32) -> Proxy {
-        Proxy { side: Side::Server, phase: Phase::Waiting, failures: 0, server, other }
+        let (side, phase) = (Side::Server, Phase::Waiting);
+        Proxy { side, phase, failures: 0, server, other, is_counted: false }
     }
 
     /// Whether the server has yet to answer.
@@ -104,7 +107,7 @@ impl Proxy {
     pub(super) fn export(&self, out: &mut Vec<u8>) {
         // Where the other leg is kept is this node's affair, and so is the place of a server among the others; whoever
         // takes a flow in finds it by the address.
-        let Proxy { side, phase, failures, server: _, other: _ } = self;
+        let Proxy { side, phase, failures, server: _, other: _, is_counted: _ } = self;
         out.put_u8((*side as u8) << 4 | *phase as u8);
         out.put_u8(*failures);
     }
@@ -119,6 +122,7 @@ impl Proxy {
             0x12 => (Side::Server, Phase::Alone),
             _ => return Err(ImportError::Invalid),
         };
-        Ok(Proxy { side, phase, failures: reader.u8()?, server: NO_SERVER, other: NONE })
+        let (failures, server) = (reader.u8()?, NO_SERVER);
+        Ok(Proxy { side, phase, failures, server, other: NONE, is_counted: false })
     }
 }

@@ -50,6 +50,7 @@ impl Stack {
         state.eras.yielded = state.eras.begin();
         (state.mode, state.is_mirrored, state.copied, state.announced_from) =
             (Mode::Silent, false, 0, None);
+        self.rosters[group as usize].end();
         self.schedule_announcement();
         self.begin_sweep();
     }

@@ -166,7 +166,7 @@ impl Stack {
         let group = &mut self.groups[flow.group as usize];
         flow.era = group.eras.present;
         group.flows += 1;
-        self.count_leg(slot, true);
+        self.count_leg(slot);
     }
 
     /// SYNs that come faster than they may be answered: repeated ones are answered first.

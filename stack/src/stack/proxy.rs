@@ -13,30 +13,36 @@
 //! Spec: RFC 6056 3.3.3 for the choice of ports. Bounds: [`SOURCE_PORTS_TRIED`].
 
 use super::{Mode, Stack};
-use crate::app::proxy::{NO_SERVER, Proxy, Side};
+use crate::app::proxy::{NO_SERVER, Phase, Proxy, Side};
 use crate::codec::{ImportError, Reader};
 use crate::drop::Drop;
 use crate::fact::{Fact, Open, Tick};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::key::FlowKey;
 use crate::legs::Lent;
-use crate::limits::{CONNECT_AGAIN, SOURCE_PORT_FIRST, SOURCE_PORTS_TRIED, TICK_AGAIN};
+use crate::limits::{
+    CONNECT_AGAIN, SOURCE_PORT_FIRST, SOURCE_PORTS_TRIED, STICKS_TOLD_MAX, TICK_AGAIN,
+};
 use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::reply::Reply;
 use crate::tcp::contract::Options;
 use crate::tcp::deadline::{Heard, Wait};
 use crate::tcp::state::State;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+use crate::upstream::choice::Wish;
 use crate::upstream::decision::{Change, DECISION_BYTES_MAX, Decided};
+use crate::upstream::stick::Stick;
 use crate::upstream::{NoServer, Roster, Server};
 use crate::wire::{Address, Frame, Mac};
 use alloc::vec::Vec;
 
 /// What became of a search for a server.
-enum Search {
+pub(super) enum Search {
     /// It is being asked.
     Found,
+    /// When one has room.
+    Full,
     /// Not yet: again in a moment.
     Later,
     /// There is none.
@@ -182,26 +188,41 @@ impl Stack {
     /// Finds a server for the client's leg in `slot` if it lacks one.
     fn find_server<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
         let flow = &self.flows[slot];
+        let (service, id) = (flow.service as usize, flow.id);
         let lacks = flow.app.leg().is_some_and(Proxy::lacks_server);
         let waits = flow.local.deadlines.is_ahead(now, Wait::Room);
         if !lacks || !flow.contract.state.is_synchronized() || waits {
             return;
         }
+        if self.is_behind_others(slot) {
+            return self.queue_up(now, slot, recorder);
+        }
         match self.search(now, slot, recorder) {
-            Search::Found => {}
+            Search::Found => self.rosters[service].queue.remove(slot, id),
+            Search::Full => self.queue_up(now, slot, recorder),
             Search::Later => {
                 self.flows[slot].local.deadlines.set(Wait::Room, now + CONNECT_AGAIN);
                 self.settle(now, slot);
             }
-            Search::Nobody => {
-                self.counters.no_server += 1;
-                self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
-                self.settle(now, slot);
-            }
+            Search::Nobody => self.turn_away(now, slot, recorder),
         }
     }
 
-    fn search<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) -> Search {
+    /// There is no server for the client's leg in `slot`: it is reset.
+    pub(super) fn turn_away<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
+        let (service, id) = (self.flows[slot].service as usize, self.flows[slot].id);
+        self.rosters[service].queue.remove(slot, id);
+        self.counters.no_server += 1;
+        self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
+        self.settle(now, slot);
+    }
+
+    pub(super) fn search<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        recorder: &mut R,
+    ) -> Search {
         let flow = &self.flows[slot];
         let (id, client, service) = (flow.id, flow.key, flow.service);
         let Some(&Proxy { failures, server: last, .. }) = flow.app.leg() else {
@@ -212,15 +233,19 @@ impl Stack {
         if failures >= upstream.attempts_max {
             return Search::Nobody;
         }
-        let hash = |index: u16| {
+        let suits = |index: u16| {
             let server = &upstream.servers[index as usize];
             keys.server_hash(&client.remote, &server.address, server.port)
         };
         let draw = keys.draw(id.0, failures);
         let drawn = [draw as u32, (draw >> 32) as u32];
-        let chosen = rosters[service as usize].choose(upstream, last, hash, drawn);
-        let (server, mac) = match chosen {
+        let hash = keys.client_hash(&client.remote);
+        let stuck = rosters[service as usize].stick(now, hash, &client.remote);
+        let stuck = stuck.map(|stick| stick.server);
+        let wish = Wish { last, client: hash, suits, drawn, stuck };
+        let (server, mac) = match rosters[service as usize].choose(now, upstream, &wish) {
             Ok(chosen) => chosen,
+            Err(NoServer::Full) => return Search::Full,
             Err(NoServer::NotYet) => return Search::Later,
             Err(NoServer::AllDown) => return Search::Nobody,
         };
@@ -280,6 +305,7 @@ impl Stack {
         let iss = self.keys.iss(&key, clock);
         let open = Open { key, service, next_hop, iss, options, syn: None };
         let leg = self.insert(&open, id, group, Some(slot)).ok_or(Drop::FlowTableFull)?;
+        self.stick(now, leg);
         self.begin(now, leg, open, standing, recorder);
         if let Some(status) = self.rosters[service as usize].server_mut(server) {
             status.opened += 1;
@@ -303,6 +329,37 @@ impl Stack {
         upstream.position(&leg.key.remote, leg.key.remote_port).unwrap_or(NO_SERVER)
     }
 
+    /// The client of the server's leg in `slot` was led to that server: it will be again.
+    pub(super) fn stick(&mut self, now: Instant, slot: u32) {
+        let Some(&Proxy { side: Side::Server, server, other, .. }) = self.flows[slot].app.leg()
+        else {
+            return;
+        };
+        let service = self.flows[slot].service;
+        if other == NONE || self.env.services[service as usize].upstream.stick == Duration::ZERO {
+            return;
+        }
+        let client = self.flows[other].key.remote;
+        let is_news = self.hear_stick(now, service, client, server) && self.place.cores > 1;
+        // One that finds no place is told the next time.
+        if is_news && self.sticks.len() < STICKS_TOLD_MAX {
+            self.sticks.push_back((service, client, server));
+        }
+    }
+
+    /// A client was led to a server by this core or by another one of this node; answers whether that is news.
+    pub fn hear_stick(&mut self, now: Instant, service: u8, client: Address, server: u16) -> bool {
+        let Some(settings) = self.env.services.get(service as usize) else { return false };
+        let (hash, time) = (self.keys.client_hash(&client), settings.upstream.stick);
+        let stick = Stick { client, hash, server, until: now };
+        self.rosters[service as usize].note_stick(now, time, stick)
+    }
+
+    /// What the other cores of this node should be told: service, client, server.
+    pub fn poll_stick(&mut self) -> Option<(u8, Address, u16)> {
+        self.sticks.pop_front()
+    }
+
     /// Cuts the link of the leg in `slot`, which is about to be forgotten whatever its state.
     pub(super) fn unlink(&mut self, slot: u32) {
         let other = self.flows[slot].app.leg().map_or(NONE, |leg| leg.other);
@@ -319,16 +376,38 @@ impl Stack {
         self.flows[client].app.leg().is_some_and(Proxy::lacks_server).then_some(client)
     }
 
-    /// Counts the leg in `slot` among the connections of its server, or takes it out again.
-    pub(super) fn count_leg(&mut self, slot: u32, is_new: bool) {
+    /// Counts the leg in `slot` among the connections of its server.
+    pub(super) fn count_leg(&mut self, slot: u32) {
+        let flow = &mut self.flows[slot];
+        let service = flow.service as usize;
+        if let Some(leg) = flow.app.leg_mut()
+            && leg.side == Side::Server
+        {
+            leg.is_counted = true;
+            self.rosters[service].note_connection(leg.server);
+        }
+    }
+
+    /// Takes the leg in `slot` out of them again, if it is among them.
+    pub(super) fn uncount_leg(&mut self, slot: u32) {
+        let flow = &mut self.flows[slot];
+        let service = flow.service as usize;
+        if let Some(leg) = flow.app.leg_mut()
+            && leg.is_counted
+        {
+            leg.is_counted = false;
+            self.rosters[service].note_end(leg.server);
+        }
+    }
+
+    /// The leg in `slot` is forgotten, whatever it is.
+    pub(super) fn note_leg_over(&mut self, slot: u32) {
+        self.uncount_leg(slot);
         let flow = &self.flows[slot];
-        let Some(&Proxy { side: Side::Server, server, .. }) = flow.app.leg() else { return };
-        let refused = !is_new && flow.contract.state == State::Closed;
+        let Some(&Proxy { side: Side::Server, server, phase, .. }) = flow.app.leg() else { return };
+        let was_refused = flow.contract.state == State::Closed && phase == Phase::Waiting;
         if let Some(status) = self.rosters[flow.service as usize].server_mut(server) {
-            let waited = flow.app.leg().is_some_and(Proxy::is_waiting);
-            status.failed += u64::from(refused && waited);
-            status.connections =
-                if is_new { status.connections + 1 } else { status.connections - 1 };
+            status.failed += u64::from(was_refused);
         }
     }
 

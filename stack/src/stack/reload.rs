@@ -19,6 +19,8 @@ impl Stack {
     /// The service with this index has other settings from now on. What they replace is left in `service`, for whoever may
     /// take the time to free it.
     pub fn reconfigure(&mut self, now: Instant, index: u8, service: &mut Service) {
+        let upstream = core::mem::take(&mut service.upstream);
+        service.upstream = upstream.on_core(self.place);
         let known = &mut self.env.services[index as usize];
         assert!(known.may_become(service), "only what may change has changed");
         let roster = &mut self.rosters[index as usize];

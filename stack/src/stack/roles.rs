@@ -112,6 +112,7 @@ impl Stack {
         self.make_room(now);
         let slot = self.insert(open, id, group, client)?;
         self.note_copy(now, slot);
+        self.stick(now, slot);
         Some(slot)
     }
 
@@ -136,6 +137,7 @@ impl Stack {
                     (leg.other, leg.server) = (other, position);
                 }
             }
+            self.stick(now, other);
         }
         Some(slot)
     }

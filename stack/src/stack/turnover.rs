@@ -143,6 +143,10 @@ impl Stack {
         if flow.app.leg().is_some_and(Proxy::lacks_server) {
             flow.local.deadlines.set(Wait::Room, now);
         }
+        if flow.contract.state == State::TimeWait {
+            self.uncount_leg(slot);
+        }
+        let flow = &mut self.flows[slot];
         let deadline = flow.poll_timeout(now, &self.env);
         self.wheel.arm(slot, deadline);
         if is_due {

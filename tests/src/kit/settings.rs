@@ -142,6 +142,10 @@ pub struct Settings {
     pub half_closed: Option<Duration>,
     /// See [`Upstream`].
     pub resets_when_down: bool,
+    /// See [`Upstream`]; clients wait for longer than any server may take to answer.
+    pub connections_max: u32,
+    /// See [`Upstream`].
+    pub queue_max: u32,
 }
 
 /// The port of `http`.
@@ -203,6 +207,8 @@ impl Default for Settings {
             server_idle: None,
             half_closed: None,
             resets_when_down: false,
+            connections_max: 0,
+            queue_max: 0,
             ports: vec![
                 port(HTTP, http),
                 port(ECHO, AppConfig::Echo),
@@ -251,6 +257,8 @@ impl Settings {
                 weight: 1,
                 next_hop: address,
                 is_retired: false,
+                is_backup: false,
+                connections_max: 0,
             }
         };
         Upstream {
@@ -262,6 +270,11 @@ impl Settings {
             server_idle: self.server_idle,
             half_closed: self.half_closed,
             resets_when_down: self.resets_when_down,
+            connections_max: self.connections_max,
+            queue_max: self.queue_max,
+            queue_timeout: Duration::from_secs(150),
+            slow_start: Duration::ZERO,
+            stick: Duration::ZERO,
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The tests that the documents name, checked against those that there are.
 //!
-//! Every name in backticks in the last column of a table of `tests/SPECIFICATION.md` and `cluster/HAZARDS.md`, and of
-//! the table of claims in `ARCHITECTURE.md`, is a test, a module of tests or a file of tests that exists; every place
-//! `file.rs: function` in the column before is there. A `*` stands for anything.
+//! Every name in backticks in the last column of a table of `tests/SPECIFICATION.md` and `cluster/HAZARDS.md`, of
+//! the table of claims in `ARCHITECTURE.md` and of the table of features in `README.md`, is a test, a module of tests or a file of tests that exists; every place
+//! `file.rs: function` in the column before is there. A `*` stands for anything. Where that column says "no", no test is
+//! wanted.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The documents, and what stands in the head of the tables that count.
-const DOCUMENTS: [(&str, &str); 3] = [
+const DOCUMENTS: [(&str, &str); 4] = [
+    ("README.md", "| feature |"),
     ("tests/SPECIFICATION.md", "| promise |"),
     ("cluster/HAZARDS.md", "| hazard |"),
     ("ARCHITECTURE.md", "| point |"),
@@ -70,7 +72,7 @@ fn check_document(
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let [.., places, last] = cells[..] else { continue };
         report.pending += usize::from(last.contains("[test pending]"));
-        if !last.contains('`') && !last.contains("[test pending]") {
+        if places != "no" && !last.contains('`') && !last.contains("[test pending]") {
             report.mistakes.push(format!("{document}:{number}: names no test"));
         }
         for name in backticked(last).filter(|name| !exists(root, name, tests)) {
@@ -219,11 +221,11 @@ mod tests {
     #[test]
     fn mistakes_are_found() {
         let text = "| promise | where | test |\n|---|---|---|\n| a | b | `kill::real` |\n| c | d | `unreal` |\n\
-            | e | f | nothing |\n| g | h | [test pending] |\n\n| other | table |\n| x | `unreal` |\n";
+            | e | f | nothing |\n| g | h | [test pending] |\n| i | no | |\n\n| other | table |\n| x | `unreal` |\n";
         let real = Test { package: "tests".into(), target: None, path: "kill::real".into() };
         let mut report = Report::default();
         check_document(Path::new("."), "x.md", text, "| promise |", &[real], &mut report);
-        assert_eq!((report.rows, report.pending), (4, 1));
+        assert_eq!((report.rows, report.pending), (5, 1));
         assert_eq!(report.mistakes, ["x.md:4: there is no test `unreal`", "x.md:5: names no test"]);
     }
 

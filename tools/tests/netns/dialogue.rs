@@ -37,6 +37,18 @@ impl Browser {
         Browser { stream, pending: Vec::new() }
     }
 
+    /// Whether the connection is still there, though nobody says anything.
+    pub fn try_end(&mut self) -> Result<(), io::ErrorKind> {
+        self.stream.set_nonblocking(true).unwrap();
+        let heard = self.stream.read(&mut [0; 1]);
+        self.stream.set_nonblocking(false).unwrap();
+        match heard {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.kind()),
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof),
+        }
+    }
+
     /// Sends the first half of a request.
     pub fn begin(&mut self, seed: u64) {
         let request = get_generated(SERVICE_ADDRESS, ANSWER, seed, false);

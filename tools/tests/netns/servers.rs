@@ -1,5 +1,6 @@
 //! Servers that come and go behind a service, over the kernel's TCP.
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -35,11 +36,16 @@ fn play_behind(settings: &str, story: impl FnOnce(&mut Scene<'_>, &mut Servers))
 
 /// The same before any of them has got a connection.
 fn play_unreached(settings: &str, story: impl FnOnce(&mut Scene<'_>, &mut Servers)) {
+    play_on(settings, Layout::default(), story);
+}
+
+/// The same on a bed that differs from the usual one.
+fn play_on(settings: &str, layout: Layout, story: impl FnOnce(&mut Scene<'_>, &mut Servers)) {
     let server = |(name, at)| format!("{{ name = \"{name}\", address = \"{at}\", port = 80 }}");
     let servers = SERVERS.map(server).join(", ");
     let proxy = format!("type = \"proxy\"\nservers = [{servers}]\n{settings}\n");
     let edits = vec![("type = \"http\"\ngenerate = true\n".into(), proxy)];
-    play_edited(Appliance::Understudy, Layout::default(), edits, |scene| {
+    play_edited(Appliance::Understudy, layout, edits, |scene| {
         let mut servers = Servers([const { None }; 3]);
         for (n, (_, address)) in SERVERS.iter().enumerate() {
             scene.ip(Place::Client, &format!("addr add {address}/24 dev eth0"));
@@ -176,7 +182,10 @@ fn a_server_that_dies_is_passed_over_until_it_is_back() {
         let check = servers(scene, owner)[0].check.clone().unwrap();
         assert_eq!((check.is_up, check.last), (Some(false), CheckOutcome::Failed));
         assert_eq!(check.reason, "connection refused");
-        assert_eq!(servers(scene, peer)[0].check.clone().unwrap().is_up, Some(false));
+        // The peer was told; it finds the same by itself.
+        scene.wait_for("the peer's own checks to fail", || {
+            servers(scene, peer)[0].check.clone().unwrap().is_up == Some(false)
+        });
         assert_eq!(spread(scene, 8)[0], 0);
         assert_eq!(opened(scene, 0), before);
         processes.start(scene, 0);
@@ -226,6 +235,127 @@ fn a_service_that_answers_badly_is_down() {
         let outcome = stream.read(&mut [0; 16]);
         assert_eq!(outcome.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     });
+}
+
+/// Connections beyond the limit wait, in the order in which they came; beyond the queue they are reset.
+#[test]
+fn clients_beyond_the_limits_wait_or_are_refused() {
+    play_behind("max_connections = 3\nqueue = 2\nqueue_timeout = \"10m\"", |scene, _| {
+        let owner = scene.owner;
+        // Those that saw to it that every server was reached have left.
+        let total = |scene: &Scene<'_>| -> u64 {
+            servers(scene, owner).iter().map(|server| server.connections).sum()
+        };
+        scene.wait_for("the servers to be free", || total(scene) == 0);
+        let mut served: Vec<_> = (0..3).map(|_| Browser::connect(scene)).collect();
+        served.iter_mut().for_each(|browser| browser.get(1));
+        let mut waiting = Vec::new();
+        for n in 1..=2 {
+            let mut browser = Browser::connect(scene);
+            browser.begin(2);
+            waiting.push(browser);
+            scene.wait_for("it to queue", || queued(scene, owner) == n);
+        }
+        let mut refused = scene.connect(SERVICE_ADDRESS, 80).unwrap();
+        let outcome = refused.read(&mut [0; 16]);
+        assert_eq!(outcome.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+        assert_eq!((total(scene), queued(scene, owner)), (3, 2));
+        // The owner dies: who was served is, who waited waits on.
+        scene.take_over(KillMode::Sigkill);
+        let survivor = scene.survivor();
+        served.iter_mut().for_each(|browser| browser.get(3));
+        scene.wait_for("both to queue again", || queued(scene, survivor) == 2);
+        // One after the other leaves, and one after the other is served.
+        for n in (0..2).rev() {
+            drop(served.pop());
+            scene.wait_for("a place", || queued(scene, survivor) == n);
+        }
+        waiting.iter_mut().for_each(|browser| browser.get(2));
+    });
+}
+
+/// Clients of `web` that wait for a server with room, as a node says.
+fn queued(scene: &Scene<'_>, node: u8) -> u64 {
+    match control::ask(scene.cluster.socket(node), &Request::Servers { service: None }) {
+        Ok(Reply::Servers { servers }) => servers.services[0].queued,
+        other => panic!("node {node} answers {other:?}"),
+    }
+}
+
+#[test]
+fn who_waits_too_long_for_a_server_is_reset() {
+    play_unreached("max_connections = 1\nqueue_timeout = \"200ms\"", |scene, _| {
+        let mut served = Browser::connect(scene);
+        served.get(1);
+        let mut waits = scene.connect(SERVICE_ADDRESS, 80).unwrap();
+        let outcome = waits.read(&mut [0; 16]);
+        assert_eq!(outcome.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+        served.get(2);
+    });
+}
+
+/// With `on_server_down = "reset"` a server in maintenance loses its clients, the others keep theirs.
+#[test]
+fn connections_to_a_server_in_maintenance_are_reset_if_the_service_says_so() {
+    play_behind("on_server_down = \"reset\"", |scene, _| {
+        scene.wait_for("the servers to be free", || {
+            servers(scene, scene.owner).iter().all(|server| server.connections == 0)
+        });
+        let mut browsers: Vec<_> = (0..6).map(|_| Browser::connect(scene)).collect();
+        browsers.iter_mut().for_each(|browser| browser.get(1));
+        order(scene, scene.owner, "b", &["maint"]).unwrap();
+        scene
+            .wait_for("its connections to end", || servers(scene, scene.owner)[1].connections == 0);
+        let (browsers, lost) = (RefCell::new(browsers), Cell::new(0));
+        scene.wait_for("two clients to hear of it", || {
+            let mut browsers = browsers.borrow_mut();
+            let ended = browsers.iter_mut().filter_map(|browser| browser.try_end().err());
+            let resets = ended.filter(|kind| *kind == ErrorKind::ConnectionReset);
+            lost.set(lost.get() + resets.count());
+            lost.get() == 2
+        });
+        let left = servers(scene, scene.owner);
+        assert_eq!((left[0].connections, left[2].connections), (2, 2));
+    });
+}
+
+/// On two cores that know nothing of each other's connections, and after a takeover.
+#[test]
+fn clients_stick_to_their_servers_on_every_core_and_node() {
+    let layout = Layout { queues: [2, 2], ..Layout::default() };
+    play_on("stick = \"10m\"", layout, |scene, _| {
+        // The client has one address: whichever server got its first connection gets all of them.
+        scene.wait_for("a server to be reached", || fetch_in(scene).is_ok());
+        let favourite = |scene: &Scene<'_>| {
+            let all = servers(scene, scene.owner);
+            all.iter().map(|server| server.opened).collect::<Vec<_>>()
+        };
+        scene.wait_for("one server to get everything", || {
+            let before = favourite(scene);
+            (0..8).for_each(|_| fetch_in(scene).unwrap());
+            let after = favourite(scene);
+            let grown: Vec<u64> = before.iter().zip(&after).map(|(a, b)| b - a).collect();
+            grown.contains(&8)
+        });
+        let last: Vec<u64> = favourite(scene);
+        let chosen = (0..3).max_by_key(|n| last[*n]).unwrap();
+        let name = SERVERS[chosen].0;
+        let peer = scene.survivor();
+        scene.take_over(KillMode::Sigkill);
+        scene.owner = peer;
+        scene.wait_for("the servers to be reached", || fetch_in(scene).is_ok());
+        assert_eq!(spread(scene, 8)[chosen], 8, "the peer knows of {name}");
+        order(scene, peer, name, &["maint"]).unwrap();
+        assert_eq!(spread(scene, 8)[chosen], 0);
+        // It has another one now, and stays there.
+        order(scene, peer, name, &["ready"]).unwrap();
+        assert_eq!(spread(scene, 8)[chosen], 0);
+    });
+}
+
+/// [`fetch`] by the client.
+fn fetch_in(scene: &Scene<'_>) -> io::Result<()> {
+    scene.at_client(|| fetch(1))
 }
 
 #[test]
