@@ -3,6 +3,7 @@
 //! Every core is asked piece by piece (`stack/src/stack/list.rs`), so that none stops for it; the memory of an answer is
 //! taken and freed here.
 
+use crate::config::Config;
 use crate::control::Reply;
 use crate::control::flows::{FLOWS_MAX, FlowFilter, FlowStatus, Flows};
 use crate::report::{PATIENCE, Reporter};
@@ -56,7 +57,7 @@ impl Reporter {
         let config = self.config();
         let position = |name: &String| {
             let position = config.services.iter().position(|known| known.name == *name);
-            position.map(|position| position as u8).ok_or_else(|| {
+            position.map(|position| groups_of(&config, position)).ok_or_else(|| {
                 let known: Vec<_> = config.services.iter().map(|s| s.name.as_str()).collect();
                 format!("there is no service {name:?}; there are: {}", known.join(", "))
             })
@@ -70,7 +71,7 @@ impl Reporter {
             })
         };
         Ok(Filter {
-            service: service.as_ref().map(position).transpose()?,
+            groups: service.as_ref().map(position).transpose()?,
             client: client.as_ref().map(address),
             server: server.as_ref().map(address),
             state: state.as_ref().map(state_of).transpose()?,
@@ -79,10 +80,11 @@ impl Reporter {
     }
 
     fn shown(&self, core: usize, listed: &Listed) -> FlowStatus {
-        let Listed { id, service, key, state, server, is_copied, silence, received, acknowledged } =
+        let Listed { id, group, key, state, server, is_copied, silence, received, acknowledged } =
             listed;
         let config = self.config();
-        let service = config.services.get(usize::from(*service));
+        let group = config.groups().get(usize::from(*group)).copied();
+        let service = group.and_then(|id| config.services.get(usize::from(id.service())));
         let local = |key: &FlowKey| end(&key.local, key.local_port);
         let remote = |key: &FlowKey| end(&key.remote, key.remote_port);
         FlowStatus {
@@ -138,6 +140,13 @@ impl Reporter {
             false => format!("node {} has no connection {:x}", self.me.node, id.0),
         })
     }
+}
+
+/// The groups of a service, one bit for each.
+fn groups_of(config: &Config, service: usize) -> u64 {
+    let groups = config.groups();
+    let its = groups.iter().zip(0..).filter(|(group, _)| usize::from(group.service()) == service);
+    its.fold(0, |bits, (_, index)| bits | 1u64 << index)
 }
 
 const LATE: &str = "a core does not answer in time";

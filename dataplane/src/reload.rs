@@ -20,7 +20,6 @@ use crate::control::status::Configuration;
 use crate::node::{build_service, group_configs};
 use crate::report::{PATIENCE, Reporter};
 use crate::shared::{ToAgent, ToCore};
-use cluster::id::GroupId;
 use crossbeam_channel::bounded;
 use stack::service::Service;
 use stack::time::{Duration, Instant};
@@ -153,17 +152,22 @@ impl Reporter {
             let content = services[n].content.clone();
             services[n] = build_service(&next.services[n], origin.mtu, content);
         }
+        // Each generation of a service has its settings.
+        let groups = next.groups();
         if self.orders.iter().any(|orders| orders.is_full()) {
             return Err("a core takes no orders in time; nothing was changed".into());
         }
         let answers = self.orders.iter().map(|orders| {
-            let settings = changed.iter().map(|&n| (n as u8, services[n].clone())).collect();
+            let settings = groups.iter().zip(0..).filter_map(|(group, index)| {
+                let n = usize::from(group.service());
+                changed.contains(&n).then(|| (index, services[n].clone()))
+            });
+            let settings = settings.collect();
             let (answer, replaced) = bounded(1);
             let sent = orders.send_timeout(ToCore::Reconfigure(settings, answer), PATIENCE);
             sent.map(|()| replaced).map_err(|_| "a core takes no orders any more".to_string())
         });
         let answers: Vec<_> = answers.collect::<Result<_, _>>()?;
-        let groups: Vec<GroupId> = (0..services.len()).map(|n| GroupId::new(n as u8, 0)).collect();
         let settings = group_configs(&config, &groups, &services);
         let told = self.questions.send_timeout(ToAgent::Reconfigure(settings), PATIENCE);
         // What was sent will be done, however late: it runs from here on.

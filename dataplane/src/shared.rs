@@ -130,7 +130,7 @@ pub struct Upstreams {
     pub queued: usize,
 }
 
-/// Services by their indices.
+/// Services, by the indices of their groups.
 pub type Settings = Vec<(u8, Service)>;
 
 /// A question or an order to the agent.

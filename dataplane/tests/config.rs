@@ -175,6 +175,9 @@ fn a_running_node_takes_what_can_change_and_names_what_cannot() {
         fs::write(&stored, &shown).expect("the stored text");
     }
     assert_eq!(shown, fs::read_to_string(stored).unwrap_or_default());
+    let failback = |to: &str| changes(&[("\"1h\"", &format!("\"1h\"\nfailback = \"{to}\""))]);
+    assert!(failback("all").is_ok());
+    assert!(failback("new-connections").is_err(), "a second generation takes memory at start");
     let other = edited(&[("name = \"shop\"", "name = \"store\"")]);
     let reasons = change::changes(&running, &other).expect_err("other services");
     assert_eq!(reasons.len(), 1, "what is inside of them says nothing more");

@@ -44,7 +44,9 @@ impl std::fmt::Display for Change {
 pub fn changes(old: &Config, file: &Loaded) -> Result<Vec<Change>, Vec<Diagnostic>> {
     let Some(new) = &file.config else { return Err(file.diagnostics.clone()) };
     let all = differences(old, new);
-    let refused = all.iter().filter(|change| !may_change(&change.name));
+    // Two generations of each service, or one: that is settled when the node starts.
+    let is_settled = |name: &str| name.ends_with("].failback") && old.groups() != new.groups();
+    let refused = all.iter().filter(|c| !may_change(&c.name) || is_settled(&c.name));
     let refused: Vec<Diagnostic> = refused.map(|change| refusal(change, file)).collect();
     if refused.is_empty() { Ok(all) } else { Err(refused) }
 }

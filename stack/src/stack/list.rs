@@ -19,8 +19,8 @@ use alloc::vec::Vec;
 /// Which connections are looked for: those for which everything agrees that is named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Filter {
-    /// Position of the service.
-    pub service: Option<u8>,
+    /// The groups of the service, one bit for each.
+    pub groups: Option<u64>,
     /// The client's address.
     pub client: Option<Address>,
     /// The server's address, of a connection that is passed on.
@@ -36,8 +36,8 @@ pub struct Filter {
 pub struct Listed {
     /// Its name.
     pub id: FlowId,
-    /// Position of the service.
-    pub service: u8,
+    /// Its group.
+    pub group: u8,
     /// Its ends on the client's side; of a leg without its other, those of that leg.
     pub key: FlowKey,
     /// The state of that side.
@@ -99,7 +99,7 @@ impl Stack {
             if is_behind { group.eras.inherited } else { flow.standing == Standing::Copied };
         Some(Listed {
             id: flow.id,
-            service: flow.service,
+            group: flow.group,
             key: flow.key,
             state: flow.contract.state,
             server: other.map(|other| (other.key, other.contract.state)),
@@ -131,9 +131,9 @@ impl Stack {
 
 impl Filter {
     fn takes(&self, listed: &Listed) -> bool {
-        let Filter { service, client, server, state, is_copied } = *self;
+        let Filter { groups, client, server, state, is_copied } = *self;
         let at_server = listed.server.map(|(key, _)| key.remote);
-        service.is_none_or(|service| service == listed.service)
+        groups.is_none_or(|groups| groups >> listed.group & 1 == 1)
             && client.is_none_or(|client| client == listed.key.remote)
             && server.is_none_or(|server| Some(server) == at_server)
             && state.is_none_or(|state| state == listed.state)

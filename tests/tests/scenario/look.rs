@@ -54,10 +54,10 @@ fn every_connection_is_listed_once_however_small_the_pieces() {
     let names: BTreeSet<u64> = all.iter().map(|listed| listed.id.0).collect();
     assert_eq!((all.len(), names.len()), (9, 9));
     let echo = all.iter().filter(|listed| listed.key.local_port == ECHO);
-    let service = echo.clone().next().expect("one").service;
+    let group = echo.clone().next().expect("one").group;
     assert_eq!(echo.count(), 6);
     let only = |filter: Filter| list(&world, 0, &filter, 2).len();
-    assert_eq!(only(Filter { service: Some(service), ..Filter::default() }), 6);
+    assert_eq!(only(Filter { groups: Some(1 << group), ..Filter::default() }), 6);
     assert_eq!(only(Filter { client: Some(all[3].key.remote), ..Filter::default() }), 1);
     assert_eq!(only(Filter { state: Some(State::Established), ..Filter::default() }), 9);
     assert_eq!(only(Filter { state: Some(State::TimeWait), ..Filter::default() }), 0);
