@@ -142,20 +142,25 @@ fn a_running_node_takes_what_can_change_and_names_what_cannot() {
         ("\"1h\"", "\"3h\"\nkeep_alive = {}"),
         ("\"round-robin\"", "\"source\""),
         ("weight = 2", "weight = 5"),
-        ("name = \"a\", address = \"10.88.0.11\"", "name = \"d\", address = \"10.88.0.14\""),
+        ("name = \"a\", address = \"10.88.0.11\"", "name = \"z\", address = \"10.88.0.99\""),
     ]);
+    let server = |name: &str, host: &str, weight: u32| {
+        format!(
+            "{{\"address\":\"10.88.0.{host}\",\"backup\":false,\"max_connections\":0,\"name\":\"{name}\",\
+             \"port\":8080,\"weight\":{weight}}}"
+        )
+    };
+    let servers = "services[shop].application.servers";
     let expected = [
-        "services[shop].application.balance: \"round-robin\" -> \"source\"",
-        "services[shop].application.servers[a]: {\"address\":\"10.88.0.11\",\"name\":\"a\",\"port\":8080,\"weight\":1} \
-         -> none",
-        "services[shop].application.servers[b]: {\"address\":\"10.88.0.12\",\"name\":\"b\",\"port\":8080,\"weight\":2} \
-         -> {\"address\":\"10.88.0.12\",\"name\":\"b\",\"port\":8080,\"weight\":5}",
-        "services[shop].application.servers[d]: none -> {\"address\":\"10.88.0.14\",\"name\":\"d\",\"port\":8080,\
-         \"weight\":1}",
-        "services[shop].idle_timeout: \"1h\" -> \"3h\"",
-        "services[shop].keep_alive.count: none -> 9",
-        "services[shop].keep_alive.idle: none -> \"2h\"",
-        "services[shop].keep_alive.interval: none -> \"75s\"",
+        "services[shop].application.balance: \"round-robin\" -> \"source\"".to_string(),
+        "services[shop].application.server_timeout: \"1h\" -> \"3h\"".to_string(),
+        format!("{servers}[a]: {} -> none", server("a", "11", 1)),
+        format!("{servers}[b]: {} -> {}", server("b", "12", 2), server("b", "12", 5)),
+        format!("{servers}[z]: none -> {}", server("z", "99", 1)),
+        "services[shop].idle_timeout: \"1h\" -> \"3h\"".to_string(),
+        "services[shop].keep_alive.count: none -> 9".to_string(),
+        "services[shop].keep_alive.idle: none -> \"2h\"".to_string(),
+        "services[shop].keep_alive.interval: none -> \"75s\"".to_string(),
     ];
     assert_eq!(taken.expect("all of it may change"), expected);
     let refused = |edits: &[(&str, &str)]| {

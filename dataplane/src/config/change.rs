@@ -72,10 +72,12 @@ const OF_SERVICES: [&str; 7] = [
 ];
 
 /// The same of `application` with `type = "proxy"`.
-const OF_PROXIES: [&str; 12] = [
+const OF_PROXIES: [&str; 14] = [
     "balance",
     "attempts",
     "connect_timeout",
+    "server_timeout",
+    "half_closed_timeout",
     "gateway",
     "max_connections",
     "queue",

@@ -26,7 +26,10 @@ impl Stack {
         let roster = &mut self.rosters[index as usize];
         let is_serving = self.groups[index as usize].mode == Mode::Serving;
         roster.reconfigure(now, &known.upstream, &service.upstream, is_serving);
-        let longest = known.idle_timeout.unwrap_or(SILENCE_MAX).max(known.connect_timeout);
+        let upstream = &known.upstream;
+        let of_sides = [upstream.server_idle, upstream.half_closed].into_iter().flatten();
+        let idle = known.idle_timeout.unwrap_or(SILENCE_MAX);
+        let longest = of_sides.fold(idle.max(known.connect_timeout), Ord::max);
         self.groups[index as usize].rearm_until = now + longest;
         core::mem::swap(known, service);
         self.begin_purge(index);
