@@ -142,7 +142,8 @@ impl Flow {
     /// RFC 9293 3.10.7.4, first: some of the segment must lie in the window.
     fn check_sequence(&mut self, now: Instant, segment: &Segment) -> Result<(), Drop> {
         let rcv_nxt = self.contract.rcv_nxt;
-        let edge = self.contract.rcv_edge.max(self.local.adv_edge);
+        // A FIN is taken at the very edge, and then what comes next lies beyond it.
+        let edge = self.contract.rcv_edge.max(self.local.adv_edge).max(rcv_nxt);
         let window = edge.since(rcv_nxt);
         let len = segment.len();
         let is_acceptable = match (len, window) {
