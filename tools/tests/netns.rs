@@ -322,7 +322,7 @@ fn ipv6_connections_survive_a_killed_owner() {
         let mut idle = scene.connect(ECHO_ADDRESS_6, 7).unwrap();
         let chat = Chat::start(scene.connect(ECHO_ADDRESS_6, 7).unwrap());
         assert_eq!(scene.neighbor(ECHO_ADDRESS_6), scene.mac(scene.owner));
-        let url = format!("http://[{SERVICE_ADDRESS_6}]/generate/3000000?seed=6");
+        let url = format!("http://[{SERVICE_ADDRESS_6}]/generate/8000000?seed=6");
         let (began, file) = (monotonic_ns(), scene.dir.join("download-6"));
         let mut curl = scene.bed.command(Place::Client, "curl");
         curl.args(["-sfg", "--limit-rate", "1M", &url, "-o"]).arg(&file);
@@ -338,7 +338,7 @@ fn ipv6_connections_survive_a_killed_owner() {
         echo(&mut idle, 1).unwrap();
         assert!(curl.wait().unwrap().success());
         let bytes = std::fs::read(&file).unwrap();
-        assert_eq!((bytes.len(), pattern::first_difference(6, 0, &bytes)), (3_000_000, None));
+        assert_eq!((bytes.len(), pattern::first_difference(6, 0, &bytes)), (8_000_000, None));
         assert!(chat.finish() > 0);
         // A host that knows nothing yet finds the survivor by asking.
         scene.ip(Place::Client, "neigh flush dev eth0");

@@ -119,7 +119,7 @@ fn a_takeover_between_two_reloads_loses_nobody() {
             "idle_timeout = \"50s\"\n[services.application]",
         );
         let said = reload(scene, owner, &[]);
-        assert!(said.contains("services[web].idle_timeout: \"1m\" -> \"50s\""), "{said}");
+        assert!(said.contains("services[web].idle_timeout: \"1h\" -> \"50s\""), "{said}");
         scene.wait_for("both to show that they differ", || {
             [owner, survivor].iter().all(|node| {
                 let status = scene.cluster.status(*node);
