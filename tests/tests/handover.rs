@@ -51,12 +51,7 @@ fn cases() -> Vec<Case> {
     let mut opened = Case { name: "node opens an echo", ..Case::new(echo()) };
     opened.client.opener = Opener::Node;
     cases.push(opened);
-    let slow = |case: &Case| {
-        let mut case = case.clone();
-        case.settings.cluster_link = Link::clean(Duration::from_micros(900));
-        case.stride = 3;
-        case
-    };
+    let slow = |case: &Case| Case { stride: 3, ..case.clone().with_slow_cluster() };
     let slow: Vec<Case> = cases.iter().map(slow).collect();
     cases.extend(slow);
     cases
@@ -71,21 +66,6 @@ fn on_cores(cores: [u8; 2]) -> Case {
     let handshake = Dialogue::new("handshake", DISCARD, with_goodbye(Vec::new()));
     case.dialogues.extend([upload(3000), echo(), handshake]);
     case.stride = 3;
-    case
-}
-
-/// Both links lose, repeat and reorder.
-fn rough(mut case: Case, seed: u64) -> Case {
-    case.settings.seed = seed;
-    let link = |delay, jitter| Link {
-        delay: Duration::from_micros(delay),
-        jitter: Duration::from_micros(jitter),
-        loss_permille: 40,
-        twice_permille: 20,
-    };
-    case.settings.client_link = link(100, 150);
-    case.settings.cluster_link = link(200, 300);
-    case.stride = 5;
     case
 }
 
@@ -206,7 +186,7 @@ fn a_handover_of_what_the_peer_does_not_hold_is_found_out() {
 fn rough_links_change_nothing() {
     for seed in 1..=3 {
         for dialogue in [download(9000), upload(6000), echo()] {
-            let case = rough(Case::new(dialogue), seed);
+            let case = Case::new(dialogue).with_rough_links(seed, 5);
             for mishap in [
                 Mishap::None,
                 Mishap::Late,

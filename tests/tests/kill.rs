@@ -13,12 +13,6 @@ use tests::kit::settings::{
     DISCARD, ECHO, GENERATE, GENERATE_STAY, GENERATED, HTTP, HTTP_IMPATIENT, Link, Settings,
 };
 
-/// The cluster link is much slower than the clients': many records are on their way at any time.
-fn slow_cluster(mut case: Case) -> Case {
-    case.settings.cluster_link = Link::clean(Duration::from_micros(900));
-    case
-}
-
 fn get(len: usize, seed: u64, more: &str) -> Vec<u8> {
     format!("GET /generate/{len}?seed={seed} HTTP/1.1\r\nHost: x\r\n{more}\r\n").into_bytes()
 }
@@ -81,7 +75,7 @@ fn echo() -> Dialogue {
 
 #[test]
 fn a_download_survives_every_death() {
-    for case in [Case::new(download(20_000)), slow_cluster(Case::new(download(12_000)))] {
+    for case in [Case::new(download(20_000)), Case::new(download(12_000)).with_slow_cluster()] {
         let received = reference(&case).received;
         let len = bodies(&received[0])[0].len();
         assert_eq!(bodies(&received[0])[0], generated(len, 3));
@@ -93,7 +87,7 @@ fn a_download_survives_every_death() {
 fn an_upload_survives_every_death() {
     let cases = [
         Case::new(upload(12_000)),
-        slow_cluster(Case::new(upload(9000))),
+        Case::new(upload(9000)).with_slow_cluster(),
         Case::new(upload_chunked(9000)),
     ];
     for (case, len) in cases.iter().zip([12_000, 9000, 9000]) {
@@ -115,7 +109,7 @@ fn a_peer_that_hears_any_part_of_it_changes_nothing() {
                 let mut case = Case::new(dialogue);
                 (case.settings.overheard, case.settings.seed) = (overheard, seed);
                 assert_unnoticed(&case);
-                assert_unnoticed_late(&slow_cluster(case));
+                assert_unnoticed_late(&case.with_slow_cluster());
             }
         }
     }
@@ -143,7 +137,7 @@ fn a_late_burst_of_a_paused_owner_changes_nothing() {
 
 #[test]
 fn an_echo_dialogue_survives_every_death() {
-    for case in [Case::new(echo()), slow_cluster(Case::new(echo()))] {
+    for case in [Case::new(echo()), Case::new(echo()).with_slow_cluster()] {
         let expected = [pattern(4000), pattern(70), pattern(9000)].concat();
         assert_eq!(reference(&case).received[0], expected);
         assert_unnoticed(&case);
@@ -155,7 +149,7 @@ fn a_half_close_by_the_client_survives_every_death() {
     let steps = vec![Step::Send(pattern(5000)), Step::Close, Step::Receive(5000), Step::End];
     let dialogue = Dialogue::new("client closes first", ECHO, steps);
     assert_unnoticed(&Case::new(dialogue.clone()));
-    assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+    assert_unnoticed(&Case::new(dialogue).with_slow_cluster());
 }
 
 #[test]
@@ -171,7 +165,7 @@ fn a_half_close_by_the_server_survives_every_death() {
     ];
     let dialogue = Dialogue::new("server closes first", HTTP, steps);
     assert_unnoticed(&Case::new(dialogue.clone()));
-    assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+    assert_unnoticed(&Case::new(dialogue).with_slow_cluster());
 }
 
 #[test]
@@ -180,7 +174,7 @@ fn a_simultaneous_close_survives_every_death() {
     let dialogue = Dialogue::new("both close", GENERATE, steps);
     assert_eq!(reference(&Case::new(dialogue.clone())).received[0], generated(9000, GENERATED.0));
     assert_unnoticed(&Case::new(dialogue.clone()));
-    assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+    assert_unnoticed(&Case::new(dialogue).with_slow_cluster());
 }
 
 #[test]
@@ -195,7 +189,7 @@ fn a_server_that_speaks_first_survives_every_death() {
             generated(9000, GENERATED.0)
         );
         assert_unnoticed(&Case::new(dialogue.clone()));
-        assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+        assert_unnoticed(&Case::new(dialogue).with_slow_cluster());
     }
 }
 
@@ -207,7 +201,7 @@ fn a_handshake_survives_every_death() {
         ..Case::new(dialogue.clone())
     };
     assert_unnoticed(&without_timestamps);
-    assert_unnoticed(&slow_cluster(Case::new(dialogue)));
+    assert_unnoticed(&Case::new(dialogue).with_slow_cluster());
 }
 
 #[test]
@@ -217,7 +211,7 @@ fn an_idle_time_out_survives_every_death() {
     // A promoted flow's time-outs say nothing but RST: the former owner may have said 408 already.
     let case = Case { may_reset: true, ..Case::new(dialogue) };
     assert_unnoticed(&case);
-    assert_unnoticed(&slow_cluster(case));
+    assert_unnoticed(&case.with_slow_cluster());
 }
 
 #[test]
@@ -226,7 +220,7 @@ fn a_cookie_survives_every_death() {
     case.settings.flows_max = 4;
     assert_unnoticed(&case);
     case.client.timestamps = false;
-    assert_unnoticed(&slow_cluster(case));
+    assert_unnoticed(&case.with_slow_cluster());
 }
 
 #[test]
@@ -237,7 +231,7 @@ fn a_slow_reader_survives_every_death() {
     let mut case = Case::new(dialogue);
     case.client.receive_buffer = 3000;
     assert_unnoticed(&case);
-    assert_unnoticed(&slow_cluster(case));
+    assert_unnoticed(&case.with_slow_cluster());
 }
 
 #[test]
@@ -265,7 +259,7 @@ fn many_small_requests_survive_every_death() {
     steps.extend([Step::Send(pipelined), Step::Responses(34)]);
     let case = Case::new(Dialogue::new("keep-alive", HTTP, with_goodbye(steps)));
     assert_unnoticed(&case);
-    assert_unnoticed(&slow_cluster(case));
+    assert_unnoticed(&case.with_slow_cluster());
 }
 
 #[test]
@@ -277,7 +271,7 @@ fn a_client_that_aborts_is_forgotten_wherever_the_owner_dies() {
     for dialogue in [download, echo] {
         let case = Case { may_reset: true, ..Case::new(dialogue) };
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
 }
 
@@ -313,22 +307,22 @@ fn nodes_with_several_cores_survive_every_death() {
         let case = on_cores(cores);
         assert!(are_all_cores_used(&case), "{}: a core has no flow", case.name);
         assert_unnoticed(&case);
-        assert_unnoticed(&Case { stride: 3, ..slow_cluster(case) });
+        assert_unnoticed(&Case { stride: 3, ..case.with_slow_cluster() });
     }
 }
 
 #[test]
 fn several_cores_and_lossy_links_change_nothing() {
     for (seed, cores) in (1..).zip([[2, 2], [2, 1], [1, 2], [3, 2]]) {
-        assert_unnoticed(&rough(on_cores(cores), seed));
-        assert_unnoticed_twice(&slow_cluster(on_cores(cores)), seed, 100);
+        assert_unnoticed(&on_cores(cores).with_rough_links(seed, 7));
+        assert_unnoticed_twice(&on_cores(cores).with_slow_cluster(), seed, 100);
     }
 }
 
 /// The proof that these tests bite with several cores, too.
 #[test]
 fn forged_acknowledgements_are_found_out_on_any_core() {
-    let mut case = slow_cluster(on_cores([3, 2]));
+    let mut case = on_cores([3, 2]).with_slow_cluster();
     case.settings.forge_acknowledgements = true;
     case.stride = 5;
     assert!(!every_point(&case).failures.is_empty(), "nobody noticed");
@@ -359,11 +353,11 @@ fn an_open_by_the_node_survives_every_death() {
         };
         assert_eq!(*received, expected);
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case.clone()));
-        let mut many = Case { stride: 3, ..slow_cluster(case.clone()) };
+        assert_unnoticed(&case.clone().with_slow_cluster());
+        let mut many = Case { stride: 3, ..case.clone().with_slow_cluster() };
         many.settings.cores = [3, 2];
         assert_unnoticed(&many);
-        assert_unnoticed(&slow_cluster(small(case)));
+        assert_unnoticed(&small(case).with_slow_cluster());
     }
 }
 
@@ -377,19 +371,19 @@ fn a_simultaneous_open_survives_every_death() {
         case.settings.client_link = Link::clean(Duration::from_micros(500));
         assert_unnoticed(&case);
         case.settings.client_link = Link::clean(Duration::from_micros(100));
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
 }
 
 #[test]
 fn an_open_by_the_node_over_rough_links_changes_nothing() {
     for seed in 1..=4 {
-        let mut case = rough(opened_by(Opener::Node, echo()), seed);
+        let mut case = opened_by(Opener::Node, echo()).with_rough_links(seed, 7);
         assert_unnoticed(&case);
         case.client.timestamps = false;
         case.client.ipv6 = true;
         assert_unnoticed(&case);
-        assert_unnoticed_twice(&slow_cluster(opened_by(Opener::Node, echo())), seed, 100);
+        assert_unnoticed_twice(&opened_by(Opener::Node, echo()).with_slow_cluster(), seed, 100);
     }
 }
 
@@ -398,21 +392,6 @@ fn an_open_by_the_node_over_rough_links_changes_nothing() {
 fn a_late_syn_of_a_paused_owner_changes_nothing() {
     assert_unnoticed_late(&opened_by(Opener::Node, echo()));
     assert_unnoticed_late(&opened_by(Opener::Both, echo()));
-}
-
-/// Both links lose, repeat and reorder.
-fn rough(mut case: Case, seed: u64) -> Case {
-    case.settings.seed = seed;
-    let link = |delay, jitter| Link {
-        delay: Duration::from_micros(delay),
-        jitter: Duration::from_micros(jitter),
-        loss_permille: 40,
-        twice_permille: 20,
-    };
-    case.settings.client_link = link(100, 150);
-    case.settings.cluster_link = link(200, 300);
-    case.stride = 7;
-    case
 }
 
 /// Small windows and segments: many segments, windows that close, output that waits.
@@ -428,7 +407,7 @@ fn small(mut case: Case) -> Case {
 fn losses_on_both_links_change_nothing() {
     for seed in 1..=8 {
         for dialogue in [download(9000), upload(6000), echo()] {
-            assert_unnoticed(&rough(Case::new(dialogue), seed));
+            assert_unnoticed(&Case::new(dialogue).with_rough_links(seed, 7));
         }
     }
 }
@@ -437,7 +416,7 @@ fn losses_on_both_links_change_nothing() {
 fn small_windows_change_nothing() {
     for dialogue in [download(9000), upload(6000), upload_chunked(5000), echo()] {
         assert_unnoticed(&small(Case::new(dialogue.clone())));
-        assert_unnoticed(&slow_cluster(small(Case::new(dialogue))));
+        assert_unnoticed(&small(Case::new(dialogue)).with_slow_cluster());
     }
 }
 
@@ -445,16 +424,16 @@ fn small_windows_change_nothing() {
 fn a_second_death_goes_unnoticed_too() {
     for (seed, dialogue) in [download(30_000), upload(12_000), echo()].into_iter().enumerate() {
         let seed = seed as u64;
-        assert_unnoticed_twice(&slow_cluster(Case::new(dialogue.clone())), seed, 300);
+        assert_unnoticed_twice(&Case::new(dialogue.clone()).with_slow_cluster(), seed, 300);
         assert_unnoticed_twice(&small(Case::new(dialogue.clone())), seed, 300);
-        assert_unnoticed_twice(&rough(Case::new(dialogue), seed), seed, 300);
+        assert_unnoticed_twice(&Case::new(dialogue).with_rough_links(seed, 7), seed, 300);
     }
 }
 
 #[test]
 fn ipv6_changes_nothing() {
     for dialogue in [download(9000), upload(6000), echo()] {
-        let mut case = slow_cluster(Case::new(dialogue));
+        let mut case = Case::new(dialogue).with_slow_cluster();
         case.client.ipv6 = true;
         assert_unnoticed(&case);
     }
@@ -464,7 +443,7 @@ fn ipv6_changes_nothing() {
 #[test]
 fn forged_acknowledgements_are_found_out() {
     for dialogue in [upload(5000), echo(), download(5000)] {
-        let mut case = slow_cluster(Case::new(dialogue));
+        let mut case = Case::new(dialogue).with_slow_cluster();
         case.settings.forge_acknowledgements = true;
         let summary = every_point(&case);
         assert!(!summary.failures.is_empty(), "{}: nobody noticed", case.name);
@@ -475,7 +454,7 @@ fn forged_acknowledgements_are_found_out() {
 #[test]
 fn a_hole_that_is_skipped_is_found_out() {
     for dialogue in [upload(9000), echo()] {
-        let mut case = slow_cluster(Case::new(dialogue));
+        let mut case = Case::new(dialogue).with_slow_cluster();
         case.settings.skip_hole = true;
         let summary = every_point(&case);
         assert!(!summary.failures.is_empty(), "{}: nobody noticed", case.name);

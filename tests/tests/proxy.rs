@@ -33,12 +33,6 @@ fn server(steps: Vec<Step>) -> Dialogue {
     Dialogue::new("server", 0, steps)
 }
 
-/// The cluster link is much slower than the clients': many records are on their way at any time.
-fn slow_cluster(mut case: Case) -> Case {
-    case.settings.cluster_link = Link::clean(Duration::from_micros(900));
-    case
-}
-
 /// The client asks, the server answers, the client closes.
 fn dialogue(up: usize, down: usize) -> Case {
     let asks =
@@ -50,7 +44,7 @@ fn dialogue(up: usize, down: usize) -> Case {
 
 #[test]
 fn a_dialogue_survives_every_death() {
-    for case in [dialogue(3000, 5000), slow_cluster(dialogue(3000, 5000))] {
+    for case in [dialogue(3000, 5000), dialogue(3000, 5000).with_slow_cluster()] {
         let received = reference(&case).received;
         assert_eq!(received, [pattern(1, 3000), pattern(2, 5000)]);
         assert_unnoticed(&case);
@@ -79,7 +73,7 @@ fn the_header_is_said_once_whoever_dies() {
         let received = reference(&case).received;
         assert_eq!(received, [[header, pattern(1, 3000)].concat(), pattern(2, 2000)]);
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
 }
 
@@ -102,7 +96,7 @@ fn nodes_with_several_cores_survive_every_death() {
     for cores in [[2, 2], [2, 1], [1, 2], [3, 2]] {
         let case = on_cores(cores);
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
 }
 
@@ -114,7 +108,7 @@ fn nodes_that_have_their_servers_in_other_places_survive_every_death() {
         case.dialogues[0].name = "servers in other places";
         case.settings.is_shuffled = true;
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
 }
 
@@ -130,7 +124,7 @@ fn a_handover_moves_both_legs() {
         Mishap::HeirDies(5, 1),
         Mishap::ThereAndBack,
     ];
-    for case in [dialogue(3000, 5000), Case { stride: 4, ..slow_cluster(bulk()) }] {
+    for case in [dialogue(3000, 5000), Case { stride: 4, ..bulk().with_slow_cluster() }] {
         let case = Case { may_repeat: true, ..case };
         for mishap in mishaps {
             assert_handed_over(&case, mishap);
@@ -173,7 +167,7 @@ fn every_order_of_closing_survives_every_death() {
     ];
     for case in cases {
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
 }
 
@@ -200,7 +194,7 @@ fn a_reset_by_either_side_survives_every_death() {
     for mut case in cases {
         case.may_reset = true;
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
 }
 
@@ -218,7 +212,7 @@ fn a_server_that_refuses_is_not_missed() {
     case.settings.servers = 2;
     assert_eq!(reference(&case).received[1..], [pattern(1, 3000), pattern(2, 2000)]);
     assert_unnoticed(&case);
-    assert_unnoticed(&slow_cluster(case));
+    assert_unnoticed(&case.with_slow_cluster());
 }
 
 /// The first server does not answer in time.
@@ -245,7 +239,7 @@ fn a_server_that_answers_late_survives_every_death() {
     );
     case.settings.client_link = Link::clean(Duration::from_micros(3000));
     assert_unnoticed(&case);
-    assert_unnoticed(&slow_cluster(case));
+    assert_unnoticed(&case.with_slow_cluster());
 }
 
 /// Nobody is left to connect to: the client is reset, once the peer holds that. If that one reset was lost, it is when
@@ -265,7 +259,7 @@ fn a_client_without_a_server_is_reset() {
     case.servers = vec![elsewhere(Opener::Nobody, Duration::ZERO)];
     case.may_reset = true;
     assert_unnoticed(&case);
-    assert_unnoticed(&slow_cluster(case));
+    assert_unnoticed(&case.with_slow_cluster());
 }
 
 /// The checks find a server down in the middle of its connections: both sides of each are reset, or, if that was lost or
@@ -286,7 +280,7 @@ fn connections_to_a_server_that_goes_down_are_reset() {
         let reset = |case: &Case| case.start().run_until(Duration::from_secs(1), |w| w.resets == 2);
         assert!(reset(&case), "both sides");
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case.clone()));
+        assert_unnoticed(&case.clone().with_slow_cluster());
     }
 }
 
@@ -317,7 +311,7 @@ fn a_client_in_the_queue_survives_every_death() {
     let is_waiting = |world: &World| world.nodes[0].stack().roster(0).queue.len() == 1;
     assert!(case.start().run_until(Duration::from_secs(1), is_waiting), "one waits");
     assert_unnoticed(&case);
-    assert_unnoticed(&slow_cluster(case));
+    assert_unnoticed(&case.with_slow_cluster());
 }
 
 /// Nobody may wait: who finds no server with room is reset, once the peer holds that.
@@ -365,7 +359,7 @@ fn bulk() -> Case {
 fn small_windows_change_nothing() {
     for case in [small(dialogue(5000, 7000)), small(bulk())] {
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
 }
 
@@ -379,39 +373,24 @@ fn slow_readers_on_either_side_change_nothing() {
         (case.client.receive_buffer, case.servers[0].0.receive_buffer) = (3000, 3000);
         case.settings.ports[0].receive_buffer = 4096;
         assert_unnoticed(&case);
-        assert_unnoticed(&slow_cluster(case));
+        assert_unnoticed(&case.with_slow_cluster());
     }
-}
-
-/// Both links lose, repeat and reorder.
-fn rough(mut case: Case, seed: u64) -> Case {
-    case.settings.seed = seed;
-    let link = |delay, jitter| Link {
-        delay: Duration::from_micros(delay),
-        jitter: Duration::from_micros(jitter),
-        loss_permille: 40,
-        twice_permille: 20,
-    };
-    case.settings.client_link = link(100, 150);
-    case.settings.cluster_link = link(200, 300);
-    case.stride = 7;
-    case
 }
 
 #[test]
 fn losses_on_every_link_change_nothing() {
     for seed in 1..=8 {
-        assert_unnoticed(&rough(bulk(), seed));
-        assert_unnoticed(&rough(dialogue(6000, 9000), seed));
+        assert_unnoticed(&bulk().with_rough_links(seed, 7));
+        assert_unnoticed(&dialogue(6000, 9000).with_rough_links(seed, 7));
     }
 }
 
 #[test]
 fn a_second_death_goes_unnoticed_too() {
     for seed in 1..=2 {
-        assert_unnoticed_twice(&slow_cluster(bulk()), seed, 200);
+        assert_unnoticed_twice(&bulk().with_slow_cluster(), seed, 200);
         assert_unnoticed_twice(&small(bulk()), seed, 200);
-        assert_unnoticed_twice(&rough(dialogue(6000, 9000), seed), seed, 200);
+        assert_unnoticed_twice(&dialogue(6000, 9000).with_rough_links(seed, 7), seed, 200);
     }
 }
 
@@ -424,7 +403,7 @@ fn a_late_burst_of_a_paused_owner_changes_nothing() {
 /// The proof that these tests bite.
 #[test]
 fn forged_acknowledgements_are_found_out() {
-    let mut case = slow_cluster(dialogue(5000, 5000));
+    let mut case = dialogue(5000, 5000).with_slow_cluster();
     case.settings.forge_acknowledgements = true;
     assert!(!every_point(&case).failures.is_empty(), "nobody noticed");
 }

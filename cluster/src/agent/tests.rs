@@ -11,6 +11,11 @@ const GROUP: GroupId = GroupId::new(0, 0);
 const ME: Member = Member { node: NodeId(1), incarnation: Incarnation(11) };
 const OTHER: Member = Member { node: NodeId(2), incarnation: Incarnation(21) };
 
+/// This node is the peer, and being filled; then it has everything.
+const FILLING: Register =
+    Register { epoch: Epoch(2), owner: OTHER, peer: Some(ME), in_sync: false, ..Register::NEVER };
+const IN_SYNC: Register = Register { epoch: Epoch(3), in_sync: true, ..FILLING };
+
 fn ms(n: u64) -> Instant {
     Instant(n * 1_000_000)
 }
@@ -115,20 +120,12 @@ fn a_peer_grants_only_in_sync_and_only_to_this_life() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
     let lease = Some(Duration::from_millis(25));
-    let filling = Register {
-        epoch: Epoch(2),
-        owner: OTHER,
-        peer: Some(ME),
-        in_sync: false,
-        ..Register::NEVER
-    };
-    let in_sync = Register { epoch: Epoch(3), in_sync: true, ..filling };
-    agent.handle_message(ms(1), &heartbeat(ME, ms(0), filling, lease));
+    agent.handle_message(ms(1), &heartbeat(ME, ms(0), FILLING, lease));
     assert_eq!(agent.counters().granted, 0);
     let former = Member { incarnation: Incarnation(10), ..ME };
-    agent.handle_message(ms(2), &heartbeat(former, ms(1), in_sync, lease));
+    agent.handle_message(ms(2), &heartbeat(former, ms(1), IN_SYNC, lease));
     assert_eq!(agent.counters().dropped[Drop::NotForMe as usize], 1);
-    agent.handle_message(ms(3), &heartbeat(ME, ms(2), in_sync, lease));
+    agent.handle_message(ms(3), &heartbeat(ME, ms(2), IN_SYNC, lease));
     assert_eq!(agent.counters().granted, 1);
     assert_eq!(
         commands(&mut agent),
@@ -138,7 +135,7 @@ fn a_peer_grants_only_in_sync_and_only_to_this_life() {
         ]
     );
     agent.handle_progress(ms(4), false);
-    agent.handle_message(ms(5), &heartbeat(ME, ms(4), in_sync, lease));
+    agent.handle_message(ms(5), &heartbeat(ME, ms(4), IN_SYNC, lease));
     assert_eq!(agent.counters().granted, 1);
 }
 
@@ -193,19 +190,11 @@ fn a_surrender_is_believed_once_and_only_of_the_life_that_is_known() {
 fn a_life_that_has_surrendered_is_granted_nothing() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
-    let filling = Register {
-        epoch: Epoch(2),
-        owner: OTHER,
-        peer: Some(ME),
-        in_sync: false,
-        ..Register::NEVER
-    };
-    let in_sync = Register { epoch: Epoch(3), in_sync: true, ..filling };
-    agent.handle_message(ms(1), &heartbeat(ME, ms(0), filling, None));
+    agent.handle_message(ms(1), &heartbeat(ME, ms(0), FILLING, None));
     let header = Header { cluster: 5, from: OTHER, to: any_life(ME.node) };
     agent.handle_message(ms(2), &encode(header, &Message::Surrender { at: ms(1) }));
     let lease = Some(Duration::from_millis(25));
-    agent.handle_message(ms(3), &heartbeat(ME, ms(1), in_sync, lease));
+    agent.handle_message(ms(3), &heartbeat(ME, ms(1), IN_SYNC, lease));
     assert_eq!(agent.counters().granted, 0);
     let asking = agent.status(ms(3)).groups[0].asking;
     assert_eq!(asking, Some(crate::register::Change::TakeOver), "the promise is waived");
@@ -246,15 +235,8 @@ fn orders_wait_until_the_other_side_has_said_how_many_cores_it_has() {
 fn who_still_waits_for_the_number_of_cores_is_not_in_sync() {
     let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
     agent.handle_progress(ms(0), true);
-    let filling = Register {
-        epoch: Epoch(2),
-        owner: OTHER,
-        peer: Some(ME),
-        in_sync: false,
-        ..Register::NEVER
-    };
     let witness = Member { node: WITNESS, incarnation: Incarnation(91) };
-    for register in [filling, Register { epoch: Epoch(3), in_sync: true, ..filling }] {
+    for register in [FILLING, IN_SYNC] {
         let answer = Message::Answer(Answer {
             group: GROUP,
             request: 0,
@@ -314,16 +296,9 @@ fn the_cores_are_told_who_serves_what_this_node_does_not() {
         routes.collect::<Vec<_>>()
     };
     let route = |epoch| Command::Route { group: GROUP, epoch: Epoch(epoch), to: OTHER, cores: 2 };
-    let filling = Register {
-        epoch: Epoch(2),
-        owner: OTHER,
-        peer: Some(ME),
-        in_sync: false,
-        ..Register::NEVER
-    };
-    assert_eq!(routes(&mut agent, 1, filling), vec![route(2)]);
-    assert_eq!(routes(&mut agent, 2, filling), vec![], "told once");
-    let alone = Register { epoch: Epoch(3), peer: None, ..filling };
+    assert_eq!(routes(&mut agent, 1, FILLING), vec![route(2)]);
+    assert_eq!(routes(&mut agent, 2, FILLING), vec![], "told once");
+    let alone = Register { epoch: Epoch(3), peer: None, ..FILLING };
     assert_eq!(routes(&mut agent, 3, alone), vec![route(3)]);
     let ours = Register { epoch: Epoch(4), owner: ME, ..alone };
     assert_eq!(routes(&mut agent, 4, ours), vec![]);

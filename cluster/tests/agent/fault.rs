@@ -116,3 +116,15 @@ impl Clock {
         (u128::from(passed) * 1_000_000 / u128::from(self.rate)) as u64 + 2
     }
 }
+
+/// A fault of a node (or of the witness), and what ends it.
+type Mishap = fn(usize) -> (Fault, Fault);
+
+/// What may befall anybody at any moment, and after how many milliseconds it ends.
+pub const MISHAPS: [(Mishap, u64); 5] = [
+    (|node| (Fault::Crash(node), Fault::Start(node)), 200),
+    (|node| (Fault::Pause(node), Fault::Resume(node)), 15),
+    (|node| (Fault::Pause(node), Fault::Resume(node)), 300),
+    (|node| (Fault::Die(node, 1), Fault::Start(node)), 50),
+    (|node| (Fault::Stick(node), Fault::Unstick(node)), 60),
+];

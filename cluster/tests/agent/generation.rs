@@ -4,7 +4,7 @@
 //! most.
 
 use super::PROTECTED_AGAIN_MS;
-use super::world::{Fault, World};
+use super::world::{Fault, MISHAPS, World};
 use cluster::agent::Reason;
 use cluster::agent::handover::Failure;
 use cluster::message::Role;
@@ -100,16 +100,8 @@ fn the_owner_of_the_old_generation_dies_and_home_has_both() {
 /// somebody takes newcomers and everything is protected.
 #[test]
 fn every_fault_at_every_moment_of_a_failback() {
-    type Pair = fn(usize) -> (Fault, Fault);
-    let kinds: [(Pair, u64); 5] = [
-        (|node| (Fault::Crash(node), Fault::Start(node)), 200),
-        (|node| (Fault::Pause(node), Fault::Resume(node)), 15),
-        (|node| (Fault::Pause(node), Fault::Resume(node)), 300),
-        (|node| (Fault::Die(node, 1), Fault::Start(node)), 50),
-        (|node| (Fault::Stick(node), Fault::Unstick(node)), 60),
-    ];
     for moment in 0..FAILBACK_EVENTS {
-        for (kind, long) in kinds {
+        for (kind, long) in MISHAPS {
             for node in 0..3 {
                 let mut world = about_to_fail_back(moment as u64 % 7);
                 (0..moment).for_each(|_| world.step());

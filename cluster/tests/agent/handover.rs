@@ -1,6 +1,6 @@
 //! Planned handover: undisturbed, refused, and with every fault at every moment of it.
 
-use super::world::{Event, Fault, GROUP, World};
+use super::world::{Event, Fault, GROUP, MISHAPS, World};
 use super::{PROTECTED_AGAIN_MS, role};
 use cluster::agent::handover::{Failure, Order, OrderError};
 use cluster::agent::{Arbiter, Reason, Survivor};
@@ -76,16 +76,8 @@ fn the_former_owner_takes_over_when_the_new_one_dies() {
 /// Each fault, on each node, at each event of a handover: one voice at most, and protected in the end.
 #[test]
 fn every_fault_at_every_moment_of_a_handover() {
-    type Pair = fn(usize) -> (Fault, Fault);
-    let kinds: [(Pair, u64); 5] = [
-        (|node| (Fault::Crash(node), Fault::Start(node)), 200),
-        (|node| (Fault::Pause(node), Fault::Resume(node)), 15),
-        (|node| (Fault::Pause(node), Fault::Resume(node)), 300),
-        (|node| (Fault::Die(node, 1), Fault::Start(node)), 50),
-        (|node| (Fault::Stick(node), Fault::Unstick(node)), 60),
-    ];
     for moment in 0..HANDOVER_EVENTS {
-        for (kind, long) in kinds {
+        for (kind, long) in MISHAPS {
             for node in 0..3 {
                 let mut world = World::protected(moment as u64 % 7, 2);
                 world.run(300);

@@ -6,7 +6,7 @@
 //! none.
 
 use super::fault::Clock;
-pub use super::fault::{Event, Fault, MS, Noise};
+pub use super::fault::{Event, Fault, MISHAPS, MS, Noise};
 use super::sealing::{self, Heard};
 use cluster::agent::handover::{Order, OrderError};
 use cluster::agent::pass::Outcome;

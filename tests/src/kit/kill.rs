@@ -16,7 +16,7 @@ pub use handover::{Mishap, assert_handed_over, handed_over};
 use crate::kit::client::{ClientSettings, Ending, Opener};
 use crate::kit::dialogue::Dialogue;
 use crate::kit::random::Random;
-use crate::kit::settings::Settings;
+use crate::kit::settings::{Link, Settings};
 use crate::kit::world::{Node, World};
 use cluster::id::Epoch;
 use cluster::role::Report;
@@ -108,6 +108,26 @@ impl Case {
         let mut case = Case { servers: vec![(settings, server)], ..Case::new(client) };
         case.settings = Settings { split_records: true, ..Settings::proxied(1) };
         case
+    }
+
+    /// The cluster link is much slower than the clients': many records are on their way at any time.
+    pub fn with_slow_cluster(mut self) -> Case {
+        self.settings.cluster_link = Link::clean(Duration::from_micros(900));
+        self
+    }
+
+    /// Both links lose, repeat and reorder, as `seed` says; every n-th output is a point.
+    pub fn with_rough_links(mut self, seed: u64, stride: usize) -> Case {
+        let link = |delay, jitter| Link {
+            delay: Duration::from_micros(delay),
+            jitter: Duration::from_micros(jitter),
+            loss_permille: 40,
+            twice_permille: 20,
+        };
+        self.settings.seed = seed;
+        (self.settings.client_link, self.settings.cluster_link) = (link(100, 150), link(200, 300));
+        self.stride = stride;
+        self
     }
 
     /// The world in which the case is played, at its beginning.

@@ -165,4 +165,9 @@ impl Raw {
     pub fn take(&mut self) -> Option<Heard> {
         self.heard.pop_front()
     }
+
+    /// Takes every segment that arrived.
+    pub fn take_all(&mut self) -> Vec<Heard> {
+        self.heard.drain(..).collect()
+    }
 }

@@ -19,7 +19,7 @@ use cluster::id::{Epoch, GroupId};
 use cluster::role::{Command, Report};
 use stack::key::FlowKey;
 use stack::time::{Duration, Instant};
-use stack::wire::Mac;
+use stack::wire::{Flags, Mac};
 use std::collections::BTreeMap;
 
 /// The MTU of both links.
@@ -299,6 +299,26 @@ impl World {
         let index = self.raws.len();
         self.raws.push(Raw::new(1000 + index, port));
         index
+    }
+
+    /// A client made by hand whose connection to the service behind `port` is open; its SYN-ACK has been taken.
+    pub fn open_raw(&mut self, port: u16) -> usize {
+        let raw = self.raw(port);
+        self.raws[raw].options.mss = Some(1460);
+        self.say_raw(raw, Flags::SYN, &[]);
+        self.raws[raw].options.mss = None;
+        self.run_for(Duration::from_millis(1));
+        let answer = self.raws[raw].take();
+        assert!(answer.is_some_and(|heard| heard.flags.has(Flags::SYN)), "a SYN-ACK");
+        self.say_raw(raw, Flags::ACK, &[]);
+        self.run_for(Duration::from_millis(2));
+        raw
+    }
+
+    /// A client made by hand says something.
+    pub fn say_raw(&mut self, index: usize, flags: Flags, payload: &[u8]) {
+        self.raws[index].send(flags, payload);
+        self.send_raw(index);
     }
 
     /// Sends what a client made by hand has queued.

@@ -1,6 +1,6 @@
 //! How long either side of a proxied connection may say nothing.
 
-use crate::{pattern, slow_cluster, up_and_down};
+use crate::{pattern, up_and_down};
 use stack::time::Duration;
 use tests::kit::client::Ending;
 use tests::kit::dialogue::Step;
@@ -57,7 +57,7 @@ fn each_side_has_a_time_out_of_its_own() {
     assert_in_time(&server);
     server.stride = 7;
     assert_unnoticed(&server);
-    assert_unnoticed(&slow_cluster(server));
+    assert_unnoticed(&server.with_slow_cluster());
 }
 
 #[test]

@@ -33,21 +33,11 @@ fn download(len: usize) -> Dialogue {
 #[test]
 fn a_connection_that_ends_while_its_owner_asks_to_be_alone_is_forgotten_once() {
     let mut world = World::mirrored(Settings::default());
-    let raw = world.raw(ECHO);
-    world.raws[raw].options.mss = Some(1460);
-    world.raws[raw].send(Flags::SYN, &[]);
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(1));
-    world.raws[raw].options.mss = None;
-    world.raws[raw].take().expect("a SYN-ACK");
-    world.raws[raw].send(Flags::ACK, &[]);
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(2));
+    let raw = world.open_raw(ECHO);
     world.kill(1);
     let groups = world.settings.ports.len() as u8;
     (0..groups).for_each(|group| world.nodes[0].set_voice(group, false));
-    world.raws[raw].send(Flags::RST, &[]);
-    world.send_raw(raw);
+    world.say_raw(raw, Flags::RST, &[]);
     world.run_for(Duration::from_millis(1));
     assert_eq!(world.nodes[0].stack().slots().count(), 1, "its end waits for the peer");
     (0..groups).for_each(|group| world.nodes[0].set_voice(group, true));

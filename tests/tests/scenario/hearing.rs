@@ -14,31 +14,9 @@ fn world(overheard: u64) -> World {
     World::mirrored(Settings { overheard, ..Settings::default() })
 }
 
-fn say(world: &mut World, raw: usize, flags: Flags, bytes: &[u8]) {
-    world.raws[raw].send(flags, bytes);
-    world.send_raw(raw);
-}
-
-/// A client made by hand, connected to `port`.
-fn connected(world: &mut World, port: u16) -> usize {
-    let raw = world.raw(port);
-    world.raws[raw].options.mss = Some(1460);
-    say(world, raw, Flags::SYN, &[]);
-    world.raws[raw].options.mss = None;
-    world.run_for(Duration::from_millis(1));
-    assert!(world.raws[raw].take().is_some_and(|heard| heard.flags.has(Flags::SYN)));
-    say(world, raw, Flags::ACK, &[]);
-    world.run_for(Duration::from_millis(2));
-    raw
-}
-
 fn promote(world: &mut World) {
     world.promote(1, Epoch(3));
     world.run_for(Duration::from_millis(1));
-}
-
-fn heard(world: &mut World, raw: usize) -> Vec<Heard> {
-    world.raws[raw].heard.drain(..).collect()
 }
 
 fn payload(heard: &[Heard]) -> Vec<u8> {
@@ -54,13 +32,13 @@ fn counters(world: &World) -> HearingCounters {
 fn a_request_to_a_dead_owner_is_answered_without_being_said_again() {
     for (overheard, answer) in [(0, &b""[..]), (1000, b"a small request")] {
         let mut world = world(overheard);
-        let raw = connected(&mut world, ECHO);
+        let raw = world.open_raw(ECHO);
         world.kill(0);
-        say(&mut world, raw, Flags::ACK, b"a small request");
+        world.say_raw(raw, Flags::ACK, b"a small request");
         world.run_for(Duration::from_millis(30));
-        assert_eq!(heard(&mut world, raw), [], "a peer says nothing");
+        assert_eq!(world.raws[raw].take_all(), [], "a peer says nothing");
         promote(&mut world);
-        let said = heard(&mut world, raw);
+        let said = world.raws[raw].take_all();
         assert_eq!(payload(&said), answer);
         assert_eq!(counters(&world).used, overheard / 1000);
         assert_eq!((world.repeats, world.resets), (0, 0));
@@ -71,15 +49,15 @@ fn a_request_to_a_dead_owner_is_answered_without_being_said_again() {
 #[test]
 fn a_request_that_the_owner_took_and_never_told_is_answered_too() {
     let mut world = world(1000);
-    let raw = connected(&mut world, ECHO);
-    say(&mut world, raw, Flags::ACK, b"taken");
+    let raw = world.open_raw(ECHO);
+    world.say_raw(raw, Flags::ACK, b"taken");
     // It arrives, and the owner dies before its record has.
     world.run_for(Duration::from_micros(110));
     world.kill(0);
     world.run_for(Duration::from_millis(30));
-    heard(&mut world, raw);
+    world.raws[raw].take_all();
     promote(&mut world);
-    let said = heard(&mut world, raw);
+    let said = world.raws[raw].take_all();
     assert_eq!(payload(&said), b"taken");
     assert_eq!(said[0].ack, world.raws[raw].snd_nxt);
 }
@@ -90,11 +68,11 @@ fn a_connection_begun_in_the_outage_is_accepted_at_once() {
     world.kill(0);
     let raw = world.raw(HTTP);
     world.raws[raw].options.mss = Some(1460);
-    say(&mut world, raw, Flags::SYN, &[]);
+    world.say_raw(raw, Flags::SYN, &[]);
     world.run_for(Duration::from_millis(30));
-    assert_eq!(heard(&mut world, raw), []);
+    assert_eq!(world.raws[raw].take_all(), []);
     promote(&mut world);
-    let said = heard(&mut world, raw);
+    let said = world.raws[raw].take_all();
     assert!(said.len() == 1 && said[0].flags.has(Flags::SYN), "{said:?}");
 }
 
@@ -102,16 +80,16 @@ fn a_connection_begun_in_the_outage_is_accepted_at_once() {
 #[test]
 fn what_the_log_has_told_is_not_used_again() {
     let mut world = world(1000);
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     for _ in 0..20 {
-        say(&mut world, raw, Flags::ACK, &[7; 100]);
+        world.say_raw(raw, Flags::ACK, &[7; 100]);
         world.run_for(Duration::from_millis(1));
-        let said = heard(&mut world, raw);
+        let said = world.raws[raw].take_all();
         assert_eq!(payload(&said).len(), 100);
     }
-    say(&mut world, raw, Flags::ACK, &[]);
+    world.say_raw(raw, Flags::ACK, &[]);
     world.run_for(Duration::from_millis(20));
-    heard(&mut world, raw);
+    world.raws[raw].take_all();
     let HearingCounters { kept, covered, idle, .. } = counters(&world);
     let mut groups = world.nodes[1].engines[0].status();
     let echo = groups.find(|group| group.backup.bytes > 0).unwrap();
@@ -120,7 +98,7 @@ fn what_the_log_has_told_is_not_used_again() {
     assert!(kept > 0 && covered >= 21 && idle >= 1, "{:?}", counters(&world));
     world.kill(0);
     promote(&mut world);
-    let said = heard(&mut world, raw);
+    let said = world.raws[raw].take_all();
     assert_eq!((said.len(), payload(&said).len()), (1, 0), "the kick alone: {said:?}");
     assert_eq!(counters(&world).used, 0);
 }
@@ -128,12 +106,12 @@ fn what_the_log_has_told_is_not_used_again() {
 #[test]
 fn what_was_heard_long_ago_is_not_used() {
     let mut world = world(1000);
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     world.kill(0);
-    say(&mut world, raw, Flags::ACK, b"long ago");
+    world.say_raw(raw, Flags::ACK, b"long ago");
     world.run_for(Duration(HEARD_TIME_MAX.0 + 1_000_000));
     promote(&mut world);
-    assert_eq!(payload(&heard(&mut world, raw)), b"");
+    assert_eq!(payload(&world.raws[raw].take_all()), b"");
     assert_eq!((counters(&world).used, counters(&world).expired), (0, 1));
 }
 
@@ -141,38 +119,38 @@ fn what_was_heard_long_ago_is_not_used() {
 #[test]
 fn a_flood_of_requests_for_connections_displaces_nothing() {
     let mut world = world(1000);
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     world.kill(0);
-    say(&mut world, raw, Flags::ACK, b"still here");
+    world.say_raw(raw, Flags::ACK, b"still here");
     for _ in 0..3 * HEARD_SYNS_MAX {
         let stranger = world.raw(ECHO);
-        say(&mut world, stranger, Flags::SYN, &[]);
+        world.say_raw(stranger, Flags::SYN, &[]);
     }
     world.run_for(Duration::from_millis(30));
     assert_eq!(counters(&world).displaced, 2 * HEARD_SYNS_MAX as u64, "older ones of their kind");
     promote(&mut world);
-    assert_eq!(payload(&heard(&mut world, raw)), b"still here");
+    assert_eq!(payload(&world.raws[raw].take_all()), b"still here");
 }
 
 /// What no copy would take is not kept: of no connection, or far beyond the window.
 #[test]
 fn a_flood_of_other_segments_displaces_nothing() {
     let mut world = world(1000);
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     world.kill(0);
-    say(&mut world, raw, Flags::ACK, b"still here");
+    world.say_raw(raw, Flags::ACK, b"still here");
     let stranger = world.raw(ECHO);
     for n in 0..2 * HEARD_FRAMES_MAX as u32 {
-        say(&mut world, stranger, Flags::ACK, b"from nowhere");
+        world.say_raw(stranger, Flags::ACK, b"from nowhere");
         let snd_nxt = world.raws[raw].snd_nxt;
         world.raws[raw].snd_nxt = snd_nxt + (1 << 20) + n;
-        say(&mut world, raw, Flags::ACK, b"far away");
+        world.say_raw(raw, Flags::ACK, b"far away");
         world.raws[raw].snd_nxt = snd_nxt;
     }
     world.run_for(Duration::from_millis(30));
     assert_eq!(counters(&world).strangers, 4 * HEARD_FRAMES_MAX as u64);
     promote(&mut world);
-    assert_eq!(payload(&heard(&mut world, raw)), b"still here");
+    assert_eq!(payload(&world.raws[raw].take_all()), b"still here");
 }
 
 /// The owner may have answered a SYN that the log knows nothing of by a cookie: who takes over must not contradict it.
@@ -182,34 +160,34 @@ fn a_heard_syn_is_answered_by_a_cookie() {
     world.kill(0);
     let raw = world.raw(HTTP);
     world.raws[raw].options.mss = Some(1460);
-    say(&mut world, raw, Flags::SYN, &[]);
+    world.say_raw(raw, Flags::SYN, &[]);
     world.run_for(Duration::from_millis(30));
     promote(&mut world);
-    assert_eq!(heard(&mut world, raw).len(), 1);
+    assert_eq!(world.raws[raw].take_all().len(), 1);
     let stack = world.nodes[1].engines[0].stack();
     assert_eq!((stack.counters().cookies_sent, stack.slots().count()), (1, 0));
     world.raws[raw].options.mss = None;
-    say(&mut world, raw, Flags::ACK, b"GET /generate/10 HTTP/1.1\r\nHost: x\r\n\r\n");
+    world.say_raw(raw, Flags::ACK, b"GET /generate/10 HTTP/1.1\r\nHost: x\r\n\r\n");
     world.run_for(Duration::from_millis(1));
-    assert!(payload(&heard(&mut world, raw)).starts_with(b"HTTP/1.1 200"));
+    assert!(payload(&world.raws[raw].take_all()).starts_with(b"HTTP/1.1 200"));
 }
 
 /// Whoever has handed its connections over listens in turn.
 #[test]
 fn the_former_owner_listens_after_a_handover() {
     let mut world = world(1000);
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     assert!(world.swap(0, Epoch(2), 1));
     world.run_for(Duration::from_millis(5));
-    heard(&mut world, raw);
+    world.raws[raw].take_all();
     world.kill(1);
     world.send_raw(raw);
-    say(&mut world, raw, Flags::ACK, b"to whom it was handed");
+    world.say_raw(raw, Flags::ACK, b"to whom it was handed");
     world.run_for(Duration::from_millis(30));
-    assert_eq!(payload(&heard(&mut world, raw)), b"");
+    assert_eq!(payload(&world.raws[raw].take_all()), b"");
     world.promote(0, Epoch(4));
     world.run_for(Duration::from_millis(1));
-    assert_eq!(payload(&heard(&mut world, raw)), b"to whom it was handed");
+    assert_eq!(payload(&world.raws[raw].take_all()), b"to whom it was handed");
     assert_eq!(world.nodes[0].engines[0].hearing_counters().used, 1);
 }
 
@@ -217,28 +195,28 @@ fn the_former_owner_listens_after_a_handover() {
 #[test]
 fn what_is_heard_just_after_a_takeover_is_handled_at_once() {
     let mut world = world(1000);
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     world.kill(0);
     world.run_for(Duration::from_millis(30));
     promote(&mut world);
-    heard(&mut world, raw);
+    world.raws[raw].take_all();
     world.raws[raw].send(Flags::ACK, b"to the dead");
     world.send_raw_to(raw, 0);
     world.run_for(Duration::from_millis(1));
-    assert_eq!(payload(&heard(&mut world, raw)), b"to the dead");
+    assert_eq!(payload(&world.raws[raw].take_all()), b"to the dead");
 }
 
 /// A reset that only the peer heard ends the connection there.
 #[test]
 fn a_reset_is_heard() {
     let mut world = world(1000);
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     world.kill(0);
-    say(&mut world, raw, Flags::RST, &[]);
+    world.say_raw(raw, Flags::RST, &[]);
     world.run_for(Duration::from_millis(30));
     promote(&mut world);
-    heard(&mut world, raw);
+    world.raws[raw].take_all();
     world.run_for(Duration::from_secs(5));
-    assert_eq!(heard(&mut world, raw), [], "nobody is asked whether he lives");
+    assert_eq!(world.raws[raw].take_all(), [], "nobody is asked whether he lives");
     assert_eq!(world.nodes[1].engines[0].stack().slots().count(), 0);
 }

@@ -13,19 +13,6 @@ use tests::kit::kill::Case;
 use tests::kit::settings::{DISCARD, ECHO, PROXY, Settings};
 use tests::kit::world::World;
 
-/// A raw client with an open connection.
-fn open(world: &mut World, port: u16) -> usize {
-    let raw = world.raw(port);
-    world.raws[raw].acknowledges = true;
-    world.raws[raw].send(Flags::SYN, b"");
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(5));
-    world.raws[raw].send(Flags::ACK, b"");
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(5));
-    raw
-}
-
 /// Everything on a node that the filter lets through, so many at a time.
 fn list(world: &World, node: usize, filter: &Filter, room: usize) -> Vec<Listed> {
     let mut all = Vec::new();
@@ -47,7 +34,7 @@ fn every_connection_is_listed_once_however_small_the_pieces() {
     let flows_max = 3 * LIST_SLOTS_MAX as usize + 5;
     let mut world = World::mirrored(Settings { flows_max, ..Settings::default() });
     for n in 0..9 {
-        open(&mut world, if n % 3 == 0 { DISCARD } else { ECHO });
+        world.open_raw(if n % 3 == 0 { DISCARD } else { ECHO });
     }
     world.run_for(Duration::from_millis(50));
     let all = list(&world, 0, &Filter::default(), 4);
@@ -72,8 +59,8 @@ fn every_connection_is_listed_once_however_small_the_pieces() {
 #[test]
 fn a_connection_is_ended_by_the_operators_word() {
     let mut world = World::mirrored(Settings::default());
-    let raw = open(&mut world, ECHO);
-    let other = open(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
+    let other = world.open_raw(ECHO);
     world.run_for(Duration::from_millis(20));
     let key = world.raws[raw].key();
     let id = world.nodes[0].find(&key).expect("a flow").id;

@@ -34,14 +34,10 @@ fn connect(world: &mut World) -> usize {
     raw
 }
 
-fn heard(world: &mut World, raw: usize) -> Vec<Heard> {
-    world.raws[raw].heard.drain(..).collect()
-}
-
 fn exchange(world: &mut World, raw: usize) -> Vec<Heard> {
     world.send_raw(raw);
     world.run_for(Duration::from_millis(1));
-    heard(world, raw)
+    world.raws[raw].take_all()
 }
 
 fn state(world: &World, node: usize, raw: usize) -> Option<State> {
@@ -62,7 +58,7 @@ fn a_syn_of_ours_waits_for_the_peer() {
     world.settings.cluster_link = CUT;
     let raw = connect(&mut world);
     world.run_for(Duration::from_secs(3));
-    assert!(heard(&mut world, raw).is_empty());
+    assert!(world.raws[raw].take_all().is_empty());
     // Not even a reset tells of it.
     world.raws[raw].send_exactly(Seq(5), Seq(77), Flags::ACK, &[]);
     assert!(exchange(&mut world, raw).is_empty());
@@ -71,7 +67,7 @@ fn a_syn_of_ours_waits_for_the_peer() {
     world.command(0, Command::Alone { group: GroupId::new(0, 0), epoch: Epoch(3) });
     world.drive(0);
     world.run_for(Duration::from_millis(1));
-    let syn = heard(&mut world, raw);
+    let syn = world.raws[raw].take_all();
     assert_eq!((syn.len(), syn[0].flags), (1, Flags::SYN));
     world.raws[raw].send_exactly(Seq(5), Seq(77), Flags::ACK, &[]);
     let reset = exchange(&mut world, raw);
@@ -83,7 +79,7 @@ fn a_syn_of_ours_waits_for_the_peer() {
 fn the_ack_of_a_syn_ack_waits_for_the_peer() {
     let mut world = World::mirrored(settings());
     let raw = connect(&mut world);
-    assert_eq!(heard(&mut world, raw)[0].flags, Flags::SYN);
+    assert_eq!(world.raws[raw].take_all()[0].flags, Flags::SYN);
     world.settings.cluster_link = CUT;
     world.raws[raw].send(SYN_ACK, &[]);
     assert!(exchange(&mut world, raw).is_empty());
@@ -91,7 +87,7 @@ fn the_ack_of_a_syn_ack_waits_for_the_peer() {
     // The peer has not heard of the SYN-ACK: it repeats the SYN, and takes the SYN-ACK when it comes again.
     let behind_syn = world.raws[raw].rcv_nxt;
     take_over(&mut world);
-    let again = heard(&mut world, raw);
+    let again = world.raws[raw].take_all();
     assert_eq!((again.len(), again[0].flags, again[0].seq), (1, Flags::SYN, behind_syn - 1));
     world.settings.cluster_link = Settings::default().cluster_link;
     world.raws[raw].snd_nxt = Seq(7_000);
@@ -105,16 +101,16 @@ fn the_ack_of_a_syn_ack_waits_for_the_peer() {
 fn a_promoted_flow_repeats_its_syn() {
     let mut world = World::mirrored(settings());
     let raw = connect(&mut world);
-    let first = heard(&mut world, raw);
+    let first = world.raws[raw].take_all();
     world.run_for(Duration::from_millis(5_500));
-    heard(&mut world, raw);
+    world.raws[raw].take_all();
     assert_eq!(state(&world, 1, raw), Some(State::SynSent));
     take_over(&mut world);
-    let again = heard(&mut world, raw);
+    let again = world.raws[raw].take_all();
     assert_eq!((again.len(), again[0].flags, again[0].seq), (1, Flags::SYN, first[0].seq));
     // It goes on as any SYN does.
     world.run_for(Duration::from_millis(1_500));
-    assert_eq!(heard(&mut world, raw).len(), 1);
+    assert_eq!(world.raws[raw].take_all().len(), 1);
 }
 
 /// A SYN-ACK that answers the former owner's SYN opens, though the new one has not said anything yet.
@@ -122,20 +118,20 @@ fn a_promoted_flow_repeats_its_syn() {
 fn a_syn_ack_for_a_former_owner_opens() {
     let mut world = World::mirrored(settings());
     let raw = connect(&mut world);
-    assert_eq!(heard(&mut world, raw)[0].flags, Flags::SYN);
+    assert_eq!(world.raws[raw].take_all()[0].flags, Flags::SYN);
     // Without the lease nothing is said.
     world.nodes[1].set_voice(0, false);
     take_over(&mut world);
-    assert!(heard(&mut world, raw).is_empty());
+    assert!(world.raws[raw].take_all().is_empty());
     world.raws[raw].send(SYN_ACK, &[]);
     world.send_raw_to(raw, 1);
     world.run_for(Duration::from_millis(1));
     assert_eq!(state(&world, 1, raw), Some(State::Established));
-    assert!(heard(&mut world, raw).is_empty());
+    assert!(world.raws[raw].take_all().is_empty());
     world.nodes[1].set_voice(0, true);
     world.drive(1);
     world.run_for(Duration::from_millis(1));
-    let ack = heard(&mut world, raw);
+    let ack = world.raws[raw].take_all();
     assert!(ack.iter().all(|ack| (ack.flags, ack.ack) == (Flags::ACK, Seq(7_001))), "{ack:?}");
     assert!(!ack.is_empty());
 }
@@ -145,12 +141,12 @@ fn a_syn_ack_for_a_former_owner_opens() {
 fn a_flow_in_syn_sent_is_captured() {
     let mut world = World::serving(settings());
     let raw = connect(&mut world);
-    let first = heard(&mut world, raw);
+    let first = world.raws[raw].take_all();
     world.mirror(0, Epoch(2));
     world.run_for(Duration::from_millis(5));
     assert_eq!(state(&world, 1, raw), Some(State::SynSent));
     take_over(&mut world);
-    let again = heard(&mut world, raw);
+    let again = world.raws[raw].take_all();
     assert_eq!((again[0].flags, again[0].seq), (Flags::SYN, first[0].seq));
     world.raws[raw].send(SYN_ACK, &[]);
     exchange(&mut world, raw);

@@ -7,18 +7,6 @@ use stack::wire::Flags;
 use tests::kit::settings::{ECHO, Settings};
 use tests::kit::world::World;
 
-/// A raw client with an open connection to `echo`.
-fn open(world: &mut World) -> usize {
-    let raw = world.raw(ECHO);
-    world.raws[raw].send(Flags::SYN, b"");
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(5));
-    world.raws[raw].send(Flags::ACK, b"");
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(50));
-    raw
-}
-
 /// A sign of life.
 fn speak(world: &mut World, raw: usize) {
     world.raws[raw].send(Flags::ACK, b"");
@@ -43,7 +31,7 @@ fn an_idle_time_out_holds_from_the_next_sign_of_life_on() {
         settings.ports.iter_mut().for_each(|port| port.idle_timeout = Some(seconds(before)));
         let mut world = World::serving(settings);
         let echo = service_of(&world, ECHO);
-        let raw = open(&mut world);
+        let raw = world.open_raw(ECHO);
         speak(&mut world, raw);
         let now = world.now;
         world.nodes[0]
@@ -61,7 +49,7 @@ fn an_idle_time_out_holds_from_the_next_sign_of_life_on() {
 fn keep_alive_can_be_switched_on_and_off() {
     let mut world = World::serving(Settings::default());
     let echo = service_of(&world, ECHO);
-    let raw = open(&mut world);
+    let raw = world.open_raw(ECHO);
     let now = world.now;
     let second = Duration::from_secs(1);
     let asked = KeepAlive { idle: second, interval: second, count: 2 };
@@ -69,7 +57,7 @@ fn keep_alive_can_be_switched_on_and_off() {
     speak(&mut world, raw);
     world.run_for(Duration::from_secs(10));
     assert!(!is_open(&world), "it was asked and did not answer");
-    let raw = open(&mut world);
+    let raw = world.open_raw(ECHO);
     let now = world.now;
     world.nodes[0].reconfigure(now, echo, |service| service.keep_alive = None);
     speak(&mut world, raw);

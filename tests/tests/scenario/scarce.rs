@@ -19,14 +19,8 @@ fn scarce() -> World {
 
 /// A raw client with an open connection that acknowledges what it gets.
 fn open(world: &mut World, port: u16) -> usize {
-    let raw = world.raw(port);
+    let raw = world.open_raw(port);
     world.raws[raw].acknowledges = true;
-    world.raws[raw].send(Flags::SYN, b"");
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(5));
-    world.raws[raw].send(Flags::ACK, b"");
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(50));
     raw
 }
 

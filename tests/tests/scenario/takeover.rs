@@ -5,24 +5,8 @@ use stack::time::Duration;
 use stack::wire::Flags;
 use tests::kit::client::ClientSettings;
 use tests::kit::dialogue::{Dialogue, Step};
-use tests::kit::raw::Heard;
-use tests::kit::settings::{ECHO, GENERATE_STAY, HTTP, Settings};
+use tests::kit::settings::{DISCARD, ECHO, GENERATE_STAY, HTTP, Settings};
 use tests::kit::world::World;
-
-/// A client made by hand, connected to `port`.
-fn connected(world: &mut World, port: u16) -> usize {
-    let raw = world.raw(port);
-    world.raws[raw].options.mss = Some(1460);
-    world.raws[raw].send(Flags::SYN, &[]);
-    world.raws[raw].options.mss = None;
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(1));
-    assert!(world.raws[raw].take().is_some_and(|heard| heard.flags.has(Flags::SYN)));
-    world.raws[raw].send(Flags::ACK, &[]);
-    world.send_raw(raw);
-    world.run_for(Duration::from_millis(2));
-    raw
-}
 
 fn take_over(world: &mut World) {
     world.kill(0);
@@ -31,22 +15,18 @@ fn take_over(world: &mut World) {
     world.run_for(Duration::from_millis(1));
 }
 
-fn heard(world: &mut World, raw: usize) -> Vec<Heard> {
-    world.raws[raw].heard.drain(..).collect()
-}
-
 #[test]
 fn a_flow_with_nothing_to_say_is_kicked_by_one_ack_and_then_probed_once() {
     let mut world = World::mirrored(Settings::default());
-    let raw = connected(&mut world, ECHO);
-    heard(&mut world, raw);
+    let raw = world.open_raw(ECHO);
+    world.raws[raw].take_all();
     take_over(&mut world);
-    let first = heard(&mut world, raw);
+    let first = world.raws[raw].take_all();
     assert_eq!(first.len(), 1, "{first:?}");
     assert_eq!((first[0].flags, first[0].payload.len()), (Flags::ACK, 0));
     assert_eq!(first[0].ack, world.raws[raw].snd_nxt);
     world.run_for(Duration::from_secs(5));
-    let later = heard(&mut world, raw);
+    let later = world.raws[raw].take_all();
     assert_eq!(later.len(), 1, "{later:?}");
     assert_eq!(later[0].seq, first[0].seq - 1);
 }
@@ -54,18 +34,18 @@ fn a_flow_with_nothing_to_say_is_kicked_by_one_ack_and_then_probed_once() {
 #[test]
 fn unacknowledged_data_is_kicked_by_its_oldest_segment_alone() {
     let mut world = World::mirrored(Settings::default());
-    let raw = connected(&mut world, GENERATE_STAY);
-    let said = heard(&mut world, raw);
+    let raw = world.open_raw(GENERATE_STAY);
+    let said = world.raws[raw].take_all();
     assert_eq!(said.iter().map(|heard| heard.payload.len()).sum::<usize>(), 9000);
     take_over(&mut world);
-    let kick = heard(&mut world, raw);
+    let kick = world.raws[raw].take_all();
     assert_eq!(kick.len(), 1, "{kick:?}");
     assert_eq!((kick[0].seq, kick[0].payload.len()), (said[0].seq, said[0].payload.len()));
     // The client has everything that the former owner said: the rest is not repeated.
     world.raws[raw].send(Flags::ACK, &[]);
     world.send_raw(raw);
     world.run_for(Duration::from_secs(3));
-    let later = heard(&mut world, raw);
+    let later = world.raws[raw].take_all();
     assert!(later.iter().all(|heard| heard.payload.is_empty()), "{later:?}");
 }
 
@@ -76,9 +56,9 @@ fn a_half_open_flow_is_kicked_by_its_syn_ack() {
     world.raws[raw].send(Flags::SYN, &[]);
     world.send_raw(raw);
     world.run_for(Duration::from_millis(2));
-    let syn_ack = heard(&mut world, raw);
+    let syn_ack = world.raws[raw].take_all();
     take_over(&mut world);
-    let kick = heard(&mut world, raw);
+    let kick = world.raws[raw].take_all();
     assert_eq!(kick.len(), 1, "{kick:?}");
     assert_eq!((kick[0].flags, kick[0].seq), (syn_ack[0].flags, syn_ack[0].seq));
 }
@@ -87,32 +67,32 @@ fn a_half_open_flow_is_kicked_by_its_syn_ack() {
 #[test]
 fn a_client_behind_another_router_is_kicked_by_way_of_that_one() {
     let mut world = World::mirrored(Settings::default());
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     world.raws[raw].router = Some([2, 7, 0, 0, 0, 1]);
     world.raws[raw].send(Flags::ACK, b"by another way");
     world.send_raw(raw);
     world.run_for(Duration::from_millis(5));
-    let echo = heard(&mut world, raw);
+    let echo = world.raws[raw].take_all();
     assert_eq!(
         echo.iter().flat_map(|heard| heard.payload.clone()).collect::<Vec<_>>(),
         b"by another way"
     );
     take_over(&mut world);
-    assert_eq!(heard(&mut world, raw).len(), 1, "the kick");
+    assert_eq!(world.raws[raw].take_all().len(), 1, "the kick");
 }
 
 #[test]
 fn a_closed_window_is_kicked_by_one_byte() {
     let mut world = World::mirrored(Settings::default());
-    let raw = connected(&mut world, GENERATE_STAY);
-    let said = heard(&mut world, raw);
+    let raw = world.open_raw(GENERATE_STAY);
+    let said = world.raws[raw].take_all();
     world.raws[raw].window = 0;
     world.raws[raw].send(Flags::ACK, &[]);
     world.send_raw(raw);
     world.run_for(Duration::from_millis(20));
     let _ = said;
     take_over(&mut world);
-    let kick = heard(&mut world, raw);
+    let kick = world.raws[raw].take_all();
     assert!(kick.len() <= 1 && kick.iter().all(|heard| heard.payload.len() <= 1), "{kick:?}");
 }
 
@@ -128,9 +108,9 @@ fn the_announcement_leaves_at_once_and_again() {
 #[test]
 fn a_connection_that_the_client_has_forgotten_ends() {
     let mut world = World::mirrored(Settings::default());
-    let raw = connected(&mut world, ECHO);
+    let raw = world.open_raw(ECHO);
     take_over(&mut world);
-    let kick = heard(&mut world, raw);
+    let kick = world.raws[raw].take_all();
     let seq = kick[0].ack;
     world.raws[raw].send_at(seq, Flags::RST, &[]);
     world.send_raw(raw);
@@ -142,7 +122,7 @@ fn a_connection_that_the_client_has_forgotten_ends() {
 #[test]
 fn flow_names_are_not_given_twice() {
     let mut world = World::mirrored(Settings::default());
-    let old = connected(&mut world, ECHO);
+    let old = world.open_raw(ECHO);
     take_over(&mut world);
     world.restart(0);
     world.mirror(1, Epoch(4));
@@ -151,7 +131,7 @@ fn flow_names_are_not_given_twice() {
     world.run_for(Duration::from_millis(10));
     world.promote(0, Epoch(5));
     world.run_for(Duration::from_millis(5));
-    let new = connected(&mut world, ECHO);
+    let new = world.open_raw(ECHO);
     let stack = world.nodes[0].stack();
     let id = |world: &World, raw: usize| {
         stack.flow(stack.find(&world.raws[raw].key()).expect("alive")).expect("in use").id
@@ -168,7 +148,7 @@ fn flow_names_are_not_given_twice_on_other_cores() {
         chunks_max: 2048,
         ..Settings::default()
     });
-    let old: Vec<usize> = (0..12).map(|_| connected(&mut world, ECHO)).collect();
+    let old: Vec<usize> = (0..12).map(|_| world.open_raw(ECHO)).collect();
     take_over(&mut world);
     world.settings.cores = [3, 3];
     world.restart(0);
@@ -178,7 +158,7 @@ fn flow_names_are_not_given_twice_on_other_cores() {
     world.run_for(Duration::from_millis(10));
     world.promote(0, Epoch(5));
     world.run_for(Duration::from_millis(5));
-    let new: Vec<usize> = (0..12).map(|_| connected(&mut world, ECHO)).collect();
+    let new: Vec<usize> = (0..12).map(|_| world.open_raw(ECHO)).collect();
     let id = |raw: &usize| world.nodes[0].find(&world.raws[*raw].key()).expect("alive").id;
     let mut ids: Vec<_> = old.iter().chain(&new).map(id).collect();
     ids.sort();
@@ -217,7 +197,7 @@ fn timestamps_jump_ahead() {
     let before = world.raws[raw].take().and_then(|heard| heard.options.timestamps);
     let (before, _) = before.expect("timestamps were agreed on");
     take_over(&mut world);
-    let after = heard(&mut world, raw)[0].options.timestamps.expect("in every segment").0;
+    let after = world.raws[raw].take_all()[0].options.timestamps.expect("in every segment").0;
     assert!(after.wrapping_sub(before) >= 1400, "{before} {after}");
 }
 
@@ -250,16 +230,16 @@ fn a_download_resumes(settings: Settings) {
 #[test]
 fn the_kick_of_an_upload_advances_the_acknowledgement() {
     let mut world = World::mirrored(Settings::default());
-    let raw = connected(&mut world, tests::kit::settings::DISCARD);
+    let raw = world.open_raw(DISCARD);
     for _ in 0..5 {
         world.raws[raw].send(Flags::ACK, &[7; 1460]);
     }
     world.send_raw(raw);
     world.run_for(Duration::from_millis(1));
-    let before = heard(&mut world, raw).last().expect("acknowledged").ack;
+    let before = world.raws[raw].take_all().last().expect("acknowledged").ack;
     assert_eq!(before, world.raws[raw].snd_nxt - 1460);
     take_over(&mut world);
-    assert_eq!(heard(&mut world, raw)[0].ack, world.raws[raw].snd_nxt);
+    assert_eq!(world.raws[raw].take_all()[0].ack, world.raws[raw].snd_nxt);
 }
 
 /// What a router says of the segment at `seq`: it takes 1000 bytes.
@@ -300,21 +280,21 @@ fn too_big(world: &World, raw: usize, seq: stack::seq::Seq) -> Vec<u8> {
 fn the_path_mtu_is_learnt_again_after_a_takeover() {
     // The error comes in at a core that need not be the flow's.
     let mut world = World::mirrored(Settings { cores: [3, 2], ..Settings::default() });
-    let raw = connected(&mut world, GENERATE_STAY);
-    let una = heard(&mut world, raw)[0].seq;
+    let raw = world.open_raw(GENERATE_STAY);
+    let una = world.raws[raw].take_all()[0].seq;
     let frame = too_big(&world, raw, una);
     world.send_request(frame);
     world.run_for(Duration::from_millis(1));
-    let again = heard(&mut world, raw);
+    let again = world.raws[raw].take_all();
     assert_eq!((again[0].seq, again[0].payload.len()), (una, 960));
     take_over(&mut world);
-    let kick = heard(&mut world, raw);
+    let kick = world.raws[raw].take_all();
     assert_eq!((kick.len(), kick[0].seq, kick[0].payload.len()), (1, una, 1460));
     let frame = too_big(&world, raw, una);
     world.send_request(frame);
     world.run_for(Duration::from_millis(1));
     let again: Vec<_> =
-        heard(&mut world, raw).iter().map(|heard| (heard.seq, heard.payload.len())).collect();
+        world.raws[raw].take_all().iter().map(|heard| (heard.seq, heard.payload.len())).collect();
     assert_eq!(again, [(una, 960), (una + 960, 500)], "the kicked segment and no more");
     world.raws[raw].acknowledges = true;
     world.raws[raw].send(Flags::ACK, &[]);
