@@ -2,7 +2,7 @@
 //!
 //! A Unix socket with permissions 0600. A client writes one request a line as JSON, the node answers
 //! each with one line; `{"command":"status"}` is answered by `{"reply":"status",…}`, a request that
-//! cannot be understood by `{"reply":"error",…}`. The server has a thread of its own and one for each
+//! cannot be understood by `{"reply":"error",…}`. A line that begins with a letter is one of HAProxy's commands (`haproxy.rs`). The server has a thread of its own and one for each
 //! client, none of which a poll core ever waits for; what is answered comes from a closure given at
 //! start.
 //!
@@ -26,6 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod flows;
+mod haproxy;
 pub mod servers;
 pub mod status;
 
@@ -283,6 +284,7 @@ fn serve(stream: UnixStream, handler: &Handler) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(&stream);
+    let mut session = haproxy::Session::default();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -293,6 +295,15 @@ fn serve(stream: UnixStream, handler: &Handler) -> io::Result<()> {
         if line.last() != Some(&b'\n') && line.len() == REQUEST_BYTES_MAX {
             let message = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
             return send(&stream, &Reply::Error { message });
+        }
+        if session.is_command(&line) {
+            let Some(text) = session.answer(&line, handler) else { return Ok(()) };
+            (&stream).write_all(text.as_bytes())?;
+            if !session.goes_on() {
+                return Ok(());
+            }
+            stream.set_read_timeout(Some(session.patience.unwrap_or(PATIENCE)))?;
+            continue;
         }
         let reply = match serde_json::from_slice(&line) {
             Ok(request) => handler(request),
@@ -370,6 +381,25 @@ mod tests {
             assert!(matches!(&replies[..], [Reply::Error { .. }, last] if *last == status(7)));
         }
         assert!(matches!(&raw(&path, b"\xff\xfe\n")[..], [Reply::Error { .. }]));
+    }
+
+    /// HAProxy's way: one line, its answer, the end; or a dialogue, after `prompt`.
+    #[test]
+    fn a_line_of_words_is_answered_in_words() {
+        let (path, _server) = server("words", Box::new(|_| status(7)));
+        let say = |lines: &[u8]| {
+            let mut stream = UnixStream::connect(&*path).expect("the server");
+            stream.write_all(lines).expect("room for the request");
+            let mut answer = String::new();
+            // What is left unread makes the kernel reset the connection behind the answer.
+            let _ = stream.read_to_string(&mut answer);
+            answer
+        };
+        let once = say(b"show info\n");
+        assert!(once.starts_with("Name: Understudy\n") && once.ends_with("\n\n"), "{once}");
+        assert!(say(b"show info\nshow info\n").matches("node: 7").count() == 1);
+        let dialogue = say(b"prompt\nshow info\nshow info\nquit\n");
+        assert_eq!((dialogue.matches("node: 7").count(), dialogue.matches("> ").count()), (2, 3));
     }
 
     #[test]

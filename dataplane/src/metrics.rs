@@ -1,13 +1,14 @@
 //! The metrics listener: a node's status in Prometheus' text format, for whoever scrapes it.
 //!
-//! A thread of its own answers `GET /metrics`, one client after the other, with what `understudy status --json` is
-//! made of at that moment ([`families`]); no poll core ever waits for it. It speaks as much HTTP as a scraper needs:
+//! A thread of its own answers `GET /metrics`, one client after the other, with what `understudy status --json`
+//! and `servers --json` are made of at that moment ([`families`]); no poll core ever waits for it. It speaks as much HTTP as a scraper needs:
 //! one request a connection, an answer with its length, and the end.
 //!
 //! Bounds: [`REQUEST_BYTES_MAX`] a request; a client has [`PATIENCE`] to ask and as long for each piece of the answer.
 
 mod families;
 
+use crate::control::servers::Servers;
 use crate::control::status::Status;
 use prometheus::TextEncoder;
 use std::io::{self, Read, Write};
@@ -26,8 +27,8 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// The content type of the text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Says how the node is; `None` if it does not answer in time.
-pub type Source = dyn Fn() -> Option<Status> + Send + Sync;
+/// Says how the node and the servers are; `None` if it does not answer in time.
+pub type Source = dyn Fn() -> Option<(Status, Servers)> + Send + Sync;
 
 /// A running listener; it ends when this is dropped.
 pub struct Server {
@@ -71,9 +72,9 @@ impl Drop for Server {
     }
 }
 
-/// The status as text; every family has its help and its type.
-pub fn text(status: &Status) -> String {
-    let families = families::families(status);
+/// All of it as text; every family has its help and its type.
+pub fn text(status: &Status, servers: &Servers) -> String {
+    let families = families::families(status, servers);
     TextEncoder::new().encode_to_string(&families).expect("families have names and samples")
 }
 
@@ -87,8 +88,8 @@ fn serve(stream: &TcpStream, source: &Source) -> io::Result<()> {
     let plain = "text/plain; charset=utf-8";
     match (method, path) {
         (b"GET" | b"HEAD", b"/metrics") => match source() {
-            Some(status) => {
-                let text = text(&status);
+            Some((status, servers)) => {
+                let text = text(&status, &servers);
                 answer(stream, "200 OK", CONTENT_TYPE, &text, method == b"HEAD")
             }
             None => {
@@ -148,7 +149,8 @@ mod tests {
 
     fn server(status: Option<Status>) -> Server {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Server::start(address, Arc::new(move || status.clone())).expect("a port")
+        let source = move || Some((status.clone()?, Servers::default()));
+        Server::start(address, Arc::new(source)).expect("a port")
     }
 
     fn ask(server: &Server, request: &[u8]) -> String {
@@ -169,7 +171,7 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
         assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
-        assert_eq!(body, text(&Status { node: 7, ..Status::default() }));
+        assert_eq!(body, text(&Status { node: 7, ..Status::default() }, &Servers::default()));
         let head_only = ask(&server, b"HEAD /metrics HTTP/1.1\r\n\r\n");
         assert_eq!(head_only, format!("{head}\r\n\r\n"));
     }

@@ -268,7 +268,11 @@ fn metrics_server(
 ) -> Result<Option<metrics::Server>, StartError> {
     let Some(config::Metrics { listen }) = config.metrics else { return Ok(None) };
     let reporter = reporter.clone();
-    let server = metrics::Server::start(listen, Arc::new(move || reporter.status()));
+    let source = move || {
+        let Reply::Servers { servers } = reporter.servers(None) else { return None };
+        Some((reporter.status()?, *servers))
+    };
+    let server = metrics::Server::start(listen, Arc::new(source));
     server.map(Some).map_err(failed(format!("listen for scrapers of metrics on {listen}")))
 }
 

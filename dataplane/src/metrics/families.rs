@@ -1,8 +1,9 @@
-//! The status as metric families: node, cluster, service, core, port.
+//! The status as metric families: node, cluster, service, server, core, port.
 //!
 //! Names follow Prometheus' conventions (base units, `_total` on what only grows) under the prefix `understudy_`. What
 //! the status keeps by name (drops, events, ring counters) becomes a label, so that a new one needs no new family.
 
+use crate::control::servers::{ServerState, ServerStatus, Servers, ServiceServers};
 use crate::control::status::{
     CoreStatus, GroupStatus, Histogram, PHASE_BOUNDS_US, PortStatus, Protection, Role, Status,
 };
@@ -13,11 +14,12 @@ use std::collections::BTreeMap;
 type Sample = (Vec<(&'static str, String)>, f64);
 
 /// Every family that has a sample.
-pub fn families(status: &Status) -> Vec<MetricFamily> {
+pub fn families(status: &Status, servers: &Servers) -> Vec<MetricFamily> {
     let mut families = Families::default();
     node(&mut families, status);
     cluster(&mut families, status);
     services(&mut families, &status.groups);
+    self::servers(&mut families, &servers.services);
     cores(&mut families, &status.cores);
     ports(&mut families, &status.ports);
     families.0
@@ -265,6 +267,62 @@ fn distribution(histogram: &Histogram) -> proto::Histogram {
     distribution.set_sample_count(histogram.count);
     distribution.set_sample_sum(seconds(histogram.sum_us));
     distribution
+}
+
+/// One sample for each server that has the value.
+fn each_server<'a>(
+    services: &'a [ServiceServers],
+    value: impl Fn(&ServerStatus) -> Option<f64> + 'a,
+) -> impl Iterator<Item = Sample> + 'a {
+    let all = services.iter().flat_map(|service| {
+        service.servers.iter().map(move |server| (service.service.as_str(), server))
+    });
+    all.filter_map(move |(service, server)| {
+        let labels = vec![("service", service.to_string()), ("server", server.name.clone())];
+        Some((labels, value(server)?))
+    })
+}
+
+fn servers(families: &mut Families, services: &[ServiceServers]) {
+    let queued = services
+        .iter()
+        .map(|service| (vec![("service", service.service.clone())], service.queued as f64));
+    families.gauge("service_queued", "Clients that wait for a server with room.", queued);
+    let all = [
+        ServerState::Up,
+        ServerState::Down,
+        ServerState::Unreachable,
+        ServerState::Drain,
+        ServerState::Maint,
+        ServerState::Retired,
+    ];
+    let states = all.into_iter().flat_map(|state| {
+        each_server(services, move |server| Some(flag(server.state == state))).map(
+            move |(mut labels, value)| {
+                labels.push(("state", state.to_string().to_ascii_lowercase()));
+                (labels, value)
+            },
+        )
+    });
+    let help = "Whether the server gets new connections, and why not: one of them is 1.";
+    families.gauge("server_state", help, states);
+    let connections = each_server(services, |server| Some(server.connections as f64));
+    families.gauge("server_connections", "Connections to the server now.", connections);
+    let weight = each_server(services, |server| Some(server.weight.into()));
+    families.gauge("server_weight", "The server's share of the connections.", weight);
+    let opened = each_server(services, |server| Some(server.opened as f64));
+    families.counter("server_opened_total", "Connections opened to the server.", opened);
+    let failed = each_server(services, |server| Some(server.failed as f64));
+    let help = "Connections to the server that were refused or not answered.";
+    families.counter("server_failed_total", help, failed);
+    let help =
+        "Whether this node's checks have found the server up; absent while that is not known.";
+    let is_up = each_server(services, |server| Some(flag(server.check.as_ref()?.is_up?)));
+    families.gauge("server_check_up", help, is_up);
+    let passed = each_server(services, |server| Some(server.check.as_ref()?.passed as f64));
+    families.counter("server_checks_passed_total", "Checks passed.", passed);
+    let failed = each_server(services, |server| Some(server.check.as_ref()?.failed as f64));
+    families.counter("server_checks_failed_total", "Checks failed.", failed);
 }
 
 fn cores(families: &mut Families, cores: &[CoreStatus]) {

@@ -1,7 +1,8 @@
 //! What an operator sees of connections, and what he can do to one.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use crate::dialogue::{connect_echo, echo};
@@ -23,6 +24,48 @@ fn flows(scene: &Scene<'_>, node: u8, filter: &str) -> Flows {
     let (code, printed) = ask(scene, node, &format!("flows {filter} --json"));
     assert_eq!(code, Some(0), "{printed}");
     serde_json::from_str(&printed).unwrap()
+}
+
+/// What a node answers to one of HAProxy's commands.
+fn say(scene: &Scene<'_>, node: u8, line: &str) -> String {
+    let mut stream = UnixStream::connect(scene.cluster.socket(node)).unwrap();
+    stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.trim_end().to_string()
+}
+
+/// HAProxy's runtime commands: a server goes into maintenance and comes back; whoever is connected goes on.
+#[test]
+fn servers_are_taken_out_by_haproxys_commands() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        let (owner, survivor) = (scene.owner, scene.survivor());
+        let mut stream = connect_echo(scene);
+        echo(&mut stream, 1).unwrap();
+        let state = |column: usize| {
+            let answer = say(scene, owner, "show servers state echo");
+            answer.lines().nth(2).unwrap().split(' ').nth(column).unwrap().to_string()
+        };
+        assert_eq!([state(3), state(5), state(6)], ["only", "2", "0"]);
+        assert!(say(scene, owner, "show stat echo 4 -1").contains("echo,only,"));
+        let refused = say(scene, survivor, "disable server echo/only");
+        assert!(refused.contains(&format!("node {owner} owns echo")), "{refused}");
+        assert_eq!(say(scene, owner, "disable server echo/only"), "");
+        assert_eq!([state(5), state(6)], ["0", "1"]);
+        echo(&mut stream, 2).unwrap();
+        let mut second = connect_echo(scene);
+        assert!(echo(&mut second, 3).is_err(), "nobody is left to serve a newcomer");
+        assert_eq!(
+            say(scene, owner, "set server echo/only state ready; set weight echo/only 7"),
+            ""
+        );
+        assert_eq!(say(scene, owner, "get weight echo/only"), "7 (initial 1)");
+        let mut third = connect_echo(scene);
+        echo(&mut third, 4).unwrap();
+        echo(&mut stream, 5).unwrap();
+        assert!(say(scene, owner, "show info").contains("Name: Understudy"));
+        assert!(say(scene, owner, "shutdown everything").starts_with("Unknown command"));
+    });
 }
 
 #[test]

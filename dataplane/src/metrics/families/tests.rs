@@ -1,10 +1,11 @@
 //! What the text says is what the status says, in a form that scrapers and their linters accept.
 
 use super::*;
+use crate::control::servers::CheckStatus;
 use crate::control::status::{
     ClusterStatus, GuardianStatus, Lag, NodeStatus, PortStatus, TimerStatus,
 };
-use crate::metrics::text;
+use crate::metrics;
 use crate::port::PortCounters;
 use std::collections::BTreeSet;
 
@@ -55,6 +56,29 @@ fn status() -> Status {
         path: crate::control::status::ClientPath { carrier: Some(true), ..Default::default() },
         ..Status::default()
     }
+}
+
+/// Two servers, one of which is checked.
+fn servers() -> Servers {
+    let server = |name: &str, state| ServerStatus {
+        name: name.into(),
+        state,
+        weight: 2,
+        connections: 3,
+        opened: 40,
+        failed: 1,
+        ..ServerStatus::default()
+    };
+    let check = CheckStatus { is_up: Some(false), passed: 7, failed: 5, ..CheckStatus::default() };
+    let checked = ServerStatus { check: Some(check), ..server("b", ServerState::Down) };
+    let servers = vec![server("a", ServerState::Up), checked];
+    let service =
+        ServiceServers { service: "shop".into(), queued: 6, servers, ..ServiceServers::default() };
+    Servers { node: 1, services: vec![service] }
+}
+
+fn text(status: &Status) -> String {
+    metrics::text(status, &servers())
 }
 
 /// A family as the text shows it: help, type, and each line's name, labels and value.
@@ -167,8 +191,31 @@ fn the_text_says_what_the_status_says() {
 }
 
 #[test]
+fn the_servers_are_shown_each_with_its_state() {
+    let families = read(&text(&status()));
+    let of = |name: &str, server: &str, more: &[(&str, &str)]| {
+        let labels = [&[("service", "shop"), ("server", server)], more].concat();
+        value(&families, &format!("understudy_server_{name}"), &labels)
+    };
+    assert_eq!(
+        [of("state", "a", &[("state", "up")]), of("state", "a", &[("state", "down")])],
+        [1.0, 0.0]
+    );
+    assert_eq!(
+        [of("state", "b", &[("state", "up")]), of("state", "b", &[("state", "down")])],
+        [0.0, 1.0]
+    );
+    assert_eq!([of("connections", "a", &[]), of("weight", "b", &[])], [3.0, 2.0]);
+    assert_eq!([of("opened_total", "a", &[]), of("failed_total", "b", &[])], [40.0, 1.0]);
+    assert_eq!([of("check_up", "b", &[]), of("checks_passed_total", "b", &[])], [0.0, 7.0]);
+    assert_eq!(of("checks_failed_total", "b", &[]), 5.0);
+    assert_eq!(value(&families, "understudy_service_queued", &[("service", "shop")]), 6.0);
+    assert!(families["understudy_server_check_up"].samples.len() == 1, "the other is not checked");
+}
+
+#[test]
 fn an_empty_status_is_a_valid_text() {
-    let families = read(&text(&Status::default()));
+    let families = read(&metrics::text(&Status::default(), &Servers::default()));
     assert_eq!(value(&families, "understudy_node_draining", &[]), 0.0);
     assert!(!families.contains_key("understudy_service_flows"));
 }
