@@ -6,6 +6,7 @@
 
 use crate::clock;
 use crate::guardian::Guard;
+use crate::log;
 use crate::sealing::Sealing;
 use crate::shared::{AgentSnapshot, Ordered, Shared, ToAgent, ToCore};
 use crate::sys;
@@ -96,11 +97,11 @@ fn alarm(now: Instant, said_at: &mut Option<Instant>, report: &Report) {
         return;
     }
     *said_at = Some(now);
-    eprintln!(
+    log::error(format!(
         "alarm: {count} copies of connections of node {} (group {group}) differed from them. They are captured anew, and \
          nothing is lost while that node lives. This is a defect: please report it, with both nodes' logs",
         owner.node
-    );
+    ));
 }
 
 impl AgentThread {
@@ -108,10 +109,10 @@ impl AgentThread {
     pub fn start(self) -> io::Result<thread::JoinHandle<()>> {
         thread::Builder::new().name("agent".into()).spawn(move || {
             if let Err(error) = sys::set_realtime(PRIORITY) {
-                eprintln!(
-                    "warning: heartbeats without real-time priority ({error}): a busy machine \
+                log::warning(format!(
+                    "heartbeats without real-time priority ({error}): a busy machine \
                      may be taken for dead"
-                );
+                ));
             }
             self.run();
         })
@@ -284,7 +285,7 @@ impl AgentThread {
     /// An order that is lost would leave the core in a role that it no longer has: better no core.
     fn order(&self, core: usize, order: ToCore) {
         if self.commands[core].try_send(order).is_err() {
-            eprintln!("error: poll core {core} takes no orders any more");
+            log::error(format!("poll core {core} takes no orders any more"));
             self.stopping.store(true, Ordering::Relaxed);
         }
     }

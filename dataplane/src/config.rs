@@ -36,9 +36,9 @@ pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticLine, Kind, Severity
 pub use health::{Check, CheckKind, StatusRange};
 pub use types::{
     Application, Arbiter, ArpPolicy, Balance, ClusterConfig, ClusterNode, Config, Control,
-    CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, Metrics, NodeConfig,
-    OnPeerLoss, OnServerDown, Protocol, Proxy, ProxyProtocol, Seal, Secret, Server, Service, Snoop,
-    Survivor, TimerSet, Timers, XdpMode,
+    CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, Log, LogFormat, LogTarget,
+    Metrics, NodeConfig, OnPeerLoss, OnServerDown, Protocol, Proxy, ProxyProtocol, Seal, Secret,
+    Server, Service, Snoop, Survivor, TimerSet, Timers, XdpMode,
 };
 pub use value::{Mac, PortRange, duration_text};
 

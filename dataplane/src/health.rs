@@ -14,6 +14,7 @@
 
 use crate::clock;
 use crate::config::{Application, Check, Config, ProxyProtocol, Service, duration_text};
+use crate::log;
 use crate::shared::ToCore;
 use crossbeam_channel::Sender;
 use exchange::Exchange;
@@ -114,7 +115,7 @@ pub fn start(
     let run = move || {
         while !stopping.load(Ordering::Relaxed) {
             if let Err(error) = checker.round() {
-                eprintln!("error: the checks of the servers have ended: {error}");
+                log::error(format!("the checks of the servers have ended: {error}"));
                 return;
             }
         }

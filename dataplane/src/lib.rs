@@ -10,6 +10,7 @@ pub mod files;
 pub mod flows;
 pub mod guardian;
 pub mod health;
+pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod node;

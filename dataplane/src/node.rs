@@ -21,6 +21,7 @@ use crate::crossing::Crossing;
 use crate::files;
 use crate::guardian::{Charge, Guard};
 use crate::health;
+use crate::log::{self, Log};
 use crate::memory;
 use crate::metrics;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
@@ -106,6 +107,8 @@ pub struct Node {
     _metrics: Option<metrics::Server>,
     _watch: Watch,
     reporter: Arc<Reporter>,
+    /// The last to end: all others may have something to say.
+    _log: Log,
     _programs: Vec<XdpProgram>,
     _solicited: Option<Solicited>,
     _service_macs: Option<sys::ServiceMacs>,
@@ -128,6 +131,7 @@ impl Node {
     pub fn start(config: &Config, file: &Path) -> Result<Node, StartError> {
         let _ = sys::no_core_dump();
         memory::take_at_once();
+        let log = log::start(&config.log).map_err(failed("open the log"))?;
         let incarnation = random::incarnation().map_err(failed("draw an incarnation"))?;
         let me = Member { node: config.node.id, incarnation };
         let groups = config.groups();
@@ -212,6 +216,7 @@ impl Node {
             _metrics: metrics,
             _watch: watch,
             reporter,
+            _log: log,
             _programs: programs,
             _solicited: join_solicited(config),
             _service_macs: accept_service_macs(config),
@@ -325,10 +330,10 @@ fn join_solicited(config: &Config) -> Option<Solicited> {
     let addresses: Vec<IpAddr> = config.services.iter().flat_map(held_addresses).collect();
     let joined = Solicited::join(name, &addresses);
     if let Err(error) = &joined {
-        eprintln!(
-            "warning: cannot join the multicast groups of the IPv6 addresses on {name} ({error}): neighbours find \
+        log::warning(format!(
+            "cannot join the multicast groups of the IPv6 addresses on {name} ({error}): neighbours find \
              them only if NIC and switch pass all multicast; `sysctl net.ipv6.conf.{name}.disable_ipv6=0` helps"
-        );
+        ));
     }
     joined.ok()
 }
@@ -340,10 +345,10 @@ fn accept_service_macs(config: &Config) -> Option<sys::ServiceMacs> {
     let macs = config.services.iter().filter_map(|service| service.mac.map(|mac| mac.0));
     let accepted = sys::ServiceMacs::accept(name, macs, config.hears());
     if let Err(error) = &accepted {
-        eprintln!(
-            "warning: {name} cannot be told to take frames for the services' own hardware addresses, or for others where \
+        log::warning(format!(
+            "{name} cannot be told to take frames for the services' own hardware addresses, or for others where \
              `snoop` listens ({error}): they arrive only if it is promiscuous; `ip link set {name} promisc on` helps"
-        );
+        ));
     }
     accepted.ok()
 }
@@ -383,10 +388,10 @@ fn effective_mtu(name: &str, ports: &[XdpPort]) -> Result<usize, StartError> {
     let whole = sys::interface_mtu(name).map_err(failed(format!("read the MTU of {name}")))?;
     let mtu = ports.iter().map(XdpPort::mtu).min().unwrap_or(whole);
     if mtu < whole {
-        eprintln!(
-            "warning: kernel or driver take frames of {name} in one buffer only: packets are limited to {mtu} bytes \
+        log::warning(format!(
+            "kernel or driver take frames of {name} in one buffer only: packets are limited to {mtu} bytes \
              although its MTU is {whole}; longer ones are dropped and counted as rx_too_long"
-        );
+        ));
     }
     Ok(mtu as usize)
 }

@@ -17,6 +17,7 @@ use crate::config::change::{self, in_words};
 use crate::config::{self, Application, Config, Loaded, duration_text};
 use crate::control::Reply;
 use crate::control::status::Configuration;
+use crate::log::{self, Level, Record};
 use crate::node::{build_service, group_configs};
 use crate::report::{PATIENCE, Reporter};
 use crate::shared::{ToAgent, ToCore};
@@ -77,8 +78,25 @@ impl Reporter {
         self.origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the file again and takes what differs; undone after `confirm_within` unless it is confirmed.
+    /// Reads the file again and takes what differs; undone after `confirm_within` unless it is confirmed. The log is told.
     pub fn reload(&self, confirm_within: Option<Duration>) -> Reply {
+        let reply = self.try_reload(confirm_within);
+        match &reply {
+            Reply::Reloaded { changes, .. } if changes.is_empty() => {
+                log::notice("reloaded: the file says what runs already");
+            }
+            Reply::Reloaded { changes, .. } => {
+                let record =
+                    Record::new(Level::Notice, format!("reloaded: {}", changes.join("; ")));
+                record.with("changes", changes.len()).say();
+            }
+            Reply::Error { message } => log::error(format!("not reloaded: {message}")),
+            _ => {}
+        }
+        reply
+    }
+
+    fn try_reload(&self, confirm_within: Option<Duration>) -> Reply {
         let mut origin = self.origin();
         let now = clock::now();
         if let Some(Unconfirmed { until, .. }) = &origin.unconfirmed {
@@ -119,9 +137,9 @@ impl Reporter {
         match self.apply(&mut origin, before) {
             Ok(()) => {
                 origin.undone += 1;
-                eprintln!("warning: nobody has confirmed the last reload: it is undone");
+                log::warning("nobody has confirmed the last reload: it is undone");
             }
-            Err(error) => eprintln!("error: the last reload cannot be undone: {error}"),
+            Err(error) => log::error(format!("the last reload cannot be undone: {error}")),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::config::{Config, Failback, Mac, Service, Snoop};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
 use crate::health::Board;
+use crate::log::{self, Level, Record};
 use crate::orders;
 use crate::reload::Origin;
 use crate::sealing::SealingSnapshot;
@@ -50,6 +51,8 @@ pub struct Reporter {
     started: Instant,
     /// By the index of the group.
     phases: Mutex<Vec<Phases>>,
+    /// The last decision about each group that the log has been told of.
+    logged: Mutex<Vec<Instant>>,
 }
 
 impl Reporter {
@@ -63,9 +66,22 @@ impl Reporter {
         board: Arc<Board>,
     ) -> Reporter {
         let phases = Mutex::new(config.groups().iter().map(|_| Phases::default()).collect());
+        let logged = Mutex::new(vec![Instant::ZERO; config.groups().len()]);
         let (config, origin) = (RwLock::new(Arc::new(config.clone())), Mutex::new(origin));
         let started = clock::now();
-        Reporter { config, origin, me, shared, guard, orders, questions, board, started, phases }
+        Reporter {
+            config,
+            origin,
+            me,
+            shared,
+            guard,
+            orders,
+            questions,
+            board,
+            started,
+            phases,
+            logged,
+        }
     }
 
     /// The configuration that runs: a reload may have changed it.
@@ -83,6 +99,31 @@ impl Reporter {
         let agent = self.ask_agent().and_then(|agent| agent.recv_timeout(PATIENCE).ok());
         if let Some(agent) = agent {
             self.note_takeovers(clock::now(), &agent.agent.groups);
+            self.log_decisions(&agent.agent.groups);
+        }
+    }
+
+    /// Tells the log what was decided since the last look. What is decided again and again is told ever more rarely.
+    fn log_decisions(&self, groups: &[GroupStatus]) {
+        let config = self.config();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        for (group, last) in groups.iter().zip(&mut *logged) {
+            let service = &config.services[usize::from(group.group.service())];
+            let is_new = |decision: &&cluster::agent::Decision| decision.at > *last;
+            let new: Vec<_> = group.reasons.iter().filter(is_new).collect();
+            for decision in new {
+                *last = (*last).max(decision.at);
+                if decision.times.is_power_of_two() {
+                    Record::new(
+                        Level::Notice,
+                        format!("{}: {}", service.name, sentence(decision.reason)),
+                    )
+                    .with("service", &service.name)
+                    .with("epoch", decision.epoch)
+                    .with("times", decision.times)
+                    .say();
+                }
+            }
         }
     }
 
@@ -130,6 +171,7 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_us: now.since(self.started).micros(),
             configuration: self.origin().shown(now),
+            log_dropped: log::dropped(),
             cluster: self.cluster(&agent, &sealing),
             groups: groups
                 .filter(|(_, (group, _))| is_shown(&agent, group))

@@ -19,7 +19,7 @@ const CONFIRM_MAX: Duration = Duration::from_secs(24 * 3600);
 #[derive(Args, Debug, Clone)]
 #[command(
     after_help = "The node reads the file that it was started with. A file with an error, or with a change that a running node cannot \
-                  take, changes nothing. SIGHUP does the same and says the outcome on the node's standard error.\n\n\
+                  take, changes nothing. SIGHUP does the same and says the outcome in the node's log.\n\n\
                   Reload one node after the other, the owners of services last: until both agree, status shows them as unfit to \
                   become each other's peer, and a peer in sync stays what it is.\n\n\
                   Exit codes: 0 the node runs what the file says, 1 nothing was changed (the reason is on standard error), 2 wrong \
@@ -79,7 +79,7 @@ fn try_reload(args: &ReloadArgs) -> Result<String, String> {
 }
 
 /// What came of a reload, in words.
-pub(crate) fn outcome(reply: &Reply) -> Option<String> {
+fn outcome(reply: &Reply) -> Option<String> {
     let Reply::Reloaded { changes, warnings, confirm_within_us } = reply else { return None };
     let mut text = warnings.clone();
     text += match changes.len() {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use dataplane::control::Reply;
+use dataplane::log;
 use dataplane::node::Node;
 use dataplane::sys::{Signal, Signals};
 
-use crate::{check, reload};
+use crate::check;
 
 /// Arguments of `understudy run`.
 #[derive(Args, Debug, Clone)]
@@ -33,8 +33,9 @@ pub fn main(args: &RunArgs) -> ExitCode {
         Ok(node) => node,
         Err(error) => return fail(&error.to_string()),
     };
-    eprintln!("{}", node.summary());
-    eprintln!("running; `understudy status --socket {}`", config.control.socket.display());
+    log::notice(node.summary());
+    let socket = config.control.socket.display();
+    log::notice(format!("running; `understudy status --socket {socket}`"));
     let outcome = wait(&signals, &node);
     drop(node);
     match outcome {
@@ -56,19 +57,13 @@ fn wait(signals: &Signals, node: &Node) -> io::Result<()> {
     loop {
         match signals.wait(std::time::Duration::from_millis(500))? {
             Some(Signal::End) => return Ok(()),
-            Some(Signal::Reload) => reload(node),
+            // The log tells the outcome.
+            Some(Signal::Reload) => drop(node.reload()),
             None => {}
         }
         if node.has_failed() {
             return Err(io::Error::other("a thread of the node has ended; its reason is above"));
         }
-    }
-}
-
-fn reload(node: &Node) {
-    match node.reload() {
-        Reply::Error { message } => eprintln!("error: {message}"),
-        reply => eprint!("{}", reload::outcome(&reply).unwrap_or_default()),
     }
 }
 

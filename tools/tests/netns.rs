@@ -24,6 +24,8 @@ mod handover;
 mod kernels;
 #[path = "netns/link.rs"]
 mod link;
+#[path = "netns/log.rs"]
+mod log;
 #[path = "netns/metrics.rs"]
 mod metrics;
 #[path = "netns/ownership.rs"]

@@ -1,5 +1,6 @@
 //! Nodes that speak, but not so that this node can open it: they are not dead, and an operator must know.
 
+use crate::log;
 use cluster::id::NodeId;
 use cluster::message::WITNESS;
 use cluster::seal::Unopened;
@@ -49,7 +50,7 @@ impl Refused {
 
 fn say(node: NodeId, reason: Unopened) {
     let who = if node == WITNESS { "the witness".into() } else { format!("node {node}") };
-    eprintln!("warning: {who} speaks, but is not understood: {}", in_words(reason));
+    log::warning(format!("{who} speaks, but is not understood: {}", in_words(reason)));
 }
 
 /// What is wrong, for an operator.

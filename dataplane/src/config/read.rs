@@ -33,11 +33,13 @@ pub fn config(reader: &mut Reader, tree: &DeTable<'_>, directory: &Path) -> Conf
     let cores = cores(reader, &mut root);
     let control = control(reader, &mut root, directory, id);
     let metrics = metrics(reader, &mut root);
+    let log = log(reader, &mut root);
     let limits = limits(reader, &mut root);
     let services = service::services(reader, &mut root, directory);
     root.finish(reader);
     let node = NodeConfig { id };
-    let config = Config { node, cluster, interfaces, cores, control, metrics, limits, services };
+    let config =
+        Config { node, cluster, interfaces, cores, control, metrics, log, limits, services };
     check::check(reader, &config);
     config
 }
@@ -393,6 +395,22 @@ fn metrics(reader: &mut Reader, root: &mut Table<'_>) -> Option<Metrics> {
     table.finish(reader);
     let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, METRICS_PORT)));
     reader.written("metrics").then_some(Metrics { listen })
+}
+
+fn log(reader: &mut Reader, root: &mut Table<'_>) -> Log {
+    let mut table = root.table(reader, "log");
+    let targets = [("stderr", LogTarget::Stderr), ("journald", LogTarget::Journald)];
+    let target = table.choice(reader, "target", &targets).unwrap_or_default();
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = table.choice(reader, "format", &formats).unwrap_or_default();
+    table.finish(reader);
+    if target == LogTarget::Journald && format == LogFormat::Json {
+        let message =
+            "`format` has no meaning with `target = \"journald\"`: the journal has fields";
+        let help = "remove it, or log to \"stderr\"";
+        reader.reject_with_help("log.format", Kind::Inconsistent, message.into(), help);
+    }
+    Log { target, format }
 }
 
 fn limits(reader: &mut Reader, root: &mut Table<'_>) -> Limits {

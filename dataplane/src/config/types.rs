@@ -39,6 +39,8 @@ pub struct Config {
     /// `[metrics]`: where scrapers ask; nowhere unless the section is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+    /// `[log]`: what the node says of itself, and to whom.
+    pub log: Log,
     /// `[limits]`: what is taken at start.
     pub limits: Limits,
     /// `[[services]]`: what is served, in the order of the file. A service's position is part of its
@@ -292,6 +294,37 @@ pub struct Control {
 pub struct Metrics {
     /// `listen`: address and TCP port. Default "127.0.0.1:7949".
     pub listen: SocketAddr,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Log {
+    /// `target`: "stderr" or "journald". Default "stderr".
+    pub target: LogTarget,
+    /// `format`: "text" or "json", on standard error. Default "text".
+    pub format: LogFormat,
+}
+
+/// Where records go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogTarget {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// The journal, field by field.
+    Journald,
+}
+
+/// How records look on standard error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// A sentence and its fields.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// `[limits]`: memory is taken at start by these numbers. Each service takes a log and room for copies

@@ -25,6 +25,8 @@ pub struct Status {
     pub uptime_us: u64,
     /// The configuration that runs.
     pub configuration: Configuration,
+    /// Records that the log has dropped because they came too fast.
+    pub log_dropped: u64,
     /// The nodes and the arbiter.
     pub cluster: ClusterStatus,
     /// One for each group, in the order of the configuration.

@@ -6,6 +6,7 @@
 
 use super::Charge;
 use crate::clock;
+use crate::log;
 use crate::sys::robust::{Held, WORDS_MAX, Words};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::process::{Child, Command, Stdio};
@@ -106,7 +107,7 @@ impl Guard {
                 return;
             }
             let end = outcome.map_or_else(|error| error.to_string(), |status| status.to_string());
-            eprintln!("warning: the guardian has ended ({end}); starting another");
+            log::warning(format!("the guardian has ended ({end}); starting another"));
             self.restarts.fetch_add(1, Ordering::Relaxed);
             thread::sleep(pause);
             pause = (pause * 2).min(PAUSE_MAX);

@@ -116,6 +116,9 @@ fn node(families: &mut Families, status: &Status) {
     let restarts = one(status.guardian.restarts as f64);
     let help = "Times that a guardian had to be started again.";
     families.counter("node_guardian_restarts_total", help, restarts);
+    let dropped = one(status.log_dropped as f64);
+    let help = "Records that the log has dropped because they came too fast.";
+    families.counter("node_log_dropped_total", help, dropped);
     let timers = status.timers.iter().flat_map(|timer| {
         let place = |value: &str| vec![("timer", timer.name.clone()), ("value", value.into())];
         [

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::config::{Config, Idle};
 use crate::core::{Core, Round};
 use crate::guardian::Guard;
+use crate::log;
 use crate::port::xdp::XdpPort;
 use crate::sys;
 use std::os::fd::RawFd;
@@ -38,13 +39,13 @@ pub(super) fn start(
     let is_adaptive = config.cores.idle == Idle::Adaptive;
     let run = move || -> io::Result<()> {
         if let Err(error) = sys::pin_to_core(processor) {
-            eprintln!(
-                "warning: poll core {number} is not pinned to processor {processor}: {error}"
-            );
+            log::warning(format!(
+                "poll core {number} is not pinned to processor {processor}: {error}"
+            ));
         }
         // Held until the last frame has left, however that comes.
         let _held = guard.hold(number).inspect_err(|error| {
-            eprintln!("warning: no guardian ({error}): a crash is noticed by silence only");
+            log::warning(format!("no guardian ({error}): a crash is noticed by silence only"));
         });
         let descriptors = core.descriptors(XdpPort::fd);
         let (mut idle_rounds, mut patience) = (0, IDLE_ROUNDS);
@@ -67,7 +68,7 @@ pub(super) fn start(
     let body = move || {
         let mut run = run;
         if let Err(error) = run() {
-            eprintln!("error: poll core {number} has ended: {error}");
+            log::error(format!("poll core {number} has ended: {error}"));
         }
     };
     let name = format!("poll{number}");
