@@ -2,9 +2,9 @@
 //!
 //! A Unix socket with permissions 0600. A client writes one request a line as JSON, the node answers
 //! each with one line; `{"command":"status"}` is answered by `{"reply":"status",…}`, a request that
-//! cannot be understood by `{"reply":"error",…}`. A line that begins with a letter is one of HAProxy's commands (`haproxy.rs`). The server has a thread of its own and one for each
-//! client, none of which a poll core ever waits for; what is answered comes from a closure given at
-//! start.
+//! cannot be understood by `{"reply":"error",…}`. A line that begins with a letter is one of HAProxy's
+//! commands (`haproxy.rs`). The server has a thread of its own and one for each client, none of which
+//! a poll core ever waits for; what is answered comes from a closure given at start.
 //!
 //! The socket is made in a directory that only its owner may enter and then moved into place, so that
 //! nobody can connect before the permissions are set, and a socket left behind by a process that

@@ -1,12 +1,13 @@
 //! What a node says of itself: lines for people, JSON for programs, or fields for the journal.
 //!
-//! Whoever has something to say puts a record into a bounded queue and goes on; a thread of its own writes. A queue that is full
-//! drops the record and counts it, and the next one that is written says how many are missing: nobody ever waits for a
-//! terminal, a disk or the journal. Poll cores say nothing here but that they end.
+//! Whoever has something to say puts a record into a bounded queue and goes on; a thread of its own writes. A queue
+//! that is full drops the record, and the next one that is written says how many are missing: nobody ever waits for
+//! a terminal, a disk or the journal. Poll cores say nothing here but that they end.
 //!
 //! Before [`start`], and in a process that never calls it, records go to standard error at once.
 //!
-//! Bounds: [`RECORDS_MAX`] records wait. Spec: the journal's native protocol (systemd, JOURNAL_NATIVE_PROTOCOL).
+//! Bounds: [`RECORDS_MAX`] records wait; at the end the node waits [`PATIENCE`] for them to be written.
+//! Spec: the journal's native protocol (systemd, JOURNAL_NATIVE_PROTOCOL).
 
 use crate::config::{self, LogFormat, LogTarget};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -15,11 +16,14 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Records that wait to be written.
 pub const RECORDS_MAX: usize = 4096;
+
+/// How long the end of a node may wait for a log that nobody takes.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the journal listens.
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -64,7 +68,8 @@ impl Record {
     pub fn say(self) {
         match QUEUE.get() {
             Some(queue) => queue.put(self),
-            None => write(&mut io::stderr(), LogFormat::Text, now_us(), &self),
+            // If that fails there is nobody left to tell.
+            None => drop(write(&mut io::stderr(), LogFormat::Text, now_us(), &self)),
         }
     }
 }
@@ -84,7 +89,7 @@ pub fn notice(message: impl Into<String>) {
     Record::new(Level::Notice, message).say();
 }
 
-/// Records that were dropped because the queue was full.
+/// Records that were dropped because the queue was full, or could not be written.
 pub fn dropped() -> u64 {
     QUEUE.get().map_or(0, |queue| queue.dropped.load(Ordering::Relaxed))
 }
@@ -111,46 +116,53 @@ impl Queue {
     }
 }
 
-/// The writing thread; what waits is written before this is dropped.
+/// The writing thread; what waits is written before this is dropped, if anybody takes it.
 pub struct Log {
-    thread: Option<JoinHandle<()>>,
+    records: Sender<Message>,
+    /// Closed when everything is written.
+    written: Receiver<()>,
 }
 
 /// Writes from now on as the configuration says. Fails where the journal is wanted and does not listen.
 pub fn start(config: &config::Log) -> io::Result<Log> {
     let mut output = Output::open(config)?;
     let (records, queue) = bounded(RECORDS_MAX);
-    if QUEUE.set(Queue { records, dropped: AtomicU64::new(0) }).is_err() {
+    let (writing, written) = bounded::<()>(0);
+    if QUEUE.set(Queue { records: records.clone(), dropped: AtomicU64::new(0) }).is_err() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this process has a log already"));
     }
-    let body = move || run(&queue, &mut output, dropped);
-    let thread = thread::Builder::new().name("log".into()).spawn(body)?;
-    Ok(Log { thread: Some(thread) })
+    let body = move || {
+        let _writing = writing;
+        run(&queue, &mut output, &QUEUE.get().expect("set above").dropped);
+    };
+    thread::Builder::new().name("log".into()).spawn(body)?;
+    Ok(Log { records, written })
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let ended = QUEUE.get().is_some_and(|queue| queue.records.send(Message::End).is_ok());
-        if let Some(thread) = self.thread.take().filter(|_| ended) {
-            let _ = thread.join();
+        let until = Instant::now() + PATIENCE;
+        if self.records.send_deadline(Message::End, until).is_ok() {
+            let _ = self.written.recv_deadline(until);
         }
     }
 }
 
 /// Writes what comes until the end, and how much is missing.
-fn run(queue: &Receiver<Message>, output: &mut Output, dropped: impl Fn() -> u64) {
+fn run(queue: &Receiver<Message>, output: &mut Output, dropped: &AtomicU64) {
     let mut told = 0;
     while let Ok(Message::Record(at_us, record)) = queue.recv() {
-        let missing = dropped();
+        let missing = dropped.load(Ordering::Relaxed);
         if missing > told {
-            let lost = format!(
-                "{} records were dropped: they came faster than they could be written",
-                missing - told
-            );
-            output.write(at_us, &Record::new(Level::Warning, lost));
-            told = missing;
+            let message =
+                format!("{} records are missing: nobody took them in time", missing - told);
+            if output.write(at_us, &Record::new(Level::Warning, message)).is_ok() {
+                told = missing;
+            }
         }
-        output.write(at_us, &record);
+        if output.write(at_us, &record).is_err() {
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -171,21 +183,25 @@ impl Output {
         }
     }
 
-    /// What cannot be written is lost: there is nobody left to tell.
-    fn write(&mut self, at_us: u64, record: &Record) {
+    fn write(&mut self, at_us: u64, record: &Record) -> io::Result<()> {
         match self {
             Output::Stderr(format) => write(&mut io::stderr().lock(), *format, at_us, record),
-            Output::Journal(socket) => drop(socket.send(&journal_entry(record))),
+            Output::Journal(socket) => socket.send(&journal_entry(record)).map(drop),
         }
     }
 }
 
-fn write(output: &mut impl Write, format: LogFormat, at_us: u64, record: &Record) {
+fn write(
+    output: &mut impl Write,
+    format: LogFormat,
+    at_us: u64,
+    record: &Record,
+) -> io::Result<()> {
     let line = match format {
         LogFormat::Text => text(record),
         LogFormat::Json => json(at_us, record),
     };
-    let _ = output.write_all(line.as_bytes());
+    output.write_all(line.as_bytes())
 }
 
 /// "warning: the sentence (name=value)"; a notice is the sentence alone.
@@ -324,13 +340,34 @@ mod tests {
         assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
         let (ours, theirs) = UnixDatagram::pair().expect("two sockets");
         drop(queue.records);
-        run(&waiting, &mut Output::Journal(ours), || 3);
+        run(&waiting, &mut Output::Journal(ours), &queue.dropped);
         let mut buffer = [0; 512];
         let mut next = || {
             let bytes = theirs.recv(&mut buffer).expect("an entry");
             String::from_utf8_lossy(&buffer[..bytes]).lines().next().expect("a line").to_string()
         };
-        assert!(next().starts_with("MESSAGE=3 records were dropped"));
+        assert!(next().starts_with("MESSAGE=3 records are missing"));
         assert_eq!([next(), next()], ["MESSAGE=number 0", "MESSAGE=number 1"]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let (records, waiting) = bounded(2);
+        let queue = Queue { records, dropped: AtomicU64::new(0) };
+        (0..2).for_each(|n| queue.put(Record::new(Level::Info, format!("number {n}"))));
+        let (ours, theirs) = UnixDatagram::pair().expect("two sockets");
+        drop((theirs, queue.records));
+        run(&waiting, &mut Output::Journal(ours), &queue.dropped);
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 2);
+    }
+
+    /// A terminal or a journal that takes nothing any more does not keep a node from ending.
+    #[test]
+    fn the_end_does_not_wait_for_ever() {
+        let (records, _stuck) = bounded(1);
+        let (_writing, written) = bounded(0);
+        drop(Log { records: records.clone(), written: written.clone() });
+        assert!(records.is_full(), "it was told to end, and does not");
+        drop(Log { records, written });
     }
 }

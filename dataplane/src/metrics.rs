@@ -1,8 +1,8 @@
 //! The metrics listener: a node's status in Prometheus' text format, for whoever scrapes it.
 //!
 //! A thread of its own answers `GET /metrics`, one client after the other, with what `understudy status --json`
-//! and `servers --json` are made of at that moment ([`families`]); no poll core ever waits for it. It speaks as much HTTP as a scraper needs:
-//! one request a connection, an answer with its length, and the end.
+//! and `servers --json` are made of at that moment ([`families`]); no poll core ever waits for it. It speaks as
+//! much HTTP as a scraper needs: one request a connection, an answer with its length, and the end.
 //!
 //! Bounds: [`REQUEST_BYTES_MAX`] a request; a client has [`PATIENCE`] to ask and as long for each piece of the answer.
 

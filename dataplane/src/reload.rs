@@ -81,6 +81,11 @@ impl Reporter {
     /// Reads the file again and takes what differs; undone after `confirm_within` unless it is confirmed. The log is told.
     pub fn reload(&self, confirm_within: Option<Duration>) -> Reply {
         let reply = self.try_reload(confirm_within);
+        if let Reply::Reloaded { warnings, .. } = &reply
+            && !warnings.is_empty()
+        {
+            log::warning(warnings.trim_start_matches("warning: ").trim_end());
+        }
         match &reply {
             Reply::Reloaded { changes, .. } if changes.is_empty() => {
                 log::notice("reloaded: the file says what runs already");

@@ -1,21 +1,24 @@
 //! HAProxy's runtime commands, so that tools made for its socket work on a node's.
 //!
-//! A line on the control socket that begins with a letter is such a command. Each is answered by what a node is asked in JSON, put
-//! into HAProxy's words: a service is a frontend and a backend of one name. As there, one line is answered and the
-//! connection closed, unless `prompt` has made it interactive; `;` separates commands.
+//! A line on the control socket that begins with a letter is such a command. Each is answered by what a node is
+//! asked in JSON, put into HAProxy's words: a service is a frontend and a backend of one name. As there, one line is
+//! answered and the connection closed, unless `prompt` has made it interactive; `;` separates commands. A server that
+//! has left the configuration is not shown.
 //!
-//! What a node does not count is an empty field, as in HAProxy. Spec: HAProxy 2.6 management guide 9.1 (CSV), 9.3 (commands).
-//! Left out: everything about maps, ACLs, certificates, tables and HTTP.
+//! What a node does not count is an empty field, as in HAProxy.
+//! Spec: HAProxy 2.6 management guide 9.1 (CSV), 9.3 (commands). Left out: everything about maps, ACLs, certificates,
+//! tables and HTTP.
+//! Bounds: [`COMMANDS_MAX`] commands a line; a client may be silent for [`PATIENCE_MAX`] if it says so.
 
 use std::time::Duration;
 
-use super::servers::{ServerOrder, ServerState, ServerStatus, Servers};
-use super::status::Status;
+use super::servers::{ServerOrder, ServerState, ServerStatus, Servers, ServiceServers};
+use super::status::{Role, Status};
 use super::{Handler, Reply, Request};
 
 mod csv;
 
-/// Commands of one line at most.
+/// Commands of one line at most; a longer line is refused whole.
 const COMMANDS_MAX: usize = 64;
 
 /// Longest silence of a client that has asked for patience.
@@ -59,7 +62,12 @@ impl Session {
     pub fn answer(&mut self, line: &[u8], handler: &Handler) -> Option<String> {
         let line = String::from_utf8_lossy(line);
         let mut text = String::new();
-        for command in line.split(';').take(COMMANDS_MAX) {
+        let is_too_long = line.split(';').nth(COMMANDS_MAX).is_some();
+        if is_too_long {
+            text +=
+                &format!("A line has at most {COMMANDS_MAX} commands: none was carried out.\n\n");
+        }
+        for command in line.split(';').take_while(|_| !is_too_long) {
             text += &self.run(command, handler);
             if self.has_quit {
                 return None;
@@ -94,10 +102,8 @@ impl Session {
             ["show", "info"] => status(handler).map(|status| info(&status)),
             ["show", "stat"] => csv::stat(handler, None),
             ["show", "stat", ref filter @ ..] => csv::stat(handler, Some(filter)),
-            ["show", "servers", "state"] => servers(handler, None).map(|all| state(&all)),
-            ["show", "servers", "state", backend] => {
-                servers(handler, Some(backend)).map(|all| state(&all))
-            }
+            ["show", "servers", "state"] => state(handler, None),
+            ["show", "servers", "state", backend] => state(handler, Some(backend)),
             ["get", "weight", server] => find(handler, server).map(|server| {
                 format!("{} (initial {})\n", server.weight, server.configured_weight)
             }),
@@ -139,6 +145,40 @@ fn status(handler: &Handler) -> Result<Status, String> {
     }
 }
 
+/// A service, with the number by which HAProxy's tools know it.
+struct Proxy {
+    id: usize,
+    name: String,
+    /// Whether this node serves one of its generations.
+    is_owned: bool,
+    flows: u64,
+}
+
+/// The services in the order of the configuration; the generations of one are one.
+fn proxies(status: &Status) -> Vec<Proxy> {
+    let mut proxies: Vec<Proxy> = Vec::new();
+    for group in &status.groups {
+        let is_owned = group.role == Role::Owner;
+        match proxies.iter_mut().find(|known| known.name == group.service) {
+            Some(known) => {
+                known.is_owned |= is_owned;
+                known.flows += group.flows;
+            }
+            None => {
+                let (id, name) = (FIRST_ID + proxies.len(), group.service.clone());
+                proxies.push(Proxy { id, name, is_owned, flows: group.flows });
+            }
+        }
+    }
+    proxies
+}
+
+/// Servers that are configured, with their numbers: those that have left keep their places.
+fn numbered(service: &ServiceServers) -> impl Iterator<Item = (usize, &ServerStatus)> {
+    let all = (1..).zip(&service.servers);
+    all.filter(|(_, server)| server.state != ServerState::Retired)
+}
+
 /// The servers of one service, or of all.
 fn servers(handler: &Handler, backend: Option<&str>) -> Result<Servers, String> {
     match handler(Request::Servers { service: backend.map(String::from) }) {
@@ -152,8 +192,9 @@ fn servers(handler: &Handler, backend: Option<&str>) -> Result<Servers, String> 
 fn find(handler: &Handler, name: &str) -> Result<ServerStatus, String> {
     let (backend, server) = name.split_once('/').ok_or("Require 'backend/server'.")?;
     let all = servers(handler, Some(backend))?;
-    let mut known = all.services.into_iter().flat_map(|service| service.servers);
-    known.find(|known| known.name == server).ok_or("No such server.".into())
+    let mut known = all.services.iter().flat_map(numbered);
+    let found = known.find(|(_, known)| known.name == server);
+    found.map(|(_, server)| server.clone()).ok_or("No such server.".into())
 }
 
 fn order(handler: &Handler, name: &str, order: ServerOrder) -> Result<String, String> {
@@ -212,14 +253,17 @@ fn info(status: &Status) -> String {
 }
 
 /// `show servers state`, version 1 of that format.
-fn state(servers: &Servers) -> String {
+fn state(handler: &Handler, backend: Option<&str>) -> Result<String, String> {
+    let (proxies, servers) = (proxies(&status(handler)?), servers(handler, backend)?);
     let mut text = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
                     srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state \
                     srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port \
                     srv_check_addr srv_agent_addr srv_agent_port\n"
         .to_string();
-    for (service, id) in servers.services.iter().zip(FIRST_ID..) {
-        for (server, sid) in service.servers.iter().zip(1..) {
+    for service in &servers.services {
+        let proxy = proxies.iter().find(|proxy| proxy.name == service.service);
+        let id = proxy.map_or(0, |proxy| proxy.id);
+        for (sid, server) in numbered(service) {
             let (op, admin) = match server.state {
                 ServerState::Up => (2, 0),
                 ServerState::Drain => (2, 8),
@@ -235,7 +279,7 @@ fn state(servers: &Servers) -> String {
             );
         }
     }
-    text
+    Ok(text)
 }
 
 /// The id of the first service: 1 is HAProxy's own.

@@ -1,8 +1,7 @@
 //! `show stat`: services and servers as HAProxy's CSV.
 
-use super::{FIRST_ID, Handler, ServerState, ServerStatus, servers, status};
+use super::{Handler, Proxy, ServerState, ServerStatus, numbered, proxies, servers, status};
 use crate::control::servers::{CheckOutcome, ServiceServers};
-use crate::control::status::{GroupStatus, Role};
 
 /// The columns, in HAProxy's order.
 const COLUMNS: [&str; 83] = [
@@ -109,15 +108,15 @@ struct Line {
 
 /// The table, or what a filter leaves of it: a proxy's name or id, then a sum of kinds, then a server's id.
 pub fn stat(handler: &Handler, filter: Option<&[&str]>) -> Result<String, String> {
-    let (groups, servers) = (status(handler)?.groups, servers(handler, None)?);
+    let (proxies, servers) = (proxies(&status(handler)?), servers(handler, None)?);
     let mut lines = Vec::new();
-    for (group, iid) in groups.iter().zip(FIRST_ID..) {
-        let passed_on = servers.services.iter().find(|service| service.service == group.service);
-        lines.push(frontend(group, iid, passed_on));
+    for proxy in &proxies {
+        let passed_on = servers.services.iter().find(|service| service.service == proxy.name);
+        lines.push(frontend(proxy, passed_on));
         if let Some(service) = passed_on {
-            let ids = service.servers.iter().zip(1..);
-            lines.extend(ids.map(|(server, sid)| self::server(&group.service, server, iid, sid)));
-            lines.push(backend(service, iid));
+            let ids = numbered(service);
+            lines.extend(ids.map(|(sid, server)| self::server(proxy, server, sid)));
+            lines.push(backend(service, proxy.id));
         }
     }
     if let Some(filter) = filter {
@@ -170,25 +169,23 @@ impl Line {
     }
 }
 
-fn frontend(group: &GroupStatus, iid: usize, servers: Option<&ServiceServers>) -> Line {
-    let is_owner = group.role == Role::Owner;
+fn frontend(proxy: &Proxy, servers: Option<&ServiceServers>) -> Line {
     // A connection that is passed on has two legs.
-    let connections = if servers.is_some() { group.flows.div_ceil(2) } else { group.flows };
-    Line::new(&group.service, "FRONTEND", Kind::Frontend, (iid, 0)).with([
+    let connections = if servers.is_some() { proxy.flows.div_ceil(2) } else { proxy.flows };
+    Line::new(&proxy.name, "FRONTEND", Kind::Frontend, (proxy.id, 0)).with([
         ("scur", connections.to_string()),
-        ("status", if is_owner { "OPEN" } else { "STOP" }.into()),
+        ("status", if proxy.is_owned { "OPEN" } else { "STOP" }.into()),
     ])
 }
 
-fn server(service: &str, server: &ServerStatus, iid: usize, sid: usize) -> Line {
-    let is_active = server.state == ServerState::Up;
-    let line = Line::new(service, &server.name, Kind::Server, (iid, sid)).with([
+fn server(proxy: &Proxy, server: &ServerStatus, sid: usize) -> Line {
+    let line = Line::new(&proxy.name, &server.name, Kind::Server, (proxy.id, sid)).with([
         ("scur", server.connections.to_string()),
         ("stot", server.opened.to_string()),
         ("econ", server.failed.to_string()),
         ("status", word(server.state).into()),
         ("weight", server.weight.to_string()),
-        ("act", u8::from(is_active).to_string()),
+        ("act", u8::from(!server.backup).to_string()),
         ("bck", u8::from(server.backup).to_string()),
         ("slim", limit(server.max_connections)),
         ("lastchg", (server.since_us.unwrap_or(0) / 1_000_000).to_string()),
@@ -215,18 +212,25 @@ fn limit(connections: u32) -> String {
 
 fn backend(service: &ServiceServers, iid: usize) -> Line {
     let sum = |count: fn(&ServerStatus) -> u64| service.servers.iter().map(count).sum::<u64>();
-    let active = sum(|server| u64::from(server.state == ServerState::Up));
-    let weight = sum(|server| u64::from(server.weight));
+    let up = |is_backup| {
+        let is_counted = move |server: &&ServerStatus| {
+            server.state == ServerState::Up && server.backup == is_backup
+        };
+        service.servers.iter().filter(is_counted)
+    };
+    let (active, backup) = (up(false).count(), up(true).count());
+    let used = up(active == 0);
+    let weight: u64 = used.map(|server| u64::from(server.weight)).sum();
     Line::new(&service.service, "BACKEND", Kind::Backend, (iid, 0)).with([
         ("scur", sum(|server| server.connections).to_string()),
         ("stot", sum(|server| server.opened).to_string()),
         ("econ", sum(|server| server.failed).to_string()),
         ("qcur", service.queued.to_string()),
         ("slim", limit(service.max_connections)),
-        ("status", if active > 0 { "UP" } else { "DOWN" }.into()),
+        ("status", if active + backup > 0 { "UP" } else { "DOWN" }.into()),
         ("weight", weight.to_string()),
         ("act", active.to_string()),
-        ("bck", "0".into()),
+        ("bck", backup.to_string()),
         ("lbtot", sum(|server| server.opened).to_string()),
     ])
 }

@@ -5,7 +5,8 @@ use crate::control::servers::ServiceServers;
 use crate::control::status::{ClusterStatus, CoreStatus, GroupStatus, Role};
 use std::sync::{Arc, Mutex};
 
-/// A node with two services, one of which has two servers; orders are kept.
+/// A node with two services, one of which has a server up, one in maintenance, a backup, and one of the first's name
+/// that has left; orders are kept.
 fn node(orders: Arc<Mutex<Vec<Request>>>) -> impl Fn(Request) -> Reply + Send + Sync {
     move |request| match request {
         Request::Status => {
@@ -17,7 +18,10 @@ fn node(orders: Arc<Mutex<Vec<Request>>>) -> impl Fn(Request) -> Reply + Send + 
             };
             let cluster = ClusterStatus { name: "demo".into(), ..ClusterStatus::default() };
             let core = CoreStatus { flows: 12, ..CoreStatus::default() };
-            let groups = vec![group("echo", Role::Peer), group("shop", Role::Owner)];
+            // Two generations of `echo`.
+            let groups =
+                ["echo", "echo", "shop"].into_iter().zip([Role::Peer, Role::None, Role::Owner]);
+            let groups = groups.map(|(service, role)| group(service, role)).collect();
             let status = Status {
                 node: 1,
                 version: "0.1.0".into(),
@@ -41,7 +45,10 @@ fn node(orders: Arc<Mutex<Vec<Request>>>) -> impl Fn(Request) -> Reply + Send + 
                 opened: 9,
                 ..ServerStatus::default()
             };
-            let servers = vec![server("a", ServerState::Up), server("b", ServerState::Maint)];
+            let backup = ServerStatus { backup: true, ..server("c", ServerState::Up) };
+            let left = ServerStatus { weight: 0, ..server("a", ServerState::Retired) };
+            let (up, maint) = (server("a", ServerState::Up), server("b", ServerState::Maint));
+            let servers = vec![left, up, maint, backup];
             let shop = ServiceServers {
                 service: "shop".into(),
                 role: Role::Owner,
@@ -87,12 +94,16 @@ fn the_table_has_a_line_for_each_service_and_server() {
     assert_eq!(row(&table, "shop", "FRONTEND", "status"), "OPEN");
     assert_eq!(row(&table, "shop", "FRONTEND", "scur"), "3", "two legs each");
     assert_eq!(row(&table, "echo", "FRONTEND", "status"), "STOP");
-    assert_eq!(row(&table, "echo", "FRONTEND", "scur"), "6");
+    assert_eq!(row(&table, "echo", "FRONTEND", "scur"), "12", "in both generations");
+    assert_eq!(table.matches("echo,FRONTEND").count(), 1);
     assert_eq!(row(&table, "shop", "a", "status"), "UP");
     assert_eq!(row(&table, "shop", "b", "status"), "MAINT");
     assert_eq!(row(&table, "shop", "a", "addr"), "10.2.0.1:80");
-    assert_eq!(row(&table, "shop", "BACKEND", "act"), "1");
-    assert_eq!(row(&table, "shop", "BACKEND", "stot"), "18");
+    let counted = ["act", "bck", "weight"].map(|column| row(&table, "shop", "BACKEND", column));
+    assert_eq!(counted, ["1", "1", "3"], "the backup's weight does not count yet");
+    assert_eq!(["act", "bck"].map(|column| row(&table, "shop", "c", column)), ["0", "1"]);
+    assert_eq!(row(&table, "shop", "BACKEND", "stot"), "36", "of those that have left, too");
+    assert_eq!([row(&table, "shop", "a", "sid"), row(&table, "shop", "b", "sid")], ["2", "3"]);
     assert_eq!(row(&table, "shop", "BACKEND", "qcur"), "5");
     assert_eq!(
         [row(&table, "shop", "BACKEND", "slim"), row(&table, "shop", "a", "slim")],
@@ -103,9 +114,12 @@ fn the_table_has_a_line_for_each_service_and_server() {
     let part = |line: &str| said(line).lines().filter(|line| line.contains(',')).count() - 1;
     assert_eq!(
         [part("show stat 3 2 -1"), part("show stat shop"), part("show stat -1 1 -1")],
-        [1, 4, 2]
+        [1, 5, 2]
     );
-    assert_eq!([part("show stat 3 6 1"), part("show stat nobody")], [1, 0]);
+    assert_eq!(
+        [part("show stat 3 6 2"), part("show stat 3 6 1"), part("show stat nobody")],
+        [1, 0, 0]
+    );
 }
 
 #[test]
@@ -117,7 +131,10 @@ fn the_process_and_the_servers_are_shown() {
     let state = said("show servers state shop");
     let lines: Vec<&str> = state.lines().collect();
     assert_eq!(lines[0], "1");
-    assert_eq!(lines[2], "2 shop 1 a 10.2.0.1 2 0 3 4 0 1 0 0 0 0 0 0 - 80 - 0 0 - - 0");
+    assert_eq!(
+        lines[2], "3 shop 2 a 10.2.0.1 2 0 3 4 0 1 0 0 0 0 0 0 - 80 - 0 0 - - 0",
+        "ids as in show stat"
+    );
     assert_eq!(lines[1].split(' ').count() - 1, lines[2].split(' ').count(), "head and line");
     assert_eq!(said("get weight shop/a"), "3 (initial 4)\n\n");
 }
@@ -161,8 +178,12 @@ fn whatever_else_is_said_is_an_answer_and_no_order() {
         assert!(answer.is_some_and(|text| text.trim().len() > 3), "{line}");
         assert_eq!(orders, [], "{line}");
     }
-    let many = "get weight shop/a;".repeat(10_000);
-    assert_eq!(said(&many).matches("initial").count(), COMMANDS_MAX);
+    let many = ["disable server shop/a"; COMMANDS_MAX + 1].join(";");
+    let (answer, orders) = say(&many);
+    assert!(answer.is_some_and(|text| text.contains("none was carried out")));
+    assert_eq!(orders, []);
+    let most = ["get weight shop/a"; COMMANDS_MAX].join(";");
+    assert_eq!(said(&most).matches("initial").count(), COMMANDS_MAX);
     assert!(said("\u{fffd}help").starts_with("Unknown command"));
 }
 
