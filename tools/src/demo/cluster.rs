@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use dataplane::control::status::Status;
 use dataplane::control::{self, Reply, Request};
 use nix::sys::signal::Signal;
@@ -131,6 +131,16 @@ impl<'a> Cluster<'a> {
         let Some(mut witness) = self.witness.take() else { return Ok(()) };
         witness.signal(Signal::SIGKILL)?;
         witness.wait().map(drop)
+    }
+
+    /// Stops the witness: it answers nobody until it is let run on, and then reads what was sent to it meanwhile.
+    pub fn stop_witness(&mut self) -> anyhow::Result<()> {
+        self.witness.as_mut().context("no witness runs")?.stop()
+    }
+
+    /// Lets a stopped witness run on.
+    pub fn resume_witness(&mut self) -> anyhow::Result<()> {
+        self.witness.as_mut().context("no witness runs")?.signal(Signal::SIGCONT)
     }
 
     /// Waits until every service has an owner and is protected; returns the owner of the first.
