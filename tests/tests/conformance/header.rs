@@ -57,9 +57,12 @@ fn must_63_martians_are_dropped() {
         assert!(desk.hear(say).is_empty(), "from {source}");
     }
     assert_eq!(desk.drops(Drop::Martian), 4);
+    let said = [Flags::SYN, Flags::ACK, Flags::FIN.with(Flags::ACK), Flags::RST];
     for destination in [[224, 0, 0, 1], [255, 255, 255, 255], [10, 0, 0, 255]].map(Address::v4) {
-        let say = Say { destination, ..desk.segment(Flags::SYN, &[]) };
-        assert!(desk.hear(say).is_empty(), "to {destination}");
+        for flags in said {
+            let say = Say { destination, ..desk.segment(flags, &[]) };
+            assert!(desk.hear(say).is_empty(), "{flags:?} to {destination}");
+        }
     }
     let mut desk = Desk::new(Family::V6, AppConfig::Echo);
     let group = Address([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -69,8 +72,10 @@ fn must_63_martians_are_dropped() {
         let say = Say { source, ..desk.segment(Flags::SYN, &[]) };
         assert!(desk.hear(say).is_empty(), "from {source}");
     }
-    let say = Say { destination: group, ..desk.segment(Flags::SYN, &[]) };
-    assert!(desk.hear(say).is_empty());
+    for flags in said {
+        let say = Say { destination: group, ..desk.segment(flags, &[]) };
+        assert!(desk.hear(say).is_empty(), "{flags:?}");
+    }
     assert_eq!(desk.stack.slots().count(), 0);
 }
 
