@@ -24,6 +24,7 @@
 
 mod adopt;
 mod ask;
+mod dead;
 mod decide;
 pub mod declare;
 mod generation;
@@ -186,6 +187,8 @@ pub struct Agent {
     accuse_at: Instant,
     messages: VecDeque<(Destination, Vec<u8>)>,
     commands: VecDeque<Command>,
+    /// Lives that an operator has declared dead here, and a register still names.
+    declared: Vec<Member>,
     /// Orders that were passed on and not answered yet.
     passed: Vec<pass::Passed>,
     outcomes: VecDeque<pass::Outcome>,
@@ -228,6 +231,7 @@ impl Agent {
             accuse_at: now,
             messages: VecDeque::new(),
             commands: VecDeque::new(),
+            declared: Vec::new(),
             passed: Vec::new(),
             outcomes: VecDeque::new(),
             counters: Counters::default(),

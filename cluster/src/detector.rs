@@ -142,6 +142,36 @@ impl Detector {
         Ok(())
     }
 
+    /// An operator says that `life` has ended. If nothing is known of that node, this is the life that it had; if
+    /// another is its present one, that life is a former one.
+    ///
+    /// Errors: the node is not watched, that life was heard within `patience`, or is known to be over.
+    pub fn handle_dead(
+        &mut self,
+        now: Instant,
+        life: Member,
+        patience: Duration,
+    ) -> Result<(), Drop> {
+        if self.is_alive(now, life, patience) {
+            return Err(Drop::Refuted);
+        }
+        let Some(heard) = self.nodes.iter_mut().find(|heard| heard.node == life.node) else {
+            return Err(Drop::UnknownSender);
+        };
+        if heard.past.contains(&life.incarnation) {
+            return Err(Drop::Surrendered);
+        }
+        if heard.member.incarnation.0 == 0 {
+            heard.begin(life);
+        }
+        if heard.member != life {
+            heard.note_past(life.incarnation);
+            return Ok(());
+        }
+        let said = heard.sent;
+        self.handle_surrender(now, life, said, patience)
+    }
+
     /// A living core that was heard `patience` after its own surrender has not ended.
     pub fn refute(&mut self, from: Member, patience: Duration) {
         if let Some(heard) = self.nodes.iter_mut().find(|heard| heard.member == from)
@@ -226,10 +256,14 @@ impl Heard {
 
     /// The present life is over.
     fn supersede(&mut self) {
+        self.note_past(self.member.incarnation);
+    }
+
+    fn note_past(&mut self, life: Incarnation) {
         if self.past.len() == PAST_LIVES {
             self.past.pop_front();
         }
-        self.past.push_back(self.member.incarnation);
+        self.past.push_back(life);
     }
 
     /// `member` is the present life; nothing is known of it yet.

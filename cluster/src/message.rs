@@ -70,6 +70,11 @@ pub enum Message {
         /// When that was known, on the clock of the sender's machine.
         at: Instant,
     },
+    /// An operator says that this life has ended: nobody is left who could.
+    Dead {
+        /// Whose.
+        life: Member,
+    },
     /// To the in-sync peer: its owner is silent here. A reason to look, never a claim.
     Hint {
         /// The group.

@@ -149,6 +149,11 @@ impl Register {
         if self.in_sync { self.peer } else { None }
     }
 
+    /// Whether `life` is its owner or its peer.
+    pub fn names(&self, life: Member) -> bool {
+        self.owner == life || self.peer == Some(life)
+    }
+
     /// The register after `change`, asked for by `asker`.
     ///
     /// Errors: the refusal that names the rule. Never panics, whatever the register holds.

@@ -5,7 +5,7 @@
 //! holds or is still given. It is a statement about a life, not about a group or an epoch, and stays
 //! true: a doubled or late one says nothing new.
 //!
-//! It can be wrong only if it was forged. Then a living core is heard again, long after it: the
+//! It can be wrong only if it was forged, or if an operator who gives his word for it (`agent/dead.rs`) errs. Then a living core is heard again, long after it: the
 //! longest promise is `patience` enough, since every lease of before has run out by then and all
 //! that the surrender waived has been waived. From there on it counts no more.
 //!

@@ -224,6 +224,9 @@ impl Witness {
         if let Message::Surrender { at } = message {
             return self.handle_surrender(now, header.from, at).map(|()| Effect::Nothing);
         }
+        if let Message::Dead { life } = message {
+            return self.handle_dead(now, header.from, life).map(|()| Effect::Nothing);
+        }
         let same_life = header.to.incarnation == self.me.incarnation;
         if let Some(node) = self.nodes.get_mut(&header.from.node)
             && node.life == header.from.incarnation

@@ -71,6 +71,11 @@ pub enum Request {
     Drain,
     /// Take roles again.
     Undrain,
+    /// Take a node for dead: the operator has seen to it that it says nothing more.
+    ConfirmDead {
+        /// Which.
+        node: u8,
+    },
     /// Read the configuration file again and take what differs.
     Reload {
         /// Undo it after so long unless it is confirmed.

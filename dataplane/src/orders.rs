@@ -40,6 +40,7 @@ impl Reporter {
             }
             Request::Drain => Order::Drain,
             Request::Undrain => Order::Undrain,
+            Request::ConfirmDead { node } => Order::Dead(NodeId(*node)),
             Request::Handover { service, to, epoch, force } => {
                 let index = match service_index(&self.config(), service) {
                     Ok(index) => index,
@@ -73,6 +74,7 @@ pub(crate) fn service_index(config: &Config, name: &str) -> Result<usize, String
 fn refusal(me: NodeId, request: &Request, why: OrderError) -> String {
     let (service, to) = match request {
         Request::Handover { service, to, .. } => (service.as_str(), *to),
+        Request::ConfirmDead { node } => ("", *node),
         _ => ("", 0),
     };
     match why {
@@ -113,6 +115,12 @@ fn refusal(me: NodeId, request: &Request, why: OrderError) -> String {
         ),
         OrderError::OwnerSilent(owner) => format!(
             "node {owner}, which owns {service}, has not answered: it may have begun; see `understudy why {service}`"
+        ),
+        OrderError::UnknownNode => {
+            format!("node {me} watches no node {to}, or knows of no life of it that could be over")
+        }
+        OrderError::Lives => format!(
+            "node {to} lives: node {me} heard it a moment ago. Stop it first, by its power if nothing else helps"
         ),
         OrderError::Unfit => {
             format!("a core of node {me} makes no progress, or its life is over")

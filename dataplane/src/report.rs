@@ -675,6 +675,7 @@ fn sentence(reason: Reason) -> String {
         Reason::Surrendered(node) => {
             format!("node {node} has surrendered: its process has ended")
         }
+        Reason::Declared(node) => format!("an operator has said that node {node} is dead"),
         Reason::AskedTakeOverSurrendered => "asked to take over: the owner has surrendered".into(),
         Reason::AskedAloneSurrendered => "asked to be alone: the peer has surrendered".into(),
         Reason::GaveHint(peer) => format!("told node {peer} that the owner is silent here"),

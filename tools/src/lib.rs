@@ -6,6 +6,7 @@
 use std::io::Write;
 
 pub mod check;
+pub mod confirm_dead;
 pub mod demo;
 pub mod flows;
 pub mod handover;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use dataplane::memory::BigPages;
 use tools::{
-    check, demo, flows, handover, impair, keygen, load, ownership, print, reload, run, servers,
-    status, top, views, why, witness,
+    check, confirm_dead, demo, flows, handover, impair, keygen, load, ownership, print, reload,
+    run, servers, status, top, views, why, witness,
 };
 
 use tools::views::View;
@@ -56,6 +56,8 @@ enum Command {
     Drain(handover::DrainArgs),
     /// Let a drained node take roles again.
     Undrain(handover::DrainArgs),
+    /// Say that a node is dead, where nothing else can tell: its power failed, and its peer's too.
+    ConfirmDead(confirm_dead::ConfirmDeadArgs),
     /// Let a running node take what its configuration file says by now.
     Reload(reload::ReloadArgs),
     /// Let the last reload stay.
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         Command::Handover(args) => handover::handover(&args),
         Command::Drain(args) => handover::drain(&args),
         Command::Undrain(args) => handover::undrain(&args),
+        Command::ConfirmDead(args) => confirm_dead::main(&args),
         Command::Reload(args) => reload::reload(&args),
         Command::Confirm(args) => reload::confirm(&args),
         Command::Servers(args) => servers::servers(&args),

@@ -148,6 +148,8 @@ pub enum Reason {
     AskedTakeOver(Duration),
     /// Owner or peer on this node has surrendered: what follows does not wait for its silence.
     Surrendered(NodeId),
+    /// An operator has said that owner or peer on this node is dead, which counts like its surrender.
+    Declared(NodeId),
     /// Asked to take over because the owner has surrendered.
     AskedTakeOverSurrendered,
     /// Asked to be alone because the peer has surrendered.

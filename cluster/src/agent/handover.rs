@@ -52,6 +52,8 @@ pub enum Order {
     Drain,
     /// Take roles again.
     Undrain,
+    /// Take the last known life of a node for ended: the operator has seen to it that it says nothing more.
+    Dead(NodeId),
 }
 
 /// Why an order was refused.
@@ -81,6 +83,10 @@ pub enum OrderError {
     NotSurvivor,
     /// A core of this node is stuck, or its life is over.
     Unfit,
+    /// There is no such node, or nothing is known of any life of it.
+    UnknownNode,
+    /// The node that is said to be dead was heard less than a longest promise ago.
+    Lives,
     /// The order was passed on to the owner, which has not answered: it may have begun.
     OwnerSilent(NodeId),
 }
@@ -209,6 +215,7 @@ impl Agent {
                     result => result.map(|()| Begun::Here),
                 }
             }
+            Order::Dead(node) => self.declare_dead(now, node).map(|()| Begun::Here),
             Order::Drain => {
                 self.draining = true;
                 self.heartbeat_at = self.heartbeat_at.min(now);

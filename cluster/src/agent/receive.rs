@@ -56,6 +56,7 @@ impl Agent {
                     self.send(from, &message);
                 }
             }
+            Message::Dead { life } => return self.handle_dead(now, life),
             Message::Hint { group, epoch, .. } => self.handle_hint(now, from, group, epoch),
             Message::Order(order) => self.handle_passed(now, from, order),
             Message::Ordered { request, refused } => self.handle_ordered(request, refused),
@@ -73,13 +74,16 @@ impl Agent {
     fn handle_surrender(&mut self, now: Instant, from: Member, said: Instant) -> Result<(), Drop> {
         let patience = self.config.timers.longest_promise();
         self.detector.handle_surrender(now, from, said, patience)?;
-        for entry in &mut self.groups {
-            if entry.register.owner == from || entry.register.peer == Some(from) {
-                entry.ask_at = now;
-                entry.note(now, Reason::Surrendered(from.node));
-            }
-        }
+        self.note_ended(now, from, Reason::Surrendered(from.node));
         Ok(())
+    }
+
+    /// Whoever waited for that life decides anew, at once.
+    pub(super) fn note_ended(&mut self, now: Instant, life: Member, reason: Reason) {
+        for entry in self.groups.iter_mut().filter(|entry| entry.register.names(life)) {
+            entry.ask_at = now;
+            entry.note(now, reason);
+        }
     }
 
     fn handle_heartbeat(&mut self, now: Instant, from: Member, exact: bool, beat: &Heartbeat) {

@@ -60,6 +60,7 @@ impl Agent {
             return;
         }
         self.tell_at = now + TELL_PERIOD;
+        self.repeat_declared();
         let node = self.node_state(now);
         let groups: Vec<GroupState> =
             (0..self.groups.len()).map(|at| self.group_state(at)).collect();

@@ -8,7 +8,7 @@ use super::{
     RenewGrant, Role, Verdict,
 };
 use crate::agent::handover::OrderError;
-use crate::id::{Epoch, NodeId};
+use crate::id::{Epoch, Incarnation, Member, NodeId};
 use crate::limits::CORES_MAX;
 use crate::path::Health;
 use crate::register::{Change, Phase, Refusal, Register};
@@ -25,6 +25,7 @@ const HINT: u8 = 6;
 const ORDER: u8 = 7;
 const ORDERED: u8 = 8;
 const STATE: u8 = 9;
+const DEAD: u8 = 10;
 const HELLO: u8 = 16;
 const READ: u8 = 17;
 const CHANGE: u8 = 18;
@@ -63,6 +64,11 @@ impl Message {
             Message::Surrender { at } => {
                 w.u8(SURRENDER);
                 w.u64(at.0);
+            }
+            Message::Dead { life } => {
+                w.u8(DEAD);
+                w.u8(life.node.0);
+                w.u64(life.incarnation.0);
             }
             Message::Hint { group, epoch, silent } => {
                 w.u8(HINT);
@@ -132,6 +138,7 @@ impl Message {
             STATE => Message::State(NodeState::read(r)?),
             SOLICIT => Message::Solicit { group: r.group()? },
             SURRENDER => Message::Surrender { at: r.instant()? },
+            DEAD => Message::Dead { life: read_life(r)? },
             HINT => Message::Hint { group: r.group()?, epoch: r.epoch()?, silent: r.duration()? },
             ORDER => Message::Order(PassedOrder::read(r)?),
             ORDERED => Message::Ordered { request: r.u64()?, refused: read_refused(r)? },
@@ -243,6 +250,13 @@ impl PassedOrder {
     }
 }
 
+/// A life of a node, not of the witness.
+fn read_life(r: &mut Reader<'_>) -> Result<Member, Drop> {
+    let (node, incarnation) = (NodeId(r.u8()?), Incarnation(r.u64()?));
+    let is_node = (1..=NodeId::MAX).contains(&node.0) && incarnation.0 != 0;
+    is_node.then_some(Member { node, incarnation }).ok_or(Drop::BadField)
+}
+
 /// Zero, or the reason for which an order was refused and the number that belongs to it.
 fn write_refused(w: &mut Writer, refused: Option<OrderError>) {
     let (code, number) = match refused {
@@ -260,6 +274,8 @@ fn write_refused(w: &mut Writer, refused: Option<OrderError>) {
         Some(OrderError::Unfit) => (11, 0),
         Some(OrderError::OwnerSilent(owner)) => (12, owner.0.into()),
         Some(OrderError::OtherDeclared) => (13, 0),
+        Some(OrderError::UnknownNode) => (14, 0),
+        Some(OrderError::Lives) => (15, 0),
     };
     w.u8(code);
     w.u64(number);
@@ -283,6 +299,8 @@ fn read_refused(r: &mut Reader<'_>) -> Result<Option<OrderError>, Drop> {
         11 => Some(OrderError::Unfit),
         12 => Some(OrderError::OwnerSilent(node()?)),
         13 => Some(OrderError::OtherDeclared),
+        14 => Some(OrderError::UnknownNode),
+        15 => Some(OrderError::Lives),
         _ => return Err(Drop::BadField),
     };
     let has_number = matches!(code, 2 | 3 | 12);

@@ -72,6 +72,7 @@ fn samples() -> Vec<Message> {
         Message::Advertise(advertise()),
         Message::Solicit { group },
         Message::Surrender { at: Instant(4) },
+        Message::Dead { life: member(2) },
         Message::Hint { group, epoch: Epoch(2), silent: Duration(3) },
         Message::Order(PassedOrder {
             request: 4,
@@ -103,6 +104,8 @@ fn samples() -> Vec<Message> {
         OrderError::Unfit,
         OrderError::OwnerSilent(NodeId(3)),
         OrderError::OtherDeclared,
+        OrderError::UnknownNode,
+        OrderError::Lives,
     ] {
         samples.push(Message::Ordered { request: 5, refused: Some(refused) });
     }

@@ -116,6 +116,33 @@ impl Witness {
         Ok(())
     }
 
+    /// An operator says at `from` that `life` has ended: as good as its surrender, unless it was heard here within a
+    /// longest promise.
+    pub(super) fn handle_dead(
+        &mut self,
+        now: Instant,
+        from: Member,
+        life: Member,
+    ) -> Result<(), Drop> {
+        if self.registration(from).is_some() {
+            return Err(Drop::UnknownSender);
+        }
+        let patience = self.timers.longest_promise();
+        let said = match self.nodes.get(&life.node) {
+            Some(node) if node.life == life.incarnation && now.since(node.heard) <= patience => {
+                return Err(Drop::Refuted);
+            }
+            Some(node) => node.asked,
+            None => {
+                // Lost with the store: that life will not register itself any more.
+                let node = Node::new(now, life.incarnation, VecDeque::new());
+                self.nodes.insert(life.node, node);
+                Instant::ZERO
+            }
+        };
+        self.handle_surrender(now, life, said)
+    }
+
     /// The owner uses no lease of ours any more: the promise has nobody left to protect.
     pub(super) fn handle_release(
         &mut self,

@@ -153,3 +153,86 @@ fn an_order_is_void_in_another_epoch_and_answered_when_the_owner_is_silent() {
     world.until(600, "an answer", |world| !world.outcomes.is_empty());
     assert_eq!(world.outcomes.remove(0).result, Err(OrderError::OwnerSilent(NodeId(1))));
 }
+
+/// Of two that lost their power together nothing tells: an operator does, at any node that lives.
+#[test]
+fn two_that_lost_their_power_are_replaced_on_an_operators_word() {
+    for seed in 0..10 {
+        let mut world = three(seed);
+        world.fault(Fault::Crash(0));
+        world.fault(Fault::Crash(1));
+        world.loss = 20;
+        world.run(4_000);
+        assert_eq!(world.voices(), []);
+        for dead in [1, 2] {
+            assert_eq!(world.ask_for(2, Order::Dead(NodeId(dead))), None);
+        }
+        let longest = Timers::bed().longest_promise().millis();
+        let waited = world.until(8 * longest, "served", |world| world.voices() == [2]);
+        println!("seed {seed}: served afresh {waited} ms after the word");
+        assert!(has_reason(&world, 2, Reason::Declared(NodeId(1))));
+        assert!(has_started_afresh(&world, 2));
+        world.loss = 0;
+        world.fault(Fault::Start(0));
+        world.until(15_000, "protected again", World::is_protected);
+    }
+}
+
+/// Nobody is left who has heard the dead: neither the third node nor the witness remembers them but by their registers.
+#[test]
+fn the_word_counts_also_where_nobody_has_heard_that_life() {
+    for seed in 0..10 {
+        let mut world = three(seed);
+        let witness = world.witness_index();
+        for index in [0, 1, witness, 2] {
+            world.fault(Fault::Crash(index));
+        }
+        world.run(500);
+        world.fault(Fault::Start(witness));
+        world.fault(Fault::Start(2));
+        world.run(15_000);
+        assert_eq!(world.voices(), [], "they might live");
+        for dead in [1, 2] {
+            assert_eq!(world.ask_for(2, Order::Dead(NodeId(dead))), None);
+        }
+        world.until(15_000, "served", |world| world.voices() == [2]);
+    }
+}
+
+#[test]
+fn who_is_heard_is_not_believed_dead() {
+    let mut world = three(1);
+    let epoch = world.group(0).unwrap().register.epoch;
+    assert_eq!(world.ask_for(2, Order::Dead(NodeId(1))), Some(OrderError::Lives));
+    assert_eq!(world.ask_for(2, Order::Dead(NodeId(9))), Some(OrderError::UnknownNode));
+    // The third believes it, but its peer and the witness hear the owner.
+    world.fault(Fault::Cut(0, 2));
+    world.run(4_000);
+    assert_eq!(world.ask_for(2, Order::Dead(NodeId(1))), None);
+    world.run(4_000);
+    assert_eq!((world.voices(), world.group(1).unwrap().register.epoch), (vec![0], epoch));
+    world.fault(Fault::Join(0, 2));
+    world.until(15_000, "protected", World::is_protected);
+}
+
+/// The operator errs: the owner lives, alone on its side of the cut. It says nothing there, and comes back as the peer.
+#[test]
+fn an_owner_that_is_said_to_be_dead_while_it_is_cut_off_comes_back_as_the_peer() {
+    for seed in 0..10 {
+        let mut world = three(seed);
+        world.fault(Fault::Crash(1));
+        for other in [1, 2, world.witness_index()] {
+            world.fault(Fault::Cut(0, other));
+        }
+        world.run(6_000);
+        for dead in [1, 2] {
+            assert_eq!(world.ask_for(2, Order::Dead(NodeId(dead))), None);
+        }
+        world.until(15_000, "served", |world| world.voices() == [2]);
+        for other in [1, 2, world.witness_index()] {
+            world.fault(Fault::Join(0, other));
+        }
+        world.until(15_000, "protected", World::is_protected);
+        assert_eq!(world.voices(), [2]);
+    }
+}

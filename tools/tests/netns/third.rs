@@ -6,6 +6,7 @@ use dataplane::control::status::{Role, Status};
 use tools::demo::KillMode;
 use tools::demo::bed::Layout;
 
+use super::handover::understudy;
 use super::traffic::Traffic;
 use super::{MIDDLE, SECONDS};
 use crate::dialogue::{connect_echo, echo};
@@ -108,6 +109,43 @@ fn when_owner_and_peer_die_at_once_the_third_answers_their_clients() {
         let _ = idle.write_all(b"is anybody there?");
         let answer = idle.read(&mut [0; 16]).map_err(|error| error.kind());
         assert_eq!(answer, Err(ErrorKind::ConnectionReset), "a reset, not silence");
+        let mut fresh = connect_echo(scene);
+        echo(&mut fresh, 2).unwrap();
+    });
+}
+
+/// Two lose their power at once and nothing tells: the third waits for the operator's word, and then serves.
+#[test]
+fn after_a_loss_of_power_of_two_the_third_serves_on_the_operators_word() {
+    with_three(|scene| {
+        let (owner, peer, last) = roles(scene);
+        let mut idle = connect_echo(scene);
+        echo(&mut idle, 1).unwrap();
+        let confirm = |scene: &Scene<'_>, node: u8, more: &[&str]| {
+            let node = node.to_string();
+            understudy(scene, last, &[&["confirm-dead", &node], more].concat())
+        };
+        let (is_said, words) = confirm(scene, owner, &["--it-is-off"]);
+        assert!(!is_said && words.contains("lives"), "{words}");
+        for node in [owner, peer] {
+            scene.cluster.kill(node, KillMode::Power).unwrap();
+        }
+        for node in [owner, peer] {
+            scene.cluster.wait_gone(node).unwrap();
+        }
+        let (is_said, words) = confirm(scene, owner, &[]);
+        assert!(!is_said && words.contains("--it-is-off"), "{words}");
+        for node in [owner, peer] {
+            scene.wait_for("the node to be silent for long enough", || {
+                confirm(scene, node, &["--it-is-off"]).0
+            });
+        }
+        scene.wait_owns(last);
+        let (_, why) = understudy(scene, last, &["why", "echo"]);
+        assert!(why.contains(&format!("an operator has said that node {owner} is dead")), "{why}");
+        let _ = idle.write_all(b"is anybody there?");
+        let answer = idle.read(&mut [0; 16]).map_err(|error| error.kind());
+        assert_eq!(answer, Err(ErrorKind::ConnectionReset));
         let mut fresh = connect_echo(scene);
         echo(&mut fresh, 2).unwrap();
     });
