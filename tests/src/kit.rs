@@ -13,6 +13,7 @@
 pub mod client;
 pub mod dialogue;
 pub mod kill;
+pub(crate) mod packets;
 pub mod random;
 pub mod raw;
 pub mod settings;

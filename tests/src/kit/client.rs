@@ -1,69 +1,14 @@
 //! A client with an independent TCP: smoltcp's, of which every byte in and out is known.
 
 use crate::kit::dialogue::{Dialogue, Progress, Step};
+use crate::kit::packets::{self, Packets, smol};
 use crate::kit::settings;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
 use stack::key::FlowKey;
 use stack::time::{Duration, Instant};
 use stack::wire::Address;
-use std::cell::Cell;
-use std::collections::VecDeque;
-
-thread_local! {
-    /// Milliseconds of the world whose client is being polled: what smoltcp's TSval is made from.
-    static CLOCK_MS: Cell<u32> = const { Cell::new(0) };
-}
-
-/// The wire of a client: whole IP packets.
-#[derive(Default)]
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: VecDeque<Vec<u8>>,
-}
-
-struct Incoming(Vec<u8>);
-
-impl RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Outgoing<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Incoming, Outgoing<'_>)> {
-        let packet = self.incoming.pop_front()?;
-        Some((Incoming(packet), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: SmolInstant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = 1500;
-        capabilities
-    }
-}
 
 /// How a connection ended, as its client sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +23,7 @@ pub enum Ending {
 
 /// One connection of one client, playing a dialogue.
 pub struct Client {
-    wire: Wire,
+    wire: Packets,
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
@@ -94,7 +39,7 @@ pub struct Client {
 }
 
 /// What the buffers and options of a client are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClientSettings {
     /// Bytes of receive buffer.
     pub receive_buffer: usize,
@@ -151,7 +96,7 @@ impl Client {
         settings: ClientSettings,
         dialogue: Dialogue,
     ) -> Client {
-        let mut wire = Wire::default();
+        let mut wire = Packets::default();
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed ^ (index as u64) << 32;
         let mut interface = Interface::new(config, &mut wire, smol(now));
@@ -176,7 +121,7 @@ impl Client {
         );
         socket.set_nagle_enabled(false);
         if settings.timestamps {
-            socket.set_tsval_generator(Some(|| CLOCK_MS.get()));
+            socket.set_tsval_generator(Some(packets::clock));
         }
         match settings.opener {
             Opener::Node | Opener::Proxy => {
@@ -213,7 +158,7 @@ impl Client {
 
     /// Does what is due at `now`; packets to send are then in [`Client::poll_packet`].
     pub fn handle_timeouts(&mut self, now: Instant) {
-        CLOCK_MS.set(now.millis() as u32);
+        packets::set_clock(now);
         // What one poll sends may change what the next has to do; the bound is far above any need.
         for _ in 0..64 {
             self.interface.poll(smol(now), &mut self.wire, &mut self.sockets);
@@ -344,10 +289,6 @@ impl Client {
             moved = true;
         }
     }
-}
-
-fn smol(now: Instant) -> SmolInstant {
-    SmolInstant::from_micros((now.0 / 1_000) as i64)
 }
 
 /// The address of client `index`.
