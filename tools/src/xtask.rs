@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 /// The simulator is a program of the crate that may see all others; it is built for speed.
 fn run_sim(args: &[String]) -> ExitCode {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--release", "-q", "-p", "tests", "--bin", "sim", "--"]).args(args);
+    cargo.args(["run", "--profile", "sim", "-q", "-p", "tests", "--bin", "sim", "--"]).args(args);
     match cargo.status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
