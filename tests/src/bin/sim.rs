@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tests::sim::capture;
+use tests::sim::shrink::shrink;
 use tests::sim::story::{Budget, Outcome, Script, play};
 
 /// Plays whole clusters, each from a seed, with something going wrong again and again.
@@ -29,9 +30,12 @@ struct Args {
     /// Several things go wrong at once: connections may be lost, but nothing may be altered.
     #[arg(long)]
     beyond: bool,
-    /// Peace begins after so many mishaps.
-    #[arg(long)]
-    mishaps: Option<usize>,
+    /// Only these clients and mishaps of the one seed, by their numbers; what a shrunken failure prints.
+    #[arg(long, requires = "seed", value_delimiter = ',')]
+    only: Option<Vec<usize>>,
+    /// Leaves out of the one seed whatever its failure does not need.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
     /// Threads; as many as there are processors if not said.
     #[arg(long)]
     jobs: Option<usize>,
@@ -49,18 +53,19 @@ struct Args {
 impl Args {
     fn script(&self, seed: u64) -> Script {
         let budget = if self.beyond { Budget::Beyond } else { Budget::One };
-        let mishaps_max = self.mishaps.unwrap_or(usize::MAX);
-        Script { mishaps_max, ..Script::new(seed, budget) }
+        let only = self.only.as_ref().map(|only| only.iter().copied().collect());
+        Script { only, ..Script::new(seed, budget) }
     }
 
     /// The command that plays a story again.
-    fn command(&self, script: Script) -> String {
+    fn command(&self, script: &Script) -> String {
         let mut command = format!("cargo xtask sim --seed {}", script.seed);
         if self.beyond {
             command += " --beyond";
         }
-        if script.mishaps_max != usize::MAX {
-            command += &format!(" --mishaps {}", script.mishaps_max);
+        if let Some(only) = &script.only {
+            let only: Vec<String> = only.iter().map(usize::to_string).collect();
+            command += &format!(" --only {}", only.join(","));
         }
         command
     }
@@ -114,10 +119,15 @@ fn main() -> ExitCode {
 
 /// One story, told in full.
 fn play_one(args: &Args, seed: u64) -> std::io::Result<bool> {
-    let script = Script { trace: args.trace, capture: args.capture.is_some(), ..args.script(seed) };
-    let outcome = play(script);
-    for mishap in &outcome.mishaps {
-        println!("{mishap}");
+    let mut script = args.script(seed);
+    if args.shrink {
+        script = shrink(&script).0;
+        println!("The shortest that fails: {}", args.command(&script));
+    }
+    let script = Script { trace: args.trace, capture: args.capture.is_some(), ..script };
+    let outcome = play(&script);
+    for line in &outcome.diary {
+        println!("{line}");
     }
     if let Some(path) = &args.capture {
         write_capture(path, &outcome)?;
@@ -155,10 +165,10 @@ fn play_many(args: &Args) -> std::io::Result<bool> {
         for _ in 0..jobs {
             scope.spawn(|| {
                 while let Some(seed) = take(&next, args) {
-                    let outcome = play(args.script(seed));
+                    let outcome = play(&args.script(seed));
                     let mut totals = totals.lock().expect("no story panicked");
                     if let Some(failure) = &outcome.failure {
-                        eprintln!("{}: {failure}", args.command(args.script(seed)));
+                        eprintln!("{}: {failure}", args.command(&args.script(seed)));
                         if args.fail_fast {
                             next.store(args.count, Ordering::Relaxed);
                         }
@@ -174,10 +184,11 @@ fn play_many(args: &Args) -> std::io::Result<bool> {
     let totals = totals.into_inner().expect("no story panicked");
     tell(&totals, began.elapsed().as_secs_f64());
     let Some((seed, _)) = totals.failures.iter().min() else { return Ok(true) };
-    let shortest = args.script(*seed).shortest_failure();
-    println!("The shortest beginning of the first that fails: {}", args.command(shortest));
+    let (shortest, outcome) = shrink(&args.script(*seed));
+    println!("The first that fails, shortened: {}", args.command(&shortest));
+    outcome.diary.iter().for_each(|line| println!("{line}"));
     if let Some(path) = &args.capture {
-        write_capture(path, &play(Script { capture: true, ..shortest }))?;
+        write_capture(path, &play(&Script { capture: true, ..shortest }))?;
     }
     Ok(false)
 }

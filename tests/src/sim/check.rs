@@ -3,38 +3,24 @@
 //! None of it asks the gate, the lease or the log of the node that speaks.
 
 use crate::kit::settings::{self, Settings};
+use crate::sim::manners::{Manners, end_of};
 use crate::sim::node::Life;
-use cluster::id::Epoch;
+use crate::sim::wake::Wakes;
+use cluster::id::{Epoch, NodeId};
 use dataplane::port::BURST;
 use stack::flow::Standing;
 use stack::key::FlowKey;
 use stack::seq::Seq;
 use stack::tcp::state::State;
 use stack::wire::{Flags, Frame, Mac, Segment, parse};
-use std::collections::BTreeMap;
-
-/// What one flow has told its client so far.
-#[derive(Clone, Copy, Debug)]
-struct Told {
-    /// SEG.SEQ of our SYN: a reused port begins anew.
-    iss: Seq,
-    /// Scale of our windows; `None` until our SYN was seen to carry one.
-    scale: u8,
-    /// The highest right edge.
-    edge: Seq,
-    /// Behind our FIN, once it was sent.
-    end: Option<Seq>,
-    /// The newest TSval, and in which epoch it was said.
-    tsval: Option<(u32, Epoch)>,
-    /// The group of the flow.
-    group: usize,
-}
 
 /// Who has spoken for a group.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Voice {
     /// In the newest epoch that was heard.
     epoch: Epoch,
+    /// Who spoke in it.
+    node: NodeId,
     /// Frames that were heard in older ones since.
     late: usize,
 }
@@ -42,7 +28,9 @@ struct Voice {
 /// The checks of one world.
 #[derive(Debug, Default)]
 pub struct Check {
-    told: BTreeMap<FlowKey, Told>,
+    manners: Manners,
+    /// Whom a takeover has to wake.
+    pub wakes: Wakes,
     voices: Vec<Voice>,
     /// Frames of a former owner, of which each is within its burst.
     pub late: u64,
@@ -62,6 +50,8 @@ pub struct Leaving<'a> {
     pub is_flow: bool,
     /// The epoch in which its core serves the group.
     pub epoch: Epoch,
+    /// When it leaves.
+    pub now: u64,
     /// Bursts that may have been under way: one for each core of the node.
     pub bursts: usize,
     /// The node that speaks.
@@ -73,7 +63,8 @@ pub struct Leaving<'a> {
 impl Check {
     /// For so many groups.
     pub fn new(groups: usize) -> Check {
-        Check { voices: vec![Voice::default(); groups], ..Check::default() }
+        let nobody = Voice { epoch: Epoch(0), node: NodeId(0), late: 0 };
+        Check { voices: vec![nobody; groups], ..Check::default() }
     }
 
     /// A frame leaves a node for the clients. Errors: which rule it breaks.
@@ -81,25 +72,63 @@ impl Check {
         self.note_voice(leaving)?;
         let to: Mac = leaving.frame[..6].try_into().expect("frames have headers");
         let Ok(Frame::Tcp(segment)) = parse(leaving.frame, &to, &[]) else { return Ok(()) };
-        if segment.flags.has(Flags::RST) {
-            self.resets += 1;
-            return Ok(());
-        }
         let key = FlowKey {
             remote: segment.destination,
             local: segment.source,
             remote_port: segment.destination_port,
             local_port: segment.source_port,
         };
-        self.note_manners(leaving, &key, &segment)?;
-        self.compare(leaving, &key, &segment)
+        if segment.flags.has(Flags::RST) {
+            self.resets += 1;
+            self.wakes.forget(&key);
+            return compare_reset(leaving, &key);
+        }
+        self.wakes.note_said(leaving.group, leaving.epoch, &key, end_of(&segment));
+        // A late burst is no bad manners: its client takes it as overtaken by what the new owner said.
+        let is_late = leaving.epoch < self.voices[leaving.group].epoch;
+        let edge = match is_late {
+            false => {
+                let group = leaving.is_flow.then_some(leaving.group);
+                let said = self.manners.note_said(&key, &segment, group);
+                said.map_err(|why| format!("{why}, {key:?}"))?
+            }
+            true => None,
+        };
+        self.compare(leaving, &key, &segment, edge)
+    }
+
+    /// A client or server sends a frame.
+    pub fn note_heard(&mut self, now: u64, frame: &[u8]) {
+        let to: Mac = frame[..6].try_into().expect("frames have headers");
+        let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return };
+        let key = FlowKey {
+            remote: segment.source,
+            local: segment.destination,
+            remote_port: segment.source_port,
+            local_port: segment.destination_port,
+        };
+        self.manners.note_heard(&key, &segment);
+        match segment.flags.has(Flags::RST) {
+            true => self.wakes.forget(&key),
+            false => self.wakes.note_heard(now, &key, segment.ack),
+        }
     }
 
     /// After the first frame of an epoch at most one burst of each core of an older one.
     fn note_voice(&mut self, leaving: &Leaving<'_>) -> Result<(), String> {
         let voice = &mut self.voices[leaving.group];
         if leaving.epoch > voice.epoch {
-            *voice = Voice { epoch: leaving.epoch, late: 0 };
+            let (group, epoch, node) = (leaving.group, leaving.epoch, leaving.owner.member.node);
+            let former = std::mem::replace(voice, Voice { epoch, node, late: 0 });
+            // Who has changed places with the former owner has nobody to wake.
+            let has_taken_over = leaving.owner.registers[group].peer.is_none();
+            if has_taken_over && former.epoch > Epoch(0) && former.node != node {
+                let holds = |key: &FlowKey| {
+                    let flow = leaving.owner.find(key);
+                    flow.is_some_and(|flow| flow.contract.state.is_synchronized())
+                };
+                self.wakes.begin(leaving.now, group, epoch, holds);
+            }
         } else if leaving.epoch < voice.epoch {
             voice.late += 1;
             self.late += 1;
@@ -113,76 +142,13 @@ impl Check {
         Ok(())
     }
 
-    /// The window never shrinks, nothing follows a FIN, TSval never goes back.
-    fn note_manners(
-        &mut self,
-        leaving: &Leaving<'_>,
-        key: &FlowKey,
-        segment: &Segment<'_>,
-    ) -> Result<(), String> {
-        if leaving.epoch < self.voices[leaving.group].epoch {
-            // A late burst: its client takes it as overtaken by what the new owner said.
-            return Ok(());
-        }
-        let is_syn = segment.flags.has(Flags::SYN);
-        if is_syn {
-            let scale = segment.options.window_scale.unwrap_or(0);
-            let edge = segment.ack + u32::from(segment.window);
-            let tsval = segment.options.timestamps.map(|(tsval, _)| (tsval, leaving.epoch));
-            let group = leaving.group;
-            let told = Told { iss: segment.seq, scale, edge, end: None, tsval, group };
-            self.told.entry(*key).and_modify(|known| {
-                if known.iss != told.iss {
-                    *known = told;
-                }
-            });
-            self.told.entry(*key).or_insert(told);
-            return Ok(());
-        }
-        let Some(told) = self.told.get_mut(key) else { return Ok(()) };
-        if leaving.is_flow && told.group != leaving.group {
-            let (was, is) = (told.group, leaving.group);
-            return Err(format!("a connection of group {was} goes on in group {is}, {key:?}"));
-        }
-        let edge = segment.ack + (u32::from(segment.window) << told.scale);
-        if edge.before(told.edge) {
-            let by = told.edge.since(edge);
-            // An older promise of the same owner that is sent again is no withdrawal if the edge is rounded down.
-            if by >= 1 << told.scale {
-                return Err(format!("the window shrank by {by} bytes, {key:?}"));
-            }
-        }
-        told.edge = told.edge.max(edge);
-        let end = segment.seq + segment.payload.len() as u32;
-        if let Some(fin) = told.end
-            && (end + 1).after(fin)
-            && !segment.payload.is_empty()
-        {
-            return Err(format!("payload behind the FIN, {key:?}"));
-        }
-        if segment.flags.has(Flags::FIN) {
-            let fin = end + 1;
-            if told.end.is_some_and(|known| known != fin) {
-                return Err(format!("two places of the FIN, {key:?}"));
-            }
-            told.end = Some(fin);
-        }
-        if let Some((tsval, _)) = segment.options.timestamps {
-            let is_back = told.tsval.is_some_and(|(known, _)| Seq(tsval).before(Seq(known)));
-            if is_back {
-                return Err(format!("TSval went back, {key:?}"));
-            }
-            told.tsval = Some((tsval, leaving.epoch));
-        }
-        Ok(())
-    }
-
     /// Nothing is acknowledged or offered that the in-sync peer does not hold.
     fn compare(
         &mut self,
         leaving: &Leaving<'_>,
         key: &FlowKey,
         segment: &Segment<'_>,
+        edge: Option<(Seq, u32)>,
     ) -> Result<(), String> {
         let Some(peer) = leaving.peer else { return Ok(()) };
         let Some(flow) = leaving.owner.find(key) else { return Ok(()) };
@@ -202,6 +168,17 @@ impl Check {
                 "acknowledged {beyond} bytes that the peer does not hold, {key:?}"
             ));
         }
+        // What the scale cannot say is rounded up where the window would shrink else.
+        let known = copy.contract.rcv_edge;
+        if let Some((edge, unit)) = edge
+            && edge.after(known)
+            && edge.since(known) >= unit
+        {
+            let beyond = edge.since(known);
+            return Err(format!(
+                "offered {beyond} bytes of window that the peer does not know of, {key:?}"
+            ));
+        }
         Ok(())
     }
 }
@@ -218,9 +195,27 @@ pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
     })
 }
 
+/// A connection that its owner has ended is told so only when the peer knows of that end.
+fn compare_reset(leaving: &Leaving<'_>, key: &FlowKey) -> Result<(), String> {
+    let lives = |life: &Life| {
+        let flow = life.find(key).filter(|flow| flow.contract.state != State::Closed)?;
+        Some(flow.id)
+    };
+    let Some(peer) = leaving.peer else { return Ok(()) };
+    match (lives(leaving.owner), lives(peer)) {
+        (None, Some(copy)) => {
+            Err(format!("reset a connection that the peer would carry on, {copy:?}, {key:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Position of the service whose address is the source of a frame to the clients, or is announced in it.
 pub fn service_of(settings: &Settings, frame: &[u8]) -> Option<usize> {
-    let is_v4 = |port: &settings::Port, source: &[u8]| source == settings::address(port.host);
+    let is_v4 = |port: &settings::Port, source: &[u8]| {
+        let connects = port.port == settings::PROXY && source == settings::SOURCE;
+        connects || source == settings::address(port.host)
+    };
     let is_v6 = |port: &settings::Port, source: &[u8]| source == settings::address_6(port.host);
     let position = |is_it: &dyn Fn(&settings::Port) -> bool| settings.ports.iter().position(is_it);
     match frame.get(12..14)? {

@@ -58,11 +58,16 @@ impl CoreClock {
         self.0.interruption.set(interruption);
     }
 
-    /// The true time now.
-    pub fn at(&self) -> u64 {
+    /// The true time at its last reading.
+    fn at(&self) -> u64 {
         let readings = self.0.readings.get();
         let interruption = if readings > 1 { self.0.interruption.get() } else { 0 };
         self.0.began.get() + readings * READING + interruption
+    }
+
+    /// The true time at which the round ends, whether its clock was read again or not.
+    pub fn end(&self) -> u64 {
+        self.0.began.get() + self.0.readings.get() * READING + self.0.interruption.get()
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::kit::random::Random;
 use crate::sim::network::{Plug, Side, Weather};
+use crate::sim::world::Shape;
 
 /// Nanoseconds of a millisecond.
 pub const MS: u64 = 1_000_000;
@@ -99,10 +100,29 @@ pub enum Fault {
         /// Which node.
         node: usize,
     },
+    /// A node's processors are busy with something else: every frame takes so much longer.
+    Slow {
+        /// Which node.
+        node: usize,
+        /// Nanoseconds for each frame.
+        per_frame: u64,
+    },
+    /// A server fails: its connections are lost.
+    StopServer {
+        /// Which server.
+        server: usize,
+        /// Its program ends and its kernel says so; else its machine has no power.
+        is_told: bool,
+    },
+    /// A server starts again, and knows nothing.
+    StartServer {
+        /// Which server.
+        server: usize,
+    },
 }
 
 /// One thing that goes wrong, and what puts it right after so many nanoseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mishap {
     /// What goes wrong.
     pub fault: Fault,
@@ -121,16 +141,40 @@ pub struct Plan {
     pub cores: usize,
     /// Fair weather on both networks.
     pub delay: u64,
+    /// Servers behind the proxy.
+    pub servers: usize,
 }
 
 impl Plan {
+    /// Of a world of this shape.
+    pub fn of(shape: &Shape) -> Plan {
+        Plan {
+            nodes: shape.cores.len(),
+            groups: shape.settings.groups().len(),
+            cores: shape.cores.iter().copied().max().unwrap_or(1).into(),
+            delay: shape.delay,
+            servers: shape.settings.servers,
+        }
+    }
+
     /// Draws something that goes wrong.
     pub fn draw(&self, random: &mut Random) -> Mishap {
         let node = random.below(self.nodes as u64) as usize;
         let core = random.below(self.cores as u64) as usize;
         let soon = MS + random.below(400 * MS);
         let single = |fault| Mishap { fault, repairs: Vec::new() };
-        match random.below(13) {
+        match random.below(16) {
+            13 => {
+                let per_frame = 1_000 << random.below(7);
+                let repair = (soon, Fault::Slow { node, per_frame: 0 });
+                Mishap { fault: Fault::Slow { node, per_frame }, repairs: vec![repair] }
+            }
+            14 | 15 if self.servers > 0 => {
+                let server = random.below(self.servers as u64) as usize;
+                let fault = Fault::StopServer { server, is_told: random.permille(500) };
+                let after = soon + random.below(1_000 * MS);
+                Mishap { fault, repairs: vec![(after, Fault::StartServer { server })] }
+            }
             0..=2 => {
                 let fault = Fault::Crash { node, is_told: random.permille(700) };
                 let after = 5 * MS + random.below(3_000 * MS);

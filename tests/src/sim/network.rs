@@ -12,6 +12,8 @@ pub enum Plug {
     Node(usize),
     /// A client's machine, by its index.
     Host(usize),
+    /// A server's machine, by its index.
+    Server(usize),
     /// The witness.
     Witness,
 }
@@ -51,7 +53,7 @@ impl Weather {
 /// lost. So it is in datagrams of agents, whose bytes begin behind their headers.
 fn damage(frame: &mut Vec<u8>, random: &mut Random) {
     const HEADER: usize = 14;
-    if frame.get(12..HEADER) != Some(&[8, 0]) {
+    if !matches!(frame.get(12..HEADER), Some([8, 0] | [0x86, 0xdd])) {
         return frame.clear();
     }
     let bit = random.below(8 * (frame.len() - HEADER) as u64) as usize;
@@ -123,7 +125,7 @@ impl Network {
 
     /// Where a switch sends a frame that comes in at `from`: to whom it has learnt, or to everybody.
     pub fn route(&mut self, from: Plug, frame: &[u8]) -> Vec<Plug> {
-        if self.unplugged.contains(&from) {
+        if !self.has_carrier(from) {
             return Vec::new();
         }
         let mac = |at: usize| -> Mac { frame[at..at + 6].try_into().expect("frames have headers") };
@@ -145,7 +147,7 @@ impl Network {
         frame: &[u8],
         random: &mut Random,
     ) -> Vec<(u64, Vec<u8>)> {
-        let is_out = self.unplugged.contains(&from) || self.unplugged.contains(&to);
+        let is_out = !self.has_carrier(from) || !self.has_carrier(to);
         if is_out || self.cut.contains(&(from, to)) || random.permille(self.weather.loss) {
             self.harmed += 1;
             return Vec::new();

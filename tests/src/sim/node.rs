@@ -10,11 +10,14 @@ use cluster::agent::{Agent, Destination};
 use cluster::engine::{Engine, EngineConfig};
 use cluster::id::{Incarnation, Member, NodeId};
 use cluster::link::Endpoint;
+use cluster::message::WITNESS;
 use cluster::register::Register;
 use cluster::role::Report;
+use cluster::seal::Opened;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dataplane::core::{Core, Round};
 use dataplane::crossing::Crossing;
+use dataplane::sealing::Sealing;
 use dataplane::shared::{Shared, ToCore};
 use stack::flow::Flow;
 use stack::key::FlowKey;
@@ -89,6 +92,7 @@ pub struct Life {
     /// The registers as the agent knows them.
     pub registers: Vec<Register>,
     machine: Machine,
+    sealing: Sealing,
     orders: Vec<Sender<ToCore>>,
     reports: Receiver<Report>,
     progress: Vec<(u64, Instant)>,
@@ -111,12 +115,14 @@ pub struct Birth<'a> {
     pub cluster: u64,
     /// Its agent's configuration, but for its life.
     pub agent: cluster::agent::Config,
+    /// How its agent speaks.
+    pub sealing: Sealing,
 }
 
 impl Life {
     /// A process that has just started.
     pub fn new(now: u64, birth: Birth<'_>) -> Life {
-        let Birth { index, incarnation, machine, settings, cores, cluster, agent } = birth;
+        let Birth { index, incarnation, machine, settings, cores, cluster, agent, sealing } = birth;
         let member =
             Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(incarnation) };
         let groups = settings.groups();
@@ -131,7 +137,7 @@ impl Life {
                 cluster: cluster as u32,
                 endpoint: endpoint(index),
                 link_mtu: MTU,
-                is_sealed: false,
+                is_sealed: matches!(sealing, Sealing::Noise(_)),
                 wall_offset: 1_700_000_000_000_000_000,
                 stack: stack_config(index, place, settings),
             };
@@ -158,6 +164,7 @@ impl Life {
             agent_due: now,
             registers: vec![Register::NEVER; groups.len()],
             machine,
+            sealing,
             orders,
             reports,
             neighbors: Vec::new(),
@@ -177,20 +184,35 @@ impl Life {
             self.publish();
             self.tell_neighbors(local);
         }
+        self.sealing.handle_timeout(local);
         while let Ok(report) = self.reports.try_recv() {
             self.agent.handle_report(local, report);
             self.publish();
         }
         self.watch_progress(local);
-        self.carry_out()
+        self.carry_out(local)
     }
 
     /// Hands the agent a datagram; what it has to say comes out.
-    pub fn handle_message(&mut self, now: u64, bytes: &[u8]) -> Vec<(Destination, Vec<u8>)> {
+    pub fn handle_message(
+        &mut self,
+        now: u64,
+        from: Destination,
+        mut bytes: Vec<u8>,
+    ) -> Vec<(Destination, Vec<u8>)> {
         let local = self.machine.local(now);
-        self.agent.handle_message(local, bytes);
-        self.publish();
-        self.carry_out()
+        let answer = match self.sealing.open(local, &mut bytes) {
+            Ok(Opened::Datagram(message)) => {
+                self.agent.handle_message(local, message);
+                self.publish();
+                None
+            }
+            Ok(Opened::Reply(reply)) => Some(reply),
+            Ok(Opened::Nothing) => None,
+            Err(reason) => self.sealing.hint(local, reason, &bytes),
+        };
+        let answer = answer.map(|answer| (from, answer));
+        answer.into_iter().chain(self.carry_out(local)).collect()
     }
 
     /// When the agent has something to do without being asked, in true time.
@@ -225,16 +247,40 @@ impl Life {
         self.publish();
     }
 
-    fn carry_out(&mut self) -> Vec<(Destination, Vec<u8>)> {
+    /// As the agent's thread does it: keys go to the cores before anything that was heard under them.
+    fn carry_out(&mut self, local: Instant) -> Vec<(Destination, Vec<u8>)> {
+        while let Some(keys) = self.sealing.poll_keys() {
+            if keys.peer().node != WITNESS {
+                self.order(|| ToCore::Session(keys.session()));
+            }
+        }
         for (register, &group) in self.registers.iter_mut().zip(self.shared.groups()) {
             *register = self.agent.register(group);
         }
         while let Some(command) = self.agent.poll_command() {
-            for order in &self.orders {
-                order.try_send(ToCore::Command(command)).expect("room for orders");
-            }
+            self.tell_neighbors(local);
+            self.order(|| ToCore::Command(command));
         }
-        std::iter::from_fn(|| self.agent.poll_message()).collect()
+        let mut said = Vec::new();
+        while let Some((to, message)) = self.agent.poll_message() {
+            let node = match to {
+                Destination::Node(node) => node,
+                Destination::Witness => WITNESS,
+            };
+            said.extend(self.sealing.seal(local, node, message).map(|bytes| (to, bytes)));
+        }
+        while let Some((node, bytes)) = self.sealing.poll_datagram() {
+            let to = if node == WITNESS { Destination::Witness } else { Destination::Node(node) };
+            said.push((to, bytes));
+        }
+        said
+    }
+
+    /// The same order for every core.
+    fn order(&self, order: impl Fn() -> ToCore) {
+        for core in &self.orders {
+            core.try_send(order()).expect("room for orders");
+        }
     }
 
     fn tell_neighbors(&mut self, local: Instant) {
@@ -246,9 +292,7 @@ impl Life {
             self.neighbors.retain(|(known, _)| *known != id);
             self.neighbors.push((id, node.mac));
             let endpoint = Endpoint { mac: node.mac, ..endpoint(id.0 as usize - 1) };
-            for order in &self.orders {
-                order.try_send(ToCore::Neighbor(id, endpoint)).expect("room for orders");
-            }
+            self.order(|| ToCore::Neighbor(id, endpoint));
         }
     }
 
@@ -259,7 +303,7 @@ impl Life {
         let round = core.core.poll();
         Polled {
             round,
-            at: core.clock.at(),
+            at: core.clock.end(),
             frames: core.client.take(),
             datagrams: core.cluster.take(),
         }

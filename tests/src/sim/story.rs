@@ -1,20 +1,35 @@
 //! A seed's story: a cluster, clients, one mishap after another, and peace in the end.
+//!
+//! The whole of it is drawn before it is played ([`Tale`]), so that single clients and mishaps of it can be left out: that
+//! is how a failure is made short ([`crate::sim::shrink`]).
 
-use crate::kit::client::{ClientSettings, Ending, Opener};
+use crate::kit::client::Ending;
 use crate::kit::random::Random;
-use crate::kit::settings::{ECHO, GENERATE_STAY, HTTP, Port, Settings};
-use crate::kit::workload;
+use crate::kit::settings::{ECHO, GENERATE_STAY, HTTP, PROXY, Port, Settings};
 use crate::sim::capture::Captured;
-use crate::sim::fault::MS;
+use crate::sim::fault::{MS, Mishap, Plan};
+use crate::sim::host::Host;
+use crate::sim::workload::{self, Caller};
 use crate::sim::world::{Shape, Tally, World};
 use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
+use stack::app::AppConfig;
+use stack::app::proxy::header::HeaderVersion;
+use stack::service::KeepAlive;
 use stack::time::{Duration, Instant};
+use stack::upstream::Balance;
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A group that is to be protected is, after so long without faults.
 const PEACE: u64 = 30_000 * MS;
 /// Clients are done after so long without faults; their own timers double.
 const PATIENCE: u64 = 300_000 * MS;
+/// Pause between two looks at whether they are.
+const LOOK: u64 = 250 * MS;
+/// A server that does not answer is given up after so long.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// How much may go wrong at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,14 +41,14 @@ pub enum Budget {
 }
 
 /// Which story to play, and how to look at it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Script {
     /// What everything is drawn from.
     pub seed: u64,
     /// How much may go wrong at once.
     pub budget: Budget,
-    /// Peace begins after so many mishaps, if the seed does not end them before.
-    pub mishaps_max: usize,
+    /// Only these clients and mishaps of it, by their number in the story.
+    pub only: Option<BTreeSet<usize>>,
     /// Prints every event.
     pub trace: bool,
     /// Keeps every frame, for [`crate::sim::capture`].
@@ -43,17 +58,7 @@ pub struct Script {
 impl Script {
     /// The whole story of a seed.
     pub fn new(seed: u64, budget: Budget) -> Script {
-        Script { seed, budget, mishaps_max: usize::MAX, trace: false, capture: false }
-    }
-
-    /// The same failure with as few mishaps as show it.
-    ///
-    /// A story that is cut short draws the same until then, so it is a beginning of the whole one.
-    pub fn shortest_failure(self) -> Script {
-        let short = |mishaps_max| Script { mishaps_max, ..self };
-        let mishaps = play(self).mishaps.len();
-        let fails = |script: &Script| play(*script).failure.is_some();
-        (0..mishaps).map(short).find(fails).unwrap_or(self)
+        Script { seed, budget, only: None, trace: false, capture: false }
     }
 }
 
@@ -66,8 +71,10 @@ pub struct Outcome {
     pub trace_hash: u64,
     /// Simulated nanoseconds.
     pub time: u64,
-    /// What went wrong, in order.
-    pub mishaps: Vec<String>,
+    /// Clients and mishaps that the whole story has.
+    pub items: usize,
+    /// What happened, in order.
+    pub diary: Vec<String>,
     /// Clients, and those of them that were reset.
     pub clients: (usize, usize),
     /// The first rule that was broken.
@@ -76,30 +83,126 @@ pub struct Outcome {
     pub frames: Vec<Captured>,
 }
 
-/// Plays a story.
-pub fn play(script: Script) -> Outcome {
-    let mut random = Random::new(script.seed);
-    let mut world = World::new(script.seed, shape(&mut random, script));
-    let mut story = Story { random, script, mishaps: Vec::new() };
-    let failure = story.play(&mut world).err();
+/// A client, or something that goes wrong; with its number in the story.
+type Item<T> = (usize, T);
+
+/// One thing goes wrong, while clients come and go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Round {
+    /// Who connects before, and how long after the one before that.
+    before: Vec<Item<(Caller, u64)>>,
+    /// How long it then takes until something goes wrong.
+    wait: u64,
+    mishap: Item<Mishap>,
+    /// Who connects meanwhile.
+    during: Vec<Item<(Caller, u64)>>,
+    /// How long it lasts.
+    length: u64,
+}
+
+/// A whole story, drawn and not played yet.
+#[derive(Clone, Debug)]
+struct Tale {
+    shape: Shape,
+    rounds: Vec<Round>,
+    items: usize,
+}
+
+/// Plays a story. Whatever panics in it has failed.
+pub fn play(script: &Script) -> Outcome {
+    let tale = Tale::draw(script);
+    let mut world = World::new(script.seed, tale.shape.clone());
+    let mut story = Story { script, diary: Vec::new() };
+    let played = catch_unwind(AssertUnwindSafe(|| story.play(&mut world, &tale)));
+    let failure = played.unwrap_or_else(|panic| Err(said_by(panic))).err();
     let resets = world.hosts.iter().filter(|host| host.client.ending == Ending::Reset).count();
     Outcome {
         tally: world.tally(),
         trace_hash: world.trace_hash(),
         time: world.now,
-        mishaps: story.mishaps,
+        items: tale.items,
+        diary: story.diary,
         clients: (world.hosts.len(), resets),
         failure: world.failure.take().or(failure),
         frames: world.take_capture(),
     }
 }
 
-fn shape(random: &mut Random, script: Script) -> Shape {
-    let mut settings = Settings { flows_max: 64, chunks_max: 4096, ..Settings::default() };
+/// What a panic had to say; where it was stands on the standard error output.
+fn said_by(panic: Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+    format!("panicked: {text}")
+}
+
+impl Tale {
+    fn draw(script: &Script) -> Tale {
+        let mut random = Random::new(script.seed);
+        let shape = shape(&mut random, script);
+        let plan = Plan::of(&shape);
+        let mut items = 0;
+        let rounds = (0..1 + random.below(6))
+            .map(|_| Round::draw(&mut random, script.budget, (&shape, &plan), &mut items))
+            .collect();
+        Tale { shape, rounds, items }
+    }
+}
+
+impl Round {
+    fn draw(
+        random: &mut Random,
+        budget: Budget,
+        (shape, plan): (&Shape, &Plan),
+        items: &mut usize,
+    ) -> Round {
+        let before = callers(random, shape, items);
+        let wait = random.below(20 * MS);
+        let mishap = plan.draw(random);
+        let rest = random.below(500 * MS);
+        let lasts = mishap.repairs.iter().map(|(wait, _)| wait).sum::<u64>() + rest;
+        let length = match budget {
+            Budget::One => lasts,
+            Budget::Beyond => random.below(lasts + 1),
+        };
+        let mishap = (number(items), mishap);
+        let during = callers(random, shape, items);
+        Round { before, wait, mishap, during, length }
+    }
+}
+
+fn number(items: &mut usize) -> usize {
+    *items += 1;
+    *items - 1
+}
+
+fn callers(random: &mut Random, shape: &Shape, items: &mut usize) -> Vec<Item<(Caller, u64)>> {
+    let count = random.below(4);
+    let caller = |_| {
+        let caller = workload::draw(random, &shape.settings);
+        (number(items), (caller, random.below(3 * MS)))
+    };
+    (0..count).map(caller).collect()
+}
+
+fn shape(random: &mut Random, script: &Script) -> Shape {
+    let mut settings = Settings { flows_max: 128, chunks_max: 4096, ..Settings::default() };
     let is_wanted = |port: &Port| [HTTP, ECHO, GENERATE_STAY].contains(&port.port);
     settings.ports.retain(is_wanted);
+    if random.permille(700) {
+        let port = Port { port: PROXY, app: AppConfig::Proxy, ..settings.ports[0] };
+        // A server without power is found out although nobody has anything to say to it.
+        let interval = Duration::from_millis(500);
+        let keep_alive = Some(KeepAlive { idle: Duration::from_secs(3), interval, count: 5 });
+        settings.ports.push(Port { connect_timeout: CONNECT_TIMEOUT, keep_alive, ..port });
+        settings.servers = 2;
+        settings.balance = [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo]
+            [random.below(3) as usize];
+        settings.header =
+            [None, Some(HeaderVersion::V1), Some(HeaderVersion::V2)][random.below(3) as usize];
+    }
     for (index, port) in settings.ports.iter_mut().enumerate() {
-        port.host = 100 + index as u8;
+        // Host 101 is where servers are connected to from.
+        port.host = if port.port == PROXY { 110 } else { 102 + index as u8 };
         port.receive_buffer = 4096 << random.below(4);
         port.mss = [536, 1200, 1460][random.below(3) as usize];
     }
@@ -112,121 +215,131 @@ fn shape(random: &mut Random, script: Script) -> Shape {
     settings.generations = if failback == Failback::NewConnections { 2 } else { 1 };
     Shape {
         settings,
-        cores: (0..nodes).map(|_| 1 + random.below(2) as u8).collect(),
+        cores: (0..nodes).map(|_| 1 + random.below(3) as u8).collect(),
         timers: Timers::bed(),
         delay: 10_000 + random.below(100_000),
         failback: (failback, Duration::from_millis(100 + random.below(900))),
+        is_sealed: random.permille(400),
         trace: script.trace,
         capture: script.capture,
     }
 }
 
-struct Story {
-    random: Random,
-    script: Script,
-    mishaps: Vec<String>,
+struct Story<'a> {
+    script: &'a Script,
+    diary: Vec<String>,
 }
 
-impl Story {
-    fn play(&mut self, world: &mut World) -> Result<(), String> {
-        self.await_protection(world, "at the start")?;
-        for _ in 0..1 + self.random.below(6) {
-            if self.mishaps.len() >= self.script.mishaps_max {
-                break;
+impl Story<'_> {
+    fn play(&mut self, world: &mut World, tale: &Tale) -> Result<(), String> {
+        await_protection(world, "at the start")?;
+        for round in &tale.rounds {
+            self.connect(world, &round.before);
+            world.run_for(round.wait);
+            let is_wanted = self.is_wanted(round.mishap.0);
+            if is_wanted {
+                self.begin(world, &round.mishap);
             }
-            self.clients(world);
-            let wait = self.random.below(20 * MS);
-            world.run_for(wait);
-            let pause = self.mishap(world);
-            self.clients(world);
-            world.run_for(pause);
+            self.connect(world, &round.during);
+            if is_wanted {
+                world.run_for(round.length);
+            }
             if self.script.budget == Budget::One {
-                self.await_protection(world, "after a mishap")?;
+                await_protection(world, "after a mishap")?;
             }
         }
         world.heal();
-        self.await_protection(world, "in the end")?;
+        await_protection(world, "in the end")?;
         self.conclude(world)
     }
 
-    /// Something goes wrong; answers for how long.
-    fn mishap(&mut self, world: &mut World) -> u64 {
-        let mishap = world.plan().draw(&mut self.random);
-        let at = world.now as f64 / 1e6;
-        self.mishaps.push(format!("{at:.3} ms: {:?}, then {:?}", mishap.fault, mishap.repairs));
+    fn is_wanted(&self, number: usize) -> bool {
+        self.script.only.as_ref().is_none_or(|only| only.contains(&number))
+    }
+
+    fn note(&mut self, world: &World, number: usize, what: &str) {
+        self.diary.push(format!("{:>12.3} ms  {number:>3}  {what}", world.now as f64 / 1e6));
+    }
+
+    fn begin(&mut self, world: &mut World, (number, mishap): &Item<Mishap>) {
+        self.note(world, *number, &format!("{:?}, then {:?}", mishap.fault, mishap.repairs));
         world.schedule(0, mishap.fault);
         let mut end = 0;
         for (wait, repair) in &mishap.repairs {
             end += wait;
             world.schedule(end, *repair);
         }
-        let rest = self.random.below(500 * MS);
-        match self.script.budget {
-            Budget::One => end + rest,
-            Budget::Beyond => self.random.below(end + rest + 1),
-        }
     }
 
-    fn clients(&mut self, world: &mut World) {
-        for _ in 0..self.random.below(4) {
-            let (dialogue, expected) = workload::draw(&mut self.random);
-            let port = world.shape().settings.ports.iter().find(|port| port.port == dialogue.port);
-            let Some(host) = port.map(|port| port.host) else { continue };
-            let settings = ClientSettings {
-                receive_buffer: 1500 << self.random.below(5),
-                send_buffer: 1500 << self.random.below(5),
-                timestamps: self.random.permille(500),
-                ipv6: false,
-                opener: Opener::Client,
-                host,
-                ..ClientSettings::default()
-            };
-            let lag = self.random.below(5 * MS);
-            world.connect(settings, (dialogue, expected), lag);
-            let wait = self.random.below(3 * MS);
-            world.run_for(wait);
+    fn connect(&mut self, world: &mut World, callers: &[Item<(Caller, u64)>]) {
+        for (number, (caller, wait)) in callers {
+            if self.is_wanted(*number) {
+                let steps: Vec<&str> =
+                    caller.dialogue.steps.iter().map(|step| step.name()).collect();
+                self.note(world, *number, &format!("{:?} {steps:?}", caller.settings));
+                world.connect(caller.clone());
+                world.run_for(*wait);
+            }
         }
-    }
-
-    fn await_protection(&self, world: &mut World, when: &str) -> Result<(), String> {
-        if world.run_until(PEACE, World::is_protected) {
-            return Ok(());
-        }
-        let registers: Vec<String> = (0..world.shape().settings.ports.len())
-            .map(|group| format!("{:?}", world.register(group)))
-            .collect();
-        Err(format!("not protected {when}: {}", registers.join("; ")))
     }
 
     /// After the faults everybody gets what was theirs.
     fn conclude(&self, world: &mut World) -> Result<(), String> {
-        world.run_until(PATIENCE, World::are_clients_done);
-        let now = Instant(world.now);
-        let known = world.clients_known();
-        for (index, host) in world.hosts.iter_mut().enumerate() {
-            let client = &mut host.client;
-            let is_reset = client.ending == Ending::Reset;
-            if is_reset && self.script.budget == Budget::One {
-                return Err(format!("reset: {}", client.describe()));
-            }
-            let is_over = client.is_done() || is_reset || client.has_lost_its_timer(now);
-            let is_silent = client.unacknowledged() == 0;
-            // Who only listens hears of no loss; within the budget nothing is lost.
-            let is_forgotten = self.script.budget == Budget::Beyond && !known.contains(&index);
-            if !(is_over || is_forgotten && is_silent) {
-                return Err(format!("stalled: {}", client.describe()));
-            }
-            let is_right = match is_reset || !is_over {
-                true => host.expected.begins_with(&client.received),
-                false => host.expected.is_all_of(&client.received),
-            };
-            if !is_right {
-                return Err(format!("other bytes: {}", client.describe()));
-            }
+        let end = world.now + PATIENCE;
+        while world.now < end && world.failure.is_none() && !self.are_settled(world) {
+            world.run_for(LOOK);
         }
-        match world.mismatches() {
-            0 => Ok(()),
-            count => Err(format!("{count} copies differ from their flows")),
+        let (now, known) = (Instant(world.now), world.clients_known());
+        for (index, host) in world.hosts.iter_mut().enumerate() {
+            self.conclude_one(now, host, known.contains(&index))?;
+        }
+        world.check_end()
+    }
+
+    fn are_settled(&self, world: &mut World) -> bool {
+        let (now, known) = (Instant(world.now), world.clients_known());
+        let mut hosts = world.hosts.iter_mut().enumerate();
+        hosts.all(|(index, host)| self.is_settled(now, host, known.contains(&index)))
+    }
+
+    /// Whether nothing more can come of a client's connection.
+    fn is_settled(&self, now: Instant, host: &mut Host, is_known: bool) -> bool {
+        let is_silent = host.client.unacknowledged() == 0;
+        // Who only listens hears of no loss; within the budget nothing is lost.
+        let may_be_lost = self.script.budget == Budget::Beyond || host.is_excused;
+        host.is_done()
+            || host.client.has_lost_its_timer(now)
+            || may_be_lost && !is_known && is_silent
+    }
+
+    fn conclude_one(&self, now: Instant, host: &mut Host, is_known: bool) -> Result<(), String> {
+        let is_settled = self.is_settled(now, host, is_known);
+        let client = &mut host.client;
+        let is_reset = client.ending == Ending::Reset;
+        if is_reset && self.script.budget == Budget::One && !host.is_excused {
+            return Err(format!("reset: {}", client.describe()));
+        }
+        if !is_settled {
+            return Err(format!("stalled: {}", client.describe()));
+        }
+        let is_over = client.is_done() || client.has_lost_its_timer(now);
+        let is_right = match is_reset || !is_over || host.is_abrupt {
+            true => host.expected.begins_with(&client.received),
+            false => host.expected.is_all_of(&client.received),
+        };
+        match is_right {
+            true => Ok(()),
+            false => Err(format!("other bytes: {}", client.describe())),
         }
     }
+}
+
+fn await_protection(world: &mut World, when: &str) -> Result<(), String> {
+    if world.run_until(PEACE, World::is_protected) {
+        return Ok(());
+    }
+    let groups = 0..world.shape().settings.ports.len();
+    let registers: Vec<String> =
+        groups.map(|group| format!("{:?}", world.register(group))).collect();
+    Err(format!("not protected {when}: {}", registers.join("; ")))
 }

@@ -1,8 +1,8 @@
 //! The world: one heap of events, one seed, real nodes.
 //!
 //! ```text
-//! Host (smoltcp, ARP) -- switch that learns -- Node: Agent + poll cores -- cluster network -- Node
-//!                                                                               `-- Witness and its disk
+//! Host   (smoltcp) --+-- switch that learns -- Node: Agent + poll cores -- cluster network -- Node
+//! Server (smoltcp) --'                                                            `-- Witness and its disk
 //! ```
 //!
 //! Every event belongs to one machine. A machine that is paused finds what happened to it meanwhile when it goes on; its
@@ -17,15 +17,17 @@ use crate::kit::settings::Settings;
 use crate::sim::capture::Captured;
 use crate::sim::check::Check;
 use crate::sim::clock::Machine;
-use crate::sim::fault::{Fault, MS, Plan};
+use crate::sim::fault::{Fault, MS};
 use crate::sim::host::Host;
 use crate::sim::network::{Network, Plug, Side, Weather};
 use crate::sim::node::Life;
+use crate::sim::server::Server;
 use cluster::id::Epoch;
 use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
 use cluster::witness::Witness;
-use stack::time::Duration;
+use dataplane::sealing::Sealing;
+use stack::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
@@ -42,6 +44,8 @@ pub struct Shape {
     pub delay: u64,
     /// Failback of every group, and its hold-down.
     pub failback: (Failback, Duration),
+    /// What crosses the cluster's network is sealed.
+    pub is_sealed: bool,
     /// Prints every event.
     pub trace: bool,
     /// Keeps every frame that arrives.
@@ -67,6 +71,8 @@ enum Event {
     Say { from: usize, to: Plug, bytes: Vec<u8> },
     /// A client's machine has something due.
     Host { index: usize },
+    /// A server's machine has something due.
+    Server { index: usize },
     /// Something goes wrong, or is put right.
     Fault(Fault),
 }
@@ -98,6 +104,8 @@ pub struct Node {
     /// The present life, if it has one.
     pub life: Option<Life>,
     paused_until: u64,
+    /// What a frame takes beside what it always takes, in nanoseconds.
+    per_frame: u64,
     /// Interruption of each core's next round.
     interruptions: Vec<Interruption>,
 }
@@ -105,7 +113,7 @@ pub struct Node {
 /// The witness's machine.
 struct WitnessMachine {
     machine: Machine,
-    witness: Option<Witness>,
+    witness: Option<(Witness, Sealing)>,
     disk: Option<Vec<u8>>,
     /// What the disk held before the write that is under way, and until when that is.
     before: Option<Vec<u8>>,
@@ -140,6 +148,8 @@ pub struct World {
     witness: WitnessMachine,
     /// The clients.
     pub hosts: Vec<Host>,
+    /// To whom proxied connections are passed on.
+    pub servers: Vec<Server>,
     clients: Network,
     cluster: Network,
     check: Check,
@@ -170,6 +180,7 @@ impl World {
             cores: *cores,
             life: None,
             paused_until: 0,
+            per_frame: 0,
             interruptions: vec![Interruption::default(); usize::from(*cores)],
         };
         let nodes: Vec<Node> = shape.cores.iter().map(node).collect();
@@ -182,13 +193,17 @@ impl World {
             was_started: false,
         };
         let plugs: Vec<Plug> = (0..nodes.len()).map(Plug::Node).collect();
+        let settings = &shape.settings;
+        let servers = 0..settings.servers;
+        let server = |number| Server::new(Instant::ZERO, number, seed, settings.header);
         let fair = Weather::fair(shape.delay);
         let groups = shape.settings.groups().len();
         let mut world = World {
             now: 0,
             witness,
             hosts: Vec::new(),
-            clients: Network::new(fair, plugs.clone()),
+            servers: servers.clone().map(server).collect(),
+            clients: Network::new(fair, servers.map(Plug::Server).chain(plugs.clone()).collect()),
             cluster: Network::new(fair, plugs),
             check: Check::new(groups),
             queue: BTreeMap::new(),
@@ -211,16 +226,6 @@ impl World {
             world.after(boot, Event::Fault(Fault::Start { node }));
         }
         world
-    }
-
-    /// How it is laid out, for who draws faults.
-    pub fn plan(&self) -> Plan {
-        Plan {
-            nodes: self.nodes.len(),
-            groups: self.shape.settings.groups().len(),
-            cores: self.shape.cores.iter().copied().max().unwrap_or(1).into(),
-            delay: self.shape.delay,
-        }
     }
 
     /// What it is built from.
@@ -298,6 +303,8 @@ impl World {
         self.now = at;
         self.tally.events += 1;
         self.note(&event);
+        // Leases begin where an agent runs; elsewhere they only end.
+        let may_begin = matches!(event, Event::Agent { .. } | Event::Message { .. });
         match event {
             Event::Core { node, life, core } => self.run_core(node, life, core),
             Event::Agent { node, life } => self.run_agent(node, life),
@@ -307,9 +314,15 @@ impl World {
             Event::Message { to, from, bytes } => self.deliver_message(to, from, bytes),
             Event::Say { from, to, bytes } => self.transmit(Plug::Node(from), to, bytes),
             Event::Host { index } => self.run_host(index),
+            Event::Server { index } => self.run_server(index),
             Event::Fault(fault) => self.apply(fault),
         }
-        self.check_voices();
+        if may_begin {
+            self.check_voices();
+            if let Some(broken) = self.check.wakes.overdue(self.now) {
+                self.fail(broken);
+            }
+        }
         true
     }
 
@@ -325,6 +338,7 @@ impl World {
             Event::Say { from, bytes, .. } => (6, *from, bytes),
             Event::Host { index } => (7, *index, &[]),
             Event::Fault(_) => (8, 0, &[]),
+            Event::Server { index } => (9, *index, &[]),
         };
         self.hash.write_u64(self.now);
         self.hash.write_u8(kind);
@@ -335,7 +349,7 @@ impl World {
         {
             self.captured.push(Captured { at: self.now, side, frame: bytes.to_vec() });
         }
-        if self.shape.trace && kind > 2 && kind != 7 {
+        if self.shape.trace && kind > 2 && kind != 7 && kind != 9 {
             println!("{:>12.6} {}", self.now as f64 / 1e6, describe(event));
         }
     }
@@ -360,18 +374,22 @@ impl Event {
 
 /// An event in a line.
 fn describe(event: &Event) -> String {
-    use stack::wire::{Frame, parse};
-    let frame = match event {
-        Event::Frame { frame, .. } => frame,
+    match event {
+        Event::Frame { frame, .. } => describe_frame(frame),
         Event::Datagram { node, frame } => {
-            return format!("datagram of {} bytes -> node {}", frame.len(), node + 1);
+            format!("datagram of {} bytes -> node {}", frame.len(), node + 1)
         }
         Event::Message { to, from, bytes } => {
             let what = cluster::message::decode(bytes).map(|(_, message)| message);
-            return format!("{from:?} -> {to:?}: {what:?}");
+            format!("{from:?} -> {to:?}: {what:?}")
         }
-        other => return format!("{other:?}"),
-    };
+        other => format!("{other:?}"),
+    }
+}
+
+/// A frame of the clients' network in a line.
+fn describe_frame(frame: &[u8]) -> String {
+    use stack::wire::{Frame, parse};
     let to = frame[..6].try_into().expect("frames have headers");
     match parse(frame, &to, &[]) {
         Ok(Frame::Tcp(segment)) => format!(

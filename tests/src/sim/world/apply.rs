@@ -1,6 +1,7 @@
 //! Faults happen.
 
 use super::{Event, Interruption, World};
+use crate::sim::clock::Machine;
 use crate::sim::fault::{Fault, MS};
 use crate::sim::network::{Plug, Side};
 use crate::sim::node::{Birth, Life, cluster_mac};
@@ -9,7 +10,10 @@ use cluster::agent::{self, Arbiter, GroupConfig};
 use cluster::id::{GroupId, Incarnation, Member, NodeId};
 use cluster::message::advertise::{Advertise, OnPeerLoss};
 use cluster::message::{Header, Message, WITNESS, any_life, encode};
+use cluster::seal::{self, Counters, Key, Keyring, Party, SEED_BYTES};
 use cluster::witness::Witness;
+use dataplane::sealing::Sealing;
+use stack::time::Instant;
 
 /// The cluster's id.
 const CLUSTER: u64 = 0x0c0f_fee0;
@@ -17,6 +21,7 @@ const CLUSTER: u64 = 0x0c0f_fee0;
 impl World {
     pub(super) fn apply(&mut self, fault: Fault) {
         let now = self.now;
+        self.check.wakes.excuse();
         match fault {
             Fault::Crash { node, is_told } => self.crash(node, is_told),
             Fault::Start { node } => self.start(node),
@@ -51,6 +56,9 @@ impl World {
             }
             Fault::Drain { node } => self.order(node, Order::Drain),
             Fault::Undrain { node } => self.order(node, Order::Undrain),
+            Fault::Slow { node, per_frame } => self.nodes[node].per_frame = per_frame,
+            Fault::StopServer { server, is_told } => self.stop_server(server, is_told),
+            Fault::StartServer { server } => self.start_server(server),
         }
     }
 
@@ -73,8 +81,29 @@ impl World {
         }
     }
 
+    /// Whose connection may have been with it has an excuse.
+    fn stop_server(&mut self, index: usize, is_told: bool) {
+        for host in self.hosts.iter_mut().filter(|host| host.is_proxied) {
+            host.is_excused = true;
+        }
+        match is_told {
+            true => self.servers[index].stop(),
+            false => self.clients.set_unplugged(Plug::Server(index), true),
+        }
+        self.run_server(index);
+    }
+
+    fn start_server(&mut self, index: usize) {
+        self.clients.set_unplugged(Plug::Server(index), false);
+        self.servers[index].restart(Instant(self.now));
+        self.run_server(index);
+    }
+
     fn crash(&mut self, node: usize, is_told: bool) {
         let Some(life) = self.nodes[node].life.take() else { return };
+        if let Err(broken) = super::roles::check_life(&life) {
+            self.fail(broken);
+        }
         self.nodes[node].paused_until = 0;
         self.nodes[node].interruptions.fill(Interruption::default());
         if !is_told {
@@ -82,6 +111,7 @@ impl World {
         }
         let wake = MS + self.random.below(2 * MS);
         let at = self.nodes[node].machine.local(self.now + wake);
+        let salt = self.random.bytes(16).try_into().expect("sixteen bytes");
         let nodes = (0..self.nodes.len()).filter(|to| *to != node).map(Plug::Node);
         for to in nodes.chain([Plug::Witness]) {
             let name = match to {
@@ -90,9 +120,16 @@ impl World {
             };
             let header = Header { cluster: CLUSTER, from: life.member, to: any_life(name) };
             let bytes = encode(header, &Message::Surrender { at });
+            // One for each key of the cluster.
+            let said = match self.shape.is_sealed {
+                true => seal::surrender(&keyring(), life.member, salt, &bytes),
+                false => vec![bytes],
+            };
             for pause in [0, 1, 5, 20] {
-                let say = Event::Say { from: node, to, bytes: bytes.clone() };
-                self.after(wake + pause * MS, say);
+                for bytes in &said {
+                    let say = Event::Say { from: node, to, bytes: bytes.clone() };
+                    self.after(wake + pause * MS, say);
+                }
             }
         }
     }
@@ -113,6 +150,11 @@ impl World {
                 cores: self.nodes[node].cores,
                 cluster: CLUSTER,
                 agent: self.agent_config(node),
+                sealing: self.sealing(
+                    NodeId(node as u8 + 1),
+                    incarnation,
+                    self.nodes[node].machine,
+                ),
             },
         );
         let cores = life.cores.len();
@@ -121,6 +163,20 @@ impl World {
             self.push(self.now, Event::Core { node, life: incarnation, core });
         }
         self.push(self.now, Event::Agent { node, life: incarnation });
+    }
+
+    /// How a life that begins now speaks on the cluster's network.
+    fn sealing(&self, node: NodeId, incarnation: u64, machine: Machine) -> Sealing {
+        if !self.shape.is_sealed {
+            return Sealing::None(Counters::default());
+        }
+        let me = Member { node, incarnation: Incarnation(incarnation) };
+        let others = (1..=self.nodes.len() as u8).map(NodeId).chain([WITNESS]);
+        let others = others.filter(|other| *other != node && node != WITNESS);
+        let mut seed = [0; SEED_BYTES];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8..16].copy_from_slice(&incarnation.to_le_bytes());
+        Sealing::Noise(Box::new(Party::new(machine.local(self.now), me, keyring(), others, seed)))
     }
 
     fn agent_config(&self, node: usize) -> agent::Config {
@@ -178,18 +234,27 @@ impl World {
         let (life, disk) = (Incarnation(self.lives), state.disk.as_deref());
         let is_first = !std::mem::replace(&mut state.was_started, true);
         let timers = self.shape.timers;
-        state.witness = Some(Witness::new(local, life, CLUSTER, timers, disk, is_first).0);
+        let witness = Witness::new(local, life, CLUSTER, timers, disk, is_first).0;
+        let sealing = self.sealing(WITNESS, life.0, self.witness.machine);
+        self.witness.witness = Some((witness, sealing));
     }
 
     /// Everything is put right: whoever is dead starts, whatever is cut is joined.
     pub fn heal(&mut self) {
         self.queue.retain(|_, event| !matches!(event, Event::Fault(_)));
+        for server in 0..self.servers.len() {
+            let has_power = self.clients.has_carrier(Plug::Server(server));
+            if !has_power || !self.servers[server].is_listening() {
+                self.start_server(server);
+            }
+        }
         self.clients.heal();
         self.cluster.heal();
         for node in 0..self.nodes.len() {
             let now = self.now;
             self.nodes[node].paused_until = self.nodes[node].paused_until.min(now);
             self.nodes[node].interruptions.fill(Interruption::default());
+            self.nodes[node].per_frame = 0;
             if let Some(life) = &mut self.nodes[node].life {
                 life.cores.iter_mut().for_each(|core| core.stuck_until = 0);
             }
@@ -198,4 +263,9 @@ impl World {
         }
         self.apply(Fault::StartWitness);
     }
+}
+
+/// The cluster's keys.
+fn keyring() -> Keyring {
+    Keyring::new(CLUSTER, &[Key::new([9; 32])])
 }

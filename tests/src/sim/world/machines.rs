@@ -1,17 +1,17 @@
 //! What happens to a machine: rounds of cores, looks of agents, frames and datagrams that arrive.
 
-use super::{Event, Interruption, Said, World};
-use crate::kit::client::ClientSettings;
-use crate::kit::dialogue::Dialogue;
-use crate::kit::workload::Expected;
+use super::{Event, Interruption, Node, Said, World, describe_frame};
 use crate::sim::check::{Leaving, key_of, service_of};
 use crate::sim::fault::MS;
 use crate::sim::host::Host;
 use crate::sim::network::{Plug, Side};
 use crate::sim::node::{Life, Polled, cluster_mac};
+use crate::sim::workload::Caller;
 use cluster::agent::Destination;
 use cluster::engine::Engine;
 use cluster::id::{Epoch, NodeId};
+use cluster::message::WITNESS;
+use cluster::seal::Opened;
 use cluster::witness::Effect;
 use stack::time::Instant;
 
@@ -21,16 +21,19 @@ const ROUND: u64 = 700;
 const PER_FRAME: u64 = 250;
 /// A core that has something to do whenever it is asked is asked again after so long.
 const AGAIN: u64 = 20_000;
-/// A core, or an agent, sleeps at most so long.
-const SLEEP: u64 = MS;
+/// An agent sleeps at most so long: it looks for reports.
+const AGENT_SLEEP: u64 = MS;
+/// A core sleeps at most so long: it is to be seen to make progress.
+const CORE_SLEEP: u64 = 4 * MS;
 /// Datagrams that a paused agent's socket holds.
 const SOCKET_MAX: usize = 256;
 
 impl World {
     /// A client's machine is switched on and connects.
-    pub fn connect(&mut self, settings: ClientSettings, said: (Dialogue, Expected), lag: u64) {
+    pub fn connect(&mut self, caller: Caller) {
         let index = self.hosts.len();
-        let host = Host::new(Instant(self.now), index, self.seed, settings, said, lag);
+        let number = self.servers.len() + index;
+        let host = Host::new(Instant(self.now), number, self.seed, caller);
         self.hosts.push(host);
         self.clients.add(Plug::Host(index));
         self.run_host(index);
@@ -47,8 +50,27 @@ impl World {
         }
     }
 
+    pub(super) fn run_server(&mut self, index: usize) {
+        let now = Instant(self.now);
+        let server = &mut self.servers[index];
+        let frames = server.poll(now);
+        if let Some(complaint) = &server.complaint {
+            let message = format!("server {index}: {complaint}");
+            self.fail(message);
+        }
+        for frame in frames {
+            self.switch(Plug::Server(index), &frame);
+        }
+        if let Some(at) = self.servers[index].poll_timeout(now) {
+            self.push(at.0.max(self.now + 1_000), Event::Server { index });
+        }
+    }
+
     /// A frame goes from a plug through the switch of the clients' network.
     fn switch(&mut self, from: Plug, frame: &[u8]) {
+        if !matches!(from, Plug::Node(_)) {
+            self.check.note_heard(self.now, frame);
+        }
         for to in self.clients.route(from, frame) {
             let copies = self.clients.carry(self.now, (from, to), frame, &mut self.random);
             for (at, frame) in copies {
@@ -61,8 +83,14 @@ impl World {
         self.tally.frames += 1;
         match to {
             Plug::Host(index) => {
-                self.hosts[index].handle_frame(Instant(self.now), &frame);
+                let answer = self.hosts[index].handle_frame(Instant(self.now), &frame);
+                answer.iter().for_each(|answer| self.switch(to, answer));
                 self.run_host(index);
+            }
+            Plug::Server(index) => {
+                let answer = self.servers[index].handle_frame(Instant(self.now), &frame);
+                answer.iter().for_each(|answer| self.switch(to, answer));
+                self.run_server(index);
             }
             Plug::Node(node) => self.receive(node, Side::Client, frame),
             Plug::Witness => {}
@@ -107,7 +135,8 @@ impl World {
     }
 
     pub(super) fn run_core(&mut self, node: usize, incarnation: u64, core: usize) {
-        let (now, paused_until) = (self.now, self.nodes[node].paused_until);
+        let Node { paused_until, per_frame, .. } = self.nodes[node];
+        let now = self.now;
         let Some(life) = self.life(node, incarnation) else { return };
         if life.cores[core].due != now {
             return;
@@ -126,18 +155,20 @@ impl World {
         let Some(life) = self.life(node, incarnation) else { return };
         let before_check = if interruption.is_checked { 0 } else { interruption.time };
         let mut polled = life.poll(now, core, before_check);
+        let looked = polled.at;
         polled.at += interruption.time - before_check;
         let has_crossed = life.handed_over(core) != before;
         let frames = polled.round.received + polled.round.sent;
-        let end = polled.at + ROUND + PER_FRAME * frames as u64;
+        let end = polled.at + ROUND + (PER_FRAME + per_frame) * frames as u64;
         let timeout = life.core_timeout(core);
         let next = match timeout {
             _ if frames > 0 => end,
             Some(at) if at <= end => end + AGAIN,
-            Some(at) => at.min(end + SLEEP),
-            None => end + SLEEP,
+            Some(at) => at.min(end + CORE_SLEEP),
+            None => end + CORE_SLEEP,
         };
-        self.put_out(node, polled);
+        self.check_lease((node, core), looked, &polled);
+        self.put_out((node, core), polled);
         if has_crossed {
             let cores = usize::from(self.nodes[node].cores);
             (0..cores).filter(|other| *other != core).for_each(|other| {
@@ -151,25 +182,41 @@ impl World {
         self.wake_core(node, core, next);
     }
 
+    /// A core kicks nothing for a group of which the node had no lease when it looked last.
+    fn check_lease(&mut self, (node, core): (usize, usize), looked: u64, polled: &Polled) {
+        let state = &self.nodes[node];
+        let Some(life) = &state.life else { return };
+        let looked = state.machine.local(looked);
+        let lacks_lease = |frame: &&Vec<u8>| {
+            let said = self.said(life, core, frame).and_then(|said| said.group);
+            said.is_some_and(|group| life.lease(group) <= looked)
+        };
+        if let Some(frame) = polled.frames.iter().find(lacks_lease) {
+            let frame = describe_frame(frame);
+            self.fail(format!("node {} speaks without a lease: {frame}", node + 1));
+        }
+    }
+
+    /// For which group, and in which epoch of it, a core of a node says this.
+    fn said(&self, life: &Life, core: usize, frame: &[u8]) -> Option<Said> {
+        let service = service_of(&self.shape.settings, frame)?;
+        let flow = key_of(frame).and_then(|key| life.find(&key));
+        // Not every core knows at once of a generation that takes the newcomers.
+        let newest = || Some(life.engines().nth(core)?.stack().newest_of(service as u8));
+        let group = usize::from(flow.map(|flow| flow.group).or_else(newest)?);
+        let statuses = life.engines().filter_map(|engine| engine.status().nth(group));
+        let epoch = statuses.map(|status| status.epoch).max()?;
+        Some(Said { group: Some(group), epoch, is_flow: flow.is_some() })
+    }
+
     /// What a round has kicked leaves when it was kicked, under the epoch in which the core served then.
-    fn put_out(&mut self, node: usize, polled: Polled) {
+    fn put_out(&mut self, (node, core): (usize, usize), polled: Polled) {
         let Polled { at, frames, datagrams, .. } = polled;
         let Some(life) = &self.nodes[node].life else { return };
         let incarnation = life.member.incarnation.0;
         if !frames.is_empty() {
-            let said = |frame: &[u8]| {
-                let service = service_of(&self.shape.settings, frame)?;
-                let flow = key_of(frame).and_then(|key| life.find(&key));
-                let newest = |engine: &Engine| engine.stack().newest_of(service as u8);
-                let group =
-                    flow.map(|flow| flow.group).or_else(|| life.engines().map(newest).next());
-                let group = usize::from(group?);
-                let statuses = life.engines().filter_map(|engine| engine.status().nth(group));
-                let epoch = statuses.map(|status| status.epoch).max()?;
-                Some(Said { group: Some(group), epoch, is_flow: flow.is_some() })
-            };
             let tag = |frame: Vec<u8>| {
-                let said = said(&frame).unwrap_or_default();
+                let said = self.said(life, core, &frame).unwrap_or_default();
                 (frame, said)
             };
             let frames = frames.into_iter().map(tag).collect();
@@ -220,7 +267,8 @@ impl World {
         let is_left = |engine: &Engine| engine.stack().is_left(group as u8);
         let is_behind = is_flow && owner.engines().all(is_left);
         let bursts = owner.cores.len();
-        let leaving = Leaving { frame, group, is_flow, epoch, bursts, owner, peer };
+        let now = self.now;
+        let leaving = Leaving { frame, group, is_flow, epoch, now, bursts, owner, peer };
         if let Err(broken) = self.check.note(&leaving) {
             self.fail(format!("node {}: {broken}", node + 1));
         }
@@ -263,7 +311,7 @@ impl World {
         }
         let now = self.now;
         let Some(life) = &mut self.nodes[node].life else { return };
-        let next = life.agent_timeout().max(now + 20_000).min(now + SLEEP);
+        let next = life.agent_timeout().max(now + 20_000).min(now + AGENT_SLEEP);
         life.agent_due = next;
         let incarnation = life.member.incarnation.0;
         self.push(next, Event::Agent { node, life: incarnation });
@@ -292,15 +340,15 @@ impl World {
                     }
                     return;
                 }
-                let messages = life.handle_message(now, &bytes);
+                let messages = life.handle_message(now, destination(from), bytes);
                 self.say(node, messages);
             }
             Plug::Witness => self.ask_witness(from, bytes),
-            Plug::Host(_) => {}
+            Plug::Host(_) | Plug::Server(_) => {}
         }
     }
 
-    fn ask_witness(&mut self, from: Plug, bytes: Vec<u8>) {
+    fn ask_witness(&mut self, from: Plug, mut bytes: Vec<u8>) {
         let state = &mut self.witness;
         if state.busy_until > self.now {
             let event = Event::Message { to: Plug::Witness, from, bytes };
@@ -308,9 +356,22 @@ impl World {
         }
         state.before = None;
         let local = state.machine.local(self.now);
-        let Some(witness) = &mut state.witness else { return };
-        match witness.handle_request(local, &bytes) {
-            Ok(Effect::Reply(reply)) => self.transmit(Plug::Witness, from, reply),
+        let Some((witness, sealing)) = &mut state.witness else { return };
+        let request = match sealing.open(local, &mut bytes) {
+            Ok(Opened::Datagram(request)) => request,
+            Ok(Opened::Reply(reply)) => return self.transmit(Plug::Witness, from, reply),
+            Ok(Opened::Nothing) => return,
+            Err(reason) => {
+                let hint = sealing.hint(local, reason, &bytes);
+                return hint.into_iter().for_each(|hint| self.transmit(Plug::Witness, from, hint));
+            }
+        };
+        match witness.handle_request(local, request) {
+            Ok(Effect::Reply(reply)) => {
+                if let Some(reply) = sealing.seal(local, node_of(from), reply) {
+                    self.transmit(Plug::Witness, from, reply);
+                }
+            }
             Ok(Effect::Persist(pending)) => {
                 let mut written = None;
                 let write = |bytes: &[u8]| {
@@ -318,18 +379,35 @@ impl World {
                     Ok::<(), ()>(())
                 };
                 let reply = witness.release(pending, write).expect("the disk works");
+                let reply = sealing.seal(local, node_of(from), reply);
                 state.before =
                     Some(std::mem::replace(&mut state.disk, written).unwrap_or_default());
                 // Flushing takes its time, and nothing else is answered meanwhile.
                 state.busy_until = self.now + 100_000 + self.random.below(4 * MS);
                 let at = state.busy_until;
+                let path = (Plug::Witness, from);
                 let copies =
-                    self.cluster.carry(at, (Plug::Witness, from), &reply, &mut self.random);
-                for (at, bytes) in copies {
+                    reply.map(|reply| self.cluster.carry(at, path, &reply, &mut self.random));
+                for (at, bytes) in copies.into_iter().flatten() {
                     self.push(at, Event::Message { to: from, from: Plug::Witness, bytes });
                 }
             }
             Ok(Effect::Nothing) | Err(_) => {}
         }
+    }
+}
+
+/// Who has a plug of the cluster's network.
+fn node_of(plug: Plug) -> NodeId {
+    match plug {
+        Plug::Node(index) => NodeId(index as u8 + 1),
+        _ => WITNESS,
+    }
+}
+
+fn destination(plug: Plug) -> Destination {
+    match node_of(plug) {
+        WITNESS => Destination::Witness,
+        node => Destination::Node(node),
     }
 }

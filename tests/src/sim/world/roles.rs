@@ -64,23 +64,37 @@ impl World {
         has_voice && has_copies && knows(peer).is_some()
     }
 
-    /// Whether every client is done, but for those whose own TCP has stopped its timer for good.
-    pub fn are_clients_done(&self) -> bool {
-        self.hosts.iter().all(|host| host.is_done())
-    }
-
     /// The clients of whose connections some node knows.
     pub fn clients_known(&self) -> BTreeSet<usize> {
-        let is_known = |(index, host): &(usize, &Host)| {
-            let key = host.client.key(*index);
+        let is_known = |(_, host): &(usize, &Host)| {
+            let key = host.key();
             self.lives().any(|life| life.find(&key).is_some())
         };
         self.hosts.iter().enumerate().filter(is_known).map(|(index, _)| index).collect()
     }
 
-    /// Copies that turned out to differ, and copies given up, on all nodes.
-    pub fn mismatches(&self) -> u64 {
-        let engines = self.lives().flat_map(Life::engines);
-        engines.flat_map(|engine| engine.status()).map(|status| status.backup.mismatches).sum()
+    /// What must hold of every life when it is over, or the story is.
+    pub fn check_end(&self) -> Result<(), String> {
+        self.lives().try_for_each(check_life)
     }
+}
+
+/// No copy has turned out to differ from its flow, and every frame was used, handed back or dropped with a name.
+pub(super) fn check_life(life: &Life) -> Result<(), String> {
+    for engine in life.engines() {
+        let mismatches: u64 = engine.status().map(|status| status.backup.mismatches).sum();
+        if mismatches > 0 {
+            return Err(format!("{mismatches} copies differ from their flows, {:?}", life.member));
+        }
+        let counters = engine.stack().counters();
+        let kept = counters.rx_used + counters.rx_strays + counters.drops.total();
+        if kept != counters.rx_frames {
+            let came = counters.rx_frames;
+            return Err(format!(
+                "{came} frames came in, {kept} are accounted for, {:?}",
+                life.member
+            ));
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,55 @@
+//! Makes a failure short: which of a story's clients and mishaps are enough for it?
+//!
+//! What is left out changes what follows (the world draws its own dice), so every try is a play, and a shorter story may
+//! fail in another way. That is a failure too.
+//!
+//! Bounds: [`PLAYS_MAX`] plays.
+
+use crate::sim::story::{Outcome, Script, play};
+use std::collections::BTreeSet;
+
+/// Plays that may be tried.
+const PLAYS_MAX: usize = 150;
+
+/// The shortest story found that fails as well, and what came of it.
+///
+/// Halves, quarters and so on of what is left are left out, until no single item can be (Zeller and Hildebrandt's
+/// delta debugging, without its complements).
+pub fn shrink(script: &Script) -> (Script, Outcome) {
+    let outcome = play(script);
+    let mut kept: Vec<usize> = match &script.only {
+        Some(only) => only.iter().copied().collect(),
+        None => (0..outcome.items).collect(),
+    };
+    let mut best = (script.clone(), outcome);
+    let mut plays = 0;
+    let mut chunk = kept.len().div_ceil(2);
+    while chunk > 0 {
+        let mut at = 0;
+        let mut has_shrunk = false;
+        while at < kept.len() && plays < PLAYS_MAX {
+            plays += 1;
+            let end = (at + chunk).min(kept.len());
+            let rest: BTreeSet<usize> = kept[..at].iter().chain(&kept[end..]).copied().collect();
+            let shorter = Script { only: Some(rest.clone()), ..script.clone() };
+            let outcome = play(&shorter);
+            match outcome.failure {
+                Some(_) => {
+                    kept = rest.into_iter().collect();
+                    best = (shorter, outcome);
+                    has_shrunk = true;
+                }
+                None => at = end,
+            }
+        }
+        chunk = match (chunk, has_shrunk) {
+            (1, true) => 1,
+            (1, false) => 0,
+            _ => chunk.div_ceil(2),
+        };
+        if plays >= PLAYS_MAX {
+            break;
+        }
+    }
+    best
+}

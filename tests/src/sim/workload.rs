@@ -1,0 +1,99 @@
+//! Who connects in a story, what is said, and what must have been heard in the end.
+
+use crate::kit::client::{ClientSettings, Opener};
+use crate::kit::dialogue::{Dialogue, Step};
+use crate::kit::random::Random;
+use crate::kit::settings::{PROXY, Port, Settings};
+use crate::kit::workload::{self, Expected};
+use crate::sim::fault::MS;
+use crate::sim::server::{Kind, Order};
+use stack::time::Duration;
+
+/// One client, as it is drawn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// Its TCP.
+    pub settings: ClientSettings,
+    /// What it says and waits for.
+    pub dialogue: Dialogue,
+    /// What it must have received in the end.
+    pub expected: Expected,
+    /// How long its caches take to believe an announcement, in nanoseconds.
+    pub lag: u64,
+    /// It resets its connection in the end, and may not have heard everything.
+    pub is_abrupt: bool,
+    /// Its connection is passed on to a server.
+    pub is_proxied: bool,
+}
+
+/// Draws a client of any of the services.
+pub fn draw(random: &mut Random, services: &Settings) -> Caller {
+    let is_proxied = services.servers > 0 && random.permille(400);
+    let (mut dialogue, expected) = match is_proxied {
+        true => draw_proxied(random),
+        false => workload::draw(random),
+    };
+    let is_abrupt = random.permille(80);
+    vary(random, &mut dialogue, is_abrupt);
+    let is_it = |port: &&Port| port.port == dialogue.port;
+    let port = services.ports.iter().find(is_it).expect("a service for every dialogue");
+    let settings = ClientSettings {
+        receive_buffer: 1500 << random.below(5),
+        send_buffer: 1500 << random.below(5),
+        timestamps: random.permille(500),
+        ipv6: random.permille(300),
+        opener: Opener::Client,
+        host: port.host,
+        ..ClientSettings::default()
+    };
+    let lag = random.below(5 * MS);
+    Caller { settings, dialogue, expected, lag, is_abrupt, is_proxied }
+}
+
+/// Turns some dialogues: closed by half before the answer, with a time in which nothing is read, ended by a reset.
+fn vary(random: &mut Random, dialogue: &mut Dialogue, is_abrupt: bool) {
+    let steps = &mut dialogue.steps;
+    let position = |steps: &[Step], is_it: fn(&Step) -> bool| steps.iter().position(is_it);
+    let waits = |step: &Step| matches!(step, Step::Receive(_) | Step::Responses(_));
+    let at = position(steps, waits).expect("every dialogue waits for its answer");
+    if random.permille(150) {
+        steps.insert(at, Step::Pause(Duration::from_millis(1 + random.below(300))));
+    } else if random.permille(150) {
+        let close = position(steps, |step| *step == Step::Close).expect("every dialogue closes");
+        let close = steps.remove(close);
+        steps.insert(at, close);
+    }
+    if is_abrupt {
+        let keep = random.below(steps.len() as u64) as usize;
+        steps.truncate(keep.max(1));
+        steps.push(Step::Abort);
+    }
+}
+
+/// A dialogue with a server behind the proxy.
+fn draw_proxied(random: &mut Random) -> (Dialogue, Expected) {
+    let len = match random.permille(300) {
+        true => 1 + random.below(100) as usize,
+        false => 1 + random.below(40_000) as usize,
+    };
+    let kind = [Kind::Echo, Kind::Generate, Kind::Digest][random.below(3) as usize];
+    let order = Order { kind, len };
+    let said = match kind {
+        Kind::Generate => Vec::new(),
+        Kind::Echo | Kind::Digest => random.bytes(len),
+    };
+    let answer = order.answer(&said);
+    let heard = answer.len();
+    let steps = vec![
+        Step::Send([&order.bytes()[..], &said].concat()),
+        Step::Receive(heard),
+        Step::Close,
+        Step::End,
+        Step::Gone,
+    ];
+    let reading = random
+        .permille(300)
+        .then(|| (500 + random.below(2000) as usize, Duration::from_micros(random.below(3000))));
+    let dialogue = Dialogue { reading, ..Dialogue::new("proxied", PROXY, steps) };
+    (dialogue, Expected::Bytes(answer))
+}
