@@ -5,12 +5,16 @@
 #   make test                        formatting, lints, all tests
 #   make bench                       measurements
 #   make beside ARGS=bulk            side by side with the kernel; bench/README.md lists the subjects
+#   make install PREFIX=/usr/local   the program, its units for systemd, samples, completion
 
 CARGO ?= cargo
 ARGS ?=
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench beside build packages
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: demo test bench beside build packages install
 
 demo: build
 	$(TARGET_DIR)/release/understudy demo $(ARGS)
@@ -28,6 +32,17 @@ beside: build
 
 build: packages
 	$(CARGO) build --release
+
+install: build
+	install -D -m 755 $(TARGET_DIR)/release/understudy $(DESTDIR)$(PREFIX)/bin/understudy
+	for unit in understudy understudy-witness; do \
+	    sed 's|@PREFIX@|$(PREFIX)|g' tools/systemd/$$unit.service > $(TARGET_DIR)/$$unit.service && \
+	    install -D -m 644 $(TARGET_DIR)/$$unit.service $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
+	done
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/understudy README.md CHANGELOG.md LICENSE
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/understudy/examples tools/examples/*.toml
+	$(TARGET_DIR)/release/understudy completions bash > $(TARGET_DIR)/understudy.bash
+	install -D -m 644 $(TARGET_DIR)/understudy.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/understudy
 
 packages:
 	tools/install-packages.sh

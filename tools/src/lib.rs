@@ -13,6 +13,7 @@ pub mod handover;
 pub mod impair;
 pub mod keygen;
 pub mod load;
+pub mod manager;
 pub mod ownership;
 pub mod reload;
 pub mod run;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use dataplane::memory::BigPages;
 use tools::{
     check, confirm_dead, demo, flows, handover, impair, keygen, load, ownership, print, reload,
@@ -81,6 +81,11 @@ enum Command {
     /// Tell the cluster when the node that started this has died.
     #[command(hide = true)]
     Guardian,
+    /// Print a shell's completion script: `understudy completions bash > /etc/bash_completion.d/understudy`.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Print the version.
     Version,
 }
@@ -112,6 +117,12 @@ fn main() -> ExitCode {
         Command::Load(args) => load::main(&args),
         Command::Impair(args) => impair::main(&args),
         Command::Guardian => run::guard(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "understudy", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            ExitCode::SUCCESS
+        }
         Command::Version => {
             print(concat!("understudy ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
@@ -122,10 +133,29 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// What the units for systemd run is what this program takes.
+    #[test]
+    fn the_units_run_commands_that_there_are() {
+        let units = [
+            include_str!("../systemd/understudy.service"),
+            include_str!("../systemd/understudy-witness.service"),
+        ];
+        let mut commands = 0;
+        for line in units.iter().flat_map(|unit| unit.lines()) {
+            let Some((_, command)) = line.split_once("=@PREFIX@/bin/") else { continue };
+            let given = "--listen 10.99.0.9:7948 --cluster demo --key cluster.key";
+            let command = command.replace("$WITNESS", given);
+            if let Err(error) = Arguments::try_parse_from(command.split_whitespace()) {
+                panic!("{line}: {error}");
+            }
+            commands += 1;
+        }
+        assert_eq!(commands, 4);
     }
 }

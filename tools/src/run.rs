@@ -9,7 +9,7 @@ use dataplane::log;
 use dataplane::node::Node;
 use dataplane::sys::{Signal, Signals};
 
-use crate::check;
+use crate::{check, manager};
 
 /// Arguments of `understudy run`.
 #[derive(Args, Debug, Clone)]
@@ -36,7 +36,9 @@ pub fn main(args: &RunArgs) -> ExitCode {
     log::notice(node.summary());
     let socket = config.control.socket.display();
     log::notice(format!("running; `understudy status --socket {socket}`"));
+    manager::ready();
     let outcome = wait(&signals, &node);
+    manager::stopping();
     drop(node);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

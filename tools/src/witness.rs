@@ -11,6 +11,8 @@ use dataplane::node::cluster_id;
 use dataplane::sealing::read_key;
 use dataplane::witness::WitnessProcess;
 
+use crate::manager;
+
 /// Arguments of `understudy witness`.
 #[derive(Args, Debug, Clone)]
 pub struct WitnessArgs {
@@ -76,6 +78,7 @@ pub fn main(args: &WitnessArgs) -> ExitCode {
         Some(key) => eprintln!("sealed under key {}", key.id()),
         None => eprintln!("NOT SEALED: whoever reaches the cluster link can change the registers"),
     }
+    manager::ready();
     loop {
         if let Err(error) = witness.poll() {
             return fail(&error.to_string());
