@@ -25,6 +25,7 @@ use alloc::vec::Vec;
 use crate::codec::{ImportError, Put, Reader};
 use crate::content::Content;
 use crate::output::{Memory, OutOfMemory, Output};
+use crate::pool::NONE;
 
 use generate::{Generate, GenerateConfig};
 use http::{Http, HttpConfig};
@@ -99,6 +100,12 @@ impl App {
             AppConfig::Http(config) => App::Http(Http::new(*config)),
             AppConfig::Proxy => App::Proxy(Proxy::client()),
         }
+    }
+
+    /// Where this node keeps the other leg of a proxied connection, if there is one.
+    #[inline]
+    pub fn other(&self) -> Option<u32> {
+        self.leg().map(|leg| leg.other).filter(|&other| other != NONE)
     }
 
     /// The connection is established: whoever speaks first, speaks.

@@ -233,6 +233,12 @@ pub const PROBES_PER_POLL: u32 = 16;
 /// Between two questions about a server's next hop while nobody answers: a link's round trip many times over.
 pub const NEIGHBOR_AGAIN: Duration = Duration::from_millis(250);
 
+/// A question that found no room among the small answers is put again after this long.
+pub const NEIGHBOR_REFUSED_AGAIN: Duration = Duration::from_millis(1);
+
+/// Questions about the next hops of one service in one poll: for each, the servers are looked at twice.
+pub const NEIGHBOR_QUERIES_PER_POLL: u32 = 8;
+
 /// Questions without an answer after which a next hop counts as gone (RFC 4861 10: three).
 pub const NEIGHBOR_ASKS_MAX: u8 = 4;
 

@@ -14,7 +14,9 @@ pub mod queue;
 pub mod stick;
 
 use crate::app::proxy::header::HeaderVersion;
-use crate::limits::{NEIGHBOR_AGAIN, NEIGHBOR_ASKS_MAX, NEIGHBOR_FRESH, NEIGHBOR_LOST_AGAIN};
+use crate::limits::{
+    NEIGHBOR_AGAIN, NEIGHBOR_ASKS_MAX, NEIGHBOR_FRESH, NEIGHBOR_LOST_AGAIN, NEIGHBOR_REFUSED_AGAIN,
+};
 use crate::shard::Place;
 use crate::time::{Duration, Instant};
 use crate::wire::{Address, Mac};
@@ -173,6 +175,8 @@ pub struct Roster {
     servers: Vec<ServerStatus>,
     /// How often something was decided.
     changes: u64,
+    /// A server has gone out of service since that was last asked.
+    has_lost: bool,
     /// How often a weight has changed.
     weights: u64,
     /// With [`Balance::Maglev`]: the table.
@@ -197,6 +201,7 @@ impl Roster {
         Roster {
             servers,
             changes: 0,
+            has_lost: false,
             weights: 0,
             maglev: is_maglev.then(Maglev::default),
             filled_by: None,
@@ -328,8 +333,14 @@ impl Roster {
         if decided.is_in_use() && !status.decided.is_in_use() {
             status.used_from = now;
         }
+        self.has_lost |= decided.is_out_of_service() && !status.decided.is_out_of_service();
         (status.decided, status.decided_at, status.change) = (decided, now, self.changes);
         self.queue.has_news = true;
+    }
+
+    /// Whether a server has gone out of service since this was last asked.
+    pub fn take_lost(&mut self) -> bool {
+        core::mem::take(&mut self.has_lost)
     }
 
     /// Whether any server is out of service.
@@ -378,29 +389,38 @@ impl Roster {
         self.ask_at
     }
 
-    /// The next address that is to be asked for, with the family's source; `None` when that was all for now.
+    /// The next hop that is to be asked for; `None` when that was all for now.
     pub fn poll_query(&mut self, now: Instant, upstream: &Upstream) -> Option<Address> {
         if now < self.ask_at {
             return None;
         }
-        let due = self.servers.iter().position(|server| server.ask_at <= now);
-        let Some(index) = due else {
-            self.ask_at = self.servers.iter().map(|s| s.ask_at).min().unwrap_or(Instant::MAX);
-            return None;
-        };
-        let next_hop = upstream.servers[index].next_hop;
-        // One question does for all servers behind the same next hop.
+        // Nobody will be led to a server that is retired, and those that are there know the way.
+        let servers = self.servers.iter().zip(&upstream.servers);
+        let asked = servers.filter(|(_, server)| !server.is_retired);
+        if let Some((_, due)) = asked.clone().find(|(status, _)| status.ask_at <= now) {
+            return Some(due.next_hop);
+        }
+        self.ask_at = asked.map(|(status, _)| status.ask_at).min().unwrap_or(Instant::MAX);
+        None
+    }
+
+    /// The next hop was asked for, or there is nobody to ask it: one question does for all servers behind it.
+    pub fn note_asked(&mut self, now: Instant, upstream: &Upstream, next_hop: Address) {
         for (server, config) in self.servers.iter_mut().zip(&upstream.servers) {
             if config.next_hop == next_hop {
                 server.asks = server.asks.saturating_add(1);
-                if server.asks > NEIGHBOR_ASKS_MAX {
+                let is_lost = server.asks > NEIGHBOR_ASKS_MAX;
+                if is_lost {
                     server.mac = None;
                 }
-                let is_lost = server.asks > NEIGHBOR_ASKS_MAX;
                 server.ask_at = now + if is_lost { NEIGHBOR_LOST_AGAIN } else { NEIGHBOR_AGAIN };
             }
         }
-        Some(next_hop)
+    }
+
+    /// Nothing more can be asked now.
+    pub fn put_off_queries(&mut self, now: Instant) {
+        self.ask_at = now + NEIGHBOR_REFUSED_AGAIN;
     }
 
     /// `address` is at `mac`; answers whether that is anybody's next hop.

@@ -21,7 +21,8 @@ use crate::flow::{Flow, FlowId, Standing};
 use crate::key::FlowKey;
 use crate::legs::Lent;
 use crate::limits::{
-    CONNECT_AGAIN, SOURCE_PORT_FIRST, SOURCE_PORTS_TRIED, STICKS_TOLD_MAX, TICK_AGAIN,
+    CONNECT_AGAIN, NEIGHBOR_QUERIES_PER_POLL, SOURCE_PORT_FIRST, SOURCE_PORTS_TRIED,
+    STICKS_TOLD_MAX, TICK_AGAIN,
 };
 use crate::pool::NONE;
 use crate::recorder::Recorder;
@@ -63,7 +64,7 @@ impl Stack {
         }
         if self.groups[service as usize].mode == Mode::Serving {
             self.rosters[service as usize].adopt_verdicts(now);
-            self.begin_purge(service);
+            self.purge_lost(service);
         }
     }
 
@@ -72,7 +73,7 @@ impl Stack {
     pub fn decide(&mut self, now: Instant, service: u8, server: u16, change: Change) -> bool {
         let is_decided = self.groups[service as usize].mode == Mode::Serving
             && self.rosters[service as usize].decide(now, server, change);
-        self.begin_purge(service);
+        self.purge_lost(service);
         is_decided
     }
 
@@ -118,8 +119,8 @@ impl Stack {
     /// The other leg of a proxied connection lends what facts of the one in `slot` may change.
     #[inline]
     pub(super) fn lend(&mut self, now: Instant, slot: u32) -> Option<Lent> {
-        let other = self.flows[slot].app.leg()?.other;
-        if other == NONE || !self.bring_up(now, other) {
+        let other = self.flows[slot].app.other()?;
+        if !self.bring_up(now, other) {
             return None;
         }
         let lent = Lent::of(other, &self.flows[other]);
@@ -190,7 +191,8 @@ impl Stack {
         let flow = &self.flows[slot];
         let (service, id) = (flow.service as usize, flow.id);
         let lacks = flow.app.leg().is_some_and(Proxy::lacks_server);
-        let waits = flow.local.deadlines.is_ahead(now, Wait::Room);
+        let is_ending = flow.local.tick_waiting.is_some();
+        let waits = is_ending || flow.local.deadlines.is_ahead(now, Wait::Room);
         if !lacks || !flow.contract.state.is_synchronized() || waits {
             return;
         }
@@ -214,6 +216,14 @@ impl Stack {
         self.rosters[service].queue.remove(slot, id);
         self.counters.no_server += 1;
         self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
+        self.settle(now, slot);
+    }
+
+    /// Ends the connection of which a leg is in `slot` by RST on every side.
+    pub(super) fn abort<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
+        let lent = self.lend(now, slot);
+        self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
+        self.attend(now, slot, lent, recorder);
         self.settle(now, slot);
     }
 
@@ -362,8 +372,7 @@ impl Stack {
 
     /// Cuts the link of the leg in `slot`, which is about to be forgotten whatever its state.
     pub(super) fn unlink(&mut self, slot: u32) {
-        let other = self.flows[slot].app.leg().map_or(NONE, |leg| leg.other);
-        if other != NONE
+        if let Some(other) = self.flows[slot].app.other()
             && let Some(leg) = self.flows[other].app.leg_mut()
         {
             leg.other = NONE;
@@ -411,19 +420,26 @@ impl Stack {
         }
     }
 
-    /// Asks for the next hops of servers whose answer is due.
+    /// Asks for the next hops of servers whose answer is due. What a flood of other questions leaves no room for is
+    /// asked a little later, and does not count as asked.
     pub(super) fn ask_neighbors(&mut self, now: Instant) {
-        for index in 0..self.groups.len() {
-            if self.rosters[index].poll_timeout() > now || self.groups[index].is_mute {
+        let Stack { groups, rosters, env, replies, .. } = self;
+        for (index, (group, roster)) in groups.iter().zip(rosters).enumerate() {
+            if roster.poll_timeout() > now || group.is_mute {
                 continue;
             }
-            let upstream = &self.env.services[index].upstream;
-            while let Some(target) = self.rosters[index].poll_query(now, upstream) {
+            let upstream = &env.services[index].upstream;
+            for _ in 0..NEIGHBOR_QUERIES_PER_POLL {
+                let Some(target) = roster.poll_query(now, upstream) else { break };
                 let same = |source: &&Address| source.as_v4().is_some() == target.as_v4().is_some();
                 if let Some(source) = upstream.sources.iter().find(same) {
-                    // One that finds no room is asked again soon.
-                    let _ = self.replies.push(Reply::query(*source, target, index as u8), false);
+                    let query = Reply::query(*source, target, index as u8);
+                    if replies.push(query, true).is_err() {
+                        roster.put_off_queries(now);
+                        break;
+                    }
                 }
+                roster.note_asked(now, upstream, target);
             }
         }
     }

@@ -1,14 +1,13 @@
 //! Connections to servers that are out of service are reset, where the service says so.
 //!
 //! Every leg towards such a server is given up by a tick, which is recorded: so the peer holds it before either side is told. A
-//! pass over the table finds them; whatever puts a server out of service begins a new pass, and so does a change of role, which
-//! may have ended the former owner's.
+//! pass over the table finds them; whatever puts a server out of service begins a new pass, and so do a change of role, which
+//! may have ended the former owner's, and a reload.
 //!
 //! Bounds: [`SWEEP_SLOTS_MAX`] slots looked at and [`SWEEP_FLOWS_MAX`] connections reset in one poll.
 
 use super::{Mode, Stack};
 use crate::app::proxy::{Proxy, Side};
-use crate::fact::Tick;
 use crate::limits::{SWEEP_FLOWS_MAX, SWEEP_SLOTS_MAX};
 use crate::recorder::Recorder;
 use crate::tcp::state::State;
@@ -32,6 +31,13 @@ impl Stack {
         }
     }
 
+    /// The same, if a server has just gone out of service: those of before were looked for then.
+    pub(super) fn purge_lost(&mut self, service: u8) {
+        if self.rosters[service as usize].take_lost() {
+            self.begin_purge(service);
+        }
+    }
+
     /// Goes on with it. A change of role comes first: what it has not reached is looked at behind it.
     pub(super) fn purge_some<R: Recorder>(&mut self, now: Instant, recorder: &mut R) {
         if self.is_turning() {
@@ -48,10 +54,7 @@ impl Stack {
             if self.is_to_be_purged(slot) {
                 flows -= 1;
                 self.counters.server_down += 1;
-                let lent = self.lend(now, slot);
-                self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
-                self.attend(now, slot, lent, recorder);
-                self.settle(now, slot);
+                self.abort(now, slot, recorder);
             }
         }
     }

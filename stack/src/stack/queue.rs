@@ -61,7 +61,7 @@ impl Stack {
     fn push_after_gone(&mut self, service: usize, entry: Waiting) -> bool {
         let Stack { rosters, flows, .. } = self;
         let waits = |entry: &Waiting| flows.is_used(entry.slot) && flows[entry.slot].id == entry.id;
-        rosters[service].queue.retain(waits);
+        rosters[service].queue.drop_one(waits);
         rosters[service].queue.push(entry)
     }
 
@@ -112,7 +112,12 @@ impl Stack {
     fn has_left(&mut self, now: Instant, slot: u32, id: FlowId) -> bool {
         let is_there =
             self.flows.is_used(slot) && self.flows[slot].id == id && self.bring_up(now, slot);
-        !is_there || !self.flows[slot].app.leg().is_some_and(Proxy::lacks_server)
+        if !is_there {
+            return true;
+        }
+        let flow = &self.flows[slot];
+        // One whose end waits for room in the log is as good as gone.
+        flow.local.tick_waiting.is_some() || !flow.app.leg().is_some_and(Proxy::lacks_server)
     }
 
     /// When [`Stack::serve_queues`] is due.

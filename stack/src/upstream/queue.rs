@@ -3,9 +3,10 @@
 //! It is this core's own and not mirrored: whoever takes over finds the clients that lack a server, and lets them queue
 //! again. An entry may outlive its client; who looks at it sees that.
 //!
-//! Bounds: as many as the service says.
+//! Bounds: as many as the service says; where it is full, [`QUEUE_STEPS_MAX`] are looked at for each client that comes.
 
 use crate::flow::FlowId;
+use crate::limits::QUEUE_STEPS_MAX;
 use crate::time::Instant;
 use alloc::collections::VecDeque;
 
@@ -14,6 +15,8 @@ use alloc::collections::VecDeque;
 pub struct Queue {
     waiting: VecDeque<Waiting>,
     max: usize,
+    /// Where the search for those who have gone goes on.
+    searched: usize,
     /// There may be room for the first of them.
     pub has_news: bool,
 }
@@ -33,7 +36,7 @@ impl Queue {
     /// For so many.
     pub fn new(max: u32) -> Queue {
         let max = max as usize;
-        Queue { waiting: VecDeque::with_capacity(max), max, has_news: false }
+        Queue { waiting: VecDeque::with_capacity(max), max, searched: 0, has_news: false }
     }
 
     /// For so many from now on; those that wait already go on waiting.
@@ -78,16 +81,73 @@ impl Queue {
         let is_it = |entry: &Waiting| entry.slot == slot && entry.id == id;
         if let Some(at) = self.waiting.iter().position(is_it) {
             self.waiting.remove(at);
+            // Whoever is first now may not have been looked at for as long as it was not.
+            self.has_news |= at == 0;
         }
     }
 
-    /// Keeps those that still wait.
-    pub fn retain(&mut self, is_there: impl Fn(&Waiting) -> bool) {
-        self.waiting.retain(is_there);
+    /// Takes one out that does not wait any more, if there is one among the next few.
+    pub fn drop_one(&mut self, waits: impl Fn(&Waiting) -> bool) {
+        for _ in 0..self.waiting.len().min(QUEUE_STEPS_MAX as usize) {
+            let at = self.searched % self.waiting.len();
+            if !waits(&self.waiting[at]) {
+                self.waiting.remove(at);
+                self.has_news |= at == 0;
+                return;
+            }
+            self.searched = at + 1;
+        }
     }
 
     /// Nobody waits here any more.
     pub fn clear(&mut self) {
         self.waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(n: u32) -> Waiting {
+        Waiting { slot: n, id: FlowId(n.into()), until: Instant(1) }
+    }
+
+    fn queue(count: u32) -> Queue {
+        let mut queue = Queue::new(count);
+        assert!((0..count).all(|n| queue.push(waiting(n))));
+        queue.has_news = false;
+        queue
+    }
+
+    /// Behind the first there was nothing to look for; behind nobody there is.
+    #[test]
+    fn who_becomes_the_first_is_looked_at() {
+        let mut queue = queue(3);
+        queue.remove(1, FlowId(1));
+        assert!(!queue.has_news);
+        queue.remove(0, FlowId(0));
+        assert!(queue.has_news);
+        assert_eq!(queue.front(), Some(waiting(2)));
+    }
+
+    /// However many wait, whoever comes costs a few looks; and after some have come, every place was looked at.
+    #[test]
+    fn a_full_queue_finds_those_who_have_gone_in_bounded_steps() {
+        let mut queue = queue(10 * QUEUE_STEPS_MAX);
+        let looks = core::cell::Cell::new(0);
+        let mut comers = 0;
+        while !queue.push(waiting(u32::MAX)) {
+            comers += 1;
+            looks.set(0);
+            queue.drop_one(|entry| {
+                looks.set(looks.get() + 1);
+                entry.slot != 9 * QUEUE_STEPS_MAX + 1
+            });
+            assert!(looks.get() <= QUEUE_STEPS_MAX);
+        }
+        assert_eq!(comers, 10);
+        assert_eq!(queue.len() as u32, 10 * QUEUE_STEPS_MAX);
+        assert_eq!(queue.front(), Some(waiting(0)), "the others wait as before");
     }
 }

@@ -45,6 +45,13 @@ fn chosen(roster: &mut Roster, upstream: &Upstream, last: u16) -> Result<u16, No
 const NONE: u16 = u16::MAX;
 const NOW: Instant = Instant(5_000_000_000);
 
+/// Asks the next question that is due.
+fn ask(roster: &mut Roster, now: Instant, upstream: &Upstream) -> Option<Address> {
+    let asked = roster.poll_query(now, upstream)?;
+    roster.note_asked(now, upstream, asked);
+    Some(asked)
+}
+
 fn set_down(roster: &mut Roster, server: u16) {
     roster.set_verdict(server, false);
     roster.adopt_verdicts(Instant(2_000_000_000));
@@ -244,8 +251,8 @@ fn servers_come_and_go_and_those_that_stay_keep_what_is_known_of_them() {
     roster.reconfigure(now, &before, &after, true);
     assert_eq!(roster.servers().len(), 3);
     assert_eq!((roster.servers()[0].connections, roster.servers()[1].opened), (2, 1));
-    assert_eq!(roster.poll_query(now, &after), Some(address(3)));
-    assert_eq!(roster.poll_query(now, &after), None, "the others are known");
+    assert_eq!(ask(&mut roster, now, &after), Some(address(3)));
+    assert_eq!(ask(&mut roster, now, &after), None, "the others are known");
     assert!(roster.learn(now, &after, &address(3), [3; 6]));
     let turns = (0..4).map(|_| chosen(&mut roster, &after, NONE).unwrap());
     assert_eq!(turns.collect::<Vec<_>>(), [1, 1, 2, 1]);
@@ -258,7 +265,7 @@ fn servers_come_and_go_and_those_that_stay_keep_what_is_known_of_them() {
     later.servers[0] = newcomer;
     roster.reconfigure(now, &after, &later, true);
     assert_eq!((roster.servers()[0].opened, roster.servers()[1].opened), (0, 1));
-    assert_eq!(roster.poll_query(now, &later), Some(address(9)));
+    assert_eq!(ask(&mut roster, now, &later), Some(address(9)));
     assert_eq!(later.position(&address(9), 80), Some(0));
     // A router in between is asked for before anything goes its way.
     let mut routed = later.clone();
@@ -308,7 +315,7 @@ fn next_hops_are_asked_for_and_given_up() {
     assert_eq!(chosen(&mut roster, &upstream, NONE), Err(NoServer::NotYet));
     let mut asked = vec![];
     for _ in 0..20 {
-        asked.extend(core::iter::from_fn(|| roster.poll_query(now, &upstream)));
+        asked.extend(core::iter::from_fn(|| ask(&mut roster, now, &upstream)));
         now = roster.poll_timeout();
         roster.learn(now, &upstream, &address(2), [2; 6]);
     }
@@ -318,9 +325,59 @@ fn next_hops_are_asked_for_and_given_up() {
     // What was known is forgotten when nobody answers for it any more.
     let silent_from = now;
     while roster.servers()[1].mac.is_some() {
-        while roster.poll_query(now, &upstream).is_some() {}
+        while ask(&mut roster, now, &upstream).is_some() {}
         now = roster.poll_timeout();
     }
     assert!(now < silent_from + NEIGHBOR_FRESH + Duration::from_secs(5));
     assert_eq!(chosen(&mut roster, &upstream, NONE), Err(NoServer::AllDown));
+}
+
+/// A question that could not be put is not one that nobody answered.
+#[test]
+fn what_could_not_be_asked_does_not_count_as_unanswered() {
+    let upstream = upstream(Balance::RoundRobin, &[1, 1]);
+    let mut roster = roster(&upstream);
+    assert_eq!(roster.poll_query(NOW, &upstream), None);
+    let mut now = roster.poll_timeout();
+    for _ in 0..1000 {
+        assert_eq!(roster.poll_query(now, &upstream), Some(address(1)));
+        roster.put_off_queries(now);
+        assert_eq!(roster.poll_query(now, &upstream), None, "not at once again");
+        now = roster.poll_timeout();
+    }
+    assert!(roster.servers().iter().all(|server| server.mac.is_some()));
+    assert!(chosen(&mut roster, &upstream, NONE).is_ok());
+}
+
+/// Its connections are looked for once, however often the others are checked meanwhile.
+#[test]
+fn a_server_goes_out_of_service_once() {
+    let upstream = upstream(Balance::RoundRobin, &[1, 1]);
+    let mut roster = roster(&upstream);
+    set_down(&mut roster, 1);
+    assert!(roster.take_lost());
+    for verdict in [(0, true), (1, false)] {
+        roster.set_verdict(verdict.0, verdict.1);
+        roster.adopt_verdicts(NOW);
+        assert!(!roster.take_lost() && roster.has_out_of_service());
+    }
+    // It is out of service already, whoever wants it to be.
+    roster.decide(NOW, 1, Change::Admin(Admin::Maintenance));
+    assert!(!roster.take_lost());
+    roster.decide(NOW, 0, Change::Admin(Admin::Drain));
+    assert!(!roster.take_lost(), "what it has may go on");
+    roster.decide(NOW, 0, Change::Admin(Admin::Maintenance));
+    assert!(roster.take_lost());
+}
+
+/// Nobody is led to a retired server: whether it can be reached is of no interest.
+#[test]
+fn the_next_hop_of_a_retired_server_is_not_asked_for() {
+    let mut upstream = upstream(Balance::RoundRobin, &[1, 1]);
+    upstream.servers[0].is_retired = true;
+    let mut roster = Roster::new(&upstream);
+    roster.begin(NOW);
+    assert_eq!(ask(&mut roster, NOW, &upstream), Some(address(2)));
+    assert_eq!(ask(&mut roster, NOW, &upstream), None);
+    assert_eq!(roster.poll_timeout(), NOW + NEIGHBOR_AGAIN);
 }

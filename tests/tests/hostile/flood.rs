@@ -4,13 +4,17 @@
 
 use stack::drop::Drop;
 use stack::fact::Fact;
-use stack::limits::{COOKIES_PER_SECOND, REPLIES_FIRST, RESETS_PER_SECOND, TIMER_STEPS_MAX};
+use stack::limits::{
+    COOKIES_PER_SECOND, NEIGHBOR_FRESH, REPLIES_FIRST, RESETS_PER_SECOND, TIMER_STEPS_MAX,
+};
 use stack::recorder::{FlowName, Lane, Progress, Recorder, Unmirrored};
 use stack::seq::Seq;
 use stack::shard::Place;
 use stack::stack::{Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
-use stack::wire::{Address, Flags, Frame, Header, Path, SegmentOptions, emit_tcp, parse};
+use stack::wire::{
+    Address, Flags, Frame, Header, Path, SegmentOptions, emit_address, emit_query, emit_tcp, parse,
+};
 use tests::kit::settings::{GENERATE, HTTP, HTTP_IMPATIENT, Settings};
 
 const MAC: [u8; 6] = [2, 2, 0, 0, 0, 1];
@@ -43,6 +47,10 @@ impl Desk {
     }
 
     fn with_flows(flows: usize) -> Desk {
+        Desk::with(flows, Settings::default())
+    }
+
+    fn with(flows: usize, settings: Settings) -> Desk {
         let config = StackConfig {
             node: 1,
             place: Place::ALONE,
@@ -57,7 +65,7 @@ impl Desk {
             reassemblies_max: 4,
             link_mbits: 10_000,
         };
-        let services = Settings::default().services();
+        let services = settings.services();
         let local = services[0].addresses[0];
         let mut stack = Stack::new(&config, services);
         let now = Instant(5_000_000_000);
@@ -105,22 +113,30 @@ impl Desk {
     }
 
     fn round_with<R: Recorder>(&mut self, frames: &[Vec<u8>], recorder: &mut R) -> Vec<Heard> {
-        self.now += ROUND;
-        self.stack.look_ahead(frames.iter().map(Vec::as_slice));
-        for frame in frames {
-            self.stack.handle_frame(self.now, frame, recorder);
-        }
-        self.stack.handle_timeouts(self.now, recorder);
         let mut heard = Vec::new();
-        let mut buffer = [0; 2048];
-        while let Some((len, _)) = self.stack.poll_transmit(self.now, &mut buffer) {
-            if let Ok(Frame::Tcp(segment)) = parse(&buffer[..len], &CLIENTS_MAC, &[]) {
+        for frame in self.said(frames, recorder) {
+            if let Ok(Frame::Tcp(segment)) = parse(&frame, &CLIENTS_MAC, &[]) {
                 let address = u32::from_be_bytes(segment.destination.as_v4().unwrap());
                 let client = address - 0x0a00_0000;
                 heard.push(Heard { client, flags: segment.flags, seq: segment.seq });
             }
         }
         heard
+    }
+
+    /// Hands in a burst; the frames that the stack sends in the same round.
+    fn said<R: Recorder>(&mut self, frames: &[Vec<u8>], recorder: &mut R) -> Vec<Vec<u8>> {
+        self.now += ROUND;
+        self.stack.look_ahead(frames.iter().map(Vec::as_slice));
+        for frame in frames {
+            self.stack.handle_frame(self.now, frame, recorder);
+        }
+        self.stack.handle_timeouts(self.now, recorder);
+        let (mut said, mut buffer) = (Vec::new(), [0; 2048]);
+        while let Some((len, _)) = self.stack.poll_transmit(self.now, &mut buffer) {
+            said.push(buffer[..len].to_vec());
+        }
+        said
     }
 
     /// Opens a flow for each of `clients`, all in the same moment of the first round.
@@ -312,4 +328,52 @@ fn a_flood_of_strays_has_its_share_of_resets_and_no_more() {
     let share = RESETS_PER_SECOND;
     assert!((share * 95 / 100..=share * 102 / 100).contains(&resets), "{resets}");
     assert!(desk.stack.counters().drops.of(Drop::ReplyRate) > 180_000);
+}
+
+/// Whoever asks for our address as often as he can keeps us from asking for nobody: the servers stay known.
+#[test]
+fn a_flood_of_questions_makes_no_server_unreachable() {
+    let mut desk = Desk::with(FLOWS, Settings::proxied(20));
+    let servers = |desk: &Desk| -> Vec<Address> {
+        desk.stack.env.services[0].upstream.servers.iter().map(|server| server.next_hop).collect()
+    };
+    let all = servers(&desk);
+    let question = |target: &Address| {
+        let (mut frame, asker) = (vec![0; 128], Address::v4([10, 9, 9, 9]));
+        let len = emit_query(&mut frame, &CLIENTS_MAC, &asker, target);
+        frame.truncate(len);
+        frame
+    };
+    let flood = vec![question(&desk.local); ROUND_FRAMES as usize];
+    let mut asked = 0;
+    let mut frames = flood.clone();
+    let mut play = |desk: &mut Desk, time: Duration| {
+        for _ in 0..Desk::rounds(time) {
+            let said = desk.said(&frames, &mut Unmirrored);
+            frames.truncate(flood.len());
+            for frame in said {
+                // ARP: an operation at 20, who asks at 28, for whom at 38.
+                let of_arp = frame[12..14] == [8, 6] && frame[20..22] == [0, 1];
+                let target = of_arp.then(|| Address::v4(frame[38..42].try_into().unwrap()));
+                if let Some(server) = target.filter(|target| all.contains(target)) {
+                    let (mut answer, source) = (vec![0; 128], frame[28..32].try_into().unwrap());
+                    let to = Some((MAC, Address::v4(source)));
+                    let len = emit_address(&mut answer, &CLIENTS_MAC, &server, to);
+                    answer.truncate(len);
+                    frames.push(answer);
+                    asked += 1;
+                }
+            }
+        }
+        asked
+    };
+    let first = play(&mut desk, Duration::from_millis(20));
+    assert!(first >= all.len(), "{first} questions for {} servers", all.len());
+    // They are believed for so long; then each is asked again, and answers.
+    desk.now += NEIGHBOR_FRESH;
+    let again = play(&mut desk, Duration::from_secs(2)) - first;
+    assert!((all.len()..2 * all.len()).contains(&again), "{again} questions");
+    let known = desk.stack.roster(0).servers().iter().filter(|server| server.mac.is_some()).count();
+    assert_eq!(known, all.len());
+    assert!(desk.stack.counters().drops.of(Drop::ReplyRate) > 100_000);
 }
