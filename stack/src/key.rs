@@ -9,7 +9,7 @@
 
 use crate::seq::Seq;
 use crate::time::Instant;
-use crate::wire::Address;
+use crate::wire::{Address, Segment};
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
@@ -24,6 +24,19 @@ pub struct FlowKey {
     pub remote_port: u16,
     /// Our port.
     pub local_port: u16,
+}
+
+impl FlowKey {
+    /// The flow that a received segment is of.
+    #[inline]
+    pub fn of(segment: &Segment) -> FlowKey {
+        FlowKey {
+            remote: segment.source,
+            local: segment.destination,
+            remote_port: segment.source_port,
+            local_port: segment.destination_port,
+        }
+    }
 }
 
 /// The keys in force.

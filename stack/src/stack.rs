@@ -159,6 +159,13 @@ impl Group {
         self.conflict
     }
 
+    /// Whether a flow is among those that the peer holds. One that has not been brought up is what the change of role has
+    /// made of all.
+    fn counts_as_copied(&self, flow: &Flow) -> bool {
+        let is_behind = flow.era != self.eras.present;
+        if is_behind { self.eras.inherited } else { flow.standing == Standing::Copied }
+    }
+
     /// Flows of the group on this core.
     pub fn flows(&self) -> u32 {
         self.flows
@@ -263,12 +270,22 @@ pub struct Stack {
     ahead: ahead::Guesses,
     /// Frames that the flow at the front of the queue has sent in its turn.
     turn: u8,
-    /// The frame being handled was forwarded by another node.
-    is_forwarded: bool,
-    /// The owner of an older generation was asked about the frame being handled, and has no flow for it.
-    is_answer: bool,
+    /// How the frame being handled came here.
+    origin: Origin,
+}
+
+/// How a frame came here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Origin {
+    /// It was sent here.
+    #[default]
+    Direct,
+    /// Another node has forwarded it.
+    Forwarded,
+    /// It was sent here; the owner of an older generation was asked about it, and has no flow for it.
+    Answer,
     /// It was sent to another node.
-    is_overheard: bool,
+    Overheard,
 }
 
 /// The hash as the flow table takes it: its tags and places come from bits that say nothing about the shard,
@@ -340,9 +357,7 @@ impl Stack {
             speaking: 0,
             ahead: ahead::Guesses::NONE,
             turn: 0,
-            is_forwarded: false,
-            is_answer: false,
-            is_overheard: false,
+            origin: Origin::Direct,
             listening,
         }
     }
@@ -468,12 +483,7 @@ impl Stack {
         segment: &Segment,
         recorder: &mut R,
     ) -> Result<(), Drop> {
-        let key = FlowKey {
-            remote: segment.source,
-            local: segment.destination,
-            remote_port: segment.source_port,
-            local_port: segment.destination_port,
-        };
+        let key = FlowKey::of(segment);
         let is_right = self.flows.is_used(guess)
             && self.flows[guess].key == key
             && self.flows[guess].contract.state != State::Closed;
@@ -596,11 +606,7 @@ impl Stack {
         }
         let group = &mut self.groups[flow.group as usize];
         group.flows -= 1;
-        // What has not been brought up was counted as the change has made all of them.
-        let is_behind = flow.era != group.eras.present;
-        let is_copied =
-            if is_behind { group.eras.inherited } else { flow.standing == Standing::Copied };
-        group.copied -= is_copied as u32;
+        group.copied -= group.counts_as_copied(&flow) as u32;
         if group.mode == Mode::Serving {
             self.counters.closed += 1;
         }

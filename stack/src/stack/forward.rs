@@ -7,7 +7,7 @@
 //! Bounds: a second look at the flow table, for frames that are not served here only.
 
 use super::error::key_of;
-use super::{Mode, Stack};
+use super::{Mode, Origin, Stack};
 use crate::drop::Drop;
 use crate::key::FlowKey;
 use crate::pool::NONE;
@@ -37,10 +37,8 @@ impl Stack {
         is_answer: bool,
         recorder: &mut R,
     ) -> Option<Stray> {
-        (self.is_forwarded, self.is_answer) = (!is_answer, is_answer);
-        let stray = self.take_frame(now, NONE, frame, recorder);
-        (self.is_forwarded, self.is_answer) = (false, false);
-        stray
+        let origin = if is_answer { Origin::Answer } else { Origin::Forwarded };
+        self.take_frame_of(now, origin, frame, recorder)
     }
 
     /// Takes a frame once more that was handed back; its group is served by now. Handed back again, it is of another
@@ -52,9 +50,20 @@ impl Stack {
         is_forwarded: bool,
         recorder: &mut R,
     ) -> Option<Stray> {
-        self.is_forwarded = is_forwarded;
+        let origin = if is_forwarded { Origin::Forwarded } else { Origin::Direct };
+        self.take_frame_of(now, origin, frame, recorder)
+    }
+
+    fn take_frame_of<R: Recorder>(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        frame: &[u8],
+        recorder: &mut R,
+    ) -> Option<Stray> {
+        self.origin = origin;
         let stray = self.take_frame(now, NONE, frame, recorder);
-        self.is_forwarded = false;
+        self.origin = Origin::Direct;
         stray
     }
 
@@ -65,12 +74,7 @@ impl Stack {
             return None;
         }
         let key = match frame {
-            Ok(Frame::Tcp(segment)) => FlowKey {
-                remote: segment.source,
-                local: segment.destination,
-                remote_port: segment.source_port,
-                local_port: segment.destination_port,
-            },
+            Ok(Frame::Tcp(segment)) => FlowKey::of(segment),
             Ok(Frame::Error(error)) => key_of(&error.quoted),
             _ => return None,
         };
@@ -90,9 +94,9 @@ impl Stack {
         }
     }
 
-    /// Answers a segment with RST, unless another node forwarded it.
+    /// Answers a segment with RST, unless it came by another node.
     pub(super) fn reset(&mut self, segment: &Segment, group: u8) -> Result<(), Drop> {
-        if self.is_forwarded {
+        if matches!(self.origin, Origin::Forwarded | Origin::Overheard) {
             return Err(Drop::ForwardedUnknown);
         }
         self.reply(Reply::reset(segment, group))

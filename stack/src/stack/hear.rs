@@ -10,7 +10,7 @@
 //!
 //! Bounds: a second parse, for frames to other hardware addresses only, and only where a service is listened to.
 
-use super::{Mode, Stack};
+use super::{Mode, Origin, Stack};
 use crate::drop::Drop;
 use crate::key::FlowKey;
 use crate::pool::NONE;
@@ -67,13 +67,9 @@ impl Stack {
 
     fn listen(&mut self, now: Instant, frame: &[u8]) -> Option<Overheard> {
         let Ok(Frame::Tcp(segment)) = parse_heard(frame) else { return None };
-        let key = FlowKey {
-            remote: segment.source,
-            local: segment.destination,
-            remote_port: segment.source_port,
-            local_port: segment.destination_port,
-        };
-        let of_flow = self.find(&key).map(|slot| self.flows[slot].group);
+        let key = FlowKey::of(&segment);
+        let found = self.find(&key);
+        let of_flow = found.map(|slot| self.flows[slot].group);
         let group = of_flow.or_else(|| self.newcomers_of(&key).map(|index| index as u8))?;
         let service = &self.env.services[group as usize];
         // RFC 9293 MUST-57: a segment to a group is none, unless the service's own address is a group's.
@@ -85,7 +81,7 @@ impl Stack {
         let len = segment.len() + segment.flags.has(Flags::RST) as u32;
         let end = segment.seq + len;
         let worth = match self.groups[group as usize].mode {
-            Mode::Silent => self.worth(&key, &segment, end),
+            Mode::Silent => self.worth(found, &segment, end),
             Mode::Serving if now < self.env.grace_until[group as usize] => Worth::Served,
             Mode::Serving | Mode::Frozen | Mode::Off => return None,
         };
@@ -97,16 +93,17 @@ impl Stack {
         Some(Overheard { group, bytes: segment.payload.len() as u32, worth, key, end })
     }
 
-    fn worth(&self, key: &FlowKey, segment: &Segment, end: Seq) -> Worth {
+    /// What a segment of the flow in the slot `found`, or of none, may be good for.
+    fn worth(&self, found: Option<u32>, segment: &Segment, end: Seq) -> Worth {
         if segment.flags.has(Flags::SYN) {
             let is_open = |slot| self.needs_no_more(slot, end);
-            let is_covered = self.find(key).is_some_and(is_open);
+            let is_covered = found.is_some_and(is_open);
             return if is_covered { Worth::Covered } else { Worth::Opening };
         }
         if end == segment.seq {
             return Worth::Idle;
         }
-        let Some(slot) = self.find(key) else { return Worth::Stranger };
+        let Some(slot) = found else { return Worth::Stranger };
         if self.needs_no_more(slot, end) {
             return Worth::Covered;
         }
@@ -135,7 +132,7 @@ impl Stack {
     /// connection may have ended in between. Nor does it bring back what the former owner may have kept in a cookie
     /// alone: a SYN is answered by the same cookie, and what follows it waits for its client's next word.
     pub fn handle_overheard<R: Recorder>(&mut self, now: Instant, frame: &[u8], recorder: &mut R) {
-        (self.is_forwarded, self.is_overheard) = (true, true);
+        self.origin = Origin::Overheard;
         self.counters.rx_frames += 1;
         let parsed = parse_heard(frame);
         let outcome = match &parsed {
@@ -147,6 +144,6 @@ impl Stack {
             Ok(()) => self.counters.rx_used += 1,
             Err(reason) => self.counters.drops.count(reason),
         }
-        (self.is_forwarded, self.is_overheard) = (false, false);
+        self.origin = Origin::Direct;
     }
 }

@@ -6,8 +6,7 @@
 //! Bounds: [`LIST_SLOTS_MAX`] slots a call.
 
 use super::{Mode, Stack};
-use crate::fact::Tick;
-use crate::flow::{Flow, FlowId, Standing};
+use crate::flow::{Flow, FlowId};
 use crate::key::FlowKey;
 use crate::limits::LIST_SLOTS_MAX;
 use crate::recorder::Recorder;
@@ -88,22 +87,18 @@ impl Stack {
 
     /// A connection; `None` of the server's leg of one that is listed by the client's.
     fn listed(&self, now: Instant, flow: &Flow) -> Option<Listed> {
-        let other = flow.app.leg().and_then(|leg| self.flow(leg.other));
+        let other = flow.app.other().and_then(|other| self.flow(other));
         if flow.id.is_server_leg() && other.is_some() {
             return None;
         }
         let group = &self.groups[flow.group as usize];
-        // What has not been brought up is what the change of role has made of all.
-        let is_behind = flow.era != group.eras.present;
-        let is_copied =
-            if is_behind { group.eras.inherited } else { flow.standing == Standing::Copied };
         Some(Listed {
             id: flow.id,
             group: flow.group,
             key: flow.key,
             state: flow.contract.state,
             server: other.map(|other| (other.key, other.contract.state)),
-            is_copied: (group.mode != Mode::Silent).then_some(is_copied),
+            is_copied: (group.mode != Mode::Silent).then(|| group.counts_as_copied(flow)),
             silence: flow.local.heard.silence(now),
             received: flow.contract.received,
             acknowledged: flow.contract.una_offset,
@@ -120,10 +115,7 @@ impl Stack {
         if self.groups[self.flows[slot].group as usize].mode != Mode::Serving {
             return Ended::NotServed;
         }
-        let lent = self.lend(now, slot);
-        self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
-        self.attend(now, slot, lent, recorder);
-        self.settle(now, slot);
+        self.abort(now, slot, recorder);
         self.counters.ended += 1;
         Ended::Yes
     }

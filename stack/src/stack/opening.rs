@@ -3,7 +3,7 @@
 //!
 //! Path: step 3. Spec: RFC 9293 3.10.7.1 and 3.10.7.2, RFC 4987 3.6, RFC 6191, RFC 826, 4861, 792.
 
-use super::{Mode, Stack, spread};
+use super::{Mode, Origin, Stack, spread};
 use crate::drop::Drop;
 use crate::fact::{Fact, Open, Syn, Tick};
 use crate::flow::{Flow, FlowId, Standing};
@@ -36,7 +36,7 @@ impl Stack {
         if self.groups[index].is_closed {
             return Err(Drop::Frozen);
         }
-        if self.groups[index].asked.is_some() && !self.is_answer {
+        if self.groups[index].asked.is_some() && self.origin != Origin::Answer {
             return Err(Drop::NotOwner);
         }
         if segment.flags.has(Flags::RST) {
@@ -46,7 +46,7 @@ impl Stack {
             self.reset(segment, index as u8)?;
             return Err(Drop::NoFlow);
         }
-        if self.is_overheard && !segment.flags.has(Flags::SYN) {
+        if self.origin == Origin::Overheard && !segment.flags.has(Flags::SYN) {
             return Err(Drop::ForwardedUnknown);
         }
         if segment.flags.has(Flags::ACK) {
@@ -63,7 +63,7 @@ impl Stack {
             self.reset(segment, index as u8)?;
             return Err(Drop::NoFlow);
         }
-        if self.syn_received >= self.backlog_max || self.is_overheard {
+        if self.syn_received >= self.backlog_max || self.origin == Origin::Overheard {
             return self.send_cookie(now, key, index as u8, segment);
         }
         let clock = self.groups[index].clock(now);

@@ -62,9 +62,9 @@ impl Stack {
 
     /// Nothing of the flow in `slot`, both legs of it, is recorded any more.
     pub fn detach_flow(&mut self, now: Instant, slot: u32) {
-        let other = self.flows[slot].app.leg().map_or(NONE, |leg| leg.other);
+        let other = self.flows[slot].app.other();
         self.detach_leg(now, slot);
-        if other != NONE {
+        if let Some(other) = other {
             self.detach_leg(now, other);
         }
     }
@@ -290,8 +290,7 @@ impl Stack {
     /// Writes everything that a peer needs to carry the flow in `slot` on, both legs of it.
     pub fn export(&self, slot: u32, out: &mut Vec<u8>) {
         let flow = &self.flows[slot];
-        let other = flow.app.leg().map(|leg| leg.other).filter(|&other| other != NONE);
-        let server = other.map(|other| &self.flows[other]);
+        let server = flow.app.other().map(|other| &self.flows[other]);
         Captured::export((flow, server), &self.env, out);
     }
 
