@@ -183,6 +183,12 @@ impl Check {
     }
 }
 
+/// Whether a frame asks where somebody is.
+pub fn is_question(frame: &[u8]) -> bool {
+    let to = frame.get(..6).and_then(|to| to.try_into().ok()).unwrap_or_default();
+    matches!(parse(frame, &to, &[]), Ok(Frame::AddressQuery { is_claim: false, .. }))
+}
+
 /// The connection of a segment that leaves.
 pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
     let to: Mac = frame[..6].try_into().ok()?;

@@ -227,6 +227,11 @@ impl Life {
         }
     }
 
+    /// Groups that there are.
+    pub fn leases(&self) -> usize {
+        self.shared.leases.len()
+    }
+
     /// Until when the cores may speak for a group, on this machine's clock.
     pub fn lease(&self, group: usize) -> Instant {
         Instant(self.shared.leases[group].until.load(std::sync::atomic::Ordering::Acquire))

@@ -1,7 +1,7 @@
 //! What happens to a machine: rounds of cores, looks of agents, frames and datagrams that arrive.
 
 use super::{Event, Interruption, Node, Said, World, describe_frame};
-use crate::sim::check::{Leaving, key_of, service_of};
+use crate::sim::check::{Leaving, is_question, key_of, service_of};
 use crate::sim::fault::MS;
 use crate::sim::host::Host;
 use crate::sim::network::{Plug, Side};
@@ -203,7 +203,12 @@ impl World {
         let flow = key_of(frame).and_then(|key| life.find(&key));
         // Not every core knows at once of a generation that takes the newcomers.
         let newest = || Some(life.engines().nth(core)?.stack().newest_of(service as u8));
-        let group = usize::from(flow.map(|flow| flow.group).or_else(newest)?);
+        // Each generation asks for its servers: whichever of them has a lease, if one has.
+        let services = self.shape.settings.ports.len();
+        let generations = (service..life.leases()).step_by(services);
+        let asker = || generations.max_by_key(|group| life.lease(*group)).map(|group| group as u8);
+        let other = || if is_question(frame) { asker() } else { newest() };
+        let group = usize::from(flow.map(|flow| flow.group).or_else(other)?);
         let statuses = life.engines().filter_map(|engine| engine.status().nth(group));
         let epoch = statuses.map(|status| status.epoch).max()?;
         Some(Said { group: Some(group), epoch, is_flow: flow.is_some() })
