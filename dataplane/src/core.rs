@@ -54,6 +54,12 @@ pub struct Core<P: Port, C: Clock> {
     reports: Sender<Report>,
     burst: Vec<RxFrame>,
     rounds: u64,
+    /// When the round under way, or the last one, began.
+    began: Instant,
+    /// Whether the last round moved a frame.
+    has_moved: bool,
+    /// What rounds that moved a frame have taken.
+    busy_ns: u64,
     /// When to publish how the groups stand.
     count_at: Instant,
     /// Bursts thrown away because a lease had run out.
@@ -94,6 +100,9 @@ impl<P: Port, C: Clock> Core<P, C> {
             reports,
             burst: Vec::with_capacity(BURST),
             rounds: 0,
+            began: Instant::ZERO,
+            has_moved: false,
+            busy_ns: 0,
             count_at: Instant::ZERO,
             late_bursts: 0,
             kick_errors: 0,
@@ -102,7 +111,7 @@ impl<P: Port, C: Clock> Core<P, C> {
 
     /// One round.
     pub fn poll(&mut self) -> Round {
-        let now = self.clock.now();
+        let now = self.begin_round();
         self.handle_orders(now);
         let mut round = Round::default();
         round.received += self.receive_datagrams(now);
@@ -124,7 +133,18 @@ impl<P: Port, C: Clock> Core<P, C> {
         }
         self.rounds += 1;
         self.shared.note_progress(self.core, self.rounds);
+        self.has_moved = round.received + round.sent > 0;
         round
+    }
+
+    /// Now. After a round that moved a frame the next one follows at once: the clock, read once a round, tells what it took.
+    fn begin_round(&mut self) -> Instant {
+        let now = self.clock.now();
+        if self.has_moved {
+            self.busy_ns += now.since(self.began).0;
+        }
+        self.began = now;
+        now
     }
 
     /// Orders of the agent, and the leases as they stand.
@@ -369,6 +389,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             cluster_ports: ports(&self.cluster),
             crossing: self.crossing.counters(),
             rounds: self.rounds,
+            busy_ns: self.busy_ns,
             late_bursts: self.late_bursts,
             kick_errors: self.kick_errors,
         }

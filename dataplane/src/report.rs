@@ -404,6 +404,7 @@ impl Reporter {
         shown::CoreStatus {
             core: self.config().cores.pin[number],
             progress: core.rounds,
+            busy_us: core.busy_ns / 1_000,
             progress_age_us: 0,
             segments_in: core.stack.rx_frames,
             segments_out: core.stack.tx_frames,

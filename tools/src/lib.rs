@@ -5,6 +5,7 @@
 
 use std::io::Write;
 
+pub mod bench;
 pub mod check;
 pub mod confirm_dead;
 pub mod demo;

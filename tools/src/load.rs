@@ -97,7 +97,7 @@ pub struct ServeArgs {
 /// Runs the subcommand. Exit code 0: it ran (the report says what it saw); 1: it could not run.
 pub fn main(args: &LoadArgs) -> ExitCode {
     let outcome = match &args.role {
-        Role::Run(run) => engine::run(run),
+        Role::Run(run) => engine::run(run, engine::emit).map(drop),
         Role::Serve(serve) => serve::serve(serve.listen),
     };
     match outcome {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use dataplane::memory::BigPages;
 use tools::{
-    check, confirm_dead, demo, flows, handover, impair, keygen, load, ownership, print, reload,
-    run, servers, status, top, views, why, witness,
+    bench, check, confirm_dead, demo, flows, handover, impair, keygen, load, ownership, print,
+    reload, run, servers, status, top, views, why, witness,
 };
 
 use tools::views::View;
@@ -72,6 +72,8 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Kill a node in the middle of real transfers, in network namespaces on this machine.
     Demo(demo::DemoArgs),
+    /// Load a service: new connections, requests, small messages, bulk, paced streams, idle connections.
+    Bench(bench::BenchArgs),
     /// Clients that verify every byte, as the demo uses them.
     #[command(hide = true)]
     Load(load::LoadArgs),
@@ -114,6 +116,7 @@ fn main() -> ExitCode {
         Command::Witness(args) => witness::main(&args),
         Command::Keygen(args) => keygen::main(&args),
         Command::Demo(args) => demo::main(&args),
+        Command::Bench(args) => bench::main(&args),
         Command::Load(args) => load::main(&args),
         Command::Impair(args) => impair::main(&args),
         Command::Guardian => run::guard(),

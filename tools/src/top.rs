@@ -71,6 +71,11 @@ struct Rates {
 }
 
 impl Rates {
+    /// Microseconds of work as a share of the time.
+    fn share(&self, before_us: u64, after_us: u64) -> String {
+        format!("{}%", after_us.saturating_sub(before_us) * 100 / self.us)
+    }
+
     /// So many a second, rounded; 0 if the counter began anew.
     fn of(&self, before: u64, after: u64) -> u64 {
         let grown = u128::from(after.saturating_sub(before)) * 1_000_000;
@@ -112,6 +117,7 @@ fn cores(text: &mut String, rates: &Rates, before: &[CoreStatus], after: &[CoreS
         [
             format!("core {}", core.core),
             core.flows.to_string(),
+            rates.share(known.busy_us, core.busy_us),
             event("opened"),
             event("closed"),
             rates.of(known.segments_in, core.segments_in).to_string(),
@@ -119,7 +125,8 @@ fn cores(text: &mut String, rates: &Rates, before: &[CoreStatus], after: &[CoreS
             rates.of(drops(known), drops(core)).to_string(),
         ]
     };
-    let head = ["core", "connections", "opened/s", "closed/s", "frames in/s", "out/s", "drops/s"];
+    let head =
+        ["core", "connections", "busy", "opened/s", "closed/s", "frames in/s", "out/s", "drops/s"];
     table(text, head, after.iter().enumerate().map(row).collect());
 }
 
@@ -160,7 +167,8 @@ mod tests {
     fn status(seconds: u64, opened: u64, bytes: u64) -> Status {
         let events = BTreeMap::from([("opened".to_string(), opened)]);
         let drops = BTreeMap::from([("bad_checksum".to_string(), opened / 10)]);
-        let core = CoreStatus { events, drops, segments_in: opened * 4, ..CoreStatus::default() };
+        let (segments_in, busy_us) = (opened * 4, opened * 1_000);
+        let core = CoreStatus { events, drops, segments_in, busy_us, ..CoreStatus::default() };
         let counters = BTreeMap::from([("rx_bytes".to_string(), bytes)]);
         let port = PortStatus { interface: "eth0".into(), counters, ..PortStatus::default() };
         Status {
@@ -177,7 +185,7 @@ mod tests {
         let text = screen(&status(10, 100, 1_000), &status(12, 300, 2_501_000));
         let core = text.lines().find(|line| line.starts_with("core 0")).expect("a row");
         let cells: Vec<&str> = core.split_whitespace().collect();
-        assert_eq!(cells, ["core", "0", "0", "100", "0", "400", "0", "10"], "{text}");
+        assert_eq!(cells, ["core", "0", "0", "10%", "100", "0", "400", "0", "10"], "{text}");
         assert!(text.contains("10.0 Mbit/s"), "{text}");
     }
 
@@ -187,7 +195,7 @@ mod tests {
         young.incarnation = "b".into();
         let text = screen(&status(1000, 900, 5_000_000), &young);
         let core = text.lines().find(|line| line.starts_with("core 0")).expect("a row");
-        assert_eq!(core.split_whitespace().nth(3), Some("5"), "{text}");
+        assert_eq!(core.split_whitespace().nth(4), Some("5"), "{text}");
         assert_eq!([bits(0), bits(125_000_000)], ["0 kbit/s", "1.00 Gbit/s"]);
         assert_eq!(bits(u64::MAX).split(' ').nth(1), Some("Gbit/s"));
     }

@@ -5,15 +5,15 @@
 
 use std::net::SocketAddrV4;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
+use tools::bench::bulk::{self, Stream};
 
-use crate::{bulk, flood, flows, pingpong};
+use crate::{flood, flows, pingpong};
 
 /// Arguments of a hand.
 #[derive(Args, Debug)]
@@ -88,32 +88,6 @@ enum Work {
         #[arg(long)]
         seconds: u64,
     },
-}
-
-/// A bulk transfer.
-#[derive(Args, Debug)]
-pub struct Stream {
-    /// The service.
-    #[arg(long)]
-    pub target: SocketAddrV4,
-    /// How long is measured, in milliseconds.
-    #[arg(long)]
-    pub ms: u64,
-    /// How long it runs before that.
-    #[arg(long, default_value_t = 300)]
-    pub warm_ms: u64,
-}
-
-impl Stream {
-    /// Before anything counts.
-    pub fn warm(&self) -> Duration {
-        Duration::from_millis(self.warm_ms)
-    }
-
-    /// What counts.
-    pub fn measured(&self) -> Duration {
-        Duration::from_millis(self.ms)
-    }
 }
 
 /// Does its work.

@@ -12,12 +12,13 @@ use std::process::{ChildStdout, Stdio};
 use anyhow::{Context, bail};
 use clap::Args;
 use nix::sys::signal::Signal;
+use tools::bench::bulk::Moved;
 use tools::demo::bed::{Cable, Layout, Place};
 use tools::demo::process::Process;
 use tools::impair::{Line, Report as Impaired};
 
 use crate::Common;
-use crate::bulk::{Moved, places};
+use crate::bulk::places;
 use crate::report::{Bound, Case, Fact, Report};
 use crate::stage::{Contender, Service, Stage};
 

@@ -493,6 +493,8 @@ pub struct CoreStatus {
     pub core: u16,
     /// Rounds of the poll loop.
     pub progress: u64,
+    /// What rounds that moved a frame have taken since the start, system calls included.
+    pub busy_us: u64,
     /// Time since the last round.
     pub progress_age_us: u64,
     /// Segments received.

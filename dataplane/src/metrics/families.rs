@@ -335,6 +335,9 @@ fn cores(families: &mut Families, cores: &[CoreStatus]) {
     };
     let rounds = each(|core| core.progress);
     families.counter("core_rounds_total", "Rounds of the poll loop.", rounds);
+    let busy = cores.iter().map(|core| (place(core), seconds(core.busy_us)));
+    let help = "Time of the rounds that moved a frame, system calls included.";
+    families.counter("core_busy_seconds_total", help, busy);
     let received = each(|core| core.segments_in);
     families.counter("core_frames_received_total", "Frames of the client side taken.", received);
     let sent = each(|core| core.segments_out);

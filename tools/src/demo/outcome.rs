@@ -321,6 +321,7 @@ pub(super) mod tests {
             note: (outcome != Outcome::Survived).then(|| "gone".into()),
             bytes: 1,
             start_ns: kill - MS,
+            open_ns: None,
             end_ns: 3_000 * MS,
             ordinary_ns: 0,
             longest: vec![Interval { start_ns: kill - MS, end_ns: kill - MS + gap_ms * MS }],

@@ -85,15 +85,23 @@ pub struct Plan {
     pub receive_buffer: Option<usize>,
 }
 
-/// Drives the load that `args` describe and writes the report to standard output.
-pub fn run(args: &RunArgs) -> anyhow::Result<()> {
+/// Drives the load that `args` describe and hands on every line of its report; the last of them, as well.
+pub fn run(
+    args: &RunArgs,
+    tell: impl Fn(&Line) -> anyhow::Result<()>,
+) -> anyhow::Result<LoadResult> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let mut engine = Engine::new(monotonic_ns(), args)?;
     while !engine.is_over(monotonic_ns()) {
-        engine.step()?;
+        engine.step(&tell)?;
     }
-    engine.finish()
+    let line = Line::Result(Box::new(engine.finish()));
+    tell(&line)?;
+    match line {
+        Line::Result(result) => Ok(*result),
+        Line::Progress(_) => unreachable!("made above"),
+    }
 }
 
 struct Engine {
@@ -141,7 +149,7 @@ impl Engine {
         (idle && now >= self.end_ns) || now >= self.end_ns + GRACE_NS
     }
 
-    fn step(&mut self) -> anyhow::Result<()> {
+    fn step(&mut self, tell: impl Fn(&Line) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let mut events = [EpollEvent::empty(); 256];
         let count = match self.epoll.wait(&mut events, EpollTimeout::from(1u8)) {
             Ok(count) => count,
@@ -164,7 +172,7 @@ impl Engine {
         }
         if now >= self.progress_at_ns {
             self.progress_at_ns = now + PROGRESS_NS;
-            emit(&Line::Progress(self.progress(now)))?;
+            tell(&Line::Progress(self.progress(now)))?;
         }
         Ok(())
     }
@@ -261,7 +269,7 @@ impl Engine {
         progress
     }
 
-    fn finish(mut self) -> anyhow::Result<()> {
+    fn finish(mut self) -> LoadResult {
         let now = monotonic_ns();
         let open = self.slots.into_iter().flatten();
         self.done.extend(open.map(|exchange| exchange.into_track().report(now)));
@@ -273,7 +281,7 @@ impl Engine {
             max: rtt.max(),
         };
         let (connections, series) = (self.done, self.bench.series);
-        emit(&Line::Result(Box::new(LoadResult { connections, echo_rtt_ns, series })))
+        LoadResult { connections, echo_rtt_ns, series }
     }
 }
 
@@ -303,7 +311,8 @@ fn plan(now: u64, args: &RunArgs) -> VecDeque<Plan> {
     plans
 }
 
-fn emit(line: &Line) -> anyhow::Result<()> {
+/// Writes a line of JSON to standard output.
+pub fn emit(line: &Line) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, line)?;
     out.write_all(b"\n")?;

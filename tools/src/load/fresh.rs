@@ -43,7 +43,10 @@ impl Fresh {
     fn request(&mut self, now: u64) {
         let Some(wire) = self.wire.as_ref().filter(|_| !self.request.is_empty()) else { return };
         match wire.write(&self.request) {
-            Step::Bytes(len) => drop(self.request.drain(..len)),
+            Step::Bytes(len) => {
+                self.track.open_ns.get_or_insert(now);
+                drop(self.request.drain(..len));
+            }
             Step::Later | Step::Closed => {}
             Step::Failed(error) => self.end(now, outcome_of(&error), Some(error.to_string())),
         }

@@ -109,6 +109,9 @@ pub struct ConnectionReport {
     pub bytes: u64,
     /// When it was begun, `CLOCK_MONOTONIC`.
     pub start_ns: u64,
+    /// When its SYN had been answered; known of fresh connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_ns: Option<u64>,
     /// When it ended, `CLOCK_MONOTONIC`.
     pub end_ns: u64,
     /// Median time between two steps of progress.
@@ -209,6 +212,7 @@ mod tests {
             note: None,
             bytes: 0,
             start_ns: 0,
+            open_ns: None,
             end_ns: 1_000,
             ordinary_ns: 10,
             longest: vec![

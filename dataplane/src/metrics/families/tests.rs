@@ -30,6 +30,7 @@ fn status() -> Status {
     let core = CoreStatus {
         core: 1,
         progress: 1 << 40,
+        busy_us: 2_500_000,
         flows: 4,
         drops: count("bad_checksum", 2),
         icmp: count("fragmentation_needed", 1),
@@ -174,6 +175,7 @@ fn the_text_says_what_the_status_says() {
     assert_eq!(value("understudy_service_log_sent_bytes_total", &[service]), 99.0);
     let records = [service, ("event", "log_records")];
     assert_eq!(value("understudy_service_mirror_events_total", &records), 11.0);
+    assert_eq!(value("understudy_core_busy_seconds_total", &[("core", "1")]), 2.5);
     assert_eq!(value("understudy_core_rounds_total", &[("core", "1")]), (1u64 << 40) as f64);
     let drops = [("core", "1"), ("reason", "bad_checksum")];
     assert_eq!(value("understudy_core_drops_total", &drops), 2.0);
