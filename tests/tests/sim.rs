@@ -38,37 +38,6 @@ fn beyond_the_budget_nothing_is_altered() {
     play_some(Budget::Beyond, " --beyond");
 }
 
-/// Failures that were found and mended, as short as they could be made: what it was, seed, budget, clients and mishaps.
-const KEPT: [(&str, u64, Budget, &[usize]); 3] = [
-    (
-        "nobody learnt that a server had died behind a half-closed client",
-        162,
-        Budget::One,
-        &[11, 12, 15],
-    ),
-    (
-        "a copy with a header and early bytes was found to differ",
-        100_017,
-        Budget::Beyond,
-        &[0, 1, 3, 4],
-    ),
-    (
-        "a repeated SYN was taken by another socket of a server",
-        100_847,
-        Budget::Beyond,
-        &[0, 1, 2, 3, 4, 5, 6, 7],
-    ),
-];
-
-#[test]
-fn what_was_found_stays_mended() {
-    for (name, seed, budget, only) in KEPT {
-        let only = Some(only.iter().copied().collect());
-        let outcome = play(&Script { only, ..Script::new(seed, budget) });
-        assert_eq!(outcome.failure, None, "{name}: seed {seed}");
-    }
-}
-
 #[test]
 fn a_seed_plays_the_same_story_every_time() {
     let script = Script::new(7, Budget::One);

@@ -248,6 +248,11 @@ impl Client {
         now < self.present_from
     }
 
+    /// From now on it hears nothing.
+    pub fn vanish(&mut self) {
+        self.present_from = Instant(u64::MAX);
+    }
+
     /// Who opens its connection.
     pub fn opener(&self) -> Opener {
         self.settings.opener

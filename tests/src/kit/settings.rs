@@ -87,6 +87,8 @@ pub struct Port {
     pub connect_timeout: Duration,
     /// See [`Service`].
     pub mss: u16,
+    /// See [`Service`].
+    pub arp: ArpPolicy,
 }
 
 /// What a world is built from.
@@ -108,6 +110,8 @@ pub struct Settings {
     pub chunks_max: usize,
     /// Payload chunks of node 1, if it has others.
     pub peer_chunks_max: Option<usize>,
+    /// How fast a node may wake its clients: a quarter of this link is the kicks'.
+    pub link_mbits: u32,
     /// Segments in flight of a node.
     pub segments_max: usize,
     /// Flows of a node with something in flight at most, if not all.
@@ -181,6 +185,7 @@ impl Default for Settings {
             keep_alive: None,
             connect_timeout: CONNECT_TIMEOUT,
             mss: 1460,
+            arp: ArpPolicy::default(),
         };
         Settings {
             seed: 1,
@@ -191,6 +196,7 @@ impl Default for Settings {
             flows_max: 16,
             chunks_max: 512,
             peer_chunks_max: None,
+            link_mbits: 10_000,
             segments_max: 1024,
             active_max: None,
             uploads_max: None,
@@ -283,7 +289,7 @@ impl Port {
     fn service(&self, upstream: Upstream) -> Service {
         Service {
             addresses: vec![Address::v4(address(self.host)), Address(address_6(self.host))],
-            arp: ArpPolicy::default(),
+            arp: self.arp,
             ports: vec![(self.port, self.port)],
             app: self.app,
             content: Content::default(),

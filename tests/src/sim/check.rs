@@ -3,12 +3,12 @@
 //! None of it asks the gate, the lease or the log of the node that speaks.
 
 use crate::kit::settings::{self, Settings};
-use crate::sim::manners::{Manners, end_of};
+use crate::sim::manners::{Manners, SaidBy, end_of};
 use crate::sim::node::Life;
 use crate::sim::wake::Wakes;
-use cluster::id::{Epoch, NodeId};
+use cluster::id::Epoch;
 use dataplane::port::BURST;
-use stack::flow::Standing;
+use stack::flow::{Flow, Standing};
 use stack::key::FlowKey;
 use stack::seq::Seq;
 use stack::tcp::state::State;
@@ -19,8 +19,8 @@ use stack::wire::{Flags, Frame, Mac, Segment, parse};
 struct Voice {
     /// In the newest epoch that was heard.
     epoch: Epoch,
-    /// Who spoke in it.
-    node: NodeId,
+    /// The epoch of the last takeover, as the register has it.
+    taken_over: Epoch,
     /// Frames that were heard in older ones since.
     late: usize,
 }
@@ -56,6 +56,8 @@ pub struct Leaving<'a> {
     pub bursts: usize,
     /// The node that speaks.
     pub owner: &'a Life,
+    /// Nothing keeps any of its cores from working.
+    pub is_hale: bool,
     /// The in-sync peer of that very epoch, if the owner believes to have one.
     pub peer: Option<&'a Life>,
 }
@@ -63,8 +65,19 @@ pub struct Leaving<'a> {
 impl Check {
     /// For so many groups.
     pub fn new(groups: usize) -> Check {
-        let nobody = Voice { epoch: Epoch(0), node: NodeId(0), late: 0 };
+        let nobody = Voice { epoch: Epoch(0), taken_over: Epoch(0), late: 0 };
         Check { voices: vec![nobody; groups], ..Check::default() }
+    }
+
+    /// A register has got this epoch, by a takeover or not. What was written before and lost with the witness's power does
+    /// not count.
+    pub fn note_step(&mut self, group: usize, epoch: Epoch, is_takeover: bool) {
+        let known = &mut self.voices[group].taken_over;
+        if is_takeover {
+            *known = epoch;
+        } else if *known >= epoch {
+            *known = Epoch(0);
+        }
     }
 
     /// A frame leaves a node for the clients. Errors: which rule it breaks.
@@ -83,13 +96,19 @@ impl Check {
             self.wakes.forget(&key);
             return compare_reset(leaving, &key);
         }
-        self.wakes.note_said(leaving.group, leaving.epoch, &key, end_of(&segment));
+        let part = (segment.seq, end_of(&segment));
+        self.wakes.note_said(leaving.group, leaving.epoch, &key, part);
         // A late burst is no bad manners: its client takes it as overtaken by what the new owner said.
-        let is_late = leaving.epoch < self.voices[leaving.group].epoch;
+        let voice = self.voices[leaving.group];
+        let is_late = leaving.epoch < voice.epoch;
         let edge = match is_late {
             false => {
-                let group = leaving.is_flow.then_some(leaving.group);
-                let said = self.manners.note_said(&key, &segment, group);
+                let said_by = SaidBy {
+                    group: leaving.is_flow.then_some(leaving.group),
+                    epoch: leaving.epoch,
+                    taken_over: voice.taken_over,
+                };
+                let said = self.manners.note_said(&key, &segment, said_by);
                 said.map_err(|why| format!("{why}, {key:?}"))?
             }
             true => None,
@@ -118,14 +137,15 @@ impl Check {
     fn note_voice(&mut self, leaving: &Leaving<'_>) -> Result<(), String> {
         let voice = &mut self.voices[leaving.group];
         if leaving.epoch > voice.epoch {
-            let (group, epoch, node) = (leaving.group, leaving.epoch, leaving.owner.member.node);
-            let former = std::mem::replace(voice, Voice { epoch, node, late: 0 });
+            let (group, epoch) = (leaving.group, leaving.epoch);
             // Who has changed places with the former owner has nobody to wake.
-            let has_taken_over = leaving.owner.registers[group].peer.is_none();
-            if has_taken_over && former.epoch > Epoch(0) && former.node != node {
-                let holds = |key: &FlowKey| {
-                    let flow = leaving.owner.find(key);
-                    flow.is_some_and(|flow| flow.contract.state.is_synchronized())
+            let has_taken_over =
+                voice.epoch > Epoch(0) && (voice.epoch.next()..=epoch).contains(&voice.taken_over);
+            *voice = Voice { epoch, late: 0, ..*voice };
+            if has_taken_over {
+                let holds = |key: &FlowKey, heard: Seq| {
+                    let flow = leaving.owner.find(key).filter(|_| leaving.is_hale);
+                    flow.is_some_and(|flow| has_more(flow, heard))
                 };
                 self.wakes.begin(leaving.now, group, epoch, holds);
             }
@@ -162,6 +182,7 @@ impl Check {
             ));
         };
         self.compared += 1;
+        compare_contracts(flow, copy)?;
         if segment.flags.has(Flags::ACK) && segment.ack.after(copy.contract.rcv_nxt) {
             let beyond = segment.ack.since(copy.contract.rcv_nxt);
             return Err(format!(
@@ -189,6 +210,14 @@ pub fn is_question(frame: &[u8]) -> bool {
     matches!(parse(frame, &to, &[]), Ok(Frame::AddressQuery { is_claim: false, .. }))
 }
 
+/// Whether a flow has something to say to a client that has heard everything before.
+fn has_more(flow: &Flow, heard: Seq) -> bool {
+    let contract = &flow.contract;
+    let bytes = flow.output.end().saturating_sub(contract.una_offset) as u32;
+    let end = contract.snd_una + bytes + u32::from(flow.output.is_closed());
+    contract.state.is_synchronized() && end.after(heard)
+}
+
 /// The connection of a segment that leaves.
 pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
     let to: Mac = frame[..6].try_into().ok()?;
@@ -199,6 +228,17 @@ pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
         remote_port: segment.destination_port,
         local_port: segment.source_port,
     })
+}
+
+/// A copy holds what its flow does, as soon as it has all that was recorded.
+pub fn compare_contracts(flow: &Flow, copy: &Flow) -> Result<(), String> {
+    match flow.is_committed() && flow.contract != copy.contract {
+        false => Ok(()),
+        true => Err(format!(
+            "a copy differs, {:?}: {:?} and {:?}",
+            flow.key, flow.contract, copy.contract
+        )),
+    }
 }
 
 /// A connection that its owner has ended is told so only when the peer knows of that end.

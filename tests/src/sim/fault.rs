@@ -107,6 +107,12 @@ pub enum Fault {
         /// Nanoseconds for each frame.
         per_frame: u64,
     },
+    /// As soon as a group's peer is in sync, it and the owner lose each other for so long: the peer is not heard at once,
+    /// the owner a little later, when the peer may have learnt that it is the heir.
+    Ambush {
+        /// Nanoseconds.
+        time: u64,
+    },
     /// A server fails: its connections are lost.
     StopServer {
         /// Which server.
@@ -178,7 +184,11 @@ impl Plan {
             0..=2 => {
                 let fault = Fault::Crash { node, is_told: random.permille(700) };
                 let after = 5 * MS + random.below(3_000 * MS);
-                Mishap { fault, repairs: vec![(after, Fault::Start { node })] }
+                let mut repairs = vec![(after, Fault::Start { node })];
+                if random.permille(250) {
+                    repairs.push((0, Fault::Ambush { time: 50 * MS + random.below(300 * MS) }));
+                }
+                Mishap { fault, repairs }
             }
             3 => single(Fault::Pause { node, time: soon }),
             4 => single(Fault::Stick { node, core, time: soon }),
@@ -225,6 +235,7 @@ impl Plan {
             jitter: random.below(2 * MS),
             loss: random.below(80),
             twice: random.below(40),
+            straggling: random.below(2) * 300 * MS,
             damage: random.below(20),
         };
         let fair = Fault::Weather { side, weather: Weather::fair(self.delay) };

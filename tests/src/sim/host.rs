@@ -73,9 +73,6 @@ impl Host {
     /// Takes a frame from the switch; an answer to a question may come out.
     pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) -> Option<Vec<u8>> {
         let to: Mac = frame[..6].try_into().expect("frames have headers");
-        if to != client::mac(self.number) && to[0] & 1 == 0 {
-            return None;
-        }
         match parse(frame, &to, &[]) {
             Ok(Frame::Tcp(segment)) => {
                 self.handle_segment(now, frame, segment.flags.has(Flags::RST));

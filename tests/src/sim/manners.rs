@@ -5,6 +5,7 @@
 //!
 //! Spec: RFC 9293 3.8.6 (SHLD-14), RFC 7323 3.2, RFC 2018 4, RFC 2883 4.
 
+use cluster::id::Epoch;
 use stack::key::FlowKey;
 use stack::seq::Seq;
 use stack::wire::{Flags, Segment};
@@ -21,10 +22,24 @@ struct Told {
     edge: Option<Seq>,
     /// Behind our FIN, once it was sent.
     end: Option<Seq>,
-    /// The newest TSval.
-    tsval: Option<u32>,
+    /// The newest TSval, and the epoch in which it was said.
+    tsval: Option<(u32, Epoch)>,
     /// The group of the flow, once that is known.
     group: Option<usize>,
+}
+
+/// TSval jumps at a takeover by twice the lease and a second: at least by so many milliseconds.
+const JUMP_MS: u32 = 1000;
+
+/// Who says something, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub struct SaidBy {
+    /// The group of the flow, if it is one.
+    pub group: Option<usize>,
+    /// The epoch of that group.
+    pub epoch: Epoch,
+    /// With this epoch its peer took the group over, and its clock jumped.
+    pub taken_over: Epoch,
 }
 
 /// Everything said and heard, flow by flow.
@@ -55,19 +70,19 @@ impl Manners {
         &mut self,
         key: &FlowKey,
         segment: &Segment,
-        group: Option<usize>,
+        by: SaidBy,
     ) -> Result<Option<(Seq, u32)>, String> {
         if segment.flags.has(Flags::SYN) {
-            return Ok(self.note_syn(key, segment).map(|edge| (edge, 1)));
+            return Ok(self.note_syn(key, segment, by.epoch).map(|edge| (edge, 1)));
         }
         self.check_acknowledged(key, segment)?;
         let Some(told) = self.told.get_mut(key) else { return Ok(None) };
-        if let (Some(was), Some(is)) = (told.group, group)
+        if let (Some(was), Some(is)) = (told.group, by.group)
             && was != is
         {
             return Err(format!("a connection of group {was} goes on in group {is}"));
         }
-        told.group = told.group.or(group);
+        told.group = told.group.or(by.group);
         let edge = segment.ack + (u32::from(segment.window) << told.scale);
         if let Some(known) = told.edge
             && edge.before(known)
@@ -91,17 +106,23 @@ impl Manners {
             told.end = Some(end + 1);
         }
         if let Some((tsval, _)) = segment.options.timestamps {
-            if told.tsval.is_some_and(|known| Seq(tsval).before(Seq(known))) {
-                return Err("TSval went back".into());
+            if let Some((known, epoch)) = told.tsval {
+                if Seq(tsval).before(Seq(known)) {
+                    return Err("TSval went back".into());
+                }
+                let has_jumped = epoch < by.taken_over && by.taken_over <= by.epoch;
+                if has_jumped && Seq(tsval).since(Seq(known)) < JUMP_MS {
+                    return Err("TSval did not jump at a takeover".into());
+                }
             }
-            told.tsval = Some(tsval);
+            told.tsval = Some((tsval, by.epoch));
         }
         // A closed window offers nothing, also behind a FIN that came right at the edge.
         Ok((segment.window > 0).then_some((edge, 1 << told.scale)))
     }
 
     /// The window in a SYN is not scaled.
-    fn note_syn(&mut self, key: &FlowKey, segment: &Segment) -> Option<Seq> {
+    fn note_syn(&mut self, key: &FlowKey, segment: &Segment, epoch: Epoch) -> Option<Seq> {
         let has_ack = segment.flags.has(Flags::ACK);
         let edge = has_ack.then(|| segment.ack + u32::from(segment.window));
         let told = Told {
@@ -109,7 +130,7 @@ impl Manners {
             scale: segment.options.window_scale.unwrap_or(0),
             edge,
             end: None,
-            tsval: segment.options.timestamps.map(|(tsval, _)| tsval),
+            tsval: segment.options.timestamps.map(|(tsval, _)| (tsval, epoch)),
             group: None,
         };
         let known = self.told.entry(*key).or_insert(told);

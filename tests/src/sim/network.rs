@@ -38,6 +38,8 @@ pub struct Weather {
     pub loss: u64,
     /// Arriving twice, in a thousand.
     pub twice: u64,
+    /// The second copy of one up to so much later still.
+    pub straggling: u64,
     /// With a bit turned over, in a thousand.
     pub damage: u64,
 }
@@ -45,7 +47,7 @@ pub struct Weather {
 impl Weather {
     /// No faults.
     pub const fn fair(delay: u64) -> Weather {
-        Weather { delay, jitter: 0, loss: 0, twice: 0, damage: 0 }
+        Weather { delay, jitter: 0, loss: 0, twice: 0, straggling: 0, damage: 0 }
     }
 }
 
@@ -154,8 +156,10 @@ impl Network {
         }
         let copies = 1 + random.permille(self.weather.twice) as usize;
         self.harmed += copies as u64 - 1;
-        let mut copy = || {
-            let at = now + self.weather.delay + random.below(self.weather.jitter + 1);
+        let copy = |index: usize| {
+            let straggling = if index == 0 { 0 } else { self.weather.straggling };
+            let late = random.below(self.weather.jitter + 1) + random.below(straggling + 1);
+            let at = now + self.weather.delay + late;
             let mut frame = frame.to_vec();
             if random.permille(self.weather.damage) {
                 self.harmed += 1;
@@ -163,6 +167,6 @@ impl Network {
             }
             (at, frame)
         };
-        (0..copies).map(|_| copy()).filter(|(_, frame)| !frame.is_empty()).collect()
+        (0..copies).map(copy).filter(|(_, frame)| !frame.is_empty()).collect()
     }
 }

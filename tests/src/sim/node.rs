@@ -10,7 +10,7 @@ use cluster::agent::{Agent, Destination};
 use cluster::engine::{Engine, EngineConfig};
 use cluster::id::{Incarnation, Member, NodeId};
 use cluster::link::Endpoint;
-use cluster::message::WITNESS;
+use cluster::message::{ChangeRequest, Message, WITNESS, decode, header};
 use cluster::register::Register;
 use cluster::role::Report;
 use cluster::seal::Opened;
@@ -23,6 +23,7 @@ use stack::flow::Flow;
 use stack::key::FlowKey;
 use stack::shard::Place;
 use stack::stack::StackConfig;
+use stack::tcp::state::State;
 use stack::time::Instant;
 use stack::wire::Mac;
 use std::sync::Arc;
@@ -91,6 +92,10 @@ pub struct Life {
     pub agent_due: u64,
     /// The registers as the agent knows them.
     pub registers: Vec<Register>,
+    /// What the agent has asked for since somebody looked.
+    pub asked: Vec<ChangeRequest>,
+    /// Messages for another life that the agent has taken.
+    pub mistaken: u64,
     machine: Machine,
     sealing: Sealing,
     orders: Vec<Sender<ToCore>>,
@@ -163,6 +168,8 @@ impl Life {
             shared,
             agent_due: now,
             registers: vec![Register::NEVER; groups.len()],
+            asked: Vec::new(),
+            mistaken: 0,
             machine,
             sealing,
             orders,
@@ -203,7 +210,10 @@ impl Life {
         let local = self.machine.local(now);
         let answer = match self.sealing.open(local, &mut bytes) {
             Ok(Opened::Datagram(message)) => {
+                let is_mine = is_for(message, self.member.incarnation);
+                let received = self.agent.counters().received;
                 self.agent.handle_message(local, message);
+                self.mistaken += u64::from(!is_mine && self.agent.counters().received > received);
                 self.publish();
                 None
             }
@@ -268,6 +278,9 @@ impl Life {
         }
         let mut said = Vec::new();
         while let Some((to, message)) = self.agent.poll_message() {
+            if let Ok((_, Message::Change(request))) = decode(&message) {
+                self.asked.push(request);
+            }
             let node = match to {
                 Destination::Node(node) => node,
                 Destination::Witness => WITNESS,
@@ -330,10 +343,27 @@ impl Life {
         self.cores.iter().map(|core| core.core.engine())
     }
 
+    /// The flows of a group that have not ended, on every core.
+    pub fn flows(&self, group: usize) -> impl Iterator<Item = &Flow> {
+        let slots = self.engines().flat_map(|engine| {
+            let stack = engine.stack();
+            (0..stack.slots_max() as u32).filter_map(move |slot| stack.flow(slot))
+        });
+        slots.filter(move |flow| {
+            usize::from(flow.group) == group && flow.contract.state != State::Closed
+        })
+    }
+
     /// The flow with this key, on whichever core.
     pub fn find(&self, key: &FlowKey) -> Option<&Flow> {
         self.engines().find_map(|engine| engine.stack().flow(engine.stack().find(key)?))
     }
+}
+
+/// Whether a message is for this life of its node, or for any.
+fn is_for(message: &[u8], life: Incarnation) -> bool {
+    let to = header(message).map(|header| header.to.incarnation);
+    to.is_ok_and(|to| to.0 == 0 || to == life)
 }
 
 fn stack_config(index: usize, place: Place, settings: &Settings) -> StackConfig {
@@ -349,6 +379,6 @@ fn stack_config(index: usize, place: Place, settings: &Settings) -> StackConfig 
         chunks_max: place.part_of(settings.chunks_max),
         pieces_max: place.part_of(64 * settings.flows_max),
         reassemblies_max: place.part_of(settings.flows_max),
-        link_mbits: 10_000,
+        link_mbits: settings.link_mbits,
     }
 }

@@ -15,7 +15,7 @@ use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
 use stack::app::AppConfig;
 use stack::app::proxy::header::HeaderVersion;
-use stack::service::KeepAlive;
+use stack::service::{ArpPolicy, KeepAlive};
 use stack::time::{Duration, Instant};
 use stack::upstream::Balance;
 use std::any::Any;
@@ -200,9 +200,17 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
         settings.header =
             [None, Some(HeaderVersion::V1), Some(HeaderVersion::V2)][random.below(3) as usize];
     }
+    // A peer that listens hears everything with a virtual address, else what the switch floods.
+    let is_virtual = random.permille(400);
+    settings.overheard = if random.permille(500) { 1000 } else { 0 };
+    // On a slow link a takeover takes long to wake everybody.
+    settings.link_mbits = [10_000, 40][random.below(2) as usize];
     for (index, port) in settings.ports.iter_mut().enumerate() {
         // Host 101 is where servers are connected to from.
         port.host = if port.port == PROXY { 110 } else { 102 + index as u8 };
+        if is_virtual {
+            port.arp = ArpPolicy::VirtualMac([2, 4, 0, 0, 0, port.host]);
+        }
         port.receive_buffer = 4096 << random.below(4);
         port.mss = [536, 1200, 1460][random.below(3) as usize];
     }
@@ -336,7 +344,7 @@ impl Story<'_> {
 
 fn await_protection(world: &mut World, when: &str) -> Result<(), String> {
     if world.run_until(PEACE, World::is_protected) {
-        return Ok(());
+        return world.check_copies();
     }
     let groups = 0..world.shape().settings.ports.len();
     let registers: Vec<String> =

@@ -3,6 +3,8 @@
 //! A client whose unacknowledged bytes the dead owner took with it would wait for its own timer, and one to whom bytes are
 //! owed has none. So the new owner says something to each (the kick).
 //!
+//! Who has nothing to say yet is excused: what it lacks is with whoever will say it again.
+//!
 //! Bounds: [`KICK`] from the new owner's first word.
 
 use cluster::id::Epoch;
@@ -10,8 +12,9 @@ use stack::key::FlowKey;
 use stack::seq::Seq;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Within so long of the new owner's first word, in nanoseconds: far below the shortest retransmission timer.
-const KICK: u64 = 100_000_000;
+/// Within so long of the new owner's first word, in nanoseconds: far below the shortest retransmission timer, and before
+/// the probes behind the kicks begin.
+const KICK: u64 = 80_000_000;
 /// Who was silent for longer is not kicked, in nanoseconds; a little less than the stack's own bound.
 const LATELY: u64 = 1_500_000_000;
 
@@ -41,11 +44,14 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// A node has said something in an epoch, up to `end`.
-    pub fn note_said(&mut self, group: usize, epoch: Epoch, key: &FlowKey, end: Seq) {
+    /// A node has said something in an epoch: from one place of the stream to behind another.
+    pub fn note_said(&mut self, group: usize, epoch: Epoch, key: &FlowKey, (seq, end): (Seq, Seq)) {
         let owed = self.owed.entry(*key).or_insert(Owed { group, said: end, heard: None });
         owed.said = owed.said.max(end);
-        if let Some(due) = self.due.get_mut(&group).filter(|due| due.epoch == epoch) {
+        // A bare acknowledgement wakes nobody who waits for bytes.
+        if end.after(seq)
+            && let Some(due) = self.due.get_mut(&group).filter(|due| due.epoch <= epoch)
+        {
             due.keys.remove(key);
         }
     }
@@ -55,6 +61,11 @@ impl Wakes {
         if let Some(owed) = self.owed.get_mut(key) {
             let known = owed.heard.map_or(ack, |(known, _)| known.max(ack));
             owed.heard = Some((known, now));
+            if !known.before(owed.said)
+                && let Some(due) = self.due.get_mut(&owed.group)
+            {
+                due.keys.remove(key);
+            }
         }
     }
 
@@ -66,17 +77,19 @@ impl Wakes {
         }
     }
 
-    /// A new owner has spoken for the first time; of these connections it holds copies.
+    /// A new owner has spoken for the first time; it holds what some of these clients lack.
     pub fn begin(
         &mut self,
         now: u64,
         group: usize,
         epoch: Epoch,
-        holds: impl Fn(&FlowKey) -> bool,
+        holds: impl Fn(&FlowKey, Seq) -> bool,
     ) {
         let waits = |(key, owed): &(&FlowKey, &Owed)| {
-            let lacks = |(heard, at): (Seq, u64)| heard.before(owed.said) && now < at + LATELY;
-            owed.group == group && owed.heard.is_some_and(lacks) && holds(key)
+            let lacks = |(heard, at): (Seq, u64)| {
+                heard.before(owed.said) && now < at + LATELY && holds(key, heard)
+            };
+            owed.group == group && owed.heard.is_some_and(lacks)
         };
         let keys = self.owed.iter().filter(waits).map(|(key, _)| *key).collect();
         self.due.insert(group, Due { at: now + KICK, epoch, keys });

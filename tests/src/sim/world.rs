@@ -9,6 +9,7 @@
 //! NIC's queues fill up as they would. The first broken rule ends the run ([`World::failure`]).
 
 mod apply;
+mod asks;
 mod machines;
 mod roles;
 
@@ -161,6 +162,10 @@ pub struct World {
     hash: DefaultHasher,
     tally: Tally,
     newest: Vec<Epoch>,
+    /// How long an owner and its next peer lose each other as soon as that is in sync.
+    ambush: Option<u64>,
+    /// Something that was planned is still to come or under way until then.
+    trouble_until: u64,
     captured: Vec<Captured>,
     /// The first rule that was broken.
     pub failure: Option<String>,
@@ -214,6 +219,8 @@ impl World {
             hash: DefaultHasher::new(),
             tally: Tally::default(),
             newest: vec![Epoch(0); groups],
+            ambush: None,
+            trouble_until: 0,
             captured: Vec::new(),
             failure: None,
             nodes,

@@ -1,10 +1,12 @@
 //! How long either side of a proxied connection may say nothing.
 
 use crate::{pattern, up_and_down};
+use stack::service::KeepAlive;
 use stack::time::Duration;
 use tests::kit::client::Ending;
 use tests::kit::dialogue::Step;
 use tests::kit::kill::{Case, assert_unnoticed};
+use tests::kit::world::World;
 
 /// The time-out under test.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -68,4 +70,17 @@ fn a_half_closed_connection_has_another() {
     };
     assert_eq!(ends_after(&with(silent("nobody closes", false))), None);
     assert_in_time(&with(silent("the client closes", true)));
+}
+
+#[test]
+fn a_server_that_is_gone_is_found_out_when_its_client_has_closed() {
+    let mut case = silent("the server vanishes", true);
+    let interval = Duration::from_millis(100);
+    case.settings.ports[0].keep_alive = Some(KeepAlive { idle: interval, interval, count: 2 });
+    let mut world = case.start();
+    let has_heard = |world: &World| world.clients[0].received.len() == 500;
+    assert!(world.run_until(Duration::from_secs(1), has_heard));
+    world.clients[0].vanish();
+    let is_reset = |world: &World| world.clients[1].ending == Ending::Reset;
+    assert!(world.run_until(Duration::from_secs(1), is_reset));
 }

@@ -64,7 +64,7 @@ pub struct List {
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Defect {
-    /// What it is, in a few words.
+    /// What it is, in a few words. Several of one name are one that stands in several places.
     pub name: String,
     /// Where, from the root of the tree.
     pub file: PathBuf,
@@ -72,6 +72,16 @@ pub struct Defect {
     pub before: String,
     /// What stands there instead; PLANTED is true while this defect is turned on.
     pub after: String,
+    /// Nothing can show it, because of this; then it counts if something does.
+    pub guard: Option<String>,
+}
+
+impl List {
+    /// The switch of a defect: the position of the first of its name.
+    fn switch_of(&self, defect: &Defect) -> usize {
+        let is_it = |known: &Defect| known.name == defect.name;
+        self.defect.iter().position(is_it).expect("it is in the list")
+    }
 }
 
 /// Reads the list of the tree at `root`.
@@ -108,7 +118,8 @@ pub fn planted(root: &Path, list: &List) -> anyhow::Result<BTreeMap<PathBuf, Str
         files.insert(file.into(), by(&source)?);
         anyhow::Ok(())
     };
-    for (index, defect) in list.defect.iter().enumerate() {
+    for defect in &list.defect {
+        let index = list.switch_of(defect);
         change(&defect.file, &|source| defect.plant(index, source))?;
     }
     change(Path::new("stack/src/lib.rs"), &|source| Ok(format!("{source}{SWITCH}")))?;
@@ -134,13 +145,16 @@ impl Found {
         let by = match (self.seed, self.is_beyond) {
             (Some(seed), false) => format!("{}", seed + 1),
             (Some(seed), true) => format!("{}, beyond the budget", seed + 1),
-            (None, _) => "NOT FOUND".into(),
+            (None, _) => match &defect.guard {
+                Some(guard) => format!("none: {guard}"),
+                None => "NOT FOUND".into(),
+            },
         };
         format!("| {} | {by} | {} |\n", defect.name, self.word)
     }
 }
 
-/// Hunts for one defect after the other. `Ok(false)`: at least one was not found.
+/// Hunts for one defect after the other. `Ok(false)`: at least one was not found, or one that nothing can show was.
 pub fn run(root: &Path, args: &DefectsArgs) -> anyhow::Result<bool> {
     let list = read(root)?;
     let tree = root.join("target/defects/tree");
@@ -158,7 +172,7 @@ pub fn run(root: &Path, args: &DefectsArgs) -> anyhow::Result<bool> {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(defect) = list.defect.get(index) else { break };
-                    if is_wanted(defect) {
+                    if list.switch_of(defect) == index && is_wanted(defect) {
                         let found = hunt(tree, index, args.count);
                         if let Ok(found) = &found {
                             eprint!("{}", found.row(defect));
@@ -175,7 +189,7 @@ pub fn run(root: &Path, args: &DefectsArgs) -> anyhow::Result<bool> {
     for (index, found) in rows.into_inner().expect("no hunt panicked") {
         let defect = &list.defect[index];
         let found = found.with_context(|| defect.name.clone())?;
-        all &= found.seed.is_some();
+        all &= found.seed.is_some() == defect.guard.is_none();
         table += &found.row(defect);
     }
     match args.write {

@@ -281,6 +281,6 @@ pub fn stack_config(index: usize, place: Place, mac: Mac, settings: &Settings) -
         chunks_max: place.part_of(chunks_max),
         pieces_max: place.part_of(64 * settings.flows_max),
         reassemblies_max: place.part_of(settings.flows_max),
-        link_mbits: 10_000,
+        link_mbits: settings.link_mbits,
     }
 }

@@ -10,11 +10,14 @@ use cluster::agent::{self, Arbiter, GroupConfig};
 use cluster::id::{GroupId, Incarnation, Member, NodeId};
 use cluster::message::advertise::{Advertise, OnPeerLoss};
 use cluster::message::{Header, Message, WITNESS, any_life, encode};
+use cluster::register::Register;
 use cluster::seal::{self, Counters, Key, Keyring, Party, SEED_BYTES};
 use cluster::witness::Witness;
 use dataplane::sealing::Sealing;
 use stack::time::Instant;
 
+/// An ambush waits for so long for a peer to get in sync.
+const AMBUSH: u64 = 1_000 * MS;
 /// The cluster's id.
 const CLUSTER: u64 = 0x0c0f_fee0;
 
@@ -57,9 +60,29 @@ impl World {
             Fault::Drain { node } => self.order(node, Order::Drain),
             Fault::Undrain { node } => self.order(node, Order::Undrain),
             Fault::Slow { node, per_frame } => self.nodes[node].per_frame = per_frame,
+            Fault::Ambush { time } => {
+                (self.ambush, self.trouble_until) = (Some(time), now + AMBUSH);
+            }
             Fault::StopServer { server, is_told } => self.stop_server(server, is_told),
             Fault::StartServer { server } => self.start_server(server),
         }
+    }
+
+    /// A group has a peer in sync: if that was planned, the two lose each other.
+    pub(super) fn spring(&mut self, register: &Register) {
+        let plug = |member: Member| Plug::Node(usize::from(member.node.0) - 1);
+        let (Some(peer), true) = (register.in_sync_peer(), self.now < self.trouble_until) else {
+            return;
+        };
+        let Some(time) = self.ambush.take() else { return };
+        let (owner, peer) = (plug(register.owner), plug(peer));
+        let late = self.random.below(10 * MS);
+        for (from, to, wait) in [(peer, owner, 0), (owner, peer, late)] {
+            let cut = |is_cut| Fault::Cut { side: Side::Cluster, from, to, is_cut };
+            self.schedule(wait, cut(true));
+            self.schedule(wait + time, cut(false));
+        }
+        self.trouble_until = self.now + late + time;
     }
 
     fn network(&mut self, side: Side) -> &mut crate::sim::network::Network {
@@ -248,6 +271,7 @@ impl World {
                 self.start_server(server);
             }
         }
+        (self.ambush, self.trouble_until) = (None, self.now);
         self.clients.heal();
         self.cluster.heal();
         for node in 0..self.nodes.len() {

@@ -1,6 +1,8 @@
 //! What happens to a machine: rounds of cores, looks of agents, frames and datagrams that arrive.
 
+use super::asks::Asked;
 use super::{Event, Interruption, Node, Said, World, describe_frame};
+use crate::kit::client;
 use crate::sim::check::{Leaving, is_question, key_of, service_of};
 use crate::sim::fault::MS;
 use crate::sim::host::Host;
@@ -72,11 +74,24 @@ impl World {
             self.check.note_heard(self.now, frame);
         }
         for to in self.clients.route(from, frame) {
+            if !self.listens(to, frame) {
+                continue;
+            }
             let copies = self.clients.carry(self.now, (from, to), frame, &mut self.random);
             for (at, frame) in copies {
                 self.push(at, Event::Frame { to, frame });
             }
         }
+    }
+
+    /// A NIC passes on what is sent to it or to everybody; that of a node, everything.
+    fn listens(&self, to: Plug, frame: &[u8]) -> bool {
+        let number = match to {
+            Plug::Host(index) => self.servers.len() + index,
+            Plug::Server(index) => index,
+            Plug::Node(_) | Plug::Witness => return true,
+        };
+        frame[0] & 1 == 1 || frame[..6] == client::mac(number)
     }
 
     pub(super) fn deliver_frame(&mut self, to: Plug, frame: Vec<u8>) {
@@ -258,6 +273,15 @@ impl World {
         }
     }
 
+    /// Whether nothing keeps a core of a node from working.
+    fn is_hale(&self, node: usize) -> bool {
+        let state = &self.nodes[node];
+        let works = |life: &Life| life.cores.iter().all(|core| core.stuck_until <= self.now);
+        state.paused_until <= self.now
+            && state.interruptions.iter().all(|interruption| interruption.time == 0)
+            && state.life.as_ref().is_some_and(works)
+    }
+
     fn check_leaving(&mut self, node: usize, frame: &[u8], said: Said) {
         let Said { group: Some(group), epoch, is_flow } = said else {
             return self.fail(format!("node {} sent a frame of no service", node + 1));
@@ -273,7 +297,8 @@ impl World {
         let is_behind = is_flow && owner.engines().all(is_left);
         let bursts = owner.cores.len();
         let now = self.now;
-        let leaving = Leaving { frame, group, is_flow, epoch, now, bursts, owner, peer };
+        let is_hale = self.is_hale(node);
+        let leaving = Leaving { frame, group, is_flow, epoch, now, bursts, owner, is_hale, peer };
         if let Err(broken) = self.check.note(&leaving) {
             self.fail(format!("node {}: {broken}", node + 1));
         }
@@ -320,6 +345,7 @@ impl World {
         life.agent_due = next;
         let incarnation = life.member.incarnation.0;
         self.push(next, Event::Agent { node, life: incarnation });
+        self.check_agent(node);
     }
 
     /// A datagram of agents, guardians and the witness: the kernel's checksum makes damage a loss.
@@ -371,7 +397,10 @@ impl World {
                 return hint.into_iter().for_each(|hint| self.transmit(Plug::Witness, from, hint));
             }
         };
-        match witness.handle_request(local, request) {
+        let asked = Asked::of(witness, request);
+        let effect = witness.handle_request(local, request);
+        let step = asked.map(|asked| (asked.check(witness), asked));
+        match effect {
             Ok(Effect::Reply(reply)) => {
                 if let Some(reply) = sealing.seal(local, node_of(from), reply) {
                     self.transmit(Plug::Witness, from, reply);
@@ -398,6 +427,9 @@ impl World {
                 }
             }
             Ok(Effect::Nothing) | Err(_) => {}
+        }
+        if let Some((step, asked)) = step {
+            self.check_step(&asked, step);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Who may speak, who holds what, and whether everything is as it should be.
 
 use super::World;
+use crate::sim::check::compare_contracts;
 use crate::sim::host::Host;
 use crate::sim::node::Life;
 use cluster::register::{Phase, Register};
+use stack::flow::Standing;
 use std::collections::BTreeSet;
 
 impl World {
@@ -33,8 +35,8 @@ impl World {
         registers.max_by_key(|register| register.epoch).unwrap_or(Register::NEVER)
     }
 
-    /// Whether every group that there is has an owner with a lease and a living peer in sync, and each service one in
-    /// which flows begin.
+    /// Whether nothing is about to go wrong, every group that there is has an owner with a lease and a living peer in
+    /// sync, and each service one in which flows begin.
     pub fn is_protected(&self) -> bool {
         let services = self.shape().settings.ports.len();
         let is_open = |group: usize| {
@@ -44,7 +46,8 @@ impl World {
         let groups = 0..self.newest.len();
         let is_taken = |service| groups.clone().skip(service).step_by(services).any(is_open);
         let mut live = groups.clone().filter(|group| self.register(*group).is_live());
-        (0..services).all(is_taken) && live.all(|group| self.is_group_protected(group))
+        let is_calm = self.now >= self.trouble_until;
+        is_calm && (0..services).all(is_taken) && live.all(|group| self.is_group_protected(group))
     }
 
     fn is_group_protected(&self, group: usize) -> bool {
@@ -64,6 +67,22 @@ impl World {
         has_voice && has_copies && knows(peer).is_some()
     }
 
+    /// Where a peer is in sync its copies are what the owner's flows are.
+    pub fn check_copies(&self) -> Result<(), String> {
+        for group in 0..self.newest.len() {
+            let register = self.register(group);
+            let life = |member| self.lives().find(|life| life.member == member);
+            let peer = register.in_sync_peer().and_then(life);
+            let (Some(owner), Some(peer)) = (life(register.owner), peer) else { continue };
+            for flow in owner.flows(group).filter(|flow| flow.standing == Standing::Copied) {
+                if let Some(copy) = peer.find(&flow.key).filter(|copy| copy.id == flow.id) {
+                    compare_contracts(flow, copy)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The clients of whose connections some node knows.
     pub fn clients_known(&self) -> BTreeSet<usize> {
         let is_known = |(_, host): &(usize, &Host)| {
@@ -79,7 +98,7 @@ impl World {
     }
 }
 
-/// No copy has turned out to differ from its flow, and every frame was used, handed back or dropped with a name.
+/// No copy has turned out to differ from its flow, and every frame was used, handed back, only heard or dropped by name.
 pub(super) fn check_life(life: &Life) -> Result<(), String> {
     for engine in life.engines() {
         let mismatches: u64 = engine.status().map(|status| status.backup.mismatches).sum();
@@ -87,7 +106,8 @@ pub(super) fn check_life(life: &Life) -> Result<(), String> {
             return Err(format!("{mismatches} copies differ from their flows, {:?}", life.member));
         }
         let counters = engine.stack().counters();
-        let kept = counters.rx_used + counters.rx_strays + counters.drops.total();
+        let idle = counters.rx_strays + counters.rx_heard;
+        let kept = counters.rx_used + idle + counters.drops.total();
         if kept != counters.rx_frames {
             let came = counters.rx_frames;
             return Err(format!(
