@@ -10,7 +10,7 @@ use stack::time::Instant;
 
 /// Nanoseconds since the machine started. Never goes back.
 #[inline]
-pub fn monotonic_ns() -> u64 {
+pub fn boottime_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the result and lives across the call.
     let outcome = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
@@ -21,7 +21,7 @@ pub fn monotonic_ns() -> u64 {
 /// The same as the stack's type.
 #[inline]
 pub fn now() -> Instant {
-    Instant(monotonic_ns())
+    Instant(boottime_ns())
 }
 
 #[cfg(test)]
@@ -47,14 +47,14 @@ mod tests {
         const ASLEEP_NS: u64 = 86_400_000_000_000;
         if let Ok(before) = std::env::var(BEFORE) {
             let before: u64 = before.parse().unwrap();
-            assert!(monotonic_ns() >= before + ASLEEP_NS, "the sleep was not counted");
+            assert!(boottime_ns() >= before + ASLEEP_NS, "the sleep was not counted");
             return;
         }
         let mut command = Command::new("unshare");
         command.args(["--time", "--boottime", &(ASLEEP_NS / 1_000_000_000).to_string()]);
         command.arg(std::env::current_exe().unwrap());
         command.args(["--exact", "clock::tests::time_in_suspend_counts"]);
-        let output = command.env(BEFORE, monotonic_ns().to_string()).output().unwrap();
+        let output = command.env(BEFORE, boottime_ns().to_string()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         if text.contains("Operation not permitted") {
             // Not by `eprintln!`, which the test harness hides while tests pass.

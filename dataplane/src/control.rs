@@ -43,8 +43,14 @@ pub const REPLY_BYTES_MAX: usize = 16 << 20;
 /// Clients served at once; further ones are told so and disconnected.
 pub const CLIENTS_MAX: usize = 16;
 
+/// Who could not be accepted (no descriptor is left, for example) is tried again after so long.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a client may be silent or not read.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest time in which a reload may be confirmed.
+pub const CONFIRM_MAX: stack::time::Duration = stack::time::Duration::from_secs(24 * 3600);
 
 /// What can be asked of a node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -78,7 +84,7 @@ pub enum Request {
     },
     /// Read the configuration file again and take what differs.
     Reload {
-        /// Undo it after so long unless it is confirmed.
+        /// Undo it after so long, [`CONFIRM_MAX`] at most, unless it is confirmed.
         #[serde(default)]
         confirm_within_us: Option<u64>,
     },
@@ -249,10 +255,15 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 
 fn accept(listener: &UnixListener, stopping: &AtomicBool, handler: &Arc<Handler>) {
     let clients = Arc::new(AtomicUsize::new(0));
-    while let Ok((stream, _)) = listener.accept() {
+    loop {
+        let accepted = listener.accept();
         if stopping.load(Ordering::Acquire) {
             return;
         }
+        let Ok((stream, _)) = accepted else {
+            thread::sleep(PAUSE);
+            continue;
+        };
         let place = Place::take(&clients);
         let handler = handler.clone();
         // A thread that cannot be made is a client that is not served.

@@ -3,18 +3,21 @@
 //! Every core is asked piece by piece (`stack/src/stack/list.rs`), so that none stops for it; the memory of an answer is
 //! taken and freed here.
 
+use crate::address;
 use crate::config::Config;
 use crate::control::Reply;
 use crate::control::flows::{FLOWS_MAX, FlowFilter, FlowStatus, Flows};
-use crate::report::{PATIENCE, Reporter};
+use crate::orders::service_index;
+use crate::report::{LATE, PATIENCE, Reporter};
 use crate::shared::ToCore;
+use cluster::id::GroupId;
 use crossbeam_channel::bounded;
 use stack::flow::FlowId;
 use stack::key::FlowKey;
 use stack::stack::{Ended, Filter, Listed};
 use stack::tcp::state::State;
 use stack::wire::Address;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Connections that a core puts into one piece of an answer.
 const PIECE_FLOWS: usize = 256;
@@ -30,7 +33,8 @@ impl Reporter {
 
     fn try_flows(&self, filter: &FlowFilter) -> Result<Flows, String> {
         let limit = filter.limit.unwrap_or(FLOWS_MAX).clamp(1, FLOWS_MAX) as usize;
-        let filter = self.filter(filter)?;
+        let (config, filter) = (self.config(), self.filter(filter)?);
+        let groups = config.groups();
         let mut flows = Flows { node: self.me.node.0, ..Flows::default() };
         for core in 0..self.orders.len() {
             let mut from = Some(0);
@@ -40,7 +44,8 @@ impl Reporter {
                 let order = ToCore::List(slot, filter, Vec::with_capacity(room), answer);
                 self.orders[core].try_send(order).map_err(|_| LATE)?;
                 let (found, next) = piece.recv_timeout(PATIENCE).map_err(|_| LATE)?;
-                flows.flows.extend(found.iter().map(|listed| self.shown(core, listed)));
+                let shown = |listed| shown(&config, &groups, core, listed);
+                flows.flows.extend(found.iter().map(shown));
                 from = next;
             }
             flows.has_more |= from.is_some();
@@ -50,17 +55,9 @@ impl Reporter {
 
     fn filter(&self, filter: &FlowFilter) -> Result<Filter, String> {
         let FlowFilter { service, client, server, state, is_copied, limit: _ } = filter;
-        let address = |ip: &IpAddr| match ip {
-            IpAddr::V4(v4) => Address::v4(v4.octets()),
-            IpAddr::V6(v6) => Address(v6.octets()),
-        };
         let config = self.config();
-        let position = |name: &String| {
-            let position = config.services.iter().position(|known| known.name == *name);
-            position.map(|position| groups_of(&config, position)).ok_or_else(|| {
-                let known: Vec<_> = config.services.iter().map(|s| s.name.as_str()).collect();
-                format!("there is no service {name:?}; there are: {}", known.join(", "))
-            })
+        let groups = |name: &String| {
+            service_index(&config, name).map(|position| groups_of(&config, position))
         };
         let state_of = |name: &String| {
             let states = State::ALL;
@@ -71,41 +68,12 @@ impl Reporter {
             })
         };
         Ok(Filter {
-            groups: service.as_ref().map(position).transpose()?,
-            client: client.as_ref().map(address),
-            server: server.as_ref().map(address),
+            groups: service.as_ref().map(groups).transpose()?,
+            client: client.as_ref().map(address::to_stack),
+            server: server.as_ref().map(address::to_stack),
             state: state.as_ref().map(state_of).transpose()?,
             is_copied: *is_copied,
         })
-    }
-
-    fn shown(&self, core: usize, listed: &Listed) -> FlowStatus {
-        let Listed { id, group, key, state, server, is_copied, silence, received, acknowledged } =
-            listed;
-        let config = self.config();
-        let group = config.groups().get(usize::from(*group)).copied();
-        let service = group.and_then(|id| config.services.get(usize::from(id.service())));
-        let local = |key: &FlowKey| end(&key.local, key.local_port);
-        let remote = |key: &FlowKey| end(&key.remote, key.remote_port);
-        FlowStatus {
-            id: format!("{:x}", id.0),
-            service: service.map_or(String::new(), |service| service.name.clone()),
-            core: config.cores.pin[core],
-            client: remote(key),
-            address: local(key),
-            state: state.to_string(),
-            server: server.as_ref().map(|(key, _)| remote(key)),
-            server_state: server.as_ref().map(|(_, state)| state.to_string()),
-            standing: match is_copied {
-                Some(true) => "copied",
-                Some(false) => "not copied",
-                None => "copy",
-            }
-            .into(),
-            silent_us: silence.micros(),
-            received_bytes: *received,
-            acknowledged_bytes: *acknowledged,
-        }
     }
 
     /// Ends the connection with this name.
@@ -142,6 +110,34 @@ impl Reporter {
     }
 }
 
+fn shown(config: &Config, groups: &[GroupId], core: usize, listed: &Listed) -> FlowStatus {
+    let Listed { id, group, key, state, server, is_copied, silence, received, acknowledged } =
+        listed;
+    let group = groups.get(usize::from(*group));
+    let service = group.and_then(|id| config.services.get(usize::from(id.service())));
+    let local = |key: &FlowKey| end(&key.local, key.local_port);
+    let remote = |key: &FlowKey| end(&key.remote, key.remote_port);
+    FlowStatus {
+        id: format!("{:x}", id.0),
+        service: service.map_or(String::new(), |service| service.name.clone()),
+        core: config.cores.pin[core],
+        client: remote(key),
+        address: local(key),
+        state: state.to_string(),
+        server: server.as_ref().map(|(key, _)| remote(key)),
+        server_state: server.as_ref().map(|(_, state)| state.to_string()),
+        standing: match is_copied {
+            Some(true) => "copied",
+            Some(false) => "not copied",
+            None => "copy",
+        }
+        .into(),
+        silent_us: silence.micros(),
+        received_bytes: *received,
+        acknowledged_bytes: *acknowledged,
+    }
+}
+
 /// The groups of a service, one bit for each.
 fn groups_of(config: &Config, service: usize) -> u64 {
     let groups = config.groups();
@@ -149,12 +145,6 @@ fn groups_of(config: &Config, service: usize) -> u64 {
     its.fold(0, |bits, (_, index)| bits | 1u64 << index)
 }
 
-const LATE: &str = "a core does not answer in time";
-
 fn end(address: &Address, port: u16) -> String {
-    let ip = match address.as_v4() {
-        Some(v4) => IpAddr::from(v4),
-        None => IpAddr::from(address.0),
-    };
-    SocketAddr::new(ip, port).to_string()
+    SocketAddr::new(address::to_ip(address), port).to_string()
 }

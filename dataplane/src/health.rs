@@ -10,7 +10,8 @@
 //! apart from that. A node whose kernel has no way to a server cannot check, says so, and changes nothing.
 //!
 //! What came in is looked at before a time-out counts, and a thread that was itself late gives that much more time: a busy
-//! machine takes no server down. Bounds: [`CHECKS_AT_ONCE_MAX`], each for its time-out at most.
+//! machine takes no server down. Bounds: [`CHECKS_AT_ONCE_MAX`], each for its time-out at most; a core that takes no order
+//! has one verdict waiting for each server.
 
 use crate::clock;
 use crate::config::{Application, Check, Config, ProxyProtocol, Service, duration_text};
@@ -21,7 +22,7 @@ use exchange::Exchange;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use stack::time::{Duration, Instant};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -173,8 +174,8 @@ struct Attempt {
     is_prolonged: bool,
 }
 
-/// Servers of a service that are up (`true`) or down.
-type News = (u8, Arc<[(u16, bool)]>);
+/// Servers that are up (`true`) or down, by service and server: the newest that is known of each.
+type News = BTreeMap<u8, BTreeMap<u16, bool>>;
 
 struct Checker {
     poll: Poll,
@@ -185,8 +186,8 @@ struct Checker {
     running: usize,
     board: Arc<Board>,
     orders: Vec<Sender<ToCore>>,
-    /// What has yet to be told, core by core and in this order.
-    news: Vec<VecDeque<News>>,
+    /// What has yet to be told, core by core.
+    news: Vec<News>,
 }
 
 impl Checker {
@@ -207,7 +208,7 @@ impl Checker {
             targets,
             running: 0,
             board,
-            news: orders.iter().map(|_| VecDeque::new()).collect(),
+            news: orders.iter().map(|_| News::new()).collect(),
             orders,
         })
     }
@@ -348,18 +349,17 @@ impl Checker {
 
     /// Tells every core what has changed, as soon as it takes the order.
     fn spread_news(&mut self, changed: &[(u8, u16, bool)]) {
-        for service in changed.iter().map(|(service, ..)| *service).collect::<BTreeSet<_>>() {
-            let of_service = changed.iter().filter(|(of, ..)| *of == service);
-            let verdicts: Arc<[(u16, bool)]> =
-                of_service.map(|(_, server, is_up)| (*server, *is_up)).collect();
-            self.news.iter_mut().for_each(|news| news.push_back((service, verdicts.clone())));
-        }
         for (core, news) in self.orders.iter().zip(&mut self.news) {
-            while let Some((service, verdicts)) = news.front() {
-                if core.try_send(ToCore::Verdicts(*service, verdicts.clone())).is_err() {
+            for &(service, server, is_up) in changed {
+                news.entry(service).or_default().insert(server, is_up);
+            }
+            while let Some(service) = news.first_entry() {
+                let verdicts = service.get().iter().map(|(server, is_up)| (*server, *is_up));
+                let order = ToCore::Verdicts(*service.key(), verdicts.collect());
+                if core.try_send(order).is_err() {
                     break;
                 }
-                news.pop_front();
+                service.remove();
             }
         }
     }

@@ -4,7 +4,7 @@
 //! and `servers --json` are made of at that moment ([`families`]); no poll core ever waits for it. It speaks as
 //! much HTTP as a scraper needs: one request a connection, an answer with its length, and the end.
 //!
-//! Bounds: [`REQUEST_BYTES_MAX`] a request; a client has [`PATIENCE`] to ask and as long for each piece of the answer.
+//! Bounds: [`REQUEST_BYTES_MAX`] a request; a client has [`PATIENCE`] to ask and as long to take the answer.
 
 mod families;
 
@@ -21,8 +21,11 @@ use std::time::{Duration, Instant};
 /// Bytes of a request at most, its header included.
 pub const REQUEST_BYTES_MAX: usize = 8192;
 
-/// How long a client may take to ask, or not read.
+/// How long a client may take to ask, and to take the answer.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Who could not be accepted (no descriptor is left, for example) is tried again after so long.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The content type of the text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -49,8 +52,11 @@ impl Server {
                 if stop.load(Ordering::Acquire) {
                     return;
                 }
-                // A client that leaves early has lost its answer and nothing else.
-                let _ = stream.and_then(|stream| serve(&stream, &*source));
+                match stream {
+                    // A client that leaves early has lost its answer and nothing else.
+                    Ok(stream) => drop(serve(&stream, &*source)),
+                    Err(_) => thread::sleep(PAUSE),
+                }
             }
         })?;
         Ok(Server { address, stopping, thread: Some(thread) })
@@ -65,8 +71,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // The thread wakes up by a connection.
-        if let (Some(thread), Ok(_)) = (self.thread.take(), TcpStream::connect(self.address)) {
+        // The thread wakes up by a connection. If none can be made, it ends with the process.
+        let woken = TcpStream::connect_timeout(&self.address, PATIENCE);
+        if let (Some(thread), Ok(_)) = (self.thread.take(), woken) {
             let _ = thread.join();
         }
     }
@@ -80,7 +87,6 @@ pub fn text(status: &Status, servers: &Servers) -> String {
 
 /// Answers one client.
 fn serve(stream: &TcpStream, source: &Source) -> io::Result<()> {
-    stream.set_write_timeout(Some(PATIENCE))?;
     let request = read_request(stream)?;
     let mut words = request.split(|byte| byte.is_ascii_whitespace());
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -114,11 +120,7 @@ fn read_request(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut piece = [0; 1024];
     let is_whole = |request: &[u8]| request.windows(4).any(|four| four == b"\r\n\r\n");
     while !is_whole(&request) && request.len() < REQUEST_BYTES_MAX {
-        let left = limit.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
+        stream.set_read_timeout(Some(left(limit)?))?;
         match stream.read(&mut piece)? {
             0 => break,
             bytes => request.extend_from_slice(&piece[..bytes]),
@@ -128,7 +130,7 @@ fn read_request(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
 }
 
 fn answer(
-    mut stream: &TcpStream,
+    stream: &TcpStream,
     outcome: &str,
     content_type: &str,
     text: &str,
@@ -140,7 +142,24 @@ fn answer(
         "HTTP/1.1 {outcome}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n"
     );
     let body = if is_head_only { "" } else { text };
-    stream.write_all((head + body).as_bytes())
+    write_until(Instant::now() + PATIENCE, stream, (head + body).as_bytes())
+}
+
+/// Writes all of it, however slowly the client reads, until then.
+fn write_until(limit: Instant, mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(left(limit)?))?;
+        match stream.write(bytes)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
+    }
+    Ok(())
+}
+
+fn left(limit: Instant) -> io::Result<Duration> {
+    let left = limit.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 #[cfg(test)]
@@ -151,6 +170,28 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let source = move || Some((status.clone()?, Servers::default()));
         Server::start(address, Arc::new(source)).expect("a port")
+    }
+
+    /// A client that reads a little now and then makes no time out begin again.
+    #[test]
+    fn an_answer_has_one_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let mut client = TcpStream::connect(address).expect("it listens");
+        let (stream, _) = listener.accept().expect("a client");
+        let reader = thread::spawn(move || {
+            // As long as anything comes.
+            let mut piece = [0; 512];
+            while client.read(&mut piece).is_ok_and(|bytes| bytes > 0) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let limit = Instant::now() + Duration::from_millis(200);
+        let error = write_until(limit, &stream, &vec![0; 1 << 25]).expect_err("it is too slow");
+        let is_late = [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock].contains(&error.kind());
+        assert!(is_late && Instant::now() >= limit, "{error}");
+        drop(stream);
+        reader.join().expect("it has read what came");
     }
 
     fn ask(server: &Server, request: &[u8]) -> String {

@@ -11,6 +11,7 @@
 
 mod poll;
 
+use crate::address;
 use crate::agent_thread::{AgentThread, Peers};
 use crate::client_path;
 use crate::clock;
@@ -52,7 +53,7 @@ use stack::shard::Place;
 use stack::tcp::sender::SenderConfig;
 use stack::time::Instant;
 use stack::upstream::{self, Upstream};
-use stack::wire::Address;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
@@ -438,7 +439,7 @@ pub(crate) fn build_service(service: &config::Service, mtu: usize, content: Cont
         }
     };
     Service {
-        addresses: service.addresses.iter().map(address).collect(),
+        addresses: service.addresses.iter().map(address::to_stack).collect(),
         arp: match (service.arp, service.mac) {
             (config::ArpPolicy::VirtualMac, Some(mac)) => ServiceArp::VirtualMac(mac.0),
             (config::ArpPolicy::None, _) => ServiceArp::None,
@@ -462,17 +463,17 @@ pub(crate) fn build_service(service: &config::Service, mtu: usize, content: Cont
 
 fn build_upstream(proxy: &config::Proxy) -> Upstream {
     let server = |server: &config::Server| upstream::Server {
-        address: address(&server.address),
+        address: address::to_stack(&server.address),
         port: server.port,
         weight: server.weight,
-        next_hop: address(&proxy.gateway.unwrap_or(server.address)),
+        next_hop: address::to_stack(&proxy.gateway.unwrap_or(server.address)),
         is_retired: server.is_retired,
         is_backup: server.backup,
         connections_max: server.max_connections,
     };
     Upstream {
         servers: proxy.servers.iter().map(server).collect(),
-        sources: proxy.source.iter().map(address).collect(),
+        sources: proxy.source.iter().map(address::to_stack).collect(),
         balance: match proxy.balance {
             config::Balance::RoundRobin => upstream::Balance::RoundRobin,
             config::Balance::LeastConnections => upstream::Balance::LeastConnections,
@@ -493,13 +494,6 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
         queue_timeout: proxy.queue_timeout,
         slow_start: proxy.slow_start,
         stick: proxy.stick,
-    }
-}
-
-fn address(ip: &IpAddr) -> Address {
-    match ip {
-        IpAddr::V4(v4) => Address::v4(v4.octets()),
-        IpAddr::V6(v6) => Address(v6.octets()),
     }
 }
 
@@ -544,7 +538,7 @@ fn build_engines(
         endpoint,
         link_mtu,
         is_sealed: config.cluster.seal == config::Seal::Noise,
-        wall_offset: wall.wrapping_sub(clock::monotonic_ns()),
+        wall_offset: wall.wrapping_sub(clock::boottime_ns()),
         stack: limits.stack(place, me.node.0, mac, config.cluster.secret.0, link_mbits),
     };
     let places = (0..cores).map(|core| Place { core, cores });

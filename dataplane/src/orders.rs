@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::control::status as shown;
 use crate::control::{Reply, Request};
-use crate::report::Reporter;
+use crate::report::{LATE, Reporter};
 use crate::shared::ToAgent;
 use cluster::agent::handover::{Cause, Failure, Handed, Handover, Order, OrderError, Phase};
 use cluster::agent::status::GroupStatus;
@@ -11,7 +11,7 @@ use cluster::agent::{Decision, Reason};
 use cluster::id::{Epoch, GroupId, NodeId};
 use cluster::message::advertise::Unfit;
 use crossbeam_channel::bounded;
-use stack::time::{Duration, Instant};
+use stack::time::Instant;
 
 /// How long the agent may take to answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -27,7 +27,7 @@ impl Reporter {
                 return self.order_server(service, server, *order);
             }
             Request::Reload { confirm_within_us } => {
-                return self.reload(confirm_within_us.map(Duration::from_micros));
+                return self.reload(*confirm_within_us);
             }
             Request::Confirm => return self.confirm(),
             Request::Flows { filter } => return self.flows(filter),
@@ -35,7 +35,7 @@ impl Reporter {
             Request::Solicit => {
                 return match self.questions.try_send(ToAgent::Solicit) {
                     Ok(()) => Reply::Begun,
-                    Err(_) => error("the node does not answer in time".into()),
+                    Err(_) => error(LATE.into()),
                 };
             }
             Request::Drain => Order::Drain,
@@ -54,7 +54,7 @@ impl Reporter {
         let (answer, begun) = bounded(1);
         let asked = self.questions.try_send(ToAgent::Order(order, answer));
         match asked.ok().and_then(|()| begun.recv_timeout(PATIENCE).ok()) {
-            None => error("the node does not answer in time".into()),
+            None => error(LATE.into()),
             Some((_, Ok(()))) => Reply::Begun,
             Some((node, Err(why))) => error(refusal(node, &request, why)),
         }

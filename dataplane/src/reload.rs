@@ -11,22 +11,27 @@
 //!
 //! A server that leaves the file keeps its place until it has no connections left (`stack/src/stack/reload.rs`), so the
 //! configuration that runs may have more servers than the file.
+//!
+//! Every core takes the settings or none does: if one takes no order in time, those that were told are told to go back.
 
 use crate::clock;
 use crate::config::change::{self, in_words};
 use crate::config::{self, Application, Config, Loaded, duration_text};
-use crate::control::Reply;
 use crate::control::status::Configuration;
+use crate::control::{CONFIRM_MAX, Reply};
 use crate::log::{self, Level, Record};
 use crate::node::{build_service, group_configs};
 use crate::report::{PATIENCE, Reporter};
-use crate::shared::{ToAgent, ToCore};
-use crossbeam_channel::bounded;
+use crate::shared::{Settings, ToAgent, ToCore};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use stack::service::Service;
 use stack::time::{Duration, Instant};
 use stack::upstream::SERVERS_MAX;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
+
+/// What could not be undone is tried again after so long.
+const UNDO_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a reload must know of what runs.
 pub struct Origin {
@@ -73,57 +78,55 @@ impl Origin {
 }
 
 impl Reporter {
-    /// One reload at a time.
+    /// What a reload must know of what runs; held for moments only, because every status asks it.
     pub(crate) fn origin(&self) -> MutexGuard<'_, Origin> {
         self.origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the file again and takes what differs; undone after `confirm_within` unless it is confirmed. The log is told.
-    pub fn reload(&self, confirm_within: Option<Duration>) -> Reply {
-        let reply = self.try_reload(confirm_within);
-        if let Reply::Reloaded { warnings, .. } = &reply
-            && !warnings.is_empty()
-        {
+    /// Reads the file again and takes what differs; undone after so long unless it is confirmed. The log is told.
+    pub fn reload(&self, confirm_within_us: Option<u64>) -> Reply {
+        let reply = self.try_reload(confirm_within_us).unwrap_or_else(|message| {
+            log::error(format!("not reloaded: {message}"));
+            Reply::Error { message }
+        });
+        let Reply::Reloaded { changes, warnings, .. } = &reply else { return reply };
+        if !warnings.is_empty() {
             log::warning(warnings.trim_start_matches("warning: ").trim_end());
         }
-        match &reply {
-            Reply::Reloaded { changes, .. } if changes.is_empty() => {
-                log::notice("reloaded: the file says what runs already");
-            }
-            Reply::Reloaded { changes, .. } => {
-                let record =
-                    Record::new(Level::Notice, format!("reloaded: {}", changes.join("; ")));
-                record.with("changes", changes.len()).say();
-            }
-            Reply::Error { message } => log::error(format!("not reloaded: {message}")),
-            _ => {}
+        match &changes[..] {
+            [] => log::notice("reloaded: the file says what runs already"),
+            changes => Record::new(Level::Notice, format!("reloaded: {}", changes.join("; ")))
+                .with("changes", changes.len())
+                .say(),
         }
         reply
     }
 
-    fn try_reload(&self, confirm_within: Option<Duration>) -> Reply {
-        let mut origin = self.origin();
-        let now = clock::now();
-        if let Some(Unconfirmed { until, .. }) = &origin.unconfirmed {
-            let left = Duration::from_secs(until.since(now).millis().div_ceil(1000));
-            let message = format!(
-                "the last reload waits to be confirmed: `understudy confirm`, or it is undone in {}",
-                duration_text(left)
-            );
-            return Reply::Error { message };
-        }
-        let loaded = config::load(&origin.file);
-        match self.take(&mut origin, &loaded) {
-            Ok((before, changes)) => {
-                let confirm_within = confirm_within.filter(|_| !changes.is_empty());
-                origin.unconfirmed =
-                    confirm_within.map(|span| Unconfirmed { before, until: now + span });
-                let warnings = loaded.render(false);
-                let confirm_within_us = confirm_within.map(Duration::micros);
-                Reply::Reloaded { changes, warnings, confirm_within_us }
-            }
-            Err(message) => Reply::Error { message },
-        }
+    fn try_reload(&self, confirm_within_us: Option<u64>) -> Result<Reply, String> {
+        let confirm_within = confirm_within_us.map(span_to_confirm).transpose()?;
+        let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.file_to_reload()?;
+        let loaded = config::load(&file);
+        let (before, changes) = self.take(&loaded)?;
+        let confirm_within = confirm_within.filter(|_| !changes.is_empty());
+        self.origin().unconfirmed =
+            confirm_within.map(|span| Unconfirmed { before, until: clock::now() + span });
+        let warnings = loaded.render(false);
+        let confirm_within_us = confirm_within.map(Duration::micros);
+        Ok(Reply::Reloaded { changes, warnings, confirm_within_us })
+    }
+
+    /// The file, unless an earlier reload waits for somebody.
+    fn file_to_reload(&self) -> Result<PathBuf, String> {
+        let origin = self.origin();
+        let Some(Unconfirmed { until, .. }) = &origin.unconfirmed else {
+            return Ok(origin.file.clone());
+        };
+        let left = Duration::from_secs(until.since(clock::now()).millis().div_ceil(1000));
+        let left = duration_text(left);
+        Err(format!(
+            "the last reload waits to be confirmed: `understudy confirm`, or it is undone in {left}"
+        ))
     }
 
     /// The last reload stays.
@@ -134,74 +137,166 @@ impl Reporter {
         }
     }
 
-    /// Undoes a reload that nobody has confirmed in time.
+    /// Undoes a reload that nobody has confirmed in time; tries again later if that cannot be done.
     pub(crate) fn undo_unconfirmed(&self, now: Instant) {
-        let mut origin = self.origin();
+        // Who holds it is about to be told that a reload waits.
+        let Ok(_turn) = self.reloading.try_lock() else { return };
         let is_due = |wait: &mut Unconfirmed| wait.until <= now;
-        let Some(Unconfirmed { before, .. }) = origin.unconfirmed.take_if(is_due) else { return };
-        match self.apply(&mut origin, before) {
+        let Some(wait) = self.origin().unconfirmed.take_if(is_due) else { return };
+        match self.apply(wait.before.clone()) {
             Ok(()) => {
-                origin.undone += 1;
+                self.origin().undone += 1;
                 log::warning("nobody has confirmed the last reload: it is undone");
             }
-            Err(error) => log::error(format!("the last reload cannot be undone: {error}")),
+            Err(error) => {
+                let again = duration_text(UNDO_AGAIN);
+                log::error(format!(
+                    "the last reload, which nobody has confirmed, cannot be undone: {error}; again in {again}"
+                ));
+                self.origin().unconfirmed = Some(Unconfirmed { until: now + UNDO_AGAIN, ..wait });
+            }
         }
     }
 
     /// Takes what the file says; answers what was before, and what has changed, in words.
-    fn take(&self, origin: &mut Origin, loaded: &Loaded) -> Result<(Config, Vec<String>), String> {
-        let changes = change::changes(&origin.config, loaded).map_err(|reasons| {
+    fn take(&self, loaded: &Loaded) -> Result<(Config, Vec<String>), String> {
+        let before = self.origin().config.clone();
+        let changes = change::changes(&before, loaded).map_err(|reasons| {
             let mut refused = loaded.clone();
             refused.diagnostics = reasons;
             format!("nothing was changed:\n\n{}", refused.render(false).trim_end())
         })?;
-        let before = origin.config.clone();
         let Some(config) = loaded.config.clone().filter(|_| !changes.is_empty()) else {
             return Ok((before, Vec::new()));
         };
-        self.apply(origin, config)?;
-        origin.reloads += 1;
+        self.apply(config)?;
+        self.origin().reloads += 1;
         Ok((before, in_words(&changes)))
     }
 
-    /// Lets the node run under `config`, which differs from what runs only in what may change.
-    fn apply(&self, origin: &mut Origin, config: Config) -> Result<(), String> {
-        let running = self.config();
-        let next = succeed(&running, &config)?;
-        let changed: Vec<usize> =
-            (0..next.services.len()).filter(|&n| next.services[n] != running.services[n]).collect();
-        let mut services = origin.services.clone();
-        for &n in &changed {
-            let content = services[n].content.clone();
-            services[n] = build_service(&next.services[n], origin.mtu, content);
+    /// Lets the node run under what the file says, which differs from what runs only in what may change. All cores take it,
+    /// or none.
+    fn apply(&self, file: Config) -> Result<(), String> {
+        let (before, services, mtu) = {
+            let origin = self.origin();
+            (origin.config.clone(), origin.services.clone(), origin.mtu)
+        };
+        let next = Plan::new(&self.config(), file, &services, mtu)?;
+        let told = Told::tell(&self.orders, &next.settings);
+        let late = match told.late {
+            Some(core) => format!("poll core {core} takes no orders in time"),
+            None => {
+                let groups = group_configs(&next.file, &next.config.groups(), &next.services);
+                match self.questions.send_timeout(ToAgent::Reconfigure(groups), PATIENCE) {
+                    Ok(()) => {
+                        self.adopt(next);
+                        told.finish();
+                        return Ok(());
+                    }
+                    Err(_) => "the agent takes no orders in time".into(),
+                }
+            }
+        };
+        let cores = told.replaced.len();
+        if cores == 0 {
+            return Err(format!("{late}; nothing was changed"));
+        }
+        let back = Plan::new(&next.config, before, &next.services, mtu)?;
+        let told_back = Told::tell(&self.orders[..cores], &back.settings);
+        told.finish();
+        if let Some(core) = told_back.late {
+            self.adopt(next);
+            return Err(format!(
+                "{late}, and poll core {core} could not be told to go back: they differ in what they serve. Restart this node"
+            ));
+        }
+        // Newcomers among the servers keep the places that they were given.
+        self.adopt(back);
+        told_back.finish();
+        Err(format!("{late}; nothing was changed"))
+    }
+
+    /// What was sent will be done, however late: it runs from here on.
+    fn adopt(&self, plan: Plan) {
+        let Plan { file, config, services, settings: _ } = plan;
+        self.board.reconfigure(&config);
+        self.set_config(Arc::new(config));
+        let mut origin = self.origin();
+        (origin.config, origin.services, origin.taken) = (file, services, clock::now());
+    }
+}
+
+/// A time to confirm a reload, within its bounds.
+fn span_to_confirm(us: u64) -> Result<Duration, String> {
+    match Duration(us.saturating_mul(1000)) {
+        span if span == Duration::ZERO || span > CONFIRM_MAX => {
+            let most = duration_text(CONFIRM_MAX);
+            Err(format!(
+                "a reload may be confirmed within {most} at most, and not nothing; nothing was changed"
+            ))
+        }
+        span => Ok(span),
+    }
+}
+
+/// What shall run, and what the cores are told of it.
+struct Plan {
+    file: Config,
+    config: Config,
+    services: Vec<Service>,
+    settings: Settings,
+}
+
+impl Plan {
+    /// What the file says, where `running` and `services` are what runs.
+    fn new(
+        running: &Config,
+        file: Config,
+        services: &[Service],
+        mtu: usize,
+    ) -> Result<Plan, String> {
+        let config = succeed(running, &file)?;
+        let is_changed = |n: usize| config.services[n] != running.services[n];
+        let mut services = services.to_vec();
+        for (n, service) in services.iter_mut().enumerate().filter(|(n, _)| is_changed(*n)) {
+            *service = build_service(&config.services[n], mtu, service.content.clone());
         }
         // Each generation of a service has its settings.
-        let groups = next.groups();
-        if self.orders.iter().any(|orders| orders.is_full()) {
-            return Err("a core takes no orders in time; nothing was changed".into());
-        }
-        let answers = self.orders.iter().map(|orders| {
-            let settings = groups.iter().zip(0..).filter_map(|(group, index)| {
-                let n = usize::from(group.service());
-                changed.contains(&n).then(|| (index, services[n].clone()))
-            });
-            let settings = settings.collect();
-            let (answer, replaced) = bounded(1);
-            let sent = orders.send_timeout(ToCore::Reconfigure(settings, answer), PATIENCE);
-            sent.map(|()| replaced).map_err(|_| "a core takes no orders any more".to_string())
+        let groups = config.groups();
+        let settings = groups.iter().zip(0..).filter_map(|(group, index)| {
+            let n = usize::from(group.service());
+            is_changed(n).then(|| (index, services[n].clone()))
         });
-        let answers: Vec<_> = answers.collect::<Result<_, _>>()?;
-        let settings = group_configs(&config, &groups, &services);
-        let told = self.questions.send_timeout(ToAgent::Reconfigure(settings), PATIENCE);
-        // What was sent will be done, however late: it runs from here on.
-        self.board.reconfigure(&next);
-        self.set_config(Arc::new(next));
-        (origin.config, origin.services, origin.taken) = (config, services, clock::now());
-        told.map_err(|_| "the agent takes no orders any more".to_string())?;
-        for replaced in answers {
+        let settings = settings.collect();
+        Ok(Plan { file, config, services, settings })
+    }
+}
+
+/// Cores that were told of other settings.
+struct Told {
+    /// What the settings replace is given back, to be freed here.
+    replaced: Vec<Receiver<Settings>>,
+    /// The core that took no order in time; those after it were told nothing.
+    late: Option<usize>,
+}
+
+impl Told {
+    fn tell(cores: &[Sender<ToCore>], settings: &Settings) -> Told {
+        let mut replaced = Vec::with_capacity(cores.len());
+        let late = cores.iter().position(|core| {
+            let (answer, given_back) = bounded(1);
+            replaced.push(given_back);
+            core.send_timeout(ToCore::Reconfigure(settings.clone(), answer), PATIENCE).is_err()
+        });
+        replaced.truncate(late.unwrap_or(cores.len()));
+        Told { replaced, late }
+    }
+
+    /// Waits for what was replaced, and frees it.
+    fn finish(self) {
+        for replaced in self.replaced {
             drop(replaced.recv_timeout(PATIENCE));
         }
-        Ok(())
     }
 }
 
@@ -239,3 +334,6 @@ fn places(running: &[config::Server], next: &[config::Server]) -> Vec<config::Se
     servers.extend(next.iter().filter(is_new).cloned());
     servers
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The node's status, put together from what the agent and the core say of themselves.
 
+use crate::address;
 use crate::agent_thread::refused::in_words;
 use crate::clock;
 use crate::config::{Config, Failback, Mac, Service, Snoop};
@@ -27,12 +28,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use stack::stack::Conflict;
 use stack::time::Instant;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long the core and the agent may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is said of a core or an agent that takes longer.
+pub(crate) const LATE: &str = "the node does not answer in time";
 
 /// An arbiter that has not answered for so long is gone: it is asked every second.
 const ARBITER_SILENT: stack::time::Duration = stack::time::Duration::from_secs(3);
@@ -41,6 +44,8 @@ const ARBITER_SILENT: stack::time::Duration = stack::time::Duration::from_secs(3
 pub struct Reporter {
     config: RwLock<Arc<Config>>,
     pub(crate) origin: Mutex<Origin>,
+    /// One reload at a time, or the undoing of one.
+    pub(crate) reloading: Mutex<()>,
     pub(crate) me: Member,
     shared: Arc<Shared>,
     guard: Arc<Guard>,
@@ -68,10 +73,11 @@ impl Reporter {
         let phases = Mutex::new(config.groups().iter().map(|_| Phases::default()).collect());
         let logged = Mutex::new(vec![Instant::ZERO; config.groups().len()]);
         let (config, origin) = (RwLock::new(Arc::new(config.clone())), Mutex::new(origin));
-        let started = clock::now();
+        let (reloading, started) = (Mutex::new(()), clock::now());
         Reporter {
             config,
             origin,
+            reloading,
             me,
             shared,
             guard,
@@ -141,8 +147,19 @@ impl Reporter {
         }
     }
 
+    /// Asks every core the same; what each answers, unless one is late.
+    pub(crate) fn each_core<T>(&self, question: impl Fn(Sender<T>) -> ToCore) -> Option<Vec<T>> {
+        let asked = self.orders.iter().map(|orders| {
+            let (answer, core) = bounded(1);
+            orders.try_send(question(answer)).ok()?;
+            Some(core)
+        });
+        let asked: Vec<Receiver<T>> = asked.collect::<Option<_>>()?;
+        asked.iter().map(|core| core.recv_timeout(PATIENCE).ok()).collect()
+    }
+
     /// Asks the agent how it is.
-    fn ask_agent(&self) -> Option<Receiver<Box<AgentSnapshot>>> {
+    pub(crate) fn ask_agent(&self) -> Option<Receiver<Box<AgentSnapshot>>> {
         let (answer, agent) = bounded(1);
         self.questions.try_send(ToAgent::Status(answer)).ok()?;
         Some(agent)
@@ -151,15 +168,9 @@ impl Reporter {
     /// The node now; `None` if a thread does not answer in time.
     pub fn status(&self) -> Option<shown::Status> {
         let agent = self.ask_agent()?;
-        let mut answers = Vec::with_capacity(self.orders.len());
-        for orders in &self.orders {
-            let (answer, core) = bounded(1);
-            orders.try_send(ToCore::Snapshot(answer)).ok()?;
-            answers.push(core);
-        }
+        let cores = self.each_core(ToCore::Snapshot)?.into_iter();
+        let cores: Vec<CoreSnapshot> = cores.map(|core| *core).collect();
         let AgentSnapshot { agent, sealing } = *agent.recv_timeout(PATIENCE).ok()?;
-        let answers = answers.into_iter().map(|core| core.recv_timeout(PATIENCE).ok());
-        let cores: Vec<CoreSnapshot> = answers.map(|core| Some(*core?)).collect::<Option<_>>()?;
         let now = clock::now();
         let totals = totals(&cores);
         self.note_takeovers(now, &agent.groups);
@@ -284,7 +295,7 @@ impl Reporter {
             in_sync: register.in_sync,
             flows: counts.flows.into(),
             flows_copied: counts.copied.into(),
-            lag: shown::Lag { ops: counts.lag_ops, bytes: counts.lag_bytes, age_us: 0 },
+            lag: shown::Lag { ops: counts.lag_ops, bytes: counts.lag_bytes },
             age_us: age.as_micros() as u64,
             unfit: declared.and_then(|declared| match declared.fitness {
                 Fitness::Unfit(why) => Some(orders::unfit_text(why)),
@@ -319,7 +330,7 @@ impl Reporter {
             flows: engine.flows.into(),
             flows_copied: engine.copied.into(),
             hears_percent: hears_percent(service, engine),
-            lag: shown::Lag { ops: engine.lag_ops, bytes: engine.lag_bytes, age_us: 0 },
+            lag: shown::Lag { ops: engine.lag_ops, bytes: engine.lag_bytes },
             last_takeover: self.takeover(now, index, group),
             takeover_phases: self.phases(index),
             home_ready: group.home_ready && service.failback != Failback::All && !group.is_bound,
@@ -405,7 +416,6 @@ impl Reporter {
             core: self.config().cores.pin[number],
             progress: core.rounds,
             busy_us: core.busy_ns / 1_000,
-            progress_age_us: 0,
             segments_in: core.stack.rx_frames,
             segments_out: core.stack.tx_frames,
             crossed_in: core.crossing.received,
@@ -553,11 +563,7 @@ fn declared(declared: &DeclaredStatus) -> shown::Declared {
 /// Another host claims one of the group's addresses.
 fn conflict(now: Instant, conflict: Conflict) -> shown::Conflict {
     let Conflict { address, mac, at, count } = conflict;
-    let address = match address.as_v4() {
-        Some(v4) => IpAddr::from(v4),
-        None => IpAddr::from(address.0),
-    };
-    let (address, mac) = (address.to_string(), Mac(mac).to_string());
+    let (address, mac) = (address::to_ip(&address).to_string(), Mac(mac).to_string());
     shown::Conflict { address, mac, count, age_us: now.since(at).micros() }
 }
 

@@ -4,7 +4,7 @@
 //! them; connections are added up.
 
 use crate::clock;
-use crate::config::{Application, Proxy};
+use crate::config::{self, Application, Proxy};
 use crate::control::Reply;
 use crate::control::servers::{
     CheckOutcome, CheckStatus, ServerOrder, ServerState, ServerStatus, Servers, ServiceServers,
@@ -13,10 +13,9 @@ use crate::control::status::Role;
 use crate::health::Checked;
 use crate::health::verdict::Outcome;
 use crate::orders::service_index;
-use crate::report::{PATIENCE, Reporter};
-use crate::shared::{ToAgent, ToCore, Upstreams};
+use crate::report::{LATE, PATIENCE, Reporter};
+use crate::shared::{ToCore, Upstreams};
 use cluster::engine;
-use crossbeam_channel::bounded;
 use stack::time::Instant;
 use stack::upstream::ServerStatus as Known;
 use stack::upstream::WEIGHT_MAX;
@@ -29,8 +28,8 @@ impl Reporter {
         if let Some(message) = service.and_then(|name| service_index(&config, name).err()) {
             return Reply::Error { message };
         }
-        let Some(cores) = self.ask_cores() else {
-            return Reply::Error { message: "the node does not answer in time".into() };
+        let Some(cores) = self.each_core(ToCore::Servers) else {
+            return Reply::Error { message: LATE.into() };
         };
         let now = clock::now();
         let mut services = Vec::new();
@@ -44,17 +43,6 @@ impl Reporter {
             }
         }
         Reply::Servers { servers: Box::new(Servers { node: self.me.node.0, services }) }
-    }
-
-    /// What each core knows, service by service.
-    fn ask_cores(&self) -> Option<Vec<Vec<Upstreams>>> {
-        let mut answers = Vec::with_capacity(self.orders.len());
-        for orders in &self.orders {
-            let (answer, core) = bounded(1);
-            orders.try_send(ToCore::Servers(answer)).ok()?;
-            answers.push(core);
-        }
-        answers.iter().map(|core| core.recv_timeout(PATIENCE).ok()).collect()
     }
 
     /// Carries out the operator's order about a server.
@@ -76,8 +64,9 @@ impl Reporter {
         let Application::Proxy(Proxy { servers, .. }) = &config.services[index].application else {
             return Err(format!("{service:?} passes no connections on to servers"));
         };
-        let Some(server) = servers.iter().position(|known| known.name == server) else {
-            let known: Vec<_> = servers.iter().map(|known| known.name.as_str()).collect();
+        let Some(server) = place(servers, server) else {
+            let known = servers.iter().filter(|known| !known.is_retired);
+            let known: Vec<_> = known.map(|known| known.name.as_str()).collect();
             let known = known.join(", ");
             return Err(format!("{service} has no server {server:?}; there are: {known}"));
         };
@@ -90,16 +79,8 @@ impl Reporter {
             }
             ServerOrder::Weight(weight) => Change::Weight(weight),
         };
-        let mut answers = Vec::with_capacity(self.orders.len());
-        for orders in &self.orders {
-            let (answer, core) = bounded(1);
-            let order = ToCore::Decide(index as u8, server as u16, change, answer);
-            orders.try_send(order).map_err(|_| "a core takes no orders in time".to_string())?;
-            answers.push(core);
-        }
-        let done = answers.iter().map(|core| core.recv_timeout(PATIENCE));
-        let done: Result<Vec<bool>, _> = done.collect();
-        let done = done.map_err(|_| "a core does not answer in time".to_string())?;
+        let decide = |answer| ToCore::Decide(index as u8, server as u16, change, answer);
+        let done = self.each_core(decide).ok_or(LATE)?;
         if done.iter().all(|done| *done) {
             return Ok(());
         }
@@ -111,10 +92,8 @@ impl Reporter {
     }
 
     fn not_owner(&self, index: usize, service: &str) -> String {
-        let (answer, agent) = bounded(1);
-        let asked = self.questions.try_send(ToAgent::Status(answer));
-        let status = asked.ok().and_then(|()| agent.recv_timeout(PATIENCE).ok());
-        let register = status.map(|status| status.agent.groups[index].register);
+        let answer = self.ask_agent().and_then(|agent| agent.recv_timeout(PATIENCE).ok());
+        let register = answer.map(|answer| answer.agent.groups[index].register);
         let me = self.me.node;
         match register.filter(|register| register.epoch.0 > 0).map(|register| register.owner.node) {
             Some(owner) if owner != me => {
@@ -124,6 +103,11 @@ impl Reporter {
             None => format!("node {me} does not own {service}, and does not know who does"),
         }
     }
+}
+
+/// Where the server of this name is. One that has left the file keeps its place, and its name is free.
+fn place(servers: &[config::Server], name: &str) -> Option<usize> {
+    servers.iter().position(|known| !known.is_retired && known.name == name)
 }
 
 fn service_servers(

@@ -64,8 +64,9 @@ fn solicited(socket: &Path) -> Result<Status, String> {
     let asked = Instant::now();
     ask(socket, &Request::Solicit)?;
     loop {
-        let status = read(socket)?;
+        // Before the status: an age in it that is less began after the question.
         let since = asked.elapsed();
+        let status = read(socket)?;
         let is_new = |group: &GroupStatus, node: u8| {
             let mut declared = group.declared.iter();
             declared.any(|d| d.node == node && u128::from(d.age_us) < since.as_micros())

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use dataplane::config::parse_duration;
-use dataplane::control::{Reply, Request};
+use dataplane::control::{self, Reply, Request};
 use serde_json::json;
 
 use crate::handover::finish;
 use crate::status::{ask, json, socket, span};
 
 /// Longest time in which a reload may be confirmed.
-const CONFIRM_MAX: Duration = Duration::from_secs(24 * 3600);
+const CONFIRM_MAX: Duration = Duration::from_nanos(control::CONFIRM_MAX.0);
 
 /// Arguments of `understudy reload`.
 #[derive(Args, Debug, Clone)]

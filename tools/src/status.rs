@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dataplane::control::status::{
-    ClusterStatus, Configuration, GroupStatus, Role, SealedStatus, Standing, Status,
+    ClusterStatus, Configuration, GroupStatus, Lag, Role, SealedStatus, Standing, Status,
 };
 use dataplane::control::{self, Reply, Request};
 
@@ -296,14 +296,13 @@ fn standings(text: &mut String, cluster: &ClusterStatus) {
             ..3_000_000 => String::new(),
             age => format!(" (as of {} ago)", span(age)),
         };
-        let behind = if lag.ops == 0 { "-".into() } else { format!("{} records", lag.ops) };
         [
             name(&standing.service, standing.generation),
             format!("node {}", standing.node),
             role.to_string(),
             standing.epoch.to_string(),
             connections,
-            behind,
+            behind(lag),
             format!("{stands}{age}"),
         ]
     });
@@ -334,13 +333,22 @@ fn groups(text: &mut String, status: &Status) {
             node(group.peer),
             group.protection.to_string(),
             format!("{} ({} copied)", group.flows, group.flows_copied),
-            span(group.lag.age_us),
+            behind(&group.lag),
             span(group.lease_remaining_us),
             group.epoch.to_string(),
         ]);
     }
-    let head =
-        ["service", "role", "owner", "peer", "protection", "connections", "lag", "lease", "epoch"];
+    let head = [
+        "service",
+        "role",
+        "owner",
+        "peer",
+        "protection",
+        "connections",
+        "peer behind",
+        "lease",
+        "epoch",
+    ];
     table(text, head, rows);
 }
 
@@ -472,6 +480,11 @@ pub(crate) fn handed_over(handed: &dataplane::control::status::Handed) -> String
     )
 }
 
+/// How far the peer is behind.
+pub(crate) fn behind(lag: &Lag) -> String {
+    if lag.ops == 0 { "-".into() } else { format!("{} records", lag.ops) }
+}
+
 /// The poll cores and their ports.
 pub(crate) fn cores(text: &mut String, status: &Status) {
     let core = |core: &dataplane::control::status::CoreStatus| {
@@ -482,7 +495,6 @@ pub(crate) fn cores(text: &mut String, status: &Status) {
             core.segments_out.to_string(),
             core.crossed_in.to_string(),
             core.crossed_out.to_string(),
-            format!("{} ago", span(core.progress_age_us)),
             counters(&core.drops),
         ]
     };
@@ -493,7 +505,6 @@ pub(crate) fn cores(text: &mut String, status: &Status) {
         "segments out",
         "crossed in",
         "crossed out",
-        "last round",
         "drops",
     ];
     table(text, head, status.cores.iter().map(core).collect());
@@ -579,7 +590,7 @@ mod tests {
             lease_remaining_us: 21_400,
             flows: 104,
             flows_copied: 60,
-            lag: Lag { ops: 12, bytes: 2048, age_us: 310 },
+            lag: Lag { ops: 12, bytes: 2048 },
             last_takeover: Some(takeover),
             ..GroupStatus::default()
         };
@@ -611,7 +622,7 @@ mod tests {
             peer: Some(1),
             ..Standing::default()
         };
-        let lag = Lag { ops: 12, bytes: 2048, age_us: 0 };
+        let lag = Lag { ops: 12, bytes: 2048 };
         let (flows, flows_copied) = (104, 60);
         let owner =
             Standing { node: 2, role: Role::Owner, flows, flows_copied, lag, ..standing.clone() };
@@ -669,16 +680,16 @@ web      node 2  owner  7      104, 60 copied  12 records   serves, node 1 is be
 web      node 1  none   7      -               -            being filled by node 2
 web      node 3  none   6      -               -            UNFIT as peer: its content (as of 4.0 s ago)
 
-service  role   owner   peer    protection         connections      lag     lease    epoch
-web      owner  node 2  node 1  filling 60 of 104  104 (60 copied)  310 us  21.4 ms  7
+service  role   owner   peer    protection         connections      peer behind  lease    epoch
+web      owner  node 2  node 1  filling 60 of 104  104 (60 copied)  12 records   21.4 ms  7
 
 web: peer is 12 records, 2048 bytes behind
 
 web: took over 104 connections 3.0 s ago (epoch 5) in 33.4 ms: detect 30.1 ms, grant 900 us, \
 apply 2.3 ms, announce 40 us, first byte 120 us
 
-core    connections  segments in  segments out  crossed in  crossed out  last round  drops
-core 1  0            5            0             0           0            0 us ago    no_flow 3
+core    connections  segments in  segments out  crossed in  crossed out  drops
+core 1  0            5            0             0           0            no_flow 3
 core 1: active_refused 4; ICMP errors: too_big 4
 
 timer  configured  in use

@@ -13,7 +13,7 @@ use dataplane::control::status::{CoreStatus, PortStatus, Status};
 
 use crate::handover::finish;
 use crate::print;
-use crate::status::{read, socket, span, table};
+use crate::status::{behind, read, socket, span, table};
 
 /// Arguments of `understudy top`.
 #[derive(Args, Debug, Clone)]
@@ -101,7 +101,7 @@ fn services(text: &mut String, status: &Status) {
             group.role.to_string(),
             group.protection.to_string(),
             group.flows.to_string(),
-            format!("{} records", group.lag.ops),
+            behind(&group.lag),
         ]
     };
     let head = ["service", "role", "protection", "connections", "peer behind"];

@@ -8,6 +8,9 @@ use super::reader::{Reader, Table};
 use super::service::span;
 use super::types::duration;
 
+/// Shortest `fast_interval`.
+const FAST_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
 /// `check`; `check = {}` takes every default.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Check {
@@ -20,7 +23,8 @@ pub struct Check {
     /// `interval`: from the beginning of a check to that of the next. Default "2s".
     #[serde(serialize_with = "duration")]
     pub interval: Duration,
-    /// `fast_interval`: the same while a server is about to change between up and down. Default: a quarter of `interval`.
+    /// `fast_interval`: the same while a server is about to change between up and down. Default: a quarter of `interval`,
+    /// "50ms" at least.
     #[serde(serialize_with = "duration")]
     pub fast_interval: Duration,
     /// `timeout`: an answer that takes longer is none. Default "1s".
@@ -111,7 +115,7 @@ pub fn check(reader: &mut Reader, table: &mut Table<'_>) -> Option<Check> {
         kind,
         port,
         interval,
-        fast_interval: fast_interval.unwrap_or(Duration(interval.0 / 4)),
+        fast_interval: fast_interval.unwrap_or(Duration(interval.0 / 4).max(FAST_INTERVAL_MIN)),
         timeout: timeout.unwrap_or(default.timeout),
         rise: rise.unwrap_or(default.rise.into()) as u8,
         fall: fall.unwrap_or(default.fall.into()) as u8,

@@ -441,8 +441,6 @@ pub struct Lag {
     pub ops: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Age of the oldest.
-    pub age_us: u64,
 }
 
 /// A takeover, phase by phase.
@@ -495,8 +493,6 @@ pub struct CoreStatus {
     pub progress: u64,
     /// What rounds that moved a frame have taken since the start, system calls included.
     pub busy_us: u64,
-    /// Time since the last round.
-    pub progress_age_us: u64,
     /// Segments received.
     pub segments_in: u64,
     /// Segments sent.

@@ -60,10 +60,18 @@ fn server(answer: &'static str) -> SocketAddr {
     address
 }
 
+/// A port where nobody listens, as long as the stream is kept: it is in use.
+fn closed() -> (SocketAddr, std::net::TcpStream) {
+    let listens = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let client = std::net::TcpStream::connect(listens.local_addr().expect("it is bound"));
+    let client = client.expect("it listens");
+    (client.local_addr().expect("it is bound"), client)
+}
+
 #[test]
 fn servers_of_the_kernel_are_judged_by_what_they_do() {
     let listens = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let (closed, _kept) = closed();
     let address = listens.local_addr().expect("it is bound");
     let http = || check(CheckKind::default_http());
     let (mut checker, told) = checker(vec![
@@ -105,7 +113,8 @@ fn servers_of_the_kernel_are_judged_by_what_they_do() {
 
 #[test]
 fn a_server_goes_down_and_comes_back() {
-    let listens = TcpListener::bind("127.0.0.1:0").expect("a port");
+    // An address that no other test has: its port stays free while nobody listens there.
+    let listens = TcpListener::bind("127.83.71.12:0").expect("a port");
     let address = listens.local_addr().expect("it is bound");
     let (mut checker, told) = checker(vec![(address, check(CheckKind::Tcp))]);
     until(&mut checker, "up", |all| all[0].verdict.is_up() == Some(true));
@@ -129,8 +138,7 @@ fn a_server_goes_down_and_comes_back() {
 /// Another list of servers: those that stay keep what is known of them, and one that is not checked any more is used.
 #[test]
 fn a_reload_keeps_the_verdicts_of_servers_that_stay() {
-    let closed = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    let [a, b] = [closed().expect("a port"), closed().expect("a port")];
+    let [(a, _kept), (b, _kept_too)] = [closed(), closed()];
     let (mut checker, told) = checker(vec![(a, check(CheckKind::Tcp)), (b, check(CheckKind::Tcp))]);
     let are_down = |all: &[Checked]| all.iter().all(|one| one.verdict.is_up() == Some(false));
     until(&mut checker, "down", are_down);
@@ -143,7 +151,7 @@ fn a_reload_keeps_the_verdicts_of_servers_that_stay() {
     *checker.board.wanted.lock().expect("nobody panics") = Some(next.0.targets);
     checker.round().expect("the checks go on");
     let known = checker.board.service(0);
-    assert_eq!((known[0].verdict.is_up(), known[1].verdict), (Some(false), Verdict::New));
+    assert_eq!((known[0].verdict.is_up(), known[1].verdict), (Some(false), Verdict::default()));
     assert!(known[0].failed >= failed);
     let told: Vec<_> = told.try_iter().collect();
     assert!(matches!(&told[..], [ToCore::Verdicts(0, news)] if **news == [(1, true)]));
@@ -162,6 +170,24 @@ fn a_node_without_a_way_to_a_server_cannot_check_it() {
     }
     let checked = &checker.board.service(0)[0];
     assert!(matches!(checked.last, Some((.., Outcome::Unable(_)))), "{checked:?}");
-    assert_eq!((checked.verdict, checked.failed), (Verdict::New, 0));
+    assert_eq!((checked.verdict, checked.failed), (Verdict::default(), 0));
     assert!(told.is_empty());
+}
+
+/// A core that takes no order for long has the newest verdict of each server waiting, and no more.
+#[test]
+fn what_waits_for_a_core_is_bounded() {
+    let (address, _kept) = closed();
+    let targets = vec![(address, check(CheckKind::Tcp)), (address, check(CheckKind::Tcp))];
+    let (mut checker, told) = checker(targets);
+    checker.due.clear();
+    for n in 0..1000 {
+        checker.spread_news(&[(0, 0, n % 2 == 0), (0, 1, n % 2 == 1)]);
+    }
+    assert_eq!(checker.news[0].len(), 1);
+    assert_eq!(told.try_iter().count(), 4, "the room that it has");
+    checker.spread_news(&[]);
+    let last: Vec<_> = told.try_iter().collect();
+    assert!(matches!(&last[..], [ToCore::Verdicts(0, news)] if **news == [(0, false), (1, true)]));
+    assert!(checker.news[0].is_empty());
 }

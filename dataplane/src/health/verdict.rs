@@ -36,7 +36,7 @@ pub enum Outcome {
 }
 
 /// What is known of a server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Nothing has passed yet, and not enough has failed.
     Unknown {
@@ -53,9 +53,13 @@ pub enum Verdict {
         /// Passed in a row.
         passed: u8,
     },
+}
+
+impl Default for Verdict {
     /// Nothing was checked yet.
-    #[default]
-    New,
+    fn default() -> Verdict {
+        Verdict::Unknown { failed: 0 }
+    }
 }
 
 impl Verdict {
@@ -67,7 +71,6 @@ impl Verdict {
         };
         match (self, outcome) {
             (verdict, Outcome::Unable(_)) => verdict,
-            (Verdict::New, Outcome::Failed(_)) => failure(0, |failed| Verdict::Unknown { failed }),
             (Verdict::Unknown { failed }, Outcome::Failed(_)) => {
                 failure(failed, |failed| Verdict::Unknown { failed })
             }
@@ -85,7 +88,7 @@ impl Verdict {
     /// Up or down; `None` while that is not known.
     pub fn is_up(self) -> Option<bool> {
         match self {
-            Verdict::New | Verdict::Unknown { .. } => None,
+            Verdict::Unknown { .. } => None,
             Verdict::Up { .. } => Some(true),
             Verdict::Down { .. } => Some(false),
         }

@@ -21,7 +21,7 @@ fn status() -> Status {
         protection: Protection::Filling { copied: 3, total: 4 },
         flows: 4,
         flows_copied: 3,
-        lag: Lag { ops: 7, bytes: 900, age_us: 0 },
+        lag: Lag { ops: 7, bytes: 900 },
         lease_remaining_us: 12_500,
         takeover_phases: BTreeMap::from([("detect".into(), phases)]),
         counters: count("log_records", 11).into_iter().chain(count("log_bytes_sent", 99)).collect(),
