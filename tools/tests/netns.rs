@@ -3,8 +3,8 @@
 //! Each test builds its own bed (client, switch, two nodes, witness), waits until the pair is
 //! protected, does something to it, and asks one thing of every connection: that it ended as it
 //! should, byte for byte. Times are printed, never asserted. Tests take turns, because two nodes
-//! and their clients need what cores there are. They need root and AF_XDP; without, they are
-//! skipped and say so. A test that fails shows the ends of the logs and the status of both nodes.
+//! and their clients need what cores there are. They need root and AF_XDP; without, they fail and
+//! say so. A test that fails shows the ends of the logs and the status of both nodes.
 
 #[path = "netns/arp.rs"]
 mod arp;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -50,12 +51,32 @@ pub struct Dialogues {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     is_over: AtomicBool,
     /// Dialogues that have had an answer.
     moving: AtomicU64,
     failed: AtomicU64,
+    /// Hears `true` of each that has had one, and `false` of each that fails.
+    begun: Sender<bool>,
+}
+
+impl Shared {
+    fn new(begun: Sender<bool>) -> Shared {
+        let (moving, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Shared { is_over: AtomicBool::new(false), moving, failed, begun }
+    }
+
+    fn note_begun(&self) {
+        self.moving.fetch_add(1, Ordering::Relaxed);
+        // Nobody listens any more once all have begun.
+        let _ = self.begun.send(true);
+    }
+
+    fn note_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let _ = self.begun.send(false);
+    }
 }
 
 /// One end of a dialogue.
@@ -71,30 +92,28 @@ type Connect = Box<dyn FnOnce() -> io::Result<Box<dyn Speaker>> + Send>;
 impl Dialogues {
     /// Nobody speaks.
     pub fn none() -> Dialogues {
-        Dialogues { threads: Vec::new(), shared: Arc::default() }
+        Dialogues { threads: Vec::new(), shared: Arc::new(Shared::new(mpsc::channel().0)) }
     }
 
     /// Begins all of them and waits until each has had an answer; clients write their complaints to `dir`.
     pub fn begin(bed: &Bed, dir: &Path) -> anyhow::Result<Dialogues> {
-        let dialogues = Dialogues::start(bed, dir);
+        let (say, begun) = mpsc::channel();
+        let dialogues = Dialogues::start(bed, dir, Shared::new(say));
         let limit = Instant::now() + PATIENCE;
-        let count = dialogues.threads.len() as u64;
-        loop {
-            let (speaking, failed) = dialogues.progress();
-            if speaking == count && failed == 0 {
-                return Ok(dialogues);
-            }
-            if failed > 0 || Instant::now() > limit {
+        let count = dialogues.threads.len();
+        for speaking in 0..count {
+            let left = limit.saturating_duration_since(Instant::now());
+            if begun.recv_timeout(left) != Ok(true) {
                 let mut failures = Vec::new();
                 dialogues.finish(|report, _| failures.extend(report.note));
                 bail!("{speaking} of {count} dialogues have begun: {}", failures.join("; "));
             }
-            thread::sleep(PAUSE);
         }
+        Ok(dialogues)
     }
 
-    fn start(bed: &Bed, dir: &Path) -> Dialogues {
-        let shared: Arc<Shared> = Arc::default();
+    fn start(bed: &Bed, dir: &Path, shared: Shared) -> Dialogues {
+        let shared = Arc::new(shared);
         let mut threads = Vec::new();
         for id in 1..=EACH {
             let redis = piped(redis_cli(bed), dir.join(format!("redis-cli{id}.log")));
@@ -137,7 +156,7 @@ fn hold(connect: Connect, kind: Kind, id: u64, shared: &Shared) -> (ConnectionRe
     match told {
         Ok(()) => track.end(now, Outcome::Survived, None),
         Err(error) => {
-            shared.failed.fetch_add(1, Ordering::Relaxed);
+            shared.note_failed();
             let outcome = match error.kind() {
                 ErrorKind::InvalidData => Outcome::WrongBytes,
                 ErrorKind::WouldBlock => Outcome::Stalled,
@@ -165,7 +184,9 @@ fn speak(
         let answer = speaker.say(&line)?;
         expect(&answer, &expected)?;
         track.progress(monotonic_ns(), (line.len() + answer.len()) as u64, series);
-        shared.moving.fetch_add(u64::from(round == 1), Ordering::Relaxed);
+        if round == 1 {
+            shared.note_begun();
+        }
         if is_last {
             break;
         }
@@ -327,15 +348,16 @@ mod tests {
         let told = |program: &str, kind| {
             let mut command = Command::new("sh");
             command.args(["-c", program]);
-            let shared = Shared::default();
+            let (say, begun) = mpsc::channel();
+            let shared = Shared::new(say);
             let (mut track, mut series) = (Track::new(0, kind, 1), Series::new(0));
             let connect = piped(command, log.clone());
             thread::scope(|scope| {
-                let dialogue =
-                    scope.spawn(|| speak(connect()?, kind, 1, &shared, &mut track, &mut series));
-                while shared.moving.load(Ordering::Relaxed) == 0 && !dialogue.is_finished() {
-                    thread::yield_now();
-                }
+                let dialogue = scope.spawn(|| {
+                    let told = speak(connect()?, kind, 1, &shared, &mut track, &mut series);
+                    told.inspect_err(|_| shared.note_failed())
+                });
+                begun.recv().unwrap();
                 shared.is_over.store(true, Ordering::Relaxed);
                 dialogue.join().unwrap().map_err(|error| error.kind())
             })

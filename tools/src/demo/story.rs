@@ -137,7 +137,7 @@ impl Act<'_> {
         let start = Instant::now();
         loop {
             let progress = self.load.progress();
-            let everyone = progress.wanted > 0 && progress.active == progress.wanted;
+            let everyone = progress.all_move();
             let percent = self.curls.percent();
             if everyone && percent >= wanted_percent {
                 return Ok(());

@@ -178,6 +178,13 @@ pub struct Progress {
     pub bytes: u64,
 }
 
+impl Progress {
+    /// Whether every connection that is meant to last has moved payload.
+    pub fn all_move(&self) -> bool {
+        self.wanted > 0 && self.active == self.wanted
+    }
+}
+
 /// The final word.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LoadResult {

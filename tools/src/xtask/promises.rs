@@ -27,6 +27,16 @@ pub struct Test {
     pub path: String,
 }
 
+impl Test {
+    /// As its own program names it: an integration test's name is no part of that.
+    pub fn path_in_program(&self) -> &str {
+        match &self.target {
+            Some(_) => self.path.split_once("::").map_or("", |(_, path)| path),
+            None => &self.path,
+        }
+    }
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Report {

@@ -37,6 +37,8 @@ struct Scenario {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     tests: usize,
+    /// Tests that could not be played here, and why.
+    skipped: Vec<String>,
     failed: Vec<String>,
     connections: u64,
     survived: u64,
@@ -73,7 +75,7 @@ pub fn run(root: &Path, args: &ScenarioArgs) -> anyhow::Result<bool> {
         played.push((scenario.name.clone(), play(root, scenario, &tests)?));
     }
     print!("{}", table(&played));
-    Ok(played.iter().all(|(_, outcome)| outcome.failed.is_empty()))
+    Ok(played.iter().all(|(_, outcome)| outcome.failed.is_empty() && outcome.skipped.is_empty()))
 }
 
 /// The rows under "Scenarios": name, what happens, tests.
@@ -93,6 +95,9 @@ fn play(root: &Path, scenario: &Scenario, all: &[Test]) -> anyhow::Result<Outcom
     let tests: Vec<&Test> = scenario.tests.iter().flat_map(|name| named(name, all)).collect();
     let programs: BTreeSet<_> = tests.iter().map(|test| (&test.package, &test.target)).collect();
     let mut outcome = Outcome::default();
+    let is_nothing = |name: &&String| named(name, all).is_empty();
+    let missing = scenario.tests.iter().filter(is_nothing);
+    outcome.failed.extend(missing.map(|name| format!("there is no test {name:?}")));
     for (package, target) in programs {
         let mut command = Command::new(env!("CARGO"));
         command.current_dir(root).args(["test", "-q", "-p", package]);
@@ -102,28 +107,31 @@ fn play(root: &Path, scenario: &Scenario, all: &[Test]) -> anyhow::Result<Outcom
         };
         let of_program =
             tests.iter().filter(|one| (&one.package, &one.target) == (package, target));
-        // A filter is a part of the path; the target's name is none.
-        let filters =
-            of_program.map(|test| test.path.split_once("::").map_or("", |(_, path)| path));
-        command.arg("--").arg("--nocapture").args(filters);
+        let paths: BTreeSet<&str> = of_program.map(|test| test.path_in_program()).collect();
+        command.args(["--", "--nocapture", "--exact"]).args(&paths);
         let output = command.output().with_context(|| format!("running {command:?}"))?;
         let text =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        outcome.add(&text);
-        if !output.status.success() {
-            outcome.failed.push(format!("{command:?}\n{text}"));
+        let passed = outcome.add(&text);
+        if !output.status.success() || passed != paths.len() {
+            let wanted = paths.len();
+            outcome.failed.push(format!("{command:?}: {passed} of {wanted} passed\n{text}"));
         }
     }
     Ok(outcome)
 }
 
 impl Outcome {
-    /// Takes what the tests of one program have said.
-    fn add(&mut self, text: &str) {
+    /// Takes what the tests of one program have said; answers how many have passed.
+    fn add(&mut self, text: &str) -> usize {
+        let mut passed = 0;
         for line in text.lines() {
-            if let Some(count) = line.strip_prefix("test result: ok. ") {
-                let passed = count.split(' ').next().and_then(|count| count.parse().ok());
-                self.tests += passed.unwrap_or(0);
+            if let Some((_, result)) = line.split_once("test result: ") {
+                let counts = result.split_once(". ").map_or("", |(_, counts)| counts);
+                passed += counts.split(' ').next().map_or(0, |count| count.parse().unwrap_or(0));
+            }
+            if let Some((_, reason)) = line.split_once("skipped: ") {
+                self.skipped.push(reason.to_string());
             }
             let Some(at) = line.find("outcome: ") else { continue };
             for word in line[at..].split(' ') {
@@ -132,6 +140,8 @@ impl Outcome {
                 self.note(key, &numbers);
             }
         }
+        self.tests += passed;
+        passed
     }
 
     fn note(&mut self, key: &str, numbers: &[u64]) {
@@ -177,11 +187,20 @@ fn table(played: &[(String, Outcome)]) -> String {
             outcome.resets,
             outcome.wrong_bytes,
             outcome.late_frames,
-            if outcome.failed.is_empty() { "" } else { "  FAILED" },
+            match (outcome.failed.is_empty(), outcome.skipped.len()) {
+                (false, _) => "  FAILED".into(),
+                (true, 0) => String::new(),
+                (true, skipped) => format!("  {skipped} SKIPPED"),
+            },
         );
     }
-    for failure in played.iter().flat_map(|(_, outcome)| &outcome.failed) {
-        text += &format!("\n{failure}\n");
+    for (name, outcome) in played {
+        for reason in &outcome.skipped {
+            text += &format!("\n{name}: a test was skipped: {reason}\n");
+        }
+        for failure in &outcome.failed {
+            text += &format!("\n{failure}\n");
+        }
     }
     text
 }
@@ -203,11 +222,25 @@ mod tests {
         let mut outcome = Outcome::default();
         outcome
             .add("x outcome: survived=3/4 resets=1 wrong_bytes=0 late_frames=2 gaps_us=5/6/70\n");
-        outcome.add("outcome: survived=1/1 gaps_us=9/1/7\ntest result: ok. 2 passed; 0 failed\n");
+        let last = "outcome: survived=1/1 gaps_us=9/1/7\ntest result: ok. 2 passed; 0 failed\n";
+        assert_eq!(outcome.add(last), 2);
         assert_eq!((outcome.survived, outcome.connections, outcome.tests), (4, 5, 2));
         assert_eq!((outcome.resets, outcome.late_frames), (1, 2));
         assert_eq!(outcome.gaps_us, Some([9, 6, 70]));
         let shown = table(&[("crash".into(), outcome)]);
         assert!(shown.contains("4/5") && shown.contains("0.0/0.0/0.1"), "{shown}");
+    }
+    /// What was not played has not passed.
+    #[test]
+    fn a_skipped_test_is_told_and_counts_as_none() {
+        let mut outcome = Outcome::default();
+        let passed = outcome.add("skipped: needs CAP_BPF\ntest result: ok. 1 passed; 0 failed\n");
+        assert_eq!((passed, outcome.skipped.len()), (1, 1));
+        let shown = table(&[("crash".into(), outcome)]);
+        assert!(shown.contains("1 SKIPPED") && shown.contains("needs CAP_BPF"), "{shown}");
+        let mut outcome = Outcome::default();
+        assert_eq!(outcome.add("test result: ok. 0 passed; 0 failed; 7 filtered out"), 0);
+        let text = "test a ... ok\ntest b ... FAILED\ntest result: FAILED. 1 passed; 1 failed\n";
+        assert_eq!(outcome.add(text), 1);
     }
 }

@@ -3,27 +3,17 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 
 use crate::dialogue::{connect_echo, echo};
-use crate::scene::{Scene, UNDERSTUDY, play_with};
+use crate::scene::{Scene, play_with};
 use dataplane::control::flows::Flows;
 use tools::demo::Appliance;
 use tools::demo::bed::Layout;
 
-/// What a command answers, asked of a node: its exit code and what it printed.
-fn ask(scene: &Scene<'_>, node: u8, words: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(UNDERSTUDY);
-    command.args(words.split(' ')).arg("--socket").arg(scene.cluster.socket(node));
-    let output = command.output().unwrap();
-    let printed = if output.status.success() { output.stdout } else { output.stderr };
-    (output.status.code(), String::from_utf8(printed).unwrap())
-}
-
 fn flows(scene: &Scene<'_>, node: u8, filter: &str) -> Flows {
-    let (code, printed) = ask(scene, node, &format!("flows {filter} --json"));
-    assert_eq!(code, Some(0), "{printed}");
-    serde_json::from_str(&printed).unwrap()
+    let words: Vec<&str> =
+        ["flows"].into_iter().chain(filter.split(' ')).chain(["--json"]).collect();
+    serde_json::from_str(&scene.done(node, &words)).unwrap()
 }
 
 /// What a node answers to one of HAProxy's commands.
@@ -89,12 +79,11 @@ fn connections_are_listed_on_both_nodes_and_one_is_ended() {
         let port = echoes[0].local_addr().unwrap().port();
         let is_first = |client: &str| client.ends_with(&format!(":{port}"));
         let first = all.flows.iter().find(|flow| is_first(&flow.client)).unwrap();
-        let (code, said) = ask(scene, survivor, &format!("flow kill {}", first.id));
-        assert!(code == Some(1) && said.contains("copy of it only"), "{said}");
-        let (code, said) = ask(scene, owner, "flow kill 5");
-        assert!(code == Some(1) && said.contains("has no connection 5"), "{said}");
-        let (code, said) = ask(scene, owner, &format!("flow kill {}", first.id));
-        assert_eq!(code, Some(0), "{said}");
+        let refused = scene.understudy(survivor, &["flow", "kill", &first.id]).unwrap_err();
+        assert!(refused.contains("copy of it only"), "{refused}");
+        let refused = scene.understudy(owner, &["flow", "kill", "5"]).unwrap_err();
+        assert!(refused.contains("has no connection 5"), "{refused}");
+        scene.done(owner, &["flow", "kill", &first.id]);
         let end = echoes[0].read(&mut [0; 16]).unwrap_err();
         assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
         for (n, stream) in (0..).zip(&mut echoes).skip(1) {
@@ -105,16 +94,16 @@ fn connections_are_listed_on_both_nodes_and_one_is_ended() {
                 !names(&flows(scene, node, "service=echo")).contains(&first.id)
             });
         }
-        let (code, said) = ask(scene, owner, "flows state=open");
-        assert!(code == Some(1) && said.contains("is no state of TCP"), "{said}");
+        let refused = scene.understudy(owner, &["flows", "state=open"]).unwrap_err();
+        assert!(refused.contains("is no state of TCP"), "{refused}");
         for (words, expected) in [
-            ("services", "protected"),
-            ("cores", "core 0"),
-            ("peers", "this node"),
-            ("top --count 1", "opened/s"),
+            (&["services"][..], "protected"),
+            (&["cores"], "core 0"),
+            (&["peers"], "this node"),
+            (&["top", "--count", "1"], "opened/s"),
         ] {
-            let (code, said) = ask(scene, 1, words);
-            assert!(code == Some(0) && said.contains(expected), "{words}: {said}");
+            let said = scene.done(1, words);
+            assert!(said.contains(expected), "{words:?}: {said}");
         }
     });
 }

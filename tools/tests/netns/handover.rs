@@ -1,31 +1,13 @@
 //! Nobody dies: an operator moves live connections from node to node, in the middle of transfers.
 
-use std::process::Command;
-
 use super::traffic::Traffic;
 use super::{CONNECTIONS, MIDDLE, SECONDS};
 use crate::dialogue::{Chat, connect_echo, echo};
-use crate::scene::{Scene, UNDERSTUDY, play};
+use crate::scene::play;
 use tools::demo::KillMode;
 use tools::demo::bed::ECHO_ADDRESS;
 use tools::demo::files::SERVICES;
 use tools::load::wire::monotonic_ns;
-
-/// What `understudy` says when it is run beside this node; whether it was done.
-pub fn understudy(scene: &Scene<'_>, node: u8, words: &[&str]) -> (bool, String) {
-    let mut command = Command::new(UNDERSTUDY);
-    command.args(words).arg("--socket").arg(scene.cluster.socket(node));
-    let output = command.output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(text).unwrap())
-}
-
-pub fn done(scene: &Scene<'_>, node: u8, words: &[&str]) -> String {
-    let (success, text) = understudy(scene, node, words);
-    assert!(success, "{words:?}: {text}");
-    print!("{text}");
-    text
-}
 
 #[test]
 fn transfers_survive_a_drain_there_and_back() {
@@ -36,18 +18,18 @@ fn transfers_survive_a_drain_there_and_back() {
         traffic.until(MIDDLE / 2);
         let (first, second) = (scene.owner, scene.survivor());
         let ordered_ns = monotonic_ns();
-        done(scene, first, &["drain", &first.to_string()]);
+        scene.done(first, &["drain", &first.to_string()]);
         scene.wait_owns(second);
         assert_eq!(scene.wait_protected(), second, "protected without a fill");
         for (n, stream) in (0..).zip(&mut echoes) {
             echo(stream, n).unwrap();
         }
-        let text = done(scene, first, &["status"]);
+        let text = scene.done(first, &["status"]);
         assert!(text.contains("DRAINING"), "{text}");
-        let (success, text) = understudy(scene, second, &["drain", &first.to_string()]);
-        assert!(!success && text.contains("run this where that one runs"), "{text}");
-        done(scene, first, &["undrain", &first.to_string()]);
-        done(scene, second, &["drain", &second.to_string()]);
+        let refused = scene.understudy(second, &["drain", &first.to_string()]).unwrap_err();
+        assert!(refused.contains("run this where that one runs"), "{refused}");
+        scene.done(first, &["undrain", &first.to_string()]);
+        scene.done(second, &["drain", &second.to_string()]);
         scene.wait_owns(first);
         traffic.assert_still_running();
         for (n, stream) in (0..).zip(&mut echoes) {
@@ -67,23 +49,23 @@ fn a_handover_is_shown_refused_and_followed_by_a_death() {
         let to = second.to_string();
         let ordered_ns = monotonic_ns();
         for (service, ..) in SERVICES {
-            let (success, text) =
-                understudy(scene, first, &["handover", service, "--to", &to, "--epoch", "1"]);
-            assert!(!success && text.contains("look again"), "{text}");
-            let text = done(scene, first, &["handover", service, "--to", &to]);
+            let words = ["handover", service, "--to", &to, "--epoch", "1"];
+            let refused = scene.understudy(first, &words).unwrap_err();
+            assert!(refused.contains("look again"), "{refused}");
+            let text = scene.done(first, &["handover", service, "--to", &to]);
             assert!(text.contains(&format!("over to node {second}")), "{text}");
-            let (success, text) = understudy(scene, first, &["handover", service, "--to", &to]);
-            let refused = format!("node {second} owns {service} already");
-            assert!(!success && text.contains(&refused), "{text}");
-            let text = done(scene, first, &["why", service]);
+            let refused = scene.understudy(first, &["handover", service, "--to", &to]).unwrap_err();
+            let owns_already = format!("node {second} owns {service} already");
+            assert!(refused.contains(&owns_already), "{refused}");
+            let text = scene.done(first, &["why", service]);
             assert!(text.contains(&format!("owned by node {second}")), "{text}");
             assert!(text.contains("ordered by the operator"), "{text}");
-            done(scene, second, &["why", service]);
+            scene.done(second, &["why", service]);
             // Back and there again, ordered where the owner is not.
             let back = first.to_string();
-            let text = done(scene, first, &["handover", service, "--to", &back]);
+            let text = scene.done(first, &["handover", service, "--to", &back]);
             assert!(text.contains(&format!("over to node {first}")), "{text}");
-            done(scene, second, &["handover", service, "--to", &to]);
+            scene.done(second, &["handover", service, "--to", &to]);
         }
         scene.wait_owns(second);
         traffic.assert_still_running();

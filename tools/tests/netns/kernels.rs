@@ -292,7 +292,7 @@ fn clients_killed_half_way_leave_no_flow() {
             Load::start_with(scene.bed, UNDERSTUDY.as_ref(), &scene.dir, &options).unwrap();
         scene.wait_for("every connection to have moved bytes", || {
             let progress = load.progress();
-            progress.wanted > 0 && progress.active == progress.wanted
+            progress.all_move()
         });
         load.signal(Signal::SIGKILL).unwrap();
         wait_no_flows(scene);

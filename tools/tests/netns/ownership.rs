@@ -3,7 +3,6 @@
 use std::fs;
 
 use super::CONNECTIONS;
-use super::handover::done;
 use crate::dialogue::connect_echo;
 use crate::scene::play;
 use dataplane::control::status::{Protection, Role, Status};
@@ -15,7 +14,7 @@ use tools::demo::files::SERVICES;
 fn a_peer_with_lower_limits_is_refused_and_says_why() {
     play(|scene| {
         let (owner, peer) = (scene.owner, scene.survivor());
-        let text = done(scene, peer, &["ownership", "--solicit"]);
+        let text = scene.done(peer, &["ownership", "--solicit"]);
         assert!(
             text.contains(&format!("node {owner} (life")) && text.contains("owns it"),
             "{text}"
@@ -38,9 +37,9 @@ fn a_peer_with_lower_limits_is_refused_and_says_why() {
         });
         let groups = scene.cluster.status(owner).unwrap().groups;
         assert!(groups.iter().all(|group| group.protection == Protection::UnprotectedNoPeer));
-        let text = done(scene, owner, &["why", "web"]);
+        let text = scene.done(owner, &["why", "web"]);
         assert!(text.contains(&format!("refused node {peer} as peer: {why}")), "{text}");
-        assert!(done(scene, peer, &["status"]).contains("UNFIT"));
+        assert!(scene.done(peer, &["status"]).contains("UNFIT"));
         // Mended, it is taken again.
         fs::write(&config, good).unwrap();
         scene.cluster.kill(peer, KillMode::Sigkill).unwrap();
@@ -73,7 +72,7 @@ fn any_node_shows_the_whole_cluster() {
             scene.wait_for("a node to show the whole cluster", || {
                 shows_all(&scene.cluster.status(node).unwrap())
             });
-            let text = done(scene, node, &["status"]);
+            let text = scene.done(node, &["status"]);
             assert!(text.contains(&format!("serves, node {peer} is in sync")), "{text}");
             assert!(text.contains(&format!("in sync with node {owner}")), "{text}");
         }

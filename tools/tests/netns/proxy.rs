@@ -43,7 +43,7 @@ fn real_servers_and_their_clients_survive_a_killed_owner() {
             assert_eq!(report.outcome, Outcome::Survived, "{report:?}");
             count += 1;
         });
-        assert!(count > 0);
+        assert_eq!(count, 12, "four of each kind");
         for report in curls.verify().unwrap() {
             assert_eq!(report.outcome, Outcome::Survived, "{report:?}");
         }

@@ -1,7 +1,6 @@
 //! Configurations that change while the node runs.
 
 use std::fs;
-use std::process::{Command, Output};
 
 use super::traffic::Traffic;
 use super::{MIDDLE, SECONDS};
@@ -32,25 +31,14 @@ fn edit(scene: &Scene<'_>, node: u8, from: &str, to: &str) {
     fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
-fn command(scene: &Scene<'_>, node: u8, args: &[&str]) -> Output {
-    let mut command = Command::new(UNDERSTUDY);
-    command.args(args).arg("--socket").arg(scene.cluster.socket(node));
-    command.output().unwrap()
-}
-
 /// Reloads a node; what it said.
 fn reload(scene: &Scene<'_>, node: u8, more: &[&str]) -> String {
-    let output = command(scene, node, &[&["reload"], more].concat());
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    said
+    scene.done(node, &[&["reload"], more].concat())
 }
 
 /// What a node says against a reload.
 fn refusal(scene: &Scene<'_>, node: u8) -> String {
-    let output = command(scene, node, &["reload"]);
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8(output.stderr).unwrap()
+    scene.understudy(node, &["reload"]).unwrap_err()
 }
 
 /// Whether this node shows that another is no fit peer for the service.
@@ -59,7 +47,7 @@ fn shows_difference(status: &Status, service: &str) -> bool {
     standings.iter().any(|standing| standing.service == service && standing.unfit.is_some())
 }
 
-/// Servers come, go and change weight, time-outs change, again and again; whoever is connected does not notice.
+/// Servers come, go and change weight, again and again; whoever is connected does not notice.
 #[test]
 fn reloads_under_load_disturb_nobody() {
     play_with(Appliance::Proxy, Layout::default(), |scene| {
@@ -203,15 +191,15 @@ fn a_reload_that_nobody_confirms_is_undone() {
         assert!(refusal(scene, node).contains("waits to be confirmed"));
         scene.wait_for("it to be undone", || configuration(scene).undone == 1);
         assert_eq!(configuration(scene).confirm_left_us, None);
-        let output = command(scene, node, &["confirm"]);
-        assert_eq!(output.status.code(), Some(1), "nothing is left to confirm");
+        let refused = scene.understudy(node, &["confirm"]).unwrap_err();
+        assert!(refused.contains("no reload waits"), "{refused}");
         scene.cluster.signal(node, Signal::SIGHUP).unwrap();
         scene.wait_for("SIGHUP to reload", || configuration(scene).reloads == 2);
         edit(scene, node, "idle_timeout = \"50s\"", "idle_timeout = \"40s\"");
         let said = reload(scene, node, &["--confirm-within", "1h"]);
         assert!(said.contains("\"50s\" -> \"40s\""), "{said}");
         assert!(configuration(scene).confirm_left_us.is_some_and(|left| left > 3_000_000_000));
-        assert!(command(scene, node, &["confirm"]).status.success());
+        scene.done(node, &["confirm"]);
         let Status { configuration, .. } = scene.cluster.status(node).unwrap();
         assert_eq!((configuration.reloads, configuration.undone), (3, 1));
         assert_eq!(configuration.confirm_left_us, None);

@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::Command;
 
 use cluster::id::{Incarnation, Member, NodeId};
 use cluster::message::{Header, Message, any_life, encode};
@@ -16,7 +15,7 @@ use tools::demo::bed::{ECHO_ADDRESS, Place};
 use tools::demo::files::CLUSTER;
 
 use crate::dialogue::{Chat, connect_echo, echo};
-use crate::scene::{Scene, UNDERSTUDY, has_role, play};
+use crate::scene::{Scene, has_role, play};
 
 /// What the configuration of a node says of keys, when the bed is built.
 const BUILT_WITH: &str = "key_files = [\"cluster.key\"]";
@@ -54,13 +53,6 @@ fn restart_witness(scene: &mut Scene<'_>, keys: &[&str]) {
     scene.cluster.start_witness_under(&keys).unwrap();
 }
 
-/// What `understudy` shows beside a node.
-fn view(scene: &Scene<'_>, node: u8, words: &[&str]) -> String {
-    let mut command = Command::new(UNDERSTUDY);
-    command.args(words).arg("--socket").arg(scene.cluster.socket(node));
-    String::from_utf8(command.output().unwrap().stdout).unwrap()
-}
-
 /// Why a node does not understand another one, as its status has it.
 fn refusal(scene: &Scene<'_>, node: u8, other: u8) -> Option<String> {
     let status = scene.cluster.status(node).ok()?;
@@ -88,7 +80,7 @@ fn a_node_with_another_key_is_shown_on_both_sides_and_not_taken_for_dead() {
             scene.wait_for(&format!("node {node} to show node {stranger}"), is_shown);
             let status = scene.cluster.status(node).unwrap();
             assert!(unopened(&status, "other_key") > 0, "{:?}", status.cluster.sealing);
-            let text = view(scene, node, &["status"]);
+            let text = scene.done(node, &["status"]);
             assert!(text.contains("NOT UNDERSTOOD"), "{text}");
         }
         let status = scene.cluster.status(other).unwrap();
@@ -213,7 +205,7 @@ fn a_cluster_that_seals_nothing_says_so_in_every_view() {
         assert!(has_role(&roles, Role::Owner));
         assert_eq!(roles.cluster.seal, "none");
         for words in [&["status"][..], &["why", "web"]] {
-            let text = view(scene, owner, words);
+            let text = scene.done(owner, words);
             assert!(text.contains("NOT SEALED"), "{text}");
         }
     });

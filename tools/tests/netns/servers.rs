@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -100,13 +99,8 @@ fn opened(scene: &Scene<'_>, n: usize) -> u64 {
 
 /// `understudy server web/NAME WORDS` at a node; what it says on standard error if it fails.
 fn order(scene: &Scene<'_>, node: u8, name: &str, words: &[&str]) -> Result<(), String> {
-    let mut command = Command::new(UNDERSTUDY);
-    command.args(["server", &format!("web/{name}")]).args(words);
-    let output = command.arg("--socket").arg(scene.cluster.socket(node)).output().unwrap();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
+    let server = format!("web/{name}");
+    scene.understudy(node, &[&["server", server.as_str()], words].concat()).map(drop)
 }
 
 /// So many connections, each with an answer, and how many of them each server got.

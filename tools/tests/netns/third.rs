@@ -6,7 +6,6 @@ use dataplane::control::status::{Role, Status};
 use tools::demo::KillMode;
 use tools::demo::bed::Layout;
 
-use super::handover::understudy;
 use super::traffic::Traffic;
 use super::{MIDDLE, SECONDS};
 use crate::dialogue::{connect_echo, echo};
@@ -123,25 +122,25 @@ fn after_a_loss_of_power_of_two_the_third_serves_on_the_operators_word() {
         echo(&mut idle, 1).unwrap();
         let confirm = |scene: &Scene<'_>, node: u8, more: &[&str]| {
             let node = node.to_string();
-            understudy(scene, last, &[&["confirm-dead", &node], more].concat())
+            scene.understudy(last, &[&["confirm-dead", &node], more].concat())
         };
-        let (is_said, words) = confirm(scene, owner, &["--it-is-off"]);
-        assert!(!is_said && words.contains("lives"), "{words}");
+        let refused = confirm(scene, owner, &["--it-is-off"]).unwrap_err();
+        assert!(refused.contains("lives"), "{refused}");
         for node in [owner, peer] {
             scene.cluster.kill(node, KillMode::Power).unwrap();
         }
         for node in [owner, peer] {
             scene.cluster.wait_gone(node).unwrap();
         }
-        let (is_said, words) = confirm(scene, owner, &[]);
-        assert!(!is_said && words.contains("--it-is-off"), "{words}");
+        let refused = confirm(scene, owner, &[]).unwrap_err();
+        assert!(refused.contains("--it-is-off"), "{refused}");
         for node in [owner, peer] {
             scene.wait_for("the node to be silent for long enough", || {
-                confirm(scene, node, &["--it-is-off"]).0
+                confirm(scene, node, &["--it-is-off"]).is_ok()
             });
         }
         scene.wait_owns(last);
-        let (_, why) = understudy(scene, last, &["why", "echo"]);
+        let why = scene.done(last, &["why", "echo"]);
         assert!(why.contains(&format!("an operator has said that node {owner} is dead")), "{why}");
         let _ = idle.write_all(b"is anybody there?");
         let answer = idle.read(&mut [0; 16]).map_err(|error| error.kind());

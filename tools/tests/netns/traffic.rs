@@ -51,7 +51,7 @@ impl Traffic {
         let limit = Instant::now() + PATIENCE;
         loop {
             let progress = self.load.progress();
-            let everyone = progress.wanted > 0 && progress.active == progress.wanted;
+            let everyone = progress.all_move();
             if everyone && self.curls.percent() >= percent {
                 return;
             }
