@@ -20,6 +20,7 @@ redis-tools:redis-cli
 openssh-server:sshd
 openssh-client:ssh
 websocketd:websocketd
+wrk:wrk
 linux-libc-dev:/usr/include/linux/bpf.h
 "
 

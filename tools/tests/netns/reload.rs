@@ -1,19 +1,28 @@
 //! Configurations that change while the node runs.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::traffic::Traffic;
 use super::{MIDDLE, SECONDS};
 use crate::dialogue::{connect_echo, echo};
 use crate::scene::{Scene, UNDERSTUDY, play_with};
 use dataplane::control::status::Status;
+use dataplane::control::{self, Reply, Request};
 use nix::sys::signal::Signal;
 use tools::demo::bed::{Layout, Place, SERVERS_ADDRESS};
+use tools::demo::client::Load;
+use tools::demo::servers::{NGINX, WWW};
 use tools::demo::{Appliance, KillMode};
+use tools::load::report::Outcome;
 use tools::load::wire::monotonic_ns;
 
 /// Reloads while transfers run, each of both nodes.
 const RELOADS: u64 = 12;
+
+/// How long a reload is made every second.
+const RELOADING_SECONDS: u64 = 6;
 
 /// Where the second server is, beside the first on the servers' host.
 const SECOND: &str = "10.88.0.3";
@@ -85,6 +94,89 @@ fn reloads_under_load_disturb_nobody() {
             let status = scene.cluster.status(scene.owner);
             status.is_ok_and(|status| !shows_difference(&status, "web"))
         });
+    });
+}
+
+/// What the file of a node says before the n-th reload of many: servers come, go and change weight, and a time-out changes.
+fn variant(good: &str, n: u64) -> String {
+    let (first, second) = (server("only", SERVERS_ADDRESS, ""), server("second", SECOND, ""));
+    let heavy = server("second", SECOND, ", weight = 3");
+    let variants =
+        [format!("{first}, {second}"), second, format!("{heavy}, {first}"), first.clone()];
+    let minutes = format!("idle_timeout = \"{}m\"\n[services.application]", 50 + n % 2);
+    let nginx = format!("port = {}", NGINX.server_port);
+    [
+        (first, variants[n as usize % variants.len()].clone()),
+        ("[services.application]".into(), minutes),
+        (nginx.clone(), format!("{nginx}, weight = {}", 2 + n % 3)),
+    ]
+    .iter()
+    .fold(good.to_string(), |text, (from, to)| {
+        assert!(text.contains(from), "{from} in {text}");
+        text.replacen(from, to, 1)
+    })
+}
+
+/// Both nodes take another configuration every second, under `wrk`, ten long transfers and newcomers: no error, no reset, every
+/// byte right, and no counter begins anew. `UNDERSTUDY_RELOAD_SECONDS` says how long; the usual is [`RELOADING_SECONDS`].
+#[test]
+fn a_reload_every_second_is_not_noticed() {
+    let seconds = std::env::var("UNDERSTUDY_RELOAD_SECONDS");
+    let seconds: u64 = seconds.map_or(RELOADING_SECONDS, |seconds| seconds.parse().unwrap());
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        scene.ip(Place::Servers, &format!("addr add {SECOND}/24 dev eth0"));
+        let args = ["load", "serve", "--listen", SECOND];
+        let _second =
+            scene.bed.spawn(Place::Servers, "second", UNDERSTUDY.as_ref(), &args).unwrap();
+        fs::write(scene.dir.join(WWW).join("small.bin"), [0x75; 1024]).unwrap();
+        let nodes = [scene.survivor(), scene.owner];
+        let good = nodes.map(|node| fs::read_to_string(scene.cluster.config(node)).unwrap());
+        let options = [
+            ("--downloads", 5),
+            ("--uploads", 5),
+            ("--rate", 1_000_000),
+            ("--fresh-every-ms", 20),
+            ("--seconds", seconds + 2),
+        ];
+        let load = Load::start_with(scene.bed, UNDERSTUDY.as_ref(), &scene.dir, &options).unwrap();
+        scene.wait_for("every transfer to move", || load.progress().all_move());
+        let (url, lasts) =
+            (format!("http://{}/small.bin", NGINX.address), format!("{}s", seconds + 1));
+        let wrk = ["-t", "1", "-c", "8", "-d", &lasts, "--timeout", "60s", &url];
+        let mut wrk = scene.bed.spawn(Place::Client, "wrk", "wrk".as_ref(), &wrk).unwrap();
+        let served = |scene: &Scene<'_>| {
+            let request = Request::Servers { service: Some(NGINX.name.into()) };
+            match control::ask(scene.cluster.socket(scene.owner), &request) {
+                Ok(Reply::Servers { servers }) => servers.services[0].servers[0].opened,
+                other => panic!("the owner answers {other:?}"),
+            }
+        };
+        let (began, mut reloads, mut opened) = (Instant::now(), 0, 0);
+        while began.elapsed().as_secs() < seconds {
+            for (node, good) in nodes.into_iter().zip(&good) {
+                fs::write(scene.cluster.config(node), variant(good, reloads)).unwrap();
+                let said = reload(scene, node, &[]);
+                assert!(said.contains("services[nginx].application.servers"), "{said}");
+            }
+            reloads += 1;
+            let before = std::mem::replace(&mut opened, served(scene));
+            assert!(opened >= before, "a counter has begun anew");
+            let due = Duration::from_secs(began.elapsed().as_secs() + 1);
+            thread::sleep(due.saturating_sub(began.elapsed()));
+        }
+        let status = scene.cluster.status(scene.owner).unwrap();
+        assert_eq!(status.configuration.reloads, reloads);
+        assert!(wrk.wait().unwrap().success());
+        let said = fs::read_to_string(scene.dir.join("wrk.log")).unwrap();
+        let result = load.finish().unwrap_or_else(|error| panic!("{error:#}"));
+        println!("{reloads} reloads of both nodes in {seconds} s\n{said}");
+        println!("{} transfers and newcomers, {opened} of wrk", result.connections.len());
+        let is_clean = !said.contains("Socket errors") && !said.contains("Non-2xx");
+        assert!(is_clean && opened > 0 && said.contains(" requests in "), "{said}");
+        for report in &result.connections {
+            assert_eq!(report.outcome, Outcome::Survived, "{report:?}");
+        }
+        assert_eq!(scene.wait_protected(), scene.owner);
     });
 }
 
