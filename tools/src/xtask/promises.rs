@@ -28,12 +28,10 @@ pub struct Test {
 }
 
 impl Test {
-    /// As its own program names it: an integration test's name is no part of that.
-    pub fn path_in_program(&self) -> &str {
-        match &self.target {
-            Some(_) => self.path.split_once("::").map_or("", |(_, path)| path),
-            None => &self.path,
-        }
+    /// As its own program may name it: an integration test's name is a part of that if it has a module of that name.
+    pub fn paths_in_program(&self) -> Vec<&str> {
+        let inner = self.target.as_ref().and_then(|_| Some(self.path.split_once("::")?.1));
+        inner.into_iter().chain([self.path.as_str()]).collect()
     }
 }
 

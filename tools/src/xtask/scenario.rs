@@ -107,14 +107,15 @@ fn play(root: &Path, scenario: &Scenario, all: &[Test]) -> anyhow::Result<Outcom
         };
         let of_program =
             tests.iter().filter(|one| (&one.package, &one.target) == (package, target));
-        let paths: BTreeSet<&str> = of_program.map(|test| test.path_in_program()).collect();
-        command.args(["--", "--nocapture", "--exact"]).args(&paths);
+        let of_program: Vec<&&Test> = of_program.collect();
+        let paths = of_program.iter().flat_map(|test| test.paths_in_program());
+        command.args(["--", "--nocapture", "--exact"]).args(paths);
         let output = command.output().with_context(|| format!("running {command:?}"))?;
         let text =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         let passed = outcome.add(&text);
-        if !output.status.success() || passed != paths.len() {
-            let wanted = paths.len();
+        let wanted = of_program.len();
+        if !output.status.success() || passed != wanted {
             outcome.failed.push(format!("{command:?}: {passed} of {wanted} passed\n{text}"));
         }
     }
