@@ -3,7 +3,8 @@
 #   make demo                        kill a node in the middle of real transfers; exit code 0: nobody noticed
 #   make demo ARGS="--kill power"    with options; `make demo ARGS=--help` lists them
 #   make test                        formatting, lints, all tests
-#   make bench                       measurements
+#   make bench                       beside HAProxy, nginx and no balancer: out/bench/report.html; `ARGS=--help` lists options
+#   make micro                       what a segment costs, in instructions and nanoseconds
 #   make beside ARGS=bulk            side by side with the kernel; bench/README.md lists the subjects
 #   make install PREFIX=/usr/local   the program, its units for systemd, samples, completion
 
@@ -14,7 +15,7 @@ TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: demo test bench beside build packages install
+.PHONY: demo test bench micro beside build packages install
 
 demo: build
 	$(TARGET_DIR)/release/understudy demo $(ARGS)
@@ -24,8 +25,11 @@ test: packages
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --workspace
 
-bench: packages
-	$(CARGO) bench -p bench
+bench: build
+	$(TARGET_DIR)/release/beside balancers $(ARGS)
+
+micro: packages
+	$(CARGO) bench -p bench -- $(ARGS)
 
 beside: build
 	$(TARGET_DIR)/release/beside $(ARGS)

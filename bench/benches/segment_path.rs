@@ -1,14 +1,17 @@
 //! Instructions and nanoseconds of one segment through owner and peer, by the number of flows in memory.
 //!
 //! `--quick` leaves out the largest number of flows, `--json FILE` writes every figure to a file, and
-//! `--link-mtu BYTES` sets the MTU of the cluster link, `--seal none` leaves its datagrams unsealed. Exit code 1: not flat. Exit code 2: it could not be
-//! measured.
+//! `--link-mtu BYTES` sets the MTU of the cluster link, `--seal none` leaves its datagrams unsealed. With the usual link the
+//! instructions are compared with those that are kept in `instructions.json`; `--keep` keeps these instead. Exit code 1: not
+//! flat, or a step has grown. Exit code 2: it could not be measured.
 
 use bench::bed::{Bed, Link};
 use bench::callgrind::{self, Profile, end_of_phase};
+use bench::kept::Kept;
 use bench::memory;
 use bench::report::{Report, Row};
 use bench::step::PerStep;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// Flows in memory.
@@ -24,9 +27,13 @@ const TIMED_RUNS: usize = 21;
 const PROFILED_FLOWS: usize = 10_000;
 const TOP_FUNCTIONS: usize = 10;
 
+/// The link whose figures are kept.
+const USUAL_LINK: Link = Link { mtu: 1500, is_sealed: true };
+
 struct Options {
     quick: bool,
     json: Option<String>,
+    keep: bool,
     link: Link,
     /// Set in the child under callgrind.
     count: Option<usize>,
@@ -51,8 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let link = Link { mtu: 1500, is_sealed: true };
-    let mut options = Options { quick: false, json: None, link, count: None };
+    let mut options =
+        Options { quick: false, json: None, keep: false, link: USUAL_LINK, count: None };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text}: not a number"));
@@ -60,6 +67,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             // Cargo says so to every bench.
             "--bench" => {}
             "--quick" => options.quick = true,
+            "--keep" => options.keep = true,
             "--json" => options.json = Some(value()?),
             "--link-mtu" => options.link.mtu = number(value()?)?,
             "--seal" => {
@@ -70,7 +78,11 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
                 }
             }
             "--count" => options.count = Some(number(value()?)?),
-            _ => return Err(format!("{argument}: known are --quick, --json, --link-mtu, --seal")),
+            _ => {
+                return Err(format!(
+                    "{argument}: known are --quick, --json, --keep, --link-mtu, --seal"
+                ));
+            }
         }
     }
     if !(1400..=3498).contains(&options.link.mtu) {
@@ -135,7 +147,35 @@ fn measure(options: &Options) -> Result<bool, String> {
     if let Some(path) = &options.json {
         std::fs::write(path, report.json()).map_err(|error| format!("{path}: {error}"))?;
     }
-    Ok(report.is_flat())
+    let is_kept = options.link != USUAL_LINK || compare(&report, options.keep)?;
+    Ok(report.is_flat() && is_kept)
+}
+
+/// Whether nothing has grown since the instructions were kept; with `keep` these are kept from now on.
+fn compare(report: &Report, keep: bool) -> Result<bool, String> {
+    let (now, path) = (Kept::of(report.rows()), Kept::file());
+    let failed = |error| format!("{}: {error}", path.display());
+    if keep {
+        now.write(&path).map_err(failed)?;
+        println!("\nThe instructions are kept in {}.", path.display());
+        return Ok(true);
+    }
+    let kept = match Kept::read(&path) {
+        Ok(kept) => kept,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            println!("\nNothing is kept to compare with: make micro ARGS=--keep");
+            return Ok(true);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let grown = now.growth(&kept);
+    for sentence in &grown {
+        println!("GROWN: {sentence}");
+    }
+    if !grown.is_empty() {
+        println!("If that is meant, say why in the commit and keep it: make micro ARGS=--keep");
+    }
+    Ok(grown.is_empty())
 }
 
 /// Nanoseconds of each bed and payload: medians by step of runs that take turns.

@@ -6,6 +6,7 @@ pub mod bed;
 pub mod burst;
 pub mod callgrind;
 pub mod client;
+pub mod kept;
 pub mod memory;
 pub mod report;
 pub mod step;

@@ -67,6 +67,11 @@ impl Report {
             Some(Functions { flows, payload, top: top.into_iter().map(per).collect() });
     }
 
+    /// Every row.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
     /// The row with fewest flows and the same payload.
     fn base(&self, row: &Row) -> &Row {
         let base = self.rows.iter().find(|base| base.payload == row.payload);

@@ -20,6 +20,8 @@ pub mod lane;
 pub mod outcome;
 pub mod paced;
 pub mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddrV4;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tools::demo::bed::WITNESS;
+use tools::demo::bed::{SERVERS_ADDRESS, WITNESS};
 use tools::demo::files::write_key;
 
 use crate::Seal;
@@ -16,6 +16,23 @@ pub const SERVICES: [(&str, &str, u16, &str); 3] = [
     ("echo", "10.88.0.101", 7, "echo"),
     ("discard", "10.88.0.102", 9, "discard"),
 ];
+
+/// The services of nodes that pass connections on: name, address, port, and the servers' port.
+pub const PROXIED: [(&str, &str, u16, u16); 4] = [
+    ("objects", "10.88.0.100", 80, 80),
+    ("echo", "10.88.0.101", 7, 7),
+    ("discard", "10.88.0.102", 9, 9),
+    ("pages", "10.88.0.103", 80, 8080),
+];
+
+/// What becomes of the connections of a node's services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// [`SERVICES`]: the node answers itself.
+    Itself,
+    /// [`PROXIED`]: they are passed on; with a line for each application.
+    Passing(&'static str),
+}
 
 /// The cluster's name.
 pub const CLUSTER: &str = "beside";
@@ -38,6 +55,8 @@ pub struct NodeSetup {
     pub chunks: u32,
     /// A silent connection is ended after so many seconds.
     pub idle_secs: u32,
+    /// What becomes of its connections.
+    pub serves: Serves,
 }
 
 /// Writes the configuration of node `id` among `nodes`; where it is, and where the node's socket will be.
@@ -62,7 +81,7 @@ pub fn write(
 }
 
 fn text(socket: &Path, id: u8, nodes: &[u8], setup: &NodeSetup) -> String {
-    let NodeSetup { pins, flows, active, chunks, idle_secs, seal } = setup;
+    let NodeSetup { pins, flows, active, chunks, idle_secs, seal, serves } = setup;
     let seal = match seal {
         Seal::Noise => "key_files = [\"cluster.key\"]",
         Seal::None => "seal = \"none\"",
@@ -107,7 +126,7 @@ chunks = {chunks}
         let _ = write!(text, "\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
     }
     let peers = if nodes.len() > 1 { "[2]" } else { "[]" };
-    for (name, address, port, application) in SERVICES {
+    for (name, address, port, application) in services(*serves) {
         let _ = write!(
             text,
             r#"
@@ -120,9 +139,31 @@ ports = {port}
 idle_timeout = "{idle_secs}s"
 
 [services.application]
-type = "{application}"
+{application}
 "#
         );
     }
     text
+}
+
+/// Name, address, port, and the lines of the application.
+fn services(serves: Serves) -> Vec<(&'static str, &'static str, u16, String)> {
+    match serves {
+        Serves::Itself => {
+            let own = |(name, address, port, application)| {
+                (name, address, port, format!("type = \"{application}\""))
+            };
+            SERVICES.map(own).into()
+        }
+        Serves::Passing(line) => {
+            let passing = |(name, address, port, server_port)| {
+                let server = format!(
+                    "{{ name = \"only\", address = \"{SERVERS_ADDRESS}\", port = {server_port} }}"
+                );
+                let application = format!("type = \"proxy\"\nservers = [{server}]\n{line}");
+                (name, address, port, application)
+            };
+            PROXIED.map(passing).into()
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //!
 //! Exit code 0: every goal was met. 1: at least one was not. 2: it could not be measured.
 
+mod balancers;
 mod bulk;
 mod config;
 mod crash;
@@ -45,6 +46,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Subject {
+    /// HAProxy, nginx, nobody, a node and a pair before the same service: rates, latencies, costs, takeovers; one report.
+    #[command(mut_arg("rounds", |arg| arg.default_value(balancers::ROUNDS)), mut_arg("out", |arg| arg.default_value("out/bench")))]
+    Balancers(balancers::BalancersArgs),
     /// One connection at full speed, down and up.
     Bulk(bulk::BulkArgs),
     /// Small exchanges on one connection: how long each takes.
@@ -146,6 +150,7 @@ fn built() -> anyhow::Result<PathBuf> {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().subject {
         Subject::Hand(args) => return hand::main(&args),
+        Subject::Balancers(args) => balancers::run(&args),
         Subject::Bulk(args) => present(args.common.clone(), |common| bulk::run(&args, common)),
         Subject::Pingpong(args) => {
             present(args.common.clone(), |common| pingpong::run(&args, common))

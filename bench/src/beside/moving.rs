@@ -15,21 +15,44 @@ use crate::stage::Stage;
 /// How long connections may take until all of them move.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Bytes a second of a paced connection.
+pub const RATE: u64 = 100_000;
+
 /// Between two looks at a load.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A pause belongs to what was done if it touches this time behind it.
-const WINDOW_NS: u64 = 3_000_000_000;
+pub const WINDOW_NS: u64 = 3_000_000_000;
 
-/// Starts that many paced connections, half of them downloads, for so many seconds, and waits until all move.
+/// Paced connections, half of them downloads.
+#[derive(Clone, Copy, Debug)]
+pub struct Paced {
+    /// How many.
+    pub connections: u64,
+    /// Bytes a second of each.
+    pub rate: u64,
+    /// Milliseconds between two newcomers beside them; 0: there are none.
+    pub fresh_every_ms: u64,
+    /// How long they run.
+    pub seconds: u64,
+}
+
+/// Starts that many paced connections for so many seconds, and waits until all move.
 pub fn begin(stage: &Stage<'_>, connections: u64, seconds: u64) -> anyhow::Result<Load> {
+    begin_paced(stage, Paced { connections, rate: RATE, fresh_every_ms: 0, seconds })
+}
+
+/// The same of any pace.
+pub fn begin_paced(stage: &Stage<'_>, paced: Paced) -> anyhow::Result<Load> {
+    let Paced { connections, rate, fresh_every_ms, seconds } = paced;
     let options = [
         ("--downloads", connections - connections / 2),
         ("--uploads", connections / 2),
+        ("--rate", rate),
         ("--bulk-downloads", 0),
         ("--bulk-uploads", 0),
         ("--echo", 0),
-        ("--fresh-every-ms", 0),
+        ("--fresh-every-ms", fresh_every_ms),
         ("--seconds", seconds),
     ];
     let load = Load::start_with(&stage.bed, &stage.program(), stage.dir(), &options)?;

@@ -90,14 +90,16 @@ pub struct Spread {
 }
 
 impl Bound {
-    fn is_met(self, value: f64) -> bool {
+    /// Whether a value is within it.
+    pub fn is_met(self, value: f64) -> bool {
         match self {
             Bound::AtLeast(bound) => value >= bound,
             Bound::AtMost(bound) => value <= bound,
         }
     }
 
-    fn words(self) -> String {
+    /// In words.
+    pub fn words(self) -> String {
         match self {
             Bound::AtLeast(bound) => format!("at least {}", plain(bound)),
             Bound::AtMost(bound) => format!("at most {}", plain(bound)),
@@ -236,7 +238,7 @@ fn goal(goal: Option<Bound>, met: Option<bool>) -> String {
 }
 
 /// Three digits, or all before the point.
-fn plain(value: f64) -> String {
+pub fn plain(value: f64) -> String {
     let digits = if value == value.trunc() || value.abs() >= 100.0 {
         0
     } else if value.abs() >= 10.0 {

@@ -17,12 +17,12 @@ use tools::demo::files::write_key;
 use tools::demo::process::Process;
 use tools::demo::status;
 
-use crate::config::{self, CLUSTER, NodeSetup, SERVICES, TIMERS};
+use crate::config::{self, CLUSTER, NodeSetup, SERVICES, Serves, TIMERS};
 use crate::report::KERNEL;
 use crate::{Common, Seal};
 
 /// How long anything may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Between two looks at something that will come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -104,6 +104,7 @@ impl<'a> Stage<'a> {
             chunks: 16384,
             idle_secs: 60,
             seal: self.common.seal,
+            serves: Serves::Itself,
         }
     }
 

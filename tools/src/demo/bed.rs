@@ -156,6 +156,11 @@ impl Bed {
         format!("{}-{}", self.prefix, place.name())
     }
 
+    /// Processes that run in a namespace.
+    pub fn pids(&self, place: Place) -> Vec<i32> {
+        pids(&self.namespace(place))
+    }
+
     /// One of the nodes.
     pub fn node(&self, id: u8) -> Node<'_> {
         assert!((1..=self.layout.nodes).contains(&id), "the bed has no node {id}");

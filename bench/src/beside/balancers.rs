@@ -1,0 +1,247 @@
+//! Side by side with what a user would pick instead: the same service behind HAProxy, behind nginx, behind a node alone, behind a
+//! pair, and behind nobody.
+//!
+//! ```text
+//! rounds x balancers x measures -> figures -> bars -> one directory: result.json env.json report.html *.csv *.hgrm files
+//! ```
+//!
+//! Balancers take turns within each round, so that what else happens on the machine happens to all. A turn that fails is a
+//! problem that the report shows; the others go on.
+//!
+//! Exit code 0: every bar that was measured is met. 1: at least one is missed. 2: something could not be measured.
+
+mod arena;
+mod bars;
+mod chart;
+mod distribution;
+mod environment;
+mod figures;
+mod idle;
+mod measure;
+mod page;
+mod progress;
+mod rival;
+mod session;
+mod takeover;
+mod usage;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use crate::Common;
+use crate::report::plain;
+use arena::Arena;
+use bars::Bar;
+use environment::Environment;
+use figures::Figures;
+use measure::Measure;
+use rival::Rival;
+use session::Session;
+use takeover::Run;
+
+/// Version of `result.json`: raised when a reader of the last one would misread it.
+const SCHEMA: u32 = 1;
+
+/// Rounds, and milliseconds of a turn of a measure, unless the command line says otherwise.
+pub const ROUNDS: &str = "5";
+const TURN_MS: u64 = 1_500;
+
+/// Where distributions of latencies go.
+const HGRM_DIR: &str = "hgrm";
+
+/// Seconds that a balancer takes to start and to end, and a measure beside its measured time.
+const START_SECONDS: f64 = 3.0;
+const MEASURE_SECONDS: f64 = 0.6;
+/// And an idle measure of one balancer.
+const IDLE_SECONDS: f64 = 8.0;
+
+/// Arguments of `beside balancers`.
+#[derive(Args, Clone, Debug)]
+pub struct BalancersArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// What is measured; everything if not given.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    measures: Vec<Measure>,
+    /// Who takes part.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Rival::USUAL)]
+    contenders: Vec<Rival>,
+    /// How long each turn of each measure is measured.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = TURN_MS)]
+    ms: u64,
+    /// Deaths of each kind.
+    #[arg(long, default_value_t = 3)]
+    takeovers: u32,
+    /// Paced connections when a node dies.
+    #[arg(long, default_value_t = 1_000)]
+    connections: u64,
+    /// Bytes a second of each of them.
+    #[arg(long, default_value_t = 40_000)]
+    rate: u64,
+}
+
+/// Everything that a run came to.
+#[derive(Serialize)]
+pub struct Outcome {
+    schema: u32,
+    rounds: u32,
+    /// What could not be measured, and why.
+    problems: Vec<String>,
+    bars: Vec<Bar>,
+    figures: Figures,
+    takeovers: Vec<Run>,
+    #[serde(skip)]
+    environment: Environment,
+    /// Name and text of each configuration file.
+    #[serde(skip)]
+    configurations: Vec<(String, String)>,
+    #[serde(skip)]
+    dir: PathBuf,
+}
+
+/// Measures, writes the directory, prints the bars; whether they are met, and nothing went wrong.
+pub fn run(args: &BalancersArgs) -> anyhow::Result<bool> {
+    let common = args.common.clone().prepared()?;
+    let outcome = measure(args, &common)?;
+    write(&outcome)?;
+    tools::print(&match common.json {
+        true => serde_json::to_string_pretty(&outcome)? + "\n",
+        false => text(&outcome),
+    });
+    eprintln!("Report: {}", outcome.dir.join("report.html").display());
+    anyhow::ensure!(
+        outcome.problems.is_empty(),
+        "{} turns could not be measured; the report names them",
+        outcome.problems.len()
+    );
+    Ok(outcome.bars.iter().all(|bar| bar.met != Some(false)))
+}
+
+impl BalancersArgs {
+    /// What decides how long is measured, as far as it is not the usual.
+    fn options(&self, rounds: u32) -> String {
+        let [rounds, ms] = [
+            ("rounds", rounds.to_string(), ROUNDS.to_string()),
+            ("ms", self.ms.to_string(), TURN_MS.to_string()),
+        ]
+        .map(
+            |(name, is, usual)| if is == usual { String::new() } else { format!(" --{name} {is}") },
+        );
+        rounds + &ms
+    }
+
+    fn wants(&self, measure: Measure) -> bool {
+        self.measures.is_empty() || self.measures.contains(&measure)
+    }
+
+    /// What a balancer does in one bed.
+    fn turns(&self, rival: Rival, mtu: u32) -> Vec<Measure> {
+        let all = Measure::TURNS.into_iter();
+        all.filter(|m| m.mtu() == mtu && m.suits(rival) && self.wants(*m)).collect()
+    }
+
+    fn planned_seconds(&self, rounds: u32) -> f64 {
+        let measured = self.ms as f64 / 1e3 + MEASURE_SECONDS;
+        let mut round = 0.0;
+        for &rival in &self.contenders {
+            for mtu in MTUS {
+                let turns = self.turns(rival, mtu).len();
+                if turns > 0 {
+                    round += START_SECONDS + turns as f64 * measured;
+                }
+            }
+        }
+        let mut planned = round * f64::from(rounds);
+        if self.wants(Measure::Idle) {
+            planned += self.contenders.len() as f64 * IDLE_SECONDS;
+        }
+        if self.wants(Measure::Takeover) {
+            planned += f64::from(2 * self.takeovers) * takeover::RUN_SECONDS;
+        }
+        planned.max(1.0)
+    }
+}
+
+/// MTUs of the two beds.
+const MTUS: [u32; 2] = [1_500, 9_000];
+
+fn measure(args: &BalancersArgs, common: &Common) -> anyhow::Result<Outcome> {
+    let mut environment = Environment::of(common);
+    let hgrm = common.out.join(HGRM_DIR);
+    // What an earlier run left there would be taken for this one's.
+    let _ = fs::remove_dir_all(&hgrm);
+    fs::create_dir_all(&hgrm).with_context(|| format!("cannot make {}", hgrm.display()))?;
+    let mut session = Session::new(args, common)?;
+    for (mtu, arena) in &session.arenas {
+        environment.add_offloads(arena, *mtu);
+    }
+    session.run();
+    let configurations = configurations(&session.arenas)?;
+    let Session { figures, problems, takeovers, .. } = session;
+    let (dir, bars, rounds) = (common.out.clone(), bars::bars(&figures), common.rounds);
+    Ok(Outcome {
+        schema: SCHEMA,
+        rounds,
+        problems,
+        bars,
+        figures,
+        takeovers,
+        environment,
+        configurations,
+        dir,
+    })
+}
+
+/// How every balancer was set up: names and texts.
+fn configurations(arenas: &[(u32, Arena<'_>)]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for (mtu, arena) in arenas {
+        for rival in Rival::ALL {
+            let dir = arena.stage.dir().join(rival.name());
+            // Not every balancer was started with every MTU.
+            for name in rival.files().iter().filter(|name| dir.join(name).exists()) {
+                let text = fs::read_to_string(dir.join(name))?;
+                all.push((format!("mtu-{mtu}/{}/{name}", rival.name()), text));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn write(outcome: &Outcome) -> anyhow::Result<()> {
+    let save = |name: &str, text: String| {
+        let path = outcome.dir.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    save("result.json", serde_json::to_string_pretty(outcome)? + "\n")?;
+    save("env.json", serde_json::to_string_pretty(&outcome.environment)? + "\n")?;
+    for measure in Measure::TURNS.into_iter().chain([Measure::Idle, Measure::Takeover]) {
+        if outcome.figures.of(measure).next().is_some() {
+            save(&format!("{}.csv", measure.name()), outcome.figures.csv(measure))?;
+        }
+    }
+    if !outcome.takeovers.is_empty() {
+        save("takeover-gaps.csv", takeover::csv(&outcome.takeovers))?;
+    }
+    save("report.html", page::page(outcome))
+}
+
+/// The bars, for a terminal.
+fn text(outcome: &Outcome) -> String {
+    let width = outcome.bars.iter().map(|bar| bar.text.chars().count()).max().unwrap_or(0);
+    let line = |bar: &Bar| {
+        let (value, verdict) = bar.words();
+        let text = &bar.text;
+        format!("  {text:<width$}  {value:>22}  {:<14} {verdict}\n", bar.bound.words())
+    };
+    let mut text: String = outcome.bars.iter().map(line).collect();
+    for figure in outcome.figures.of(Measure::Connect).filter(|figure| figure.metric == "load") {
+        let (who, load) = (figure.contender.title(), plain(figure.spread.median));
+        text += &format!("  {who}: the load's processor was {load} % busy\n");
+    }
+    text
+}

@@ -1,0 +1,168 @@
+//! What the appliance should reach beside the others, and whether it did.
+//!
+//! Ratios are medians of ratios that were made within a round. What was not measured is neither met nor missed.
+
+use serde::Serialize;
+
+use super::figures::Figures;
+use super::measure::Measure;
+use super::rival::Rival;
+use crate::report::{Bound, plain};
+
+/// A bar and how it stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Bar {
+    /// What should be.
+    pub text: String,
+    /// The value, if it was measured.
+    pub value: Option<f64>,
+    /// In what.
+    pub unit: &'static str,
+    /// What it should be.
+    pub bound: Bound,
+    /// Whether it is; `None` where it was not measured.
+    pub met: Option<bool>,
+    /// What measures it again.
+    pub command: String,
+}
+
+impl Bar {
+    fn new(text: String, value: Option<f64>, unit: &'static str, bound: Bound) -> Bar {
+        let met = value.map(|value| bound.is_met(value));
+        Bar { text, value, unit, bound, met, command: String::new() }
+    }
+
+    fn by(self, command: impl Into<String>) -> Bar {
+        Bar { command: command.into(), ..self }
+    }
+
+    /// Value and verdict in words.
+    pub fn words(&self) -> (String, &'static str) {
+        let value = self.value.map_or("—".to_string(), |value| {
+            format!("{} {}", plain(value), self.unit).trim().to_string()
+        });
+        let verdict = match self.met {
+            Some(true) => "met",
+            Some(false) => "missed",
+            None => "not measured",
+        };
+        (value, verdict)
+    }
+}
+
+/// Every bar.
+pub fn bars(figures: &Figures) -> Vec<Bar> {
+    let mut all = against_haproxy(figures);
+    all.extend(price_of_mirroring(figures));
+    all.extend(takeovers(figures));
+    all.push(
+        Bar::new(
+            "Takeover with 100 000 flows: gap of the busy against that with 100".into(),
+            None,
+            "x",
+            Bound::AtMost(2.0),
+        )
+        .by("make beside ARGS=\"crash --flows 100000\"; make beside ARGS=crash"),
+    );
+    all
+}
+
+fn ratio(
+    figures: &Figures,
+    what: &str,
+    (measure, metric): (Measure, &'static str),
+    (ours, theirs): (Rival, Rival),
+    most: f64,
+) -> Bar {
+    let value = figures.ratio(measure, metric, ours, theirs).map(|spread| spread.median);
+    let text = format!("{what}: {} against {}", ours.title(), theirs.title());
+    let command = figures.again(measure, &[ours, theirs]);
+    Bar::new(text, value, "x", Bound::AtMost(most)).by(command)
+}
+
+fn against_haproxy(figures: &Figures) -> Vec<Bar> {
+    use Measure::*;
+    let bar = |what, measure, metric, ours, most| {
+        ratio(figures, what, (measure, metric), (ours, Rival::Haproxy), most)
+    };
+    let (pair, alone) = (Rival::Mirrored, Rival::Alone);
+    vec![
+        bar("Balancer time of a new connection", Connect, "balancer", pair, 0.4),
+        bar("Balancer time of a request", Request, "balancer", pair, 0.5),
+        bar("Ping-pong p50", Pingpong, "p50", pair, 1.0),
+        bar("Ping-pong p99", Pingpong, "p99", alone, 1.0),
+        bar("Ping-pong p99", Pingpong, "p99", pair, 1.5),
+        bar("Balancer time of a GB down, MTU 1500", Download, "balancer", pair, 1.0),
+        bar("Balancer time of a GB up, MTU 1500", Upload, "balancer", pair, 1.0),
+        bar("Balancer time of a GB down, MTU 9000", JumboDownload, "balancer", pair, 0.8),
+        bar("Balancer time of a GB up, MTU 9000", JumboUpload, "balancer", pair, 0.8),
+    ]
+}
+
+fn price_of_mirroring(figures: &Figures) -> Vec<Bar> {
+    use Measure::*;
+    let bar = |what, measure, most| {
+        let pair = (Rival::Mirrored, Rival::Alone);
+        ratio(figures, what, (measure, "balancer"), pair, most)
+    };
+    let bytes = |what: &str, measure: Measure, rival: Rival, most| {
+        let value = figures.get(measure, "cluster", rival).map(|figure| figure.spread.median);
+        let text = format!("{what}: {}", rival.title());
+        let bar = Bar::new(text, value, "bytes per byte", Bound::AtMost(most));
+        bar.by(figures.again(measure, &[rival]))
+    };
+    vec![
+        bar("Balancer time of a GB down, MTU 1500", Download, 1.10),
+        bar("Balancer time of a GB down, MTU 9000", JumboDownload, 1.10),
+        bar("Balancer time of a new connection", Connect, 1.25),
+        bar("Balancer time of a request", Request, 1.15),
+        bytes("Cluster link, download", JumboDownload, Rival::Mirrored, 0.01),
+        bytes("Cluster link, upload", JumboUpload, Rival::Mirrored, 0.01),
+        bytes("Cluster link of 9216, upload", JumboUpload, Rival::Held, 1.05),
+    ]
+}
+
+fn takeovers(figures: &Figures) -> Vec<Bar> {
+    let mut all = Vec::new();
+    for (mode, half, most) in [("crash", 5.0, 40.0), ("power", 35.0, 150.0)] {
+        for (what, bound) in [
+            ("download gap p50", half),
+            ("download gap p99", most),
+            ("upload gap p50", half),
+            ("upload gap p99", most),
+            ("first SYN-ACK", most),
+        ] {
+            let metric = format!("{mode}: {what}");
+            let figure = figures.get(Measure::Takeover, &metric, Rival::Mirrored);
+            let value = figure.map(|figure| figure.spread.median);
+            let text = match mode {
+                "crash" => format!("SIGKILL: {what}"),
+                _ => format!("Power loss: {what}"),
+            };
+            let bar = Bar::new(text, value, "ms", Bound::AtMost(bound));
+            all.push(bar.by(figures.again(Measure::Takeover, &[])));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balancers::measure::Sample;
+
+    #[test]
+    fn a_bar_is_met_missed_or_not_measured() {
+        let mut figures = Figures::default();
+        let sample = |value| [Sample { metric: "balancer", unit: "us each", value }];
+        figures.add(Measure::Connect, Rival::Mirrored, 1, &sample(30.0));
+        figures.add(Measure::Connect, Rival::Haproxy, 1, &sample(100.0));
+        figures.add(Measure::Request, Rival::Mirrored, 1, &sample(30.0));
+        figures.add(Measure::Request, Rival::Haproxy, 1, &sample(50.0));
+        let bars = bars(&figures);
+        assert_eq!(bars[0].words(), ("0.30 x".into(), "met"));
+        assert_eq!(bars[1].words(), ("0.60 x".into(), "missed"));
+        assert_eq!(bars[2].words(), ("—".into(), "not measured"));
+        assert!(bars.iter().all(|bar| !bar.command.is_empty()));
+    }
+}

@@ -1,0 +1,282 @@
+//! The report as one page that needs nothing else.
+
+use std::fmt::Write;
+
+use super::Outcome;
+use super::chart::{self, Bar, Curve, escaped};
+use super::distribution;
+use super::figures::{Figure, Figures};
+use super::measure::Measure;
+use super::rival::Rival;
+use super::takeover::{Death, Run};
+use crate::report::plain;
+
+/// Colours and measures of the page.
+const STYLE: &str = include_str!("page.css");
+
+/// A load average above this before a run is somebody else's.
+const QUIET_LOAD: f64 = 1.5;
+
+/// What the metrics of a table mean, in the order of its columns.
+const COLUMNS: [(&str, &str); 13] = [
+    ("rate", "rate"),
+    ("p50", "p50"),
+    ("p99", "p99"),
+    ("p99.9", "p99.9"),
+    ("balancer", "balancer"),
+    ("process", "process"),
+    ("kernel", "kernel"),
+    ("peer", "peer"),
+    ("core", "its core"),
+    ("machine", "both cores"),
+    ("cluster", "cluster link"),
+    ("load", "load core"),
+    ("failed", "failed"),
+];
+
+/// The page.
+pub fn page(outcome: &Outcome) -> String {
+    let Outcome { environment, figures, problems, rounds, .. } = outcome;
+    let mut text = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Understudy beside other balancers</title><style>{STYLE}</style>\n\
+         <h1>Understudy beside other balancers</h1>\n<p class=\"soft\">{} round(s); {}, {} processors, Linux {}; commit \
+         {}, {} build; load average at the start {}.</p>\n",
+        rounds,
+        escaped(&environment.processor),
+        environment.processors,
+        escaped(&environment.kernel),
+        escaped(&environment.commit),
+        environment.profile,
+        escaped(&environment.load_average),
+    );
+    text.push_str(
+        "<p>Client, server, balancer and peer are network namespaces of one machine. Client and server share one \
+         processor, the balancer has the other; a peer shares that of the clients. Figures are medians over the rounds, with \
+         the least and the most of them; ratios are made within a round.</p>",
+    );
+    if environment.profile == "debug" {
+        text.push_str("<p class=\"missed\">This is a debug build: its figures say nothing.</p>");
+    }
+    let load: f64 = environment.load_average.parse().unwrap_or(0.0);
+    if load > QUIET_LOAD {
+        text.push_str("<p class=\"missed\">The machine was not quiet: its figures say little.</p>");
+    }
+    for problem in problems {
+        let _ = writeln!(text, "<p class=\"missed\">{}</p>", escaped(problem));
+    }
+    text.push_str(&legend());
+    text.push_str(&goals(outcome));
+    for measure in Measure::TURNS {
+        text.push_str(&section(outcome, measure));
+    }
+    text.push_str(&idle(figures));
+    text.push_str(&takeover(figures, &outcome.takeovers));
+    text.push_str(&appendix(outcome));
+    text + "</html>\n"
+}
+
+fn legend() -> String {
+    let one = |rival: &Rival| {
+        format!("<span><i class=\"{}\"></i>{}</span>", rival.name(), escaped(rival.title()))
+    };
+    let all: String = Rival::ALL.iter().map(one).collect();
+    format!("<p class=\"legend\">{all}</p>\n")
+}
+
+fn goals(outcome: &Outcome) -> String {
+    let mut text = String::from(
+        "<h2>What it should reach</h2><table><tr><th>bar</th><th>should be</th><th>is</th><th></th><th>again</th></tr>",
+    );
+    for bar in &outcome.bars {
+        let (value, verdict) = bar.words();
+        let class = verdict.replace(' ', "-");
+        let _ = write!(
+            text,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"{class}\">{verdict}</td><td class=\"command\"><code>{}</code></td></tr>",
+            escaped(&bar.text),
+            escaped(&bar.bound.words()),
+            escaped(&value),
+            escaped(&bar.command)
+        );
+    }
+    text + "</table>\n"
+}
+
+fn section(outcome: &Outcome, measure: Measure) -> String {
+    let figures = &outcome.figures;
+    if figures.of(measure).next().is_none() {
+        return String::new();
+    }
+    let mut text = format!("<h2>{}</h2><div class=\"pictures\">", escaped(measure.title()));
+    for (metric, caption) in [
+        ("rate", "How many or how much"),
+        ("balancer", "Time of the balancing itself"),
+        ("machine", "Time of both processors, clients and server included"),
+    ] {
+        text.push_str(&picture(figures, measure, metric, caption));
+    }
+    if measure.has_latency() {
+        let curves: Vec<Curve<'_>> = Rival::ALL
+            .iter()
+            .map(|rival| {
+                let dir = outcome.dir.join(super::HGRM_DIR);
+                let points = distribution::of_rounds(&dir, measure, *rival, outcome.rounds);
+                Curve { name: rival.title(), class: rival.name(), points }
+            })
+            .filter(|curve| !curve.points.is_empty())
+            .collect();
+        let svg = chart::curves(&curves);
+        let _ = write!(
+            text,
+            "<figure><figcaption>Latency by percentile, us</figcaption>{svg}</figure>"
+        );
+    }
+    text + "</div>" + &table(figures, measure)
+}
+
+fn picture(figures: &Figures, measure: Measure, metric: &str, caption: &str) -> String {
+    // Nobody has no bar where nothing balances.
+    let of = |rival: &Rival| {
+        figures.get(measure, metric, *rival).filter(|figure| figure.spread.most > 0.0)
+    };
+    let found: Vec<&Figure> = Rival::ALL.iter().filter_map(of).collect();
+    let Some(first) = found.first() else { return String::new() };
+    let bars: Vec<Bar<'_>> = found
+        .iter()
+        .map(|figure| Bar {
+            name: figure.contender.title(),
+            class: figure.contender.name(),
+            median: figure.spread.median,
+            range: (figure.spread.least, figure.spread.most),
+        })
+        .collect();
+    let svg = chart::bars(first.unit, &bars);
+    format!("<figure><figcaption>{}</figcaption>{svg}</figure>", escaped(caption))
+}
+
+/// A row for each balancer, a column for each metric that one of them has.
+fn table(figures: &Figures, measure: Measure) -> String {
+    let has = |metric: &str| figures.of(measure).find(|figure| figure.metric == metric);
+    let columns: Vec<(&str, &str, &str)> = COLUMNS
+        .iter()
+        .filter_map(|(metric, title)| Some((*metric, *title, has(metric)?.unit)))
+        .collect();
+    let head: String = columns
+        .iter()
+        .map(|(_, title, unit)| format!("<th>{title}<small>{}</small></th>", escaped(unit)))
+        .collect();
+    let mut text = format!("<table><tr><th></th>{head}<th>again</th></tr>");
+    for rival in Rival::ALL {
+        if figures.of(measure).all(|figure| figure.contender != rival) {
+            continue;
+        }
+        let _ = write!(text, "<tr><td>{}</td>", escaped(rival.title()));
+        for (metric, _, _) in &columns {
+            let cell = figures.get(measure, metric, rival).map_or(String::new(), cell);
+            let _ = write!(text, "<td>{cell}</td>");
+        }
+        let command = escaped(&figures.again(measure, &[rival]));
+        let _ = write!(text, "<td class=\"command\"><code>{command}</code></td></tr>");
+    }
+    text + "</table>\n"
+}
+
+fn cell(figure: &Figure) -> String {
+    let spread = figure.spread;
+    let median = small(spread.median);
+    if figure.samples.len() == 1 {
+        return median;
+    }
+    format!("{median}<small>{} – {}</small>", small(spread.least), small(spread.most))
+}
+
+/// Small values keep three digits.
+fn small(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.1 { format!("{value:.4}") } else { plain(value) }
+}
+
+fn idle(figures: &Figures) -> String {
+    let measure = Measure::Idle;
+    if figures.of(measure).next().is_none() {
+        return String::new();
+    }
+    format!(
+        "<h2>{}</h2><p>What each of 5 000 connections takes that says nothing: the balancing processes, and the kernel's \
+         sockets without those of clients and servers. A node has its memory from the start: two nodes with room for \
+         different numbers are compared.</p>{}",
+        measure.title(),
+        table(figures, measure)
+    )
+}
+
+fn takeover(figures: &Figures, runs: &[Run]) -> String {
+    let measure = Measure::Takeover;
+    if runs.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("<h2>{}</h2><div class=\"pictures\">", escaped(measure.title()));
+    for death in Death::ALL {
+        let gaps = |of: fn(&Run) -> &Vec<u64>| {
+            let all = runs.iter().filter(|run| run.death == death);
+            quantiles(all.flat_map(of).copied().collect())
+        };
+        let curves = [
+            Curve { name: "downloads", class: "mirrored", points: gaps(|run| &run.downloads_ns) },
+            Curve { name: "uploads", class: "held", points: gaps(|run| &run.uploads_ns) },
+        ];
+        let what = if death == Death::Crash { "SIGKILL" } else { "Power loss" };
+        let svg = chart::curves(&curves);
+        let _ = write!(
+            text,
+            "<figure><figcaption>{what}: gap by percentile of connections, ms — downloads red, uploads violet</figcaption>{svg}</figure>"
+        );
+    }
+    text.push_str(
+        "</div><table><tr><th></th><th>median</th><th>least</th><th>most</th><th>again</th></tr>",
+    );
+    for figure in figures.of(measure) {
+        let spread = figure.spread;
+        let [median, least, most] = [spread.median, spread.least, spread.most].map(small);
+        let _ = write!(
+            text,
+            "<tr><td>{}, {}</td><td>{median}</td><td>{least}</td><td>{most}</td><td class=\"command\"><code>{}</code></td></tr>",
+            escaped(figure.metric),
+            figure.unit,
+            escaped(&figure.command)
+        );
+    }
+    text + "</table>\n"
+}
+
+/// Each value at its rank; milliseconds.
+fn quantiles(mut ns: Vec<u64>) -> Vec<(f64, f64)> {
+    ns.sort_unstable();
+    let count = ns.len() as f64;
+    let at = |(n, ns): (usize, &u64)| (n as f64 / count, (*ns as f64 / 1e6).max(0.01));
+    ns.iter().enumerate().map(at).collect()
+}
+
+fn appendix(outcome: &Outcome) -> String {
+    let mut text = String::from(
+        "<h2>How it was measured</h2>\
+         <p><b>balancer</b>: of a node, the time of its poll loop's rounds that moved a frame, system calls included, and no more than the \
+         scheduler gave to it; of HAProxy and \
+         nginx, what the scheduler gave to their processes. <b>process</b>: all that the scheduler gave to processes on the \
+         balancer's machine, for a node also rounds that moved nothing. <b>peer</b>: the same on its peer's. <b>its core</b>, \
+         <b>both cores</b>: what the processors did not idle. A virtual cable does the receiver's part of the kernel's work on the \
+         sender's processor, so no process is charged with all that it causes; both cores together are. <b>load core</b>: how busy the \
+         processor of clients and server was; near 100 % it is they that set the rate. <b>cluster link</b>: bytes of records and \
+         acknowledgements between the nodes, both ways, headers included.</p>\
+         <p>Latencies count from when an exchange was due; `steady` has a fixed rate, the others begin the next exchange when the last \
+         one has ended.</p>",
+    );
+    let configuration = |(name, content): &(String, String)| {
+        let (name, content) = (escaped(name), escaped(content));
+        format!("<details><summary>{name}</summary><pre>{content}</pre></details>")
+    };
+    text.extend(outcome.configurations.iter().map(configuration));
+    let environment = serde_json::to_string_pretty(&outcome.environment).unwrap_or_default();
+    text.push_str(&configuration(&("env.json".into(), environment)));
+    text
+}

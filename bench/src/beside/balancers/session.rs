@@ -1,0 +1,162 @@
+//! A run under way: turns, and what they come to.
+
+use super::arena::Arena;
+use super::distribution;
+use super::figures::Figures;
+use super::idle;
+use super::measure::{Measure, Turn};
+use super::progress::Progress;
+use super::rival::Rival;
+use super::takeover::{self, Death, Run};
+use super::{BalancersArgs, HGRM_DIR, IDLE_SECONDS, MEASURE_SECONDS, MTUS, START_SECONDS};
+use crate::Common;
+use crate::moving::Paced;
+
+/// A run under way.
+pub struct Session<'a> {
+    args: &'a BalancersArgs,
+    common: &'a Common,
+    /// A bed for each MTU.
+    pub arenas: Vec<(u32, Arena<'a>)>,
+    progress: Progress,
+    /// What was found.
+    pub figures: Figures,
+    /// What could not be measured, and why.
+    pub problems: Vec<String>,
+    /// Every death.
+    pub takeovers: Vec<Run>,
+}
+
+impl<'a> Session<'a> {
+    /// Builds both beds.
+    pub fn new(args: &'a BalancersArgs, common: &'a Common) -> anyhow::Result<Session<'a>> {
+        let mut arenas = Vec::new();
+        for mtu in MTUS {
+            arenas.push((mtu, Arena::new(common, &format!("mtu-{mtu}"), mtu)?));
+        }
+        Ok(Session {
+            args,
+            common,
+            arenas,
+            progress: Progress::new(args.planned_seconds(common.rounds)),
+            figures: Figures::new(args.options(common.rounds)),
+            problems: Vec::new(),
+            takeovers: Vec::new(),
+        })
+    }
+
+    /// Measures all that is wanted.
+    pub fn run(&mut self) {
+        for round in 1..=self.common.rounds {
+            self.round(round);
+        }
+        if self.args.wants(Measure::Idle) {
+            self.idle();
+        }
+        if self.args.wants(Measure::Takeover) {
+            self.die();
+        }
+        self.progress.begin("done");
+        self.progress.say("");
+    }
+
+    /// Every balancer's turn in both beds.
+    fn round(&mut self, round: u32) {
+        let contenders = self.args.contenders.clone();
+        for at in 0..self.arenas.len() {
+            for &rival in &contenders {
+                let turns = self.args.turns(rival, self.arenas[at].0);
+                if turns.is_empty() {
+                    continue;
+                }
+                if let Err(error) = self.turn(round, at, rival, &turns) {
+                    let mtu = self.arenas[at].0;
+                    self.fail(format!("round {round}, {}, MTU {mtu}: {error:#}", rival.name()));
+                }
+            }
+        }
+    }
+
+    fn turn(
+        &mut self,
+        round: u32,
+        at: usize,
+        rival: Rival,
+        turns: &[Measure],
+    ) -> anyhow::Result<()> {
+        let Session { args, common, arenas, progress, figures, problems, .. } = self;
+        let (_, arena) = &arenas[at];
+        let (name, rounds) = (rival.name(), common.rounds);
+        progress.begin(&format!("round {round} of {rounds}, {name}"));
+        let standing = arena.start(rival)?;
+        progress.end(START_SECONDS);
+        for &measure in turns {
+            let what = measure.name();
+            progress.begin(&format!("round {round} of {rounds}, {name}, {what}"));
+            let hgrm = distribution::file(&common.out.join(HGRM_DIR), measure, rival, round);
+            let turn = Turn { arena, standing: &standing, ms: args.ms, hgrm: &hgrm };
+            match measure.take(&turn) {
+                Ok(samples) => figures.add(measure, rival, round, &samples),
+                Err(error) => {
+                    let problem = format!("round {round}, {name}, {what}: {error:#}");
+                    progress.say(&problem);
+                    problems.push(problem);
+                }
+            }
+            progress.end(args.ms as f64 / 1e3 + MEASURE_SECONDS);
+        }
+        Ok(())
+    }
+
+    fn idle(&mut self) {
+        let Session { args, common, arenas, progress, figures, .. } = self;
+        let (_, arena) = &arenas[0];
+        let mut failures = Vec::new();
+        let mut sockets = 0.0;
+        // What connections take without a balancer comes first.
+        let others = args.contenders.iter().copied().filter(|rival| *rival != Rival::Direct);
+        let suits = |rival: &Rival| *rival == Rival::Direct || Measure::Idle.suits(*rival);
+        for rival in [Rival::Direct].into_iter().chain(others).filter(suits) {
+            progress.begin(&format!("idle connections, {}", rival.name()));
+            match idle::take(arena, common, rival, sockets) {
+                Ok(samples) if rival == Rival::Direct => {
+                    let kernel = samples.iter().find(|sample| sample.metric == "kernel");
+                    sockets = kernel.map_or(0.0, |sample| sample.value);
+                }
+                Ok(samples) => figures.add(Measure::Idle, rival, 1, &samples),
+                Err(error) => failures.push(format!("idle, {}: {error:#}", rival.name())),
+            }
+            progress.end(IDLE_SECONDS);
+        }
+        failures.into_iter().for_each(|failure| self.fail(failure));
+    }
+
+    fn die(&mut self) {
+        let paced = Paced {
+            connections: self.args.connections,
+            rate: self.args.rate,
+            fresh_every_ms: 1,
+            seconds: 0,
+        };
+        for run in 1..=self.args.takeovers {
+            for death in Death::ALL {
+                let (name, runs) = (death.name(), self.args.takeovers);
+                self.progress.begin(&format!("takeover, {name}, run {run} of {runs}"));
+                match takeover::run(&self.arenas[0].1, death, paced) {
+                    Ok(found) => {
+                        let samples = found.samples();
+                        self.figures.add(Measure::Takeover, Rival::Mirrored, run, &samples);
+                        self.takeovers.push(found);
+                    }
+                    Err(error) => self.fail(format!("takeover, {name}, run {run}: {error:#}")),
+                }
+                self.progress.end(takeover::RUN_SECONDS);
+            }
+        }
+    }
+
+    fn fail(&mut self, problem: String) {
+        self.progress.say(&problem);
+        self.problems.push(problem);
+    }
+}

@@ -1,0 +1,203 @@
+//! A node dies under paced connections that it passes on: how long each stands still, and when newcomers are answered.
+//!
+//! A newcomer begins every millisecond, so one of them begins just before somebody answers again.
+//!
+//! Units: milliseconds in figures, nanoseconds in lists.
+
+use std::fmt::Write;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use tools::load::report::{ConnectionReport, Kind, LoadResult, Outcome, Percentiles};
+use tools::load::wire::monotonic_ns;
+
+use super::arena::Arena;
+use super::measure::Sample;
+use super::rival::Rival;
+use crate::moving::{self, Paced, WINDOW_NS, ms};
+
+/// The connections run for so many seconds.
+const SECONDS: u64 = 7;
+
+/// Of these, with all of them moving, before the death.
+const BEFORE: Duration = Duration::from_millis(700);
+
+/// Seconds that a run takes, start and end included.
+pub const RUN_SECONDS: f64 = 12.0;
+
+/// How a node dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Death {
+    /// SIGKILL.
+    Crash,
+    /// Its links go down, then SIGKILL.
+    Power,
+}
+
+/// One death.
+#[derive(Debug, Serialize)]
+pub struct Run {
+    /// How it died.
+    pub death: Death,
+    /// Paced connections, and those that ended as they should.
+    pub connections: usize,
+    /// Of these, with every byte to their end.
+    pub survived: usize,
+    /// How long each download stood still.
+    pub downloads_ns: Vec<u64>,
+    /// And each upload.
+    pub uploads_ns: Vec<u64>,
+    /// From the death to the first SYN-ACK for a newcomer that began after it.
+    pub first_ns: Option<u64>,
+}
+
+impl Death {
+    /// Both.
+    pub const ALL: [Death; 2] = [Death::Crash, Death::Power];
+
+    /// As figures name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Death::Crash => "crash",
+            Death::Power => "power",
+        }
+    }
+
+    /// Names of a run's metrics.
+    fn metrics(self) -> [&'static str; 8] {
+        match self {
+            Death::Crash => [
+                "crash: survived",
+                "crash: download gap p50",
+                "crash: download gap p99",
+                "crash: download gap longest",
+                "crash: upload gap p50",
+                "crash: upload gap p99",
+                "crash: upload gap longest",
+                "crash: first SYN-ACK",
+            ],
+            Death::Power => [
+                "power: survived",
+                "power: download gap p50",
+                "power: download gap p99",
+                "power: download gap longest",
+                "power: upload gap p50",
+                "power: upload gap p99",
+                "power: upload gap longest",
+                "power: first SYN-ACK",
+            ],
+        }
+    }
+}
+
+/// One run.
+pub fn run(arena: &Arena<'_>, death: Death, paced: Paced) -> anyhow::Result<Run> {
+    let mut standing = arena.start(Rival::Mirrored)?;
+    let load = moving::begin_paced(&arena.stage, Paced { seconds: SECONDS, ..paced })?;
+    thread::sleep(BEFORE);
+    let nodes = standing.nodes.as_mut().context("a pair has nodes")?;
+    let at_ns = monotonic_ns();
+    if death == Death::Power {
+        arena.stage.bed.node(1).cut()?;
+    }
+    nodes.signal_node(1, Signal::SIGKILL)?;
+    let result = load.finish();
+    if death == Death::Power {
+        arena.stage.bed.node(1).restore()?;
+    }
+    Ok(Run::of(death, at_ns, &result?))
+}
+
+impl Run {
+    fn of(death: Death, at_ns: u64, result: &LoadResult) -> Run {
+        let all = &result.connections;
+        let gaps = |kind| {
+            let of_kind = all.iter().filter(|one| one.kind == kind);
+            of_kind.map(|one| one.gap_ns(at_ns, at_ns + WINDOW_NS)).collect()
+        };
+        let paced = || all.iter().filter(|one| one.kind != Kind::Fresh);
+        let survived = |one: &&ConnectionReport| one.outcome == Outcome::Survived;
+        let late = all.iter().filter(|one| one.kind == Kind::Fresh && one.start_ns >= at_ns);
+        Run {
+            death,
+            connections: paced().count(),
+            survived: paced().filter(survived).count(),
+            downloads_ns: gaps(Kind::Download),
+            uploads_ns: gaps(Kind::Upload),
+            first_ns: late.filter_map(|one| one.open_ns).min().map(|first| first - at_ns),
+        }
+    }
+
+    /// Its figures.
+    pub fn samples(&self) -> Vec<Sample> {
+        let share = self.survived as f64 * 100.0 / self.connections.max(1) as f64;
+        let mut values = vec![(share, "%")];
+        for gaps in [&self.downloads_ns, &self.uploads_ns] {
+            let found = Percentiles::of(gaps.clone());
+            values.extend([found.p50, found.p99, found.max].map(|ns| (ms(ns), "ms")));
+        }
+        values.extend(self.first_ns.map(|ns| (ms(ns), "ms")));
+        let named = self.death.metrics().into_iter().zip(values);
+        named.map(|(metric, (value, unit))| Sample { metric, unit, value }).collect()
+    }
+}
+
+/// Every gap of every run as comma-separated values.
+pub fn csv(runs: &[Run]) -> String {
+    let mut text = String::from("run,death,kind,gap_ns\n");
+    for (number, run) in (1..).zip(runs) {
+        for (kind, gaps) in [("download", &run.downloads_ns), ("upload", &run.uploads_ns)] {
+            for ns in gaps {
+                let _ = writeln!(text, "{number},{},{kind},{ns}", run.death.name());
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tools::load::report::Interval;
+    use tools::load::series::Series;
+
+    fn connection(kind: Kind, start_ns: u64, open_ns: Option<u64>) -> ConnectionReport {
+        ConnectionReport {
+            kind,
+            id: start_ns,
+            outcome: Outcome::Survived,
+            note: None,
+            bytes: 1,
+            start_ns,
+            open_ns,
+            end_ns: 9_000_000,
+            ordinary_ns: 0,
+            longest: vec![Interval { start_ns: 900_000, end_ns: 3_000_000 }],
+        }
+    }
+
+    #[test]
+    fn a_newcomer_that_was_before_the_death_tells_nothing() {
+        let connections = vec![
+            connection(Kind::Download, 1, None),
+            connection(Kind::Fresh, 999_999, Some(1_100_000)),
+            connection(Kind::Fresh, 1_000_500, Some(6_000_000)),
+            connection(Kind::Fresh, 5_000_000, Some(5_500_000)),
+            connection(Kind::Fresh, 5_100_000, None),
+        ];
+        let (echo_rtt_ns, series) = (Percentiles::default(), Series::new(0));
+        let result = LoadResult { connections, echo_rtt_ns, series };
+        let run = Run::of(Death::Crash, 1_000_000, &result);
+        assert_eq!((run.connections, run.survived), (1, 1));
+        assert_eq!(run.first_ns, Some(4_500_000));
+        let samples = run.samples();
+        let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
+        assert_eq!(of("crash: download gap p50"), 2.1);
+        assert_eq!(of("crash: first SYN-ACK"), 4.5);
+        assert_eq!(csv(&[run]), "run,death,kind,gap_ns\n1,crash,download,2100000\n");
+    }
+}

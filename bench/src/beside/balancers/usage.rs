@@ -1,0 +1,175 @@
+//! What was spent: time of the balancer and of the processors, bytes between the nodes.
+//!
+//! Three times stand beside each other, because each tells less than it seems. *Balancer* is the time of the balancing
+//! itself: of a node's rounds that moved a frame, system calls included; of another balancer's process, as the scheduler
+//! counts it. *Process* is all that the scheduler gave to the processes of the balancing machine, for a node also its rounds
+//! that moved nothing, its agent and its guardian. *Core* and *machine* are what the balancer's processor, and all
+//! processors of this run, did not idle: with the kernel's work for frames, of which a virtual cable does the receiver's part on
+//! the sender's processor.
+//!
+//! Units: nanoseconds, bytes.
+
+use std::fs;
+
+use anyhow::Context;
+use tools::load::wire::monotonic_ns;
+
+/// A tick of `/proc/stat`.
+const TICK_NS: u64 = 10_000_000;
+
+/// Counters as they stand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    at_ns: u64,
+    /// See the module.
+    balancer_ns: u64,
+    process_ns: u64,
+    /// Of the peer's machine.
+    peer_ns: u64,
+    core_idle_ns: u64,
+    load_idle_ns: u64,
+    cluster_bytes: u64,
+}
+
+/// What was spent between two looks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    /// How long it was.
+    pub wall_ns: u64,
+    /// See the module.
+    pub balancer_ns: u64,
+    /// See the module.
+    pub process_ns: u64,
+    /// Processes of the peer's machine.
+    pub peer_ns: u64,
+    /// The balancer's processor.
+    pub core_ns: u64,
+    /// The processor of clients and servers.
+    pub load_ns: u64,
+    /// Between the nodes, both ways.
+    pub cluster_bytes: u64,
+}
+
+/// What is looked at.
+pub struct Look {
+    /// Processes of the balancing machine, and of its peer.
+    pub pids: [Vec<i32>; 2],
+    /// The balancer's processor, and that of the load.
+    pub processors: [u16; 2],
+    /// Of a node: time of rounds that moved a frame, and bytes between the nodes.
+    pub node: Option<(u64, u64)>,
+}
+
+impl Usage {
+    /// Looks.
+    pub fn of(look: &Look) -> anyhow::Result<Usage> {
+        let [process_ns, peer_ns] =
+            [0, 1].map(|n| look.pids[n].iter().map(|pid| ran_ns(*pid)).sum());
+        let (balancer_ns, cluster_bytes) = look.node.unwrap_or((process_ns, 0));
+        let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        let [core_idle_ns, load_idle_ns] = look.processors.map(|cpu| idle_ns(&stat, cpu));
+        let at_ns = monotonic_ns();
+        Ok(Usage {
+            at_ns,
+            balancer_ns,
+            process_ns,
+            peer_ns,
+            core_idle_ns,
+            load_idle_ns,
+            cluster_bytes,
+        })
+    }
+
+    /// Since an earlier look.
+    pub fn since(&self, earlier: &Usage) -> Spent {
+        let wall_ns = self.at_ns - earlier.at_ns;
+        let busy = |now: u64, then: u64| wall_ns.saturating_sub(now.saturating_sub(then));
+        let process_ns = self.process_ns.saturating_sub(earlier.process_ns);
+        // Rounds are timed by the clock: what took the processor from them is none of theirs.
+        let balancer_ns = self.balancer_ns.saturating_sub(earlier.balancer_ns).min(process_ns);
+        Spent {
+            wall_ns,
+            balancer_ns,
+            process_ns,
+            peer_ns: self.peer_ns.saturating_sub(earlier.peer_ns),
+            core_ns: busy(self.core_idle_ns, earlier.core_idle_ns),
+            load_ns: busy(self.load_idle_ns, earlier.load_idle_ns),
+            cluster_bytes: self.cluster_bytes.saturating_sub(earlier.cluster_bytes),
+        }
+    }
+}
+
+impl Spent {
+    /// Both processors.
+    pub fn machine_ns(&self) -> u64 {
+        self.core_ns + self.load_ns
+    }
+
+    /// The share of the time in which the load's processor did not idle, in per cent.
+    pub fn load_percent(&self) -> f64 {
+        self.load_ns as f64 * 100.0 / self.wall_ns.max(1) as f64
+    }
+}
+
+/// How long the scheduler let the threads of a process run. One that has ended counts no more.
+fn ran_ns(pid: i32) -> u64 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let files = threads.flatten().map(|thread| thread.path().join("schedstat"));
+    let first = |text: String| text.split(' ').next().and_then(|word| word.parse::<u64>().ok());
+    files.filter_map(|file| first(fs::read_to_string(file).ok()?)).sum()
+}
+
+/// How long a processor has idled, or was taken from this machine by its host.
+fn idle_ns(stat: &str, processor: u16) -> u64 {
+    let name = format!("cpu{processor} ");
+    let Some(rest) = stat.lines().find_map(|line| line.strip_prefix(&name)) else { return 0 };
+    let fields: Vec<u64> = rest.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal
+    let idle = [3, 4, 7].into_iter().filter_map(|at| fields.get(at)).sum::<u64>();
+    idle * TICK_NS
+}
+
+/// Resident bytes of processes.
+pub fn resident(pids: &[i32]) -> u64 {
+    let of = |pid: &i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    pids.iter().filter_map(of).sum::<u64>() << 10
+}
+
+/// Bytes that the kernel holds in its slabs, where sockets are.
+pub fn slab() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Slab:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_idles_when_it_waits_or_is_taken_away() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 5 0 7 100 20 1 2 3 0 0\n";
+        assert_eq!(idle_ns(stat, 1), 123 * TICK_NS);
+        assert_eq!(idle_ns(stat, 10), 0);
+    }
+
+    #[test]
+    fn what_did_not_idle_was_busy() {
+        let then = Usage { at_ns: 1_000, balancer_ns: 10, core_idle_ns: 100, ..Usage::default() };
+        let (process_ns, core_idle_ns) = (80, 600);
+        let now =
+            Usage { at_ns: 3_000, balancer_ns: 60, process_ns, core_idle_ns, ..Usage::default() };
+        let spent = now.since(&then);
+        assert_eq!((spent.wall_ns, spent.balancer_ns, spent.core_ns), (2_000, 50, 1_500));
+        assert_eq!(spent.machine_ns(), 3_500);
+        assert_eq!(spent.load_percent(), 100.0);
+        let preempted = Usage { process_ns: 30, ..now };
+        assert_eq!(preempted.since(&then).balancer_ns, 30);
+    }
+}
