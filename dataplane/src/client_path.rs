@@ -1,8 +1,7 @@
 //! How this node reaches its clients: the carrier of the client-side interface, and whether next hops answer.
 //!
 //! A thread of its own measures and publishes; the agent says it in its heartbeats, and an owner whose path is worse
-//! than its peer's hands over (`cluster/src/path.rs`). A next hop is asked by an ARP probe: its sender has no address
-//! yet (RFC 5227 2.1.1), so the question changes nobody's tables, and nobody but the asked host answers it. The
+//! than its peer's hands over (`cluster/src/path.rs`). A next hop is asked by an ARP probe (`arp_probe`). The
 //! question takes the way through the kernel: poll cores that do not move are found out by other means.
 //!
 //! ```text
@@ -11,6 +10,7 @@
 //!
 //! A thread that was itself late waits that much longer for its answers. Bounds: [`HOPS_MAX`] next hops.
 
+use crate::arp_probe::{Answer, probe};
 use crate::clock;
 use crate::shared::Shared;
 use crate::sys::{self, ArpSocket};
@@ -87,7 +87,7 @@ impl Watch {
         let Some(socket) = &self.socket else { return };
         for (hop, _) in &self.hops {
             // A question that cannot be sent is one without an answer.
-            let _ = socket.send(&probe(self.mac, *hop));
+            let _ = socket.send(&probe(self.mac, self.mac, *hop));
         }
     }
 
@@ -95,8 +95,8 @@ impl Watch {
         let Some(socket) = &self.socket else { return };
         let mut buffer = [0; 64];
         while let Some(frame) = socket.receive(&mut buffer) {
-            let Some(sender) = answer(frame) else { continue };
-            let known = self.hops.iter_mut().filter(|(hop, _)| *hop == sender);
+            let Some(answer) = Answer::read(frame) else { continue };
+            let known = self.hops.iter_mut().filter(|(hop, _)| *hop == answer.address);
             known.for_each(|(_, answered)| *answered = now);
         }
     }
@@ -107,39 +107,9 @@ impl Watch {
     }
 }
 
-/// RFC 826, RFC 5227 2.1.1: who has this address? The sender names none of its own.
-fn probe(mac: [u8; 6], hop: Ipv4Addr) -> [u8; 42] {
-    let mut frame = [0; 42];
-    frame[..6].fill(0xff);
-    frame[6..12].copy_from_slice(&mac);
-    frame[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
-    frame[22..28].copy_from_slice(&mac);
-    frame[38..42].copy_from_slice(&hop.octets());
-    frame
-}
-
-/// The address that an ARP reply speaks for.
-fn answer(frame: &[u8]) -> Option<Ipv4Addr> {
-    let is_reply = frame.get(12..22)? == [8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
-    let sender: [u8; 4] = frame.get(28..32)?.try_into().ok()?;
-    is_reply.then(|| Ipv4Addr::from(sender))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_probe_says_nothing_about_its_sender_and_an_answer_is_understood() {
-        let hop = Ipv4Addr::new(10, 88, 0, 1);
-        let mut frame = probe([2, 0, 0, 0, 0, 1], hop);
-        assert_eq!(frame[28..32], [0; 4], "no sender address");
-        assert_eq!(answer(&frame), None, "a question is no answer");
-        frame[21] = 2;
-        frame[28..32].copy_from_slice(&hop.octets());
-        assert_eq!(answer(&frame), Some(hop));
-        assert_eq!(answer(&frame[..31]), None);
-    }
 
     #[test]
     fn a_hop_is_lost_after_a_while_and_not_because_nobody_looked() {

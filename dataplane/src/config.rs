@@ -40,7 +40,7 @@ pub use types::{
     Metrics, NodeConfig, OnPeerLoss, OnServerDown, Protocol, Proxy, ProxyProtocol, Seal, Secret,
     Server, Service, Snoop, Survivor, TimerSet, Timers, XdpMode,
 };
-pub use value::{Mac, PortRange, duration_text};
+pub use value::{Mac, PortRange, duration_text, mac};
 
 /// Reads "60s", as the configuration writes times.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {

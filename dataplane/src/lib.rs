@@ -1,6 +1,7 @@
 //! Frames in, frames out: the only crate with unsafe code, threads, a clock and system calls.
 pub mod address;
 pub mod agent_thread;
+pub mod arp_probe;
 pub mod client_path;
 pub mod clock;
 pub mod config;

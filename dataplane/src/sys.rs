@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
+mod echo;
 pub mod event;
 mod interface;
 mod packet;
@@ -18,9 +19,10 @@ mod process;
 pub mod robust;
 mod signal;
 
+pub use echo::{EchoSocket, WAY_BYTES_MIN};
 pub use interface::{
-    interface_carrier, interface_driver, interface_index, interface_mac, interface_mbits,
-    interface_mtu,
+    Offloads, interface_carrier, interface_driver, interface_index, interface_mac, interface_mbits,
+    interface_mtu, interface_offloads,
 };
 pub use packet::{ArpSocket, ServiceMacs};
 pub use process::{close_descriptors_from, defer_process, leave_session, lock_memory, set_name};

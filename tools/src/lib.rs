@@ -9,6 +9,7 @@ pub mod bench;
 pub mod check;
 pub mod confirm_dead;
 pub mod demo;
+pub mod doctor;
 pub mod flows;
 pub mod handover;
 pub mod impair;

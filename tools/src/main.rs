@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use dataplane::memory::BigPages;
 use tools::{
-    bench, check, confirm_dead, demo, flows, handover, impair, keygen, load, ownership, print,
-    reload, run, servers, status, top, views, why, witness,
+    bench, check, confirm_dead, demo, doctor, flows, handover, impair, keygen, load, ownership,
+    print, reload, run, servers, status, top, views, why, witness,
 };
 
 use tools::views::View;
@@ -32,6 +32,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check configuration files; needs neither the interfaces nor a running node.
     Check(check::CheckArgs),
+    /// Look at this host and its network: whether a node can run here, and which ways of hearing work.
+    Doctor(doctor::DoctorArgs),
     /// Show how a running node is: who owns what, what is protected, what was dropped.
     Status(status::StatusArgs),
     /// Say why a service is owned by whom: the last decisions, each with its epoch, time and reason.
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(args) => run::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Why(args) => why::main(&args),
         Command::Ownership(args) => ownership::main(&args),

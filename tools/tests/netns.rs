@@ -14,6 +14,8 @@ mod control;
 mod cores;
 #[path = "netns/dialogue.rs"]
 mod dialogue;
+#[path = "netns/doctor.rs"]
+mod doctor;
 #[path = "netns/failback.rs"]
 mod failback;
 #[path = "netns/guardian.rs"]

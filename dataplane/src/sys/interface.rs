@@ -66,7 +66,28 @@ pub fn interface_driver(name: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(driver).into_owned())
 }
 
+/// What a NIC does to frames before anybody sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offloads {
+    /// Joins segments into one that no client has sent (large receive offload).
+    pub joins_segments: bool,
+    /// Takes VLAN tags off.
+    pub strips_tags: bool,
+    /// Deals frames out to the queues by their addresses and ports.
+    pub hashes: bool,
+}
+
+/// What the NIC behind an interface does to frames.
+pub fn interface_offloads(name: &str) -> io::Result<Offloads> {
+    // `ethtool_value`: command, answer.
+    let mut value = [ETHTOOL_GFLAGS, 0];
+    ask_ethtool(name, &mut value)?;
+    let has = |bit: u32| value[1] >> bit & 1 == 1;
+    Ok(Offloads { joins_segments: has(15), strips_tags: has(8), hashes: has(28) })
+}
+
 /// Commands of `linux/ethtool.h`.
+const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_GSET: u32 = 0x01;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GLINK: u32 = 0x0a;
@@ -115,6 +136,7 @@ mod tests {
         assert_eq!(interface_mac("lo").unwrap(), [0; 6]);
         assert!(interface_mtu("lo").unwrap() >= 1280);
         assert!(interface_carrier("lo").unwrap());
+        assert!(!interface_offloads("lo").unwrap().joins_segments);
     }
 
     #[test]
@@ -126,6 +148,7 @@ mod tests {
             assert!(interface_carrier(name).is_err());
             assert!(interface_mbits(name).is_err());
             assert!(interface_driver(name).is_err());
+            assert!(interface_offloads(name).is_err());
         }
     }
 }
