@@ -16,8 +16,11 @@
  * Left to the kernel on purpose: fragments (they may have no ports, and a client that honours our
  * MSS sends none), VLAN-tagged frames (attach to the VLAN interface instead), IPv6 extension
  * headers (hardly any path carries them in front of TCP; IPv4 options are skipped, they cost one
- * addition), other ICMP. The destination MAC is not looked at: the socket's reader does that.
- * Checksums neither.
+ * addition), other ICMP. Checksums are not looked at.
+ *
+ * The destination MAC is looked at where a node listens to what clients say to another one
+ * (`hears`): TCP that is sent elsewhere is dropped if nobody here could use it, so that it costs no
+ * poll core anything. Everywhere else the socket's reader looks at it.
  *
  * Plain C without libbpf's headers: <linux/bpf.h> is enough.
  */
@@ -42,6 +45,7 @@ static long (*const redirect_map)(void *map, __u64 key,
 #define RANGES_MAX 8 /* port ranges of one address; as RANGES_MAX in xdp_program.rs */
 #define ADDRESSES_MAX 1024
 #define QUEUES_MAX 64
+#define MACS_MAX 128
 
 /* The order is that of `Verdict` in xdp_program.rs. */
 enum verdict {
@@ -57,6 +61,8 @@ enum verdict {
 	PASS_FRAGMENT,	 /* to an owned address */
 	PASS_EXTENSION,	 /* IPv6 extension header, to an owned address */
 	PASS_MALFORMED,	 /* the headers that a rule needs are not there */
+	DROP_OVERHEARD,	 /* TCP to another host, for a service that is not followed here */
+	DROP_IDLE,	 /* TCP to another host, for a service that is followed: brings nothing */
 	VERDICTS,
 };
 
@@ -64,9 +70,16 @@ struct address {
 	__u32 word[4]; /* network order; IPv4 as ::ffff:a.b.c.d */
 };
 
+/* What is taken of the TCP that is sent to another host; as `Hears` in xdp_program.rs. */
+enum hears {
+	HEARS_ALL,   /* the service is served here, or nobody listens */
+	HEARS_NEWS,  /* it is followed here: what a copy may miss */
+	HEARS_NOTHING,
+};
+
 struct service {
 	__u16 ranges;
-	__u16 reserved;
+	__u16 hears;
 	struct {
 		__u16 first, last; /* host order, both included */
 	} range[RANGES_MAX];
@@ -84,6 +97,14 @@ struct {
 	struct address *key;
 	struct service *value;
 } SERVICES SEC(".maps");
+
+/* This host's hardware addresses: the interface's and those of services. */
+struct {
+	MAP_TYPE(BPF_MAP_TYPE_HASH);
+	MAP_ENTRIES(MACS_MAX);
+	__u64 *key; /* six bytes, then zeros */
+	__u32 *value; /* 1: the interface's own; 0: a service's, at which others may listen as well */
+} MACS SEC(".maps");
 
 struct {
 	MAP_TYPE(BPF_MAP_TYPE_HASH);
@@ -119,6 +140,12 @@ INLINE int pass(__u32 verdict)
 	return XDP_PASS;
 }
 
+INLINE int drop(__u32 verdict)
+{
+	count(verdict);
+	return XDP_DROP;
+}
+
 INLINE int to_socket(struct xdp_md *context, __u32 verdict)
 {
 	long action = redirect_map(&SOCKETS, context->rx_queue_index, XDP_PASS);
@@ -149,9 +176,37 @@ INLINE int owns_port(const struct service *service, __u16 port)
 	return 0;
 }
 
-/* TCP and UDP of both IP versions; `head` is the transport header. */
+/*
+ * Hearing. A peer that listens receives every frame of the clients of a service twice over: as
+ * records and as they are. Of the latter only what its copies might miss may reach it: a segment
+ * with payload, SYN, FIN or RST. `length` is that of the TCP header and what follows.
+ */
 
-INLINE int tcp(struct xdp_md *context, void *head, const struct address *destination)
+INLINE int brings_news(const struct tcphdr *segment, __u16 length)
+{
+	return segment->syn || segment->fin || segment->rst || length > segment->doff * 4;
+}
+
+INLINE int overheard(struct xdp_md *context, const struct service *service,
+		     const struct tcphdr *segment, __u16 length)
+{
+	struct ethhdr *ethernet = (void *)(long)context->data;
+	__u64 mac = 0;
+	if ((void *)(ethernet + 1) > (void *)(long)context->data_end)
+		return pass(PASS_MALFORMED);
+	__builtin_memcpy(&mac, ethernet->h_dest, ETH_ALEN);
+	__u32 *own = map_lookup(&MACS, &mac);
+	if (own && *own)
+		return to_socket(context, TO_SOCKET_TCP);
+	if (service->hears == HEARS_NEWS)
+		return brings_news(segment, length) ? to_socket(context, TO_SOCKET_TCP)
+						    : drop(DROP_IDLE);
+	return own ? to_socket(context, TO_SOCKET_TCP) : drop(DROP_OVERHEARD);
+}
+
+/* TCP and UDP of both IP versions; `head` is the transport header, `length` says the packet. */
+
+INLINE int tcp(struct xdp_md *context, void *head, const struct address *destination, __u16 length)
 {
 	struct tcphdr *segment = head;
 	struct service *service = map_lookup(&SERVICES, destination);
@@ -159,9 +214,11 @@ INLINE int tcp(struct xdp_md *context, void *head, const struct address *destina
 		return pass(PASS_OTHER);
 	if ((void *)(segment + 1) > (void *)(long)context->data_end)
 		return pass(PASS_MALFORMED);
-	if (owns_port(service, HOST16(segment->dest)))
-		return to_socket(context, TO_SOCKET_TCP);
-	return pass(PASS_OTHER_PORT);
+	if (!owns_port(service, HOST16(segment->dest)))
+		return pass(PASS_OTHER_PORT);
+	if (service->hears != HEARS_ALL)
+		return overheard(context, service, segment, length);
+	return to_socket(context, TO_SOCKET_TCP);
 }
 
 INLINE int udp(struct xdp_md *context, void *head, const struct address *destination)
@@ -251,7 +308,7 @@ INLINE int ipv4(struct xdp_md *context, void *head)
 		return pass_if_owned(&destination, PASS_FRAGMENT);
 	head += ip->ihl * 4;
 	if (ip->protocol == IPPROTO_TCP)
-		return tcp(context, head, &destination);
+		return tcp(context, head, &destination, HOST16(ip->tot_len) - ip->ihl * 4);
 	if (ip->protocol == IPPROTO_UDP)
 		return udp(context, head, &destination);
 	if (ip->protocol == IPPROTO_ICMP)
@@ -324,7 +381,7 @@ INLINE int ipv6(struct xdp_md *context, void *head)
 	__builtin_memcpy(&destination, &ip->daddr, sizeof(destination));
 	switch (ip->nexthdr) {
 	case IPPROTO_TCP:
-		return tcp(context, ip + 1, &destination);
+		return tcp(context, ip + 1, &destination, HOST16(ip->payload_len));
 	case IPPROTO_UDP:
 		return udp(context, ip + 1, &destination);
 	case IPPROTO_ICMPV6:

@@ -5,18 +5,20 @@
 //! go through the kernel, by a socket of their own.
 
 use crate::clock;
+use crate::ears::Ears;
 use crate::guardian::Guard;
 use crate::log;
 use crate::sealing::Sealing;
 use crate::shared::{AgentSnapshot, Ordered, Shared, ToAgent, ToCore};
 use crate::sys;
+use crate::xdp_program::XdpError;
 use cluster::agent::handover::Begun;
 use cluster::agent::pass::Outcome;
 use cluster::agent::{Agent, Destination};
 use cluster::id::NodeId;
 use cluster::link::Endpoint;
 use cluster::message::{self, WITNESS};
-use cluster::role::Report;
+use cluster::role::{Command, Report};
 use cluster::seal::{Opened, Unopened};
 use crossbeam_channel::{Receiver, Sender};
 use stack::time::{Duration, Instant};
@@ -82,6 +84,8 @@ pub struct AgentThread {
     pub questions: Receiver<ToAgent>,
     /// Orders that other nodes carry out, by their numbers, and who waits for the answer.
     pub passed_on: Vec<(u64, Sender<Ordered>)>,
+    /// What the XDP program lets through, if this node listens.
+    pub(crate) ears: Option<Ears>,
     /// Ends the thread.
     pub stopping: Arc<AtomicBool>,
 }
@@ -264,9 +268,11 @@ impl AgentThread {
         }
         while let Some(command) = self.agent.poll_command() {
             self.tell_neighbors(clock::now(), neighbors);
+            self.turn_ears(Ears::prick, &command);
             for core in 0..self.commands.len() {
                 self.order(core, ToCore::Command(command));
             }
+            self.turn_ears(Ears::lower, &command);
         }
         while let Some((destination, datagram)) = self.agent.poll_message() {
             let to = match destination {
@@ -286,6 +292,19 @@ impl AgentThread {
     fn order(&self, core: usize, order: ToCore) {
         if self.commands[core].try_send(order).is_err() {
             log::error(format!("poll core {core} takes no orders any more"));
+            self.stopping.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A node that serves and does not hear its clients would be worse than none.
+    fn turn_ears(
+        &mut self,
+        turn: fn(&mut Ears, &Command) -> Result<(), XdpError>,
+        command: &Command,
+    ) {
+        let turned = self.ears.as_mut().map_or(Ok(()), |ears| turn(ears, command));
+        if let Err(error) = turned {
+            log::error(format!("{error}"));
             self.stopping.store(true, Ordering::Relaxed);
         }
     }

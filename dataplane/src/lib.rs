@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod crossing;
+mod ears;
 pub mod files;
 pub mod flows;
 pub mod guardian;

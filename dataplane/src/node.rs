@@ -19,6 +19,7 @@ use crate::config::{self, Application, Config, CopyMode, XdpMode};
 use crate::control::{self, Reply, Request};
 use crate::core::{Clock, Core};
 use crate::crossing::Crossing;
+use crate::ears::Ears;
 use crate::files;
 use crate::guardian::{Charge, Guard};
 use crate::health;
@@ -28,7 +29,7 @@ use crate::metrics;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::random;
 use crate::reload::Origin;
-use crate::report::Reporter;
+use crate::report::{Reporter, Steering};
 use crate::sealing::Sealing;
 use crate::shared::Shared;
 use crate::solicited::Solicited;
@@ -110,7 +111,6 @@ pub struct Node {
     reporter: Arc<Reporter>,
     /// The last to end: all others may have something to say.
     _log: Log,
-    _programs: Vec<XdpProgram>,
     _solicited: Option<Solicited>,
     _service_macs: Option<sys::ServiceMacs>,
     summary: String,
@@ -157,7 +157,7 @@ impl Node {
             }
             config::Arbiter::None { .. } => sealing(config, me, others),
         };
-        let agent = AgentThread {
+        let mut agent = AgentThread {
             sealing: sealing?,
             agent: Agent::new(clock::now(), agent_config(config, me, &groups, &services)?),
             socket,
@@ -168,13 +168,20 @@ impl Node {
             reports,
             questions,
             passed_on: Vec::new(),
+            ears: None,
             stopping: stopping.clone(),
         };
         let (board, checks) = health::start(config, orders.clone(), stopping.clone())
             .map_err(failed("start the checks of the servers"))?;
         let origin = Origin::new(file.into(), config.clone(), services.clone(), mtu);
         let (shared_, guard_, asked) = (shared.clone(), guard.clone(), (orders, question));
-        let reporter = Reporter::new((config, origin), me, shared_, guard_, asked, board);
+        let summary = summary(config, &programs, &client, me);
+        steer(config, &mut programs)?;
+        agent.ears = ears(config, &mut programs[0])?;
+        let zero_copy = [&client, &cluster].map(|ports| ports.iter().all(XdpPort::is_zero_copy));
+        let steering = Steering::new(programs, zero_copy);
+        let reporter =
+            Reporter::new((config, origin), me, shared_, guard_, asked, (board, steering));
         let reporter = Arc::new(reporter);
         let metrics = metrics_server(config, &reporter)?;
         let answerer = reporter.clone();
@@ -188,9 +195,7 @@ impl Node {
         let path = &config.control.socket;
         let control = control::Server::start(path, Box::new(answer))
             .map_err(failed(format!("open the control socket {}", path.display())))?;
-        let summary = summary(config, &programs, &client, me);
         let engines = build_engines(config, me, &services, &groups, link_mtu)?;
-        steer(config, &mut programs)?;
         // Ethernet header and VLAN tag beside the MTU.
         let crossings = Crossing::among(cores, mtu.max(link_mtu) + 18)
             .map_err(failed("take memory for frames between cores"))?;
@@ -218,7 +223,6 @@ impl Node {
             _watch: watch,
             reporter,
             _log: log,
-            _programs: programs,
             _solicited: join_solicited(config),
             _service_macs: accept_service_macs(config),
             summary,
@@ -382,6 +386,19 @@ fn steer(config: &Config, programs: &mut [XdpProgram]) -> Result<(), StartError>
     programs[1]
         .set_cluster_endpoint(endpoint, config.cluster.data_port)
         .map_err(failed("steer the cluster's datagrams"))
+}
+
+/// Where anybody listens, the program of the client side drops what brings nothing here.
+fn ears(config: &Config, program: &mut XdpProgram) -> Result<Option<Ears>, StartError> {
+    if !config.hears() {
+        return Ok(None);
+    }
+    let doing = "let the XDP program drop what is said to others and brings nothing";
+    let own = sys::interface_mac(&config.interfaces.client.name).map_err(failed(doing))?;
+    let macs = config.services.iter().filter_map(|service| service.mac.map(|mac| mac.0));
+    program.set_macs(own, &macs.collect::<Vec<_>>()).map_err(failed(doing))?;
+    let addresses = config.services.iter().map(held_addresses).collect();
+    Ok(Some(Ears::new(program.take_services().map_err(failed(doing))?, addresses)))
 }
 
 /// Bytes of a packet that every port of an interface takes. Says so if the interface would take more.

@@ -13,6 +13,7 @@ use crate::reload::Origin;
 use crate::sealing::SealingSnapshot;
 use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
 use crate::watch::Phases;
+use crate::xdp_program::{Verdict, XdpProgram};
 use cluster::agent::Reason;
 use cluster::agent::declare::{Claim, Fitness};
 use cluster::agent::status::{DeclaredStatus, GroupStatus, NodeStatus, PathStatus, Status};
@@ -53,11 +54,31 @@ pub struct Reporter {
     pub(crate) questions: Sender<ToAgent>,
     /// What the checks of servers have found.
     pub(crate) board: Arc<Board>,
+    steering: Steering,
     started: Instant,
     /// By the index of the group.
     phases: Mutex<Vec<Phases>>,
     /// The last decision about each group that the log has been told of.
     logged: Mutex<Vec<Instant>>,
+}
+
+/// The XDP programs of the client side and the cluster side; they are detached with this.
+pub struct Steering {
+    programs: Mutex<Vec<XdpProgram>>,
+    /// How frames come and go on each side.
+    modes: Vec<String>,
+}
+
+impl Steering {
+    /// For the programs, and whether the driver works on the ports' own memory.
+    pub fn new(programs: Vec<XdpProgram>, zero_copy: [bool; 2]) -> Steering {
+        let mode = |(program, zero_copy): (&XdpProgram, bool)| {
+            let place = if program.is_native() { "native" } else { "generic" };
+            format!("{place}, {}", if zero_copy { "zero copy" } else { "copy" })
+        };
+        let modes = programs.iter().zip(zero_copy).map(mode).collect();
+        Steering { programs: Mutex::new(programs), modes }
+    }
 }
 
 impl Reporter {
@@ -68,7 +89,7 @@ impl Reporter {
         shared: Arc<Shared>,
         guard: Arc<Guard>,
         (orders, questions): (Vec<Sender<ToCore>>, Sender<ToAgent>),
-        board: Arc<Board>,
+        (board, steering): (Arc<Board>, Steering),
     ) -> Reporter {
         let phases = Mutex::new(config.groups().iter().map(|_| Phases::default()).collect());
         let logged = Mutex::new(vec![Instant::ZERO; config.groups().len()]);
@@ -87,6 +108,7 @@ impl Reporter {
             started,
             phases,
             logged,
+            steering,
         }
     }
 
@@ -190,6 +212,7 @@ impl Reporter {
                 .collect(),
             cores: cores.iter().enumerate().map(|(n, core)| self.core(n, core)).collect(),
             ports: self.ports(&cores),
+            steering: self.steering(),
             timers: timers(&agent.configured, &agent.effective),
             largest_gap_us: agent.largest_gap.micros(),
             guardian: self.guardian(),
@@ -433,15 +456,29 @@ impl Reporter {
         let config = self.config();
         let interfaces = &config.interfaces;
         let mut ports = Vec::new();
-        for (interface, is_client) in [(&interfaces.client, true), (&interfaces.cluster, false)] {
+        let sides = [(&interfaces.client, true), (&interfaces.cluster, false)];
+        for ((interface, is_client), mode) in sides.into_iter().zip(&self.steering.modes) {
             for (n, queue) in interface.queues.iter().enumerate() {
                 let core = &cores[n % cores.len()];
                 let side = if is_client { &core.client_ports } else { &core.cluster_ports };
                 let counters = &side[n / cores.len()];
-                ports.push(shown::PortStatus::new(&interface.name, *queue, "", counters));
+                ports.push(shown::PortStatus::new(&interface.name, *queue, mode, counters));
             }
         }
         ports
+    }
+
+    /// What the XDP programs of both interfaces have counted.
+    fn steering(&self) -> Vec<shown::SteeringStatus> {
+        let config = self.config();
+        let names = [&config.interfaces.client.name, &config.interfaces.cluster.name];
+        let programs = self.steering.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = programs.iter().zip(names).map(|(program, name)| {
+            let counters = program.counters().unwrap_or_default();
+            let frames = Verdict::ALL.map(|verdict| (verdict.name().into(), counters.get(verdict)));
+            shown::SteeringStatus { interface: name.clone(), frames: frames.into() }
+        });
+        counted.collect()
     }
 }
 

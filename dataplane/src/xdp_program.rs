@@ -16,6 +16,7 @@ use crate::sys;
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -35,7 +36,7 @@ pub static PREBUILT: &[u8] = aya::include_bytes_aligned!("../bpf/prebuilt/steer.
 
 /// An address as the program's maps know it: IPv4 as `::ffff:a.b.c.d`.
 type AddressKey = [u8; 16];
-/// `struct service`: number of ranges, a reserved field, then first and last port of each range.
+/// `struct service`: number of ranges, what is heard ([`Hears`]), then first and last port of each range.
 type ServiceValue = [u16; 2 + 2 * RANGES_MAX];
 /// `struct endpoint`: the address, the port in host order, a reserved field.
 type EndpointKey = [u8; 20];
@@ -86,11 +87,15 @@ pub enum Verdict {
     PassExtension,
     /// To the kernel: too short, or not of the version it claims to be.
     PassMalformed,
+    /// Dropped: TCP to another host, for a service that is neither served nor followed here.
+    DropOverheard,
+    /// Dropped: TCP to another host, for a service that is followed here, that no copy could miss.
+    DropIdle,
 }
 
 impl Verdict {
     /// Every verdict, in the program's order.
-    pub const ALL: [Verdict; 12] = [
+    pub const ALL: [Verdict; 14] = [
         Verdict::Tcp,
         Verdict::Echo,
         Verdict::Error,
@@ -103,6 +108,8 @@ impl Verdict {
         Verdict::PassFragment,
         Verdict::PassExtension,
         Verdict::PassMalformed,
+        Verdict::DropOverheard,
+        Verdict::DropIdle,
     ];
 
     /// The counter's name.
@@ -120,8 +127,22 @@ impl Verdict {
             Verdict::PassFragment => "pass_fragment",
             Verdict::PassExtension => "pass_extension",
             Verdict::PassMalformed => "pass_malformed",
+            Verdict::DropOverheard => "drop_overheard",
+            Verdict::DropIdle => "drop_idle",
         }
     }
+}
+
+/// What is taken of the TCP that is sent to another host. The numbers are those of `enum hears` in the program.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Hears {
+    /// Everything: the service is served here, or nobody listens.
+    #[default]
+    All,
+    /// What a copy could miss: payload, SYN, FIN, RST. The service is followed here.
+    News,
+    /// Nothing, unless it is for the service's own hardware address.
+    Nothing,
 }
 
 /// Frames seen by the program since it was loaded, by verdict, summed over the processors.
@@ -218,6 +239,8 @@ pub struct XdpProgram {
     native: bool,
     variant: Variant,
     cluster: Option<EndpointKey>,
+    /// What was set for each address.
+    values: BTreeMap<AddressKey, ServiceValue>,
 }
 
 /// The same program twice: declared to take frames of several buffers, or not.
@@ -249,7 +272,8 @@ impl XdpProgram {
     pub fn load(object: &[u8]) -> Result<XdpProgram, XdpError> {
         let bpf = Ebpf::load(object).map_err(XdpError::Load)?;
         let variant = Variant::MultiBuffer;
-        let mut program = XdpProgram { bpf, native: false, variant, cluster: None };
+        let values = BTreeMap::new();
+        let mut program = XdpProgram { bpf, native: false, variant, cluster: None, values };
         if program.select(variant).is_err() {
             program.select(Variant::SingleBuffer)?;
         }
@@ -326,12 +350,16 @@ impl XdpProgram {
             slot.copy_from_slice(&[*range.start(), *range.end()]);
         }
         let what = "add an address to the XDP program";
-        self.services(what)?.insert(address_key(address), value, 0).map_err(map_error(what))
+        let key = address_key(address);
+        self.services(what)?.insert(key, value, 0).map_err(map_error(what))?;
+        self.values.insert(key, value);
+        Ok(())
     }
 
     /// Gives `address` back to the kernel. Nothing happens if it was not owned.
     pub fn remove_service(&mut self, address: IpAddr) -> Result<(), XdpError> {
         let what = "remove an address from the XDP program";
+        self.values.remove(&address_key(address));
         absent_is_fine(self.services(what)?.remove(&address_key(address))).map_err(map_error(what))
     }
 
@@ -373,12 +401,47 @@ impl XdpProgram {
         Ok(counters)
     }
 
+    /// Tells these hardware addresses from those of other hosts, for [`Hears`]: the interface's own, and services'.
+    pub fn set_macs(&mut self, own: [u8; 6], services: &[[u8; 6]]) -> Result<(), XdpError> {
+        let what = "tell the XDP program the hardware addresses";
+        let map = self.bpf.map_mut("MACS").ok_or(XdpError::Object("MACS"))?;
+        let mut map: HashMap<&mut MapData, u64, u32> = map.try_into().map_err(map_error(what))?;
+        let services = services.iter().map(|mac| (mac, 0));
+        for (mac, is_own) in services.chain([(&own, 1)]) {
+            map.insert(mac_key(*mac), is_own, 0).map_err(map_error(what))?;
+        }
+        Ok(())
+    }
+
+    /// Hands what is heard over to whoever follows the roles; no service is set or removed any more.
+    pub fn take_services(&mut self) -> Result<ServiceMap, XdpError> {
+        let map = self.bpf.take_map("SERVICES").ok_or(XdpError::Object("SERVICES"))?;
+        let map = map.try_into().map_err(map_error("take the services of the XDP program"))?;
+        Ok(ServiceMap { map, values: std::mem::take(&mut self.values) })
+    }
+
     fn services(
         &mut self,
         what: &'static str,
     ) -> Result<HashMap<&mut MapData, AddressKey, ServiceValue>, XdpError> {
         let map = self.bpf.map_mut("SERVICES").ok_or(XdpError::Object("SERVICES"))?;
         map.try_into().map_err(map_error(what))
+    }
+}
+
+/// The services that the program knows, to be changed in what is heard of them.
+pub struct ServiceMap {
+    map: HashMap<MapData, AddressKey, ServiceValue>,
+    values: BTreeMap<AddressKey, ServiceValue>,
+}
+
+impl ServiceMap {
+    /// Takes this much of the TCP that is sent to `address` and to another host. Nothing happens if it is not owned.
+    pub fn set_hears(&mut self, address: IpAddr, hears: Hears) -> Result<(), XdpError> {
+        let key = address_key(address);
+        let Some(value) = self.values.get_mut(&key) else { return Ok(()) };
+        value[1] = hears as u16;
+        self.map.insert(key, *value, 0).map_err(map_error("tell the XDP program what to hear"))
     }
 }
 
@@ -392,6 +455,12 @@ fn address_key(address: IpAddr) -> AddressKey {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     }
+}
+
+/// Six bytes as they are in a frame, then zeros.
+fn mac_key(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
 }
 
 fn map_error(what: &'static str) -> impl Fn(MapError) -> XdpError {

@@ -6,12 +6,13 @@
 
 use aya::programs::{TestRun, TestRunOptions};
 use dataplane::xdp_program::{
-    AttachMode, BUILT, PREBUILT, RANGES_MAX, Verdict, XdpError, XdpProgram,
+    AttachMode, BUILT, Hears, PREBUILT, RANGES_MAX, Verdict, XdpError, XdpProgram,
 };
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
@@ -82,7 +83,11 @@ impl Bench {
         let result = self.program.program().unwrap().test_run(options).unwrap();
         let after = self.program.counters().unwrap();
         let to_socket = (verdict as usize) < Verdict::PassNoSocket as usize;
-        let action = if to_socket { XDP_REDIRECT } else { XDP_PASS };
+        let action = match verdict {
+            Verdict::DropOverheard | Verdict::DropIdle => XDP_DROP,
+            _ if to_socket => XDP_REDIRECT,
+            _ => XDP_PASS,
+        };
         let moved: Vec<&str> = Verdict::ALL
             .iter()
             .filter(|v| after.get(**v) != before.get(**v))
@@ -320,6 +325,59 @@ fn a_frame_cut_anywhere_in_its_headers_goes_to_the_kernel() {
             }
             bench.expect(name, &[&frame[..], &[0; 20]].concat(), verdict);
         }
+    }
+}
+
+/// A segment to an owned address of either version: destination MAC, flags, bytes of payload.
+fn segments(mac: [u8; 6], flags: u8, payload: usize) -> [Vec<u8>; 3] {
+    let mut head = ports(80, 32 + payload);
+    head[12] = 8 << 4;
+    head[13] = flags;
+    let mut frames = [ipv4(OWNED, 6, 0, &head), ipv4(OWNED, 6, 8, &head), ipv6(OWNED6, 6, &head)];
+    for frame in &mut frames {
+        frame[..6].copy_from_slice(&mac);
+        // What an Ethernet frame is filled up with is no payload.
+        frame.resize(frame.len() + 12, 0);
+    }
+    frames
+}
+
+#[test]
+fn what_is_said_to_others_is_taken_as_far_as_it_brings_something() {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const ACK: u8 = 16;
+    let (own, service, other) = ([2, 0, 0, 0, 0, 1], [0, 0, 0x5e, 0, 1, 1], [2, 0, 0, 0, 0, 7]);
+    if !privileged() {
+        return;
+    }
+    for object in [BUILT, PREBUILT] {
+        let mut bench = Bench::owning(object);
+        bench.program.set_macs(own, &[service]).unwrap();
+        let mut map = bench.program.take_services().unwrap();
+        let news = [(SYN, 0), (FIN | ACK, 0), (RST, 0), (ACK, 1), (ACK, 500), (ACK, 0)];
+        for (hears, to_service, to_other) in [
+            (Hears::All, [Verdict::Tcp; 2], [Verdict::Tcp; 2]),
+            (Hears::News, [Verdict::Tcp, Verdict::DropIdle], [Verdict::Tcp, Verdict::DropIdle]),
+            (Hears::Nothing, [Verdict::Tcp; 2], [Verdict::DropOverheard; 2]),
+        ] {
+            map.set_hears(OWNED.into(), hears).unwrap();
+            map.set_hears(OWNED6.into(), hears).unwrap();
+            map.set_hears(OTHER.into(), hears).unwrap();
+            let addressed = [(own, [Verdict::Tcp; 2]), (service, to_service), (other, to_other)];
+            for (mac, [of_news, of_none]) in addressed {
+                for (flags, payload) in news {
+                    let is_idle = (flags, payload) == (ACK, 0);
+                    let verdict = if is_idle { of_none } else { of_news };
+                    for (n, frame) in segments(mac, flags, payload).iter().enumerate() {
+                        let name = format!("{hears:?} {mac:?} {flags:x} {payload} {n}");
+                        bench.expect(&name, frame, verdict);
+                    }
+                }
+            }
+        }
+        bench.expect("another port", &tcp(OWNED, 81), Verdict::PassOtherPort);
     }
 }
 

@@ -517,6 +517,9 @@ pub(crate) fn cores(text: &mut String, status: &Status) {
         [name, port.mode.clone(), counters(&port.counters)]
     };
     table(text, ["port", "mode", "counters"], status.ports.iter().map(port).collect());
+    for program in &status.steering {
+        let _ = writeln!(text, "{}: {}", program.interface, counters(&program.frames));
+    }
 }
 
 fn timers(text: &mut String, status: &Status) {

@@ -35,6 +35,8 @@ pub struct Status {
     pub cores: Vec<CoreStatus>,
     /// One for each port.
     pub ports: Vec<PortStatus>,
+    /// One for each XDP program: the client side's, then the cluster side's.
+    pub steering: Vec<SteeringStatus>,
     /// Timers by name.
     pub timers: Vec<TimerStatus>,
     /// The largest gap between two runs of the heartbeat thread in the last ten minutes.
@@ -529,6 +531,16 @@ pub struct PortStatus {
     pub counters: BTreeMap<String, u64>,
     /// The kernel's own counters of the rings, as [`crate::port::RingCounters`] names them.
     pub rings: BTreeMap<String, u64>,
+}
+
+/// What the XDP program of an interface has decided.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SteeringStatus {
+    /// The interface.
+    pub interface: String,
+    /// Frames, by the rule that decided each, as [`crate::xdp_program::Verdict`] names them.
+    pub frames: BTreeMap<String, u64>,
 }
 
 /// A timer.

@@ -6,6 +6,7 @@
 use crate::control::servers::{ServerState, ServerStatus, Servers, ServiceServers};
 use crate::control::status::{
     CoreStatus, GroupStatus, Histogram, PHASE_BOUNDS_US, PortStatus, Protection, Role, Status,
+    SteeringStatus,
 };
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub fn families(status: &Status, servers: &Servers) -> Vec<MetricFamily> {
     self::servers(&mut families, &servers.services);
     cores(&mut families, &status.cores);
     ports(&mut families, &status.ports);
+    steering(&mut families, &status.steering);
     families.0
 }
 
@@ -387,6 +389,16 @@ fn ports(families: &mut Families, ports: &[PortStatus]) {
     families.counter("port_events_total", help, events);
     let help = "The kernel's own counters of the AF_XDP rings.";
     families.counter("port_ring_events_total", help, rings);
+}
+
+fn steering(families: &mut Families, programs: &[SteeringStatus]) {
+    let mut frames = Vec::new();
+    for program in programs {
+        let place = vec![("interface", program.interface.clone())];
+        frames.extend(named(&place, "verdict", &program.frames));
+    }
+    let help = "What the XDP program has done with frames, by the rule that decided.";
+    families.counter("steered_frames_total", help, frames);
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ fn a_request_outlives_its_owner(snoop: Snoop) {
         }
         let peer = scene.survivor();
         scene.wait_for("all to be heard", || hears_percent(scene, peer) == Some(100));
+        let idle = scene.cluster.status(peer).unwrap().steering[0].frames["drop_idle"];
+        assert!(idle > 0, "an acknowledgement has reached the core of the peer");
+        assert_eq!(counted(scene, peer, "heard_idle"), 0);
         let before = counted(scene, peer, "heard_kept");
         scene.cluster.stop(scene.owner).unwrap();
         stream.write_all(REQUEST).unwrap();
