@@ -1,7 +1,7 @@
 //! Instructions and nanoseconds of one segment through owner and peer, by the number of flows in memory.
 //!
 //! `--quick` leaves out the largest number of flows, `--json FILE` writes every figure to a file, and
-//! `--link-mtu BYTES` sets the MTU of the cluster link, `--seal none` leaves its datagrams unsealed. With the usual link the
+//! `--link-mtu BYTES` sets the MTU of the cluster link, `--heard` has the peer hear the clients, `--seal none` leaves its datagrams unsealed. With the usual link the
 //! instructions are compared with those that are kept in `instructions.json`; `--keep` keeps these instead. Exit code 1: not
 //! flat, or a step has grown. Exit code 2: it could not be measured.
 
@@ -28,7 +28,7 @@ const PROFILED_FLOWS: usize = 10_000;
 const TOP_FUNCTIONS: usize = 10;
 
 /// The link whose figures are kept.
-const USUAL_LINK: Link = Link { mtu: 1500, is_sealed: true };
+const USUAL_LINK: Link = Link { mtu: 1500, is_sealed: true, is_heard: false };
 
 struct Options {
     quick: bool,
@@ -68,6 +68,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--bench" => {}
             "--quick" => options.quick = true,
             "--keep" => options.keep = true,
+            "--heard" => options.link.is_heard = true,
             "--json" => options.json = Some(value()?),
             "--link-mtu" => options.link.mtu = number(value()?)?,
             "--seal" => {
@@ -80,7 +81,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--count" => options.count = Some(number(value()?)?),
             _ => {
                 return Err(format!(
-                    "{argument}: known are --quick, --json, --keep, --link-mtu, --seal"
+                    "{argument}: known are --quick, --json, --keep, --link-mtu, --seal, --heard"
                 ));
             }
         }
@@ -107,7 +108,9 @@ fn instructions(flows: usize, link: Link) -> Result<Vec<Profile>, String> {
     let seal = if link.is_sealed { "noise" } else { "none" };
     let (flows, mtu) = (flows.to_string(), link.mtu.to_string());
     let arguments = ["--count", &flows, "--link-mtu", &mtu, "--seal", seal];
-    let profiles = callgrind::profile(&arguments.map(String::from), 1 + PAYLOADS.len());
+    let heard = link.is_heard.then_some("--heard");
+    let arguments: Vec<_> = arguments.into_iter().chain(heard).map(String::from).collect();
+    let profiles = callgrind::profile(&arguments, 1 + PAYLOADS.len());
     Ok(profiles.map_err(|error| error.to_string())?.split_off(1))
 }
 

@@ -7,8 +7,8 @@
 use crate::burst::Burst;
 use crate::client::{Client, Clients, OWNER_MAC, PORT, SERVICE, Say};
 use crate::step::{
-    PerStep, Step, step_ack, step_commit, step_input, step_output, step_peer, step_record,
-    step_timers,
+    PerStep, Step, step_ack, step_commit, step_hear, step_input, step_output, step_peer,
+    step_record, step_timers,
 };
 use cluster::engine::{Engine, EngineConfig};
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
@@ -49,6 +49,8 @@ pub struct Link {
     pub mtu: usize,
     /// Whether datagrams are sealed.
     pub is_sealed: bool,
+    /// Whether the peer hears the clients, too (`snoop = "wire"`).
+    pub is_heard: bool,
 }
 
 /// See the module.
@@ -57,6 +59,7 @@ pub struct Bed {
     pub owner: Engine,
     /// Its peer.
     pub peer: Engine,
+    is_heard: bool,
     clients: Clients,
     order: Vec<u32>,
     at: usize,
@@ -73,6 +76,7 @@ impl Bed {
         let mut bed = Bed {
             owner: engine(1, flows, link),
             peer: engine(2, flows, link),
+            is_heard: link.is_heard,
             clients: Clients::new(flows),
             order: shuffled(flows),
             at: 0,
@@ -178,13 +182,16 @@ impl Bed {
         for &client in clients {
             self.clients.emit(self.now, client, say, &mut self.frames);
         }
-        let Bed { owner, peer, now, frames, out, datagrams, acks, .. } = self;
+        let Bed { owner, peer, is_heard, now, frames, out, datagrams, acks, .. } = self;
         for burst in [&mut *out, datagrams, acks] {
             burst.clear();
         }
         timed(Step::Input, spent, || step_input(owner, *now, frames));
         timed(Step::Record, spent, || step_record(owner, *now, datagrams));
         timed(Step::Output, spent, || step_output(owner, *now, out));
+        if *is_heard {
+            timed(Step::Hear, spent, || step_hear(peer, *now, frames));
+        }
         timed(Step::Peer, spent, || step_peer(peer, *now, datagrams, acks));
         *now += PEER_DELAY;
         timed(Step::Commit, spent, || step_commit(owner, *now, acks));
@@ -220,6 +227,9 @@ impl Bed {
         let backup = peer.backup;
         let bad = backup.lost + backup.mismatches + backup.unknown + backup.malformed;
         assert_eq!(bad, 0, "the copies are good: {backup:?}");
+        let heard = self.peer.hearing_counters();
+        assert_eq!(heard.kept > 0, self.is_heard, "{heard:?}");
+        assert_eq!((heard.strangers, heard.used), (0, 0), "{heard:?}");
     }
 }
 
@@ -254,7 +264,7 @@ fn engine(node: u8, flows: usize, link: Link) -> Engine {
         mss: 1460,
         nodelay: true,
         hop_limit: HOP_LIMIT,
-        snoop: false,
+        snoop: link.is_heard,
         upstream: Default::default(),
     };
     let stack = StackConfig {
@@ -303,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_hundred_flows_echo_and_the_peer_holds_them_all() {
-        let mut bed = Bed::new(100, Link { mtu: 1500, is_sealed: true });
+        let mut bed = Bed::new(100, Link { mtu: 1500, is_sealed: true, is_heard: true });
         bed.open_all(64);
         let mut spent = PerStep::default();
         assert_eq!(bed.run(10, 64, &mut spent) + bed.run(10, 1448, &mut spent), 1280);

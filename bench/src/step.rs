@@ -4,6 +4,7 @@
 //! ```text
 //! data in ─> input ─> record ─> output ─> echo out          owner
 //!                       └─> peer ─> commit ─> output        peer, owner
+//! data in ─> hear ─> (peer: forgotten)                      a peer that listens
 //! acknowledgement in ─> ack                                 owner
 //! a second later ─> timers ─> peer ─> timers                owner, peer
 //! ```
@@ -29,11 +30,13 @@ pub enum Step {
     Ack,
     /// What comes due within a second: delayed acknowledgement, record of `snd_una`, digests.
     Timers,
+    /// A peer that listens: the clients' segments themselves, before their records are there.
+    Hear,
 }
 
 impl Step {
     /// Every step, in the order of a request.
-    pub const ALL: [Step; 7] = [
+    pub const ALL: [Step; 8] = [
         Step::Input,
         Step::Record,
         Step::Output,
@@ -41,6 +44,7 @@ impl Step {
         Step::Peer,
         Step::Ack,
         Step::Timers,
+        Step::Hear,
     ];
 
     /// The steps between a data segment's arrival and its echo and acknowledgement, on the owner.
@@ -56,6 +60,7 @@ impl Step {
             Step::Peer => "peer",
             Step::Ack => "ack",
             Step::Timers => "timers",
+            Step::Hear => "hear",
         }
     }
 
@@ -69,6 +74,7 @@ impl Step {
             Step::Peer => "step_peer",
             Step::Ack => "step_ack",
             Step::Timers => "step_timers",
+            Step::Hear => "step_hear",
         }
     }
 }
@@ -145,6 +151,15 @@ pub fn step_peer(peer: &mut Engine, now: Instant, datagrams: &mut Burst, acks: &
     peer.handle_timeouts(now);
     while let Some(len) = peer.poll_datagram(now, acks.room()) {
         acks.push(len);
+    }
+}
+
+/// What clients say to the owner, as its peer hears it.
+#[inline(never)]
+pub fn step_hear(peer: &mut Engine, now: Instant, frames: &Burst) {
+    peer.look_ahead(frames.iter());
+    for frame in frames.iter() {
+        peer.handle_frame(now, frame);
     }
 }
 
