@@ -5,8 +5,9 @@
 //!             `-> frozen, or owner-to-be: held until it is known who owns next
 //! ```
 //!
-//! One hop: what was forwarded is handled, held or dropped, never forwarded again, and never answered with RST. (What was
-//! forwarded as a question, to the owner of an older generation, comes back as the answer if it has no flow there.) The
+//! One hop in each ownership: what was forwarded is handled, held or dropped, and never answered with RST. Only if the
+//! owner that it was sent to has just handed the group over it goes on, under the next epoch, of who owns it now: so nothing
+//! circles, and who speaks to a node that is about to own waits for no timer. (What was forwarded as a question, to the owner of an older generation, comes back as the answer if it has no flow there.) The
 //! sender's epoch tells what to make of a frame: a higher one than this core has heard of means that it will own the
 //! group in a moment, and so may, to the peer, the very one in force: then the sender does not hear the owner. One of
 //! before that is of a time when somebody else's word may have come between. No promise hangs on a forwarded frame: if it is lost, its client says it again.
@@ -67,7 +68,7 @@ impl Engine {
         }
         let Some(kept) = self.shelf.keep(now, stray, hopped, frame) else { return };
         match fate {
-            Fate::Send => self.shelf.send(kept),
+            Fate::Send => self.shelf.send(kept.on_its_way()),
             _ => {
                 self.shelf.counters.held += 1;
                 self.shelf.hold(kept);
@@ -105,11 +106,22 @@ impl Engine {
             Some(epoch) if epoch > state.epoch => Fate::Hold,
             // The sender does not hear the owner: this node may be it in a moment.
             Some(epoch) if state.role == Role::Peer && epoch == state.epoch => Fate::Hold,
+            // It was for the owner just before: on to the one who came next, once that is known.
+            Some(epoch) if state.route.is_some_and(|route| self.is_next(route, epoch)) => {
+                Fate::Send
+            }
+            Some(epoch) if state.role == Role::Peer && epoch.next() == state.epoch => Fate::Hold,
             Some(_) => Fate::Drop(|counters| &mut counters.second_hop),
             None if state.route.is_some_and(|route| route.to != self.member) => Fate::Send,
             // This node may be the owner in a moment, or it will be told in a moment who owns the group, or nobody knows.
             None => Fate::Hold,
         }
+    }
+
+    /// Whether another node owns a group in the epoch after the one under which a frame was forwarded: nobody else's word
+    /// can have come between.
+    fn is_next(&self, route: Route, epoch: Epoch) -> bool {
+        route.epoch == epoch.next() && route.to != self.member
     }
 
     /// Whether a frame was forwarded to this owner before it owned the group, or was the peer that the owner's silence
@@ -126,7 +138,7 @@ impl Engine {
             kept.stray.group = group;
             match fate {
                 Fate::Hold => self.shelf.hold(kept),
-                Fate::Send => self.shelf.send(kept),
+                Fate::Send => self.shelf.send(kept.on_its_way()),
                 Fate::Drop(counter) => {
                     *counter(&mut self.shelf.counters) += 1;
                     self.shelf.release(kept);

@@ -73,6 +73,13 @@ pub(super) struct Kept {
     pub frame: Vec<u8>,
 }
 
+impl Kept {
+    /// It goes to the owner, as if its client had sent it here, and not back to who forwarded it.
+    pub fn on_its_way(self) -> Kept {
+        Kept { hopped: None, ..self }
+    }
+}
+
 /// A forwarded frame of which the first parts are there.
 struct Assembly {
     from: (Member, u8),

@@ -1,4 +1,4 @@
-//! Frames that reach a node which does not serve them travel on, once.
+//! Frames that reach a node which does not serve them travel on, once in each ownership.
 
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::link::{self, Endpoint};
@@ -72,7 +72,7 @@ fn a_forwarded_segment_without_a_flow_is_not_answered() {
 }
 
 #[test]
-fn a_forwarded_frame_goes_no_further_and_is_void_in_a_later_ownership() {
+fn a_late_forwarded_frame_goes_on_to_the_next_owner_and_is_void_in_a_later_ownership() {
     let (mut world, raw) = handed_over([1, 1]);
     world.raws[raw].send(ACK, b"late");
     world.send_raw_to(raw, 0);
@@ -83,14 +83,42 @@ fn a_forwarded_frame_goes_no_further_and_is_void_in_a_later_ownership() {
     world.run_for(Duration::from_millis(5));
     world.hand_datagram(1, frame);
     world.drive(1);
-    assert_eq!(count(&world, 1, "forward_second_hop"), 1);
-    assert_eq!(count(&world, 1, "forward_sent"), 0);
+    world.run_for(Duration::from_millis(1));
+    assert_eq!((count(&world, 1, "forward_sent"), count(&world, 0, "forward_received")), (1, 1));
+    assert_eq!(world.raws[raw].received, b"late");
+    // Once more the same way: the client hears that it has said that already.
+    world.hand_datagram(1, frame);
+    world.drive(1);
+    world.run_for(Duration::from_millis(1));
+    assert_eq!((count(&world, 1, "forward_sent"), count(&world, 0, "forward_received")), (2, 2));
     assert!(world.swap(0, Epoch(4), 3));
     world.run_for(Duration::from_millis(5));
     world.hand_datagram(1, frame);
     world.drive(1);
     assert_eq!(count(&world, 1, "forward_old_epoch"), 1);
-    assert!(world.raws[raw].received.is_empty(), "its client has to say it again");
+    assert_eq!((world.raws[raw].received.as_slice(), world.resets), (&b"late"[..], 0));
+}
+
+/// Everybody speaks to the home that is back, which passes it on, while the owner is about to hand over to that very node:
+/// what the frozen owner holds comes back to where it came from.
+#[test]
+fn what_the_next_owner_has_forwarded_to_a_frozen_one_comes_back() {
+    for cores in [[1, 1], [2, 1], [1, 3], [3, 2]] {
+        let (mut world, raw) = handed_over(cores);
+        world.freeze(1, Epoch(3), 2);
+        assert!(world.run_until(Duration::from_millis(5), |world| world.is_frozen(1, 2)));
+        world.raws[raw].send(ACK, b"to whoever is next");
+        world.send_raw_to(raw, 0);
+        world.run_for(Duration::from_millis(1));
+        assert_eq!((count(&world, 0, "forward_sent"), count(&world, 1, "forward_held")), (1, 1));
+        world.yield_up(1, Epoch(4));
+        world.run_for(Duration::from_millis(1));
+        assert_eq!((count(&world, 1, "forward_sent"), count(&world, 0, "forward_held")), (1, 1));
+        world.assume(0, Epoch(4));
+        world.run_for(Duration::from_millis(1));
+        assert_eq!(world.raws[raw].received, b"to whoever is next", "{cores:?}");
+        assert_eq!(world.resets, 0);
+    }
 }
 
 #[test]
