@@ -23,10 +23,11 @@ pub mod relay;
 pub mod servers;
 pub mod status;
 pub mod story;
+pub mod table;
 pub mod text;
 pub mod voices;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +37,7 @@ use clap::{Args, ValueEnum};
 use ::cluster::limits::CORES_MAX;
 use bed::{Snoop, Teardown};
 use outcome::{RunOutcome, Summary};
+use table::Table;
 
 /// What the signal handler has to remove.
 static STANDING: Mutex<Option<Arc<Teardown>>> = Mutex::new(None);
@@ -78,6 +80,9 @@ pub struct DemoArgs {
     /// (their connections die). `failback`: the killed node returns and gets its connections back, then the other is killed.
     #[arg(long = "story", visible_alias = "appliance", value_enum, default_value_t = Appliance::Proxy)]
     pub appliance: Appliance,
+    /// Instead of one story, many and a table: what a small request costs in each way of hearing. `--runs` for each row.
+    #[arg(long, value_enum, conflicts_with_all = ["kill", "snoop", "appliance", "keep"])]
+    pub table: Option<Table>,
 }
 
 /// Poll cores of node 1 and node 2.
@@ -152,10 +157,13 @@ fn run(args: &DemoArgs) -> anyhow::Result<bool> {
         clear_up();
         std::process::exit(130);
     })?;
+    if args.table.is_some() {
+        return tabulate(args, &out);
+    }
     let mut runs: Vec<RunOutcome> = Vec::new();
     for number in 1..=args.runs {
         let told = story::tell(args, &out, number);
-        STANDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        forget_standing();
         runs.push(told?);
         if args.runs > 1 && !args.json {
             print!("{}", text::one_line(number, &runs[runs.len() - 1]));
@@ -171,6 +179,22 @@ fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     std::fs::write(&page, html::page(&summary))?;
     eprintln!("Picture: {}", page.display());
     Ok(summary.passed())
+}
+
+fn tabulate(args: &DemoArgs, out: &Path) -> anyhow::Result<bool> {
+    let rows = table::play(args, out, |row| {
+        eprint!("{}", table::render(std::slice::from_ref(row)));
+    })?;
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&rows)?),
+        false => print!("{}", table::render(&rows)),
+    }
+    Ok(table::passed(&rows))
+}
+
+/// Nothing stands any more.
+fn forget_standing() {
+    STANDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
 }
 
 /// Tells the signal handler what stands.

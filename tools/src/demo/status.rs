@@ -41,6 +41,12 @@ pub fn owns_all(status: &Status) -> bool {
     !status.groups.is_empty() && status.groups.iter().all(|group| group.role == Role::Owner)
 }
 
+/// Whether this node owns the service, in every generation that there is of it.
+pub fn owns(status: &Status, service: &str) -> bool {
+    let mut of_service = status.groups.iter().filter(|group| group.service == service).peekable();
+    of_service.peek().is_some() && of_service.all(|group| group.role == Role::Owner)
+}
+
 /// Whether this node takes the new connections of every service, while others are left at the other node, and a failure
 /// of either would cost nothing.
 pub fn takes_new_connections(status: &Status) -> bool {
@@ -96,6 +102,14 @@ mod tests {
         assert!(!serves_protected(&status(Role::Owner, Protection::Protected), "echo"));
         assert!(!serves_protected(&status(Role::Peer, Protection::Protected), "web"));
         assert!(!serves_protected(&status(Role::Owner, Protection::UnprotectedNoPeer), "web"));
+    }
+
+    #[test]
+    fn a_service_is_owned_in_every_generation_or_not() {
+        let mut status = status(Role::Owner, Protection::Protected);
+        assert!(owns(&status, "web") && !owns(&status, "echo"));
+        status.groups.push(GroupStatus { role: Role::Peer, ..status.groups[0].clone() });
+        assert!(!owns(&status, "web"));
     }
 
     #[test]

@@ -26,8 +26,11 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Time between the first steps of two connections, so that they do not come as one burst.
 const STAGGER_NS: u64 = 2_000_000;
 
-/// After the planned end, so long may a connection still take.
+/// After the planned end a connection that stands still for so long is given up; one that moves may finish.
 const GRACE_NS: u64 = 20 * SECOND_NS;
+
+/// But not for ever.
+const LATE_NS_MAX: u64 = 300 * SECOND_NS;
 
 /// Fresh connections under way at most; more are not opened until some have ended.
 const FRESH_MAX: usize = 2_048;
@@ -146,7 +149,11 @@ impl Engine {
 
     fn is_over(&self, now: u64) -> bool {
         let idle = self.free.len() == self.slots.len() && self.plans.is_empty();
-        (idle && now >= self.end_ns) || now >= self.end_ns + GRACE_NS
+        if now < self.end_ns + GRACE_NS {
+            return idle && now >= self.end_ns;
+        }
+        let mut open = self.slots.iter().flatten().map(|exchange| exchange.track());
+        now >= self.end_ns + LATE_NS_MAX || !open.any(|track| now < track.moved_ns() + GRACE_NS)
     }
 
     fn step(&mut self, tell: impl Fn(&Line) -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -64,6 +64,11 @@ impl Track {
         }
     }
 
+    /// When it last made progress, or began.
+    pub fn moved_ns(&self) -> u64 {
+        self.last_ns.unwrap_or(self.start_ns)
+    }
+
     /// Notes a time without progress.
     pub fn interval(&mut self, interval: Interval) {
         if self.ordinary.len() < ORDINARY_SAMPLES {
