@@ -108,8 +108,8 @@ impl World {
         }
     }
 
-    /// Who asks for what takes its voice has none until the outcome is known; and a peer that is said to be in sync
-    /// holds every flow.
+    /// Who asks for what takes its voice has none until the outcome is known; who wants to take over is in sync; and a peer
+    /// that is said to be in sync holds every flow.
     fn check_asked(&self, node: usize, request: &ChangeRequest) -> Result<(), String> {
         let Some(life) = &self.nodes[node].life else { return Ok(()) };
         let group = self.index_of(request.group).ok_or("it asks for a group that there is not")?;
@@ -127,6 +127,9 @@ impl World {
         }
         match request.change {
             Change::InSync(peer) => self.check_filled(life, group, peer),
+            Change::TakeOver if register.in_sync_peer() != Some(life.member) => {
+                Err("it wants to take over and is not in sync".into())
+            }
             _ => Ok(()),
         }
     }
