@@ -134,7 +134,7 @@ fn a_reload_every_second_is_not_noticed() {
         let options = [
             ("--downloads", 5),
             ("--uploads", 5),
-            ("--rate", 1_000_000),
+            ("--rate", 50_000),
             ("--fresh-every-ms", 20),
             ("--seconds", seconds + 2),
         ];
@@ -142,7 +142,7 @@ fn a_reload_every_second_is_not_noticed() {
         scene.wait_for("every transfer to move", || load.progress().all_move());
         let (url, lasts) =
             (format!("http://{}/small.bin", NGINX.address), format!("{}s", seconds + 1));
-        let wrk = ["-t", "1", "-c", "8", "-d", &lasts, "--timeout", "60s", &url];
+        let wrk = ["-t", "1", "-c", "4", "-d", &lasts, "--timeout", "60s", &url];
         let mut wrk = scene.bed.spawn(Place::Client, "wrk", "wrk".as_ref(), &wrk).unwrap();
         let served = |scene: &Scene<'_>| {
             let request = Request::Servers { service: Some(NGINX.name.into()) };
