@@ -49,7 +49,7 @@ use stack::flow::FlowId;
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{Conflict, ConnectError, Elsewhere, Ended, Mode, Stack, StackConfig};
+use stack::stack::{Conflict, ConnectError, Elsewhere, Ended, Mode, Renewal, Stack, StackConfig};
 use stack::time::{Duration, Instant};
 use stack::wire::Mac;
 
@@ -249,9 +249,9 @@ impl Engine {
         LinkCounters { sealing, ..self.counters }
     }
 
-    /// The service with this index has other settings from now on; what they replace is left in `service`.
-    pub fn reconfigure(&mut self, now: Instant, index: u8, service: &mut Service) {
-        self.stack.reconfigure(now, index, service);
+    /// The service with this index has other settings from now on; what they replace is left in `renewal`.
+    pub fn reconfigure(&mut self, now: Instant, index: u8, renewal: &mut Renewal) {
+        self.stack.reconfigure(now, index, renewal);
     }
 
     /// The newest session with another node. Without sealing there is nothing to be done with it.

@@ -171,8 +171,8 @@ impl<P: Port, C: Clock> Core<P, C> {
                     let _ = answer.try_send(self.engine.end_flow(now, id));
                 }
                 ToCore::Reconfigure(mut settings, answer) => {
-                    for (index, service) in &mut settings {
-                        self.engine.reconfigure(now, *index, service);
+                    for (index, renewal) in &mut settings {
+                        self.engine.reconfigure(now, *index, renewal);
                     }
                     let _ = answer.try_send(settings);
                 }

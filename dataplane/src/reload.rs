@@ -9,8 +9,8 @@
 //! Nodes are reloaded one after the other. Meanwhile they declare different settings, which every status shows; a peer in
 //! sync stays the peer, for it holds the connections as they are, but nobody else becomes one until the declarations agree.
 //!
-//! A server that leaves the file keeps its place until it has no connections left (`stack/src/stack/reload.rs`), so the
-//! configuration that runs may have more servers than the file.
+//! A server that leaves the file keeps its place until it has no connections left (`stack/src/stack/reload.rs`) and another
+//! one needs it, so the configuration that runs may have more servers than the file.
 //!
 //! Every core takes the settings or none does: if one takes no order in time, those that were told are told to go back.
 
@@ -22,9 +22,11 @@ use crate::control::{CONFIRM_MAX, Reply};
 use crate::log::{self, Level, Record};
 use crate::node::{build_service, group_configs};
 use crate::report::{PATIENCE, Reporter};
-use crate::shared::{Settings, ToAgent, ToCore};
+use crate::shared::{Settings, ToAgent, ToCore, Upstreams};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use stack::service::Service;
+use stack::shard::Place;
+use stack::stack::Renewal;
 use stack::time::{Duration, Instant};
 use stack::upstream::SERVERS_MAX;
 use std::path::PathBuf;
@@ -181,8 +183,9 @@ impl Reporter {
             let origin = self.origin();
             (origin.config.clone(), origin.services.clone(), origin.mtu)
         };
-        let next = Plan::new(&self.config(), file, &services, mtu)?;
-        let told = Told::tell(&self.orders, &next.settings);
+        let running = self.config();
+        let next = Plan::new(&running, file, &services, mtu, &self.free_places(&running))?;
+        let told = Told::tell(&self.orders, self.orders.len(), &next.settings);
         let late = match told.late {
             Some(core) => format!("poll core {core} takes no orders in time"),
             None => {
@@ -201,8 +204,8 @@ impl Reporter {
         if cores == 0 {
             return Err(format!("{late}; nothing was changed"));
         }
-        let back = Plan::new(&next.config, before, &next.services, mtu)?;
-        let told_back = Told::tell(&self.orders[..cores], &back.settings);
+        let back = Plan::new(&next.config, before, &next.services, mtu, &[])?;
+        let told_back = Told::tell(&self.orders, cores, &back.settings);
         told.finish();
         if let Some(core) = told_back.late {
             self.adopt(next);
@@ -214,6 +217,31 @@ impl Reporter {
         self.adopt(back);
         told_back.finish();
         Err(format!("{late}; nothing was changed"))
+    }
+
+    /// The places of retired servers to which no core has a connection left, service by service. There will be none: nobody
+    /// is led to a retired server, and copies that come name it by its address. Of a core that does not answer in time
+    /// nothing is known, and nothing is free.
+    fn free_places(&self, running: &Config) -> Vec<Vec<usize>> {
+        let has_retired = |service: &config::Service| match &service.application {
+            Application::Proxy(proxy) => proxy.servers.iter().any(|server| server.is_retired),
+            _ => false,
+        };
+        if !running.services.iter().any(has_retired) {
+            return Vec::new();
+        }
+        let Some(cores) = self.each_core(ToCore::Servers) else { return Vec::new() };
+        let of_service = |(n, service): (usize, &config::Service)| {
+            let Application::Proxy(proxy) = &service.application else { return Vec::new() };
+            let known = cores.iter().flatten().filter(|known| usize::from(known.service) == n);
+            let is_free = |&place: &usize| {
+                let at_most = |known: &Upstreams| known.servers.get(place).map(|s| s.connections);
+                proxy.servers[place].is_retired
+                    && known.clone().all(|known| at_most(known) == Some(0))
+            };
+            (0..proxy.servers.len()).filter(is_free).collect()
+        };
+        running.services.iter().enumerate().map(of_service).collect()
     }
 
     /// What was sent will be done, however late: it runs from here on.
@@ -244,18 +272,21 @@ struct Plan {
     file: Config,
     config: Config,
     services: Vec<Service>,
-    settings: Settings,
+    /// Of the services that differ, by the indices of their groups.
+    settings: Vec<(u8, Service)>,
 }
 
 impl Plan {
-    /// What the file says, where `running` and `services` are what runs.
+    /// What the file says, where `running` and `services` are what runs. `free` has the places of retired servers without
+    /// connections, service by service.
     fn new(
         running: &Config,
         file: Config,
         services: &[Service],
         mtu: usize,
+        free: &[Vec<usize>],
     ) -> Result<Plan, String> {
-        let config = succeed(running, &file)?;
+        let config = succeed(running, &file, free)?;
         let is_changed = |n: usize| config.services[n] != running.services[n];
         let mut services = services.to_vec();
         for (n, service) in services.iter_mut().enumerate().filter(|(n, _)| is_changed(*n)) {
@@ -281,14 +312,19 @@ struct Told {
 }
 
 impl Told {
-    fn tell(cores: &[Sender<ToCore>], settings: &Settings) -> Told {
-        let mut replaced = Vec::with_capacity(cores.len());
-        let late = cores.iter().position(|core| {
+    /// Tells the first `count` of all cores. What each needs for the settings is made here: it has no time for that.
+    fn tell(cores: &[Sender<ToCore>], count: usize, settings: &[(u8, Service)]) -> Told {
+        let mut replaced = Vec::with_capacity(count);
+        let late = cores[..count].iter().zip(0..).position(|(orders, core)| {
+            let place = Place { core, cores: cores.len() as u8 };
+            let renewed =
+                |(group, service): &(u8, Service)| (*group, Renewal::new(service.clone(), place));
+            let settings: Settings = settings.iter().map(renewed).collect();
             let (answer, given_back) = bounded(1);
             replaced.push(given_back);
-            core.send_timeout(ToCore::Reconfigure(settings.clone(), answer), PATIENCE).is_err()
+            orders.send_timeout(ToCore::Reconfigure(settings, answer), PATIENCE).is_err()
         });
-        replaced.truncate(late.unwrap_or(cores.len()));
+        replaced.truncate(late.unwrap_or(count));
         Told { replaced, late }
     }
 
@@ -301,15 +337,15 @@ impl Told {
 }
 
 /// The configuration that runs when `next` follows `running`: servers keep their places.
-fn succeed(running: &Config, next: &Config) -> Result<Config, String> {
+fn succeed(running: &Config, next: &Config, free: &[Vec<usize>]) -> Result<Config, String> {
     let mut config = next.clone();
-    for (service, known) in config.services.iter_mut().zip(&running.services) {
+    for (n, (service, known)) in config.services.iter_mut().zip(&running.services).enumerate() {
         let (Application::Proxy(new), Application::Proxy(old)) =
             (&mut service.application, &known.application)
         else {
             continue;
         };
-        new.servers = places(&old.servers, &new.servers);
+        new.servers = places(&old.servers, &new.servers, free.get(n).map_or(&[], Vec::as_slice));
         if new.servers.len() > SERVERS_MAX {
             return Err(format!(
                 "{} has no place for more servers: {SERVERS_MAX} at most, and those that have left keep theirs while \
@@ -321,8 +357,13 @@ fn succeed(running: &Config, next: &Config) -> Result<Config, String> {
     Ok(config)
 }
 
-/// The servers by their places: those that stay where they are, those that are gone retired, newcomers behind them.
-fn places(running: &[config::Server], next: &[config::Server]) -> Vec<config::Server> {
+/// The servers by their places: those that stay where they are, those that are gone retired, newcomers in places that
+/// are `free` or behind them.
+fn places(
+    running: &[config::Server],
+    next: &[config::Server],
+    free: &[usize],
+) -> Vec<config::Server> {
     let is_same =
         |a: &config::Server, b: &config::Server| (a.address, a.port) == (b.address, b.port);
     let stays = |known: &config::Server| {
@@ -331,7 +372,15 @@ fn places(running: &[config::Server], next: &[config::Server]) -> Vec<config::Se
     };
     let mut servers: Vec<config::Server> = running.iter().map(stays).collect();
     let is_new = |server: &&config::Server| !running.iter().any(|known| is_same(known, server));
-    servers.extend(next.iter().filter(is_new).cloned());
+    // One that has come back has its place again.
+    let free = free.iter().copied().filter(|&place| servers[place].is_retired);
+    let mut free = free.collect::<Vec<_>>().into_iter();
+    for newcomer in next.iter().filter(is_new).cloned() {
+        match free.next() {
+            Some(place) => servers[place] = newcomer,
+            None => servers.push(newcomer),
+        }
+    }
     servers
 }
 

@@ -18,8 +18,7 @@ use cluster::role::Command;
 use cluster::seal::LinkSession;
 use crossbeam_channel::Sender;
 use stack::flow::FlowId;
-use stack::service::Service;
-use stack::stack::{Counters, Ended, Filter, Listed};
+use stack::stack::{Counters, Ended, Filter, Listed, Renewal};
 use stack::time::Instant;
 use stack::upstream::ServerStatus;
 use stack::upstream::decision::Change;
@@ -130,8 +129,8 @@ pub struct Upstreams {
     pub queued: usize,
 }
 
-/// Services, by the indices of their groups.
-pub type Settings = Vec<(u8, Service)>;
+/// What one core needs for the new settings of services, by the indices of their groups.
+pub type Settings = Vec<(u8, Renewal)>;
 
 /// A question or an order to the agent.
 pub enum ToAgent {

@@ -239,6 +239,9 @@ pub const NEIGHBOR_REFUSED_AGAIN: Duration = Duration::from_millis(1);
 /// Questions about the next hops of one service in one poll: for each, the servers are looked at twice.
 pub const NEIGHBOR_QUERIES_PER_POLL: u32 = 8;
 
+/// Steps of dealing a Maglev table in one poll: a twentieth of a millisecond, and some hundred polls for all of it.
+pub const DEAL_STEPS_MAX: u32 = 8192;
+
 /// Questions without an answer after which a next hop counts as gone (RFC 4861 10: three).
 pub const NEIGHBOR_ASKS_MAX: u8 = 4;
 

@@ -40,6 +40,7 @@ pub use forward::Stray;
 pub use hear::{Overheard, Worth};
 pub use list::{Ended, Filter, Listed};
 pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
+pub use reload::Renewal;
 pub use speak::Conflict;
 
 use crate::drop::{Drop, Drops};
@@ -312,11 +313,8 @@ impl Stack {
         assert!(groups.len() <= GROUPS_MAX, "{} groups; {GROUPS_MAX} at most", groups.len());
         let listens = |(index, service): (usize, &Service)| u64::from(service.snoop) << index;
         let listening = services.iter().enumerate().map(listens).sum();
-        let on_core = |service: Service| Service {
-            upstream: service.upstream.on_core(config.place),
-            ..service
-        };
-        let services: Vec<Service> = services.into_iter().map(on_core).collect();
+        let services: Vec<Service> =
+            services.into_iter().map(|service| service.on_core(config.place)).collect();
         let rosters = services.iter().map(|service| Roster::new(&service.upstream)).collect();
         Stack {
             mac: config.mac,
@@ -656,6 +654,7 @@ impl Stack {
         self.sweep_some(now);
         self.purge_some(now, recorder);
         self.serve_queues(now, recorder);
+        self.deal_tables();
         self.ask_neighbors(now);
         self.probe_promoted(now);
         self.replies.refill(now);
@@ -666,8 +665,9 @@ impl Stack {
         let announce = (self.announce_at != Instant::MAX).then_some(self.announce_at);
         let ask = (self.ask_at() != Instant::MAX).then(|| self.ask_at());
         let timers = [self.wheel.poll_timeout(), announce, self.probes.poll_timeout(), ask];
-        let sweeps = [self.turnover_timeout(), self.purge_timeout(), self.queues_timeout()];
-        timers.into_iter().chain(sweeps).flatten().min()
+        let sweeps = [self.turnover_timeout(), self.purge_timeout()];
+        let of_servers = [self.queues_timeout(), self.tables_timeout()];
+        timers.into_iter().chain(sweeps).chain(of_servers).flatten().min()
     }
 
     /// Whether `poll_transmit` may have something to say.

@@ -43,7 +43,8 @@ pub struct Server {
     pub weight: u16,
     /// Who brings frames there: itself, or a router.
     pub next_hop: Address,
-    /// It is none any more: it keeps its place as long as connections to it are left, and gets no new ones.
+    /// It is none any more and gets no new connections: it keeps its place as long as some are left, and until another
+    /// server needs it.
     pub is_retired: bool,
     /// It is used only while no other one is.
     pub is_backup: bool,
@@ -177,12 +178,10 @@ pub struct Roster {
     changes: u64,
     /// A server has gone out of service since that was last asked.
     has_lost: bool,
-    /// How often a weight has changed.
-    weights: u64,
     /// With [`Balance::Maglev`]: the table.
     maglev: Option<Maglev>,
-    /// By which weights it was filled.
-    filled_by: Option<u64>,
+    /// A weight has changed since that was begun to be dealt.
+    is_stale: bool,
     /// Connections, all servers together.
     connections: u32,
     /// Clients that wait for one.
@@ -194,22 +193,25 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// Nothing is known yet.
+    /// Nothing is known yet. All memory is taken, and a table is dealt: that takes its time.
     pub fn new(upstream: &Upstream) -> Roster {
         let servers = alloc::vec![ServerStatus::default(); upstream.servers.len()];
         let is_maglev = upstream.balance == Balance::Maglev;
-        Roster {
+        let mut roster = Roster {
             servers,
             changes: 0,
             has_lost: false,
-            weights: 0,
             maglev: is_maglev.then(Maglev::default),
-            filled_by: None,
+            is_stale: is_maglev,
             connections: 0,
             queue: Queue::new(upstream.queue_max),
             sticks: (upstream.stick > Duration::ZERO).then(|| Sticks::new(STICKS_MAX)),
             ask_at: Instant::MAX,
+        };
+        while roster.is_dealing() {
+            roster.deal_some(upstream);
         }
+        roster
     }
 
     /// The servers, in the order of the configuration.
@@ -256,31 +258,51 @@ impl Roster {
         self.servers.get_mut(server as usize)
     }
 
-    /// The servers are others from now on, those that stay in their places. Who is new is asked for at once if this node
-    /// serves.
-    pub fn reconfigure(&mut self, now: Instant, old: &Upstream, new: &Upstream, is_serving: bool) {
-        self.servers.resize(new.servers.len(), ServerStatus::default());
-        self.weights += 1;
-        self.queue.set_max(new.queue_max);
-        self.queue.has_news = true;
-        if (new.stick > Duration::ZERO) != self.sticks.is_some() {
-            let wanted = new.stick > Duration::ZERO;
-            self.sticks = wanted.then(|| Sticks::new(STICKS_MAX));
+    /// Takes over from `old`, which knows the servers of `old_upstream`: these are others from now on, those that stay in
+    /// their places. Who is new is asked for at once if this node serves. What is not needed any more is left there.
+    pub fn succeed(
+        &mut self,
+        now: Instant,
+        (old, old_upstream): (&mut Roster, &Upstream),
+        upstream: &Upstream,
+        is_serving: bool,
+    ) {
+        let Roster { changes, has_lost, connections, ask_at, .. } = *old;
+        (self.changes, self.has_lost, self.connections) = (changes, has_lost, connections);
+        self.ask_at = ask_at;
+        self.queue.succeed(&mut old.queue);
+        if self.sticks.is_some() && old.sticks.is_some() {
+            core::mem::swap(&mut self.sticks, &mut old.sticks);
         }
-        for (index, (status, server)) in self.servers.iter_mut().zip(&new.servers).enumerate() {
-            let known = old.servers.get(index);
-            match known.filter(|known| known.is_at(&server.address, server.port)) {
-                Some(known) if known.next_hop == server.next_hop => continue,
-                Some(_) => (status.mac, status.asks) = (None, 0),
-                None => {
-                    assert!(status.connections == 0, "a place with connections is kept");
-                    *status = ServerStatus::default();
+        let mut has_new_tenant = false;
+        for (index, (status, server)) in self.servers.iter_mut().zip(&upstream.servers).enumerate()
+        {
+            let known = old.servers.get(index).zip(old_upstream.servers.get(index));
+            let same = known.filter(|(_, known)| known.is_at(&server.address, server.port));
+            if let Some((known, before)) = same {
+                *status = *known;
+                if before.next_hop == server.next_hop {
+                    continue;
                 }
+                (status.mac, status.asks) = (None, 0);
+            } else if let Some((known, _)) = known {
+                assert!(known.connections == 0, "a place with connections is kept");
+                has_new_tenant = true;
             }
             status.ask_at = now;
             if is_serving {
                 self.ask_at = self.ask_at.min(now);
             }
+        }
+        // The table was dealt by what is configured.
+        self.is_stale = self.servers.iter().any(|server| server.decided.weight.is_some());
+        if let Some(sticks) = self.sticks.as_mut().filter(|_| has_new_tenant) {
+            let is_kept = |server: u16| {
+                let places = old_upstream.servers.get(server as usize);
+                let place = places.zip(upstream.servers.get(server as usize));
+                place.is_some_and(|(old, new)| old.is_at(&new.address, new.port))
+            };
+            sticks.retain(|stick| is_kept(stick.server));
         }
     }
 
@@ -329,7 +351,7 @@ impl Roster {
             return;
         }
         self.changes += 1;
-        self.weights += (status.decided.weight != decided.weight) as u64;
+        self.is_stale |= status.decided.weight != decided.weight;
         if decided.is_in_use() && !status.decided.is_in_use() {
             status.used_from = now;
         }
@@ -354,7 +376,7 @@ impl Roster {
             (status.decided, status.decided_at, status.change) = Default::default();
             status.used_from = Instant::ZERO;
         }
-        self.weights += 1;
+        self.is_stale = true;
         self.sticks.iter_mut().for_each(Sticks::clear);
     }
 

@@ -47,15 +47,15 @@ fn servers(config: &Config) -> Vec<(&str, bool)> {
 #[test]
 fn the_way_back_keeps_every_place() {
     let (old, new) = (file(&[("a", "10.2.0.1")]), file(&[("b", "10.2.0.2"), ("c", "10.2.0.3")]));
-    let next = Plan::new(&old, new, &built(&old), 1500).expect("room");
+    let next = Plan::new(&old, new, &built(&old), 1500, &[]).expect("room");
     assert_eq!(servers(&next.config), [("a", true), ("b", false), ("c", false)]);
     assert_eq!(next.settings.len(), 1);
-    let back = Plan::new(&next.config, old.clone(), &next.services, 1500).expect("room");
+    let back = Plan::new(&next.config, old.clone(), &next.services, 1500, &[]).expect("room");
     assert_eq!(servers(&back.config), [("a", false), ("b", true), ("c", true)]);
     assert_eq!(back.file, old);
     let places = |plan: &Plan| plan.settings[0].1.upstream.servers.len();
     assert_eq!((places(&next), places(&back)), (3, 3), "a core takes no shorter list");
-    let same = Plan::new(&back.config, old, &back.services, 1500).expect("room");
+    let same = Plan::new(&back.config, old, &back.services, 1500, &[]).expect("room");
     assert!(same.settings.is_empty(), "nobody is told what he knows");
 }
 
@@ -63,17 +63,17 @@ fn the_way_back_keeps_every_place() {
 #[test]
 fn nobody_is_told_after_a_core_that_takes_no_order() {
     let old = file(&[("a", "10.2.0.1")]);
-    let plan = Plan::new(&old, file(&[("b", "10.2.0.2")]), &built(&old), 1500).expect("room");
+    let plan = Plan::new(&old, file(&[("b", "10.2.0.2")]), &built(&old), 1500, &[]).expect("room");
     let (cores, orders): (Vec<_>, Vec<_>) = (0..3).map(|_| bounded(1)).unzip();
     cores[1].try_send(ToCore::List(0, Filter::default(), Vec::new(), bounded(1).0)).expect("room");
-    let told = Told::tell(&cores, &plan.settings);
+    let told = Told::tell(&cores, 3, &plan.settings);
     assert_eq!((told.replaced.len(), told.late), (1, Some(1)));
     assert!(
         matches!(orders[0].try_recv(), Ok(ToCore::Reconfigure(settings, _)) if settings.len() == 1)
     );
     assert!(matches!(orders[1].try_recv(), Ok(ToCore::List(..))));
     assert!(orders[1].is_empty() && orders[2].is_empty());
-    let told = Told::tell(&cores, &plan.settings);
+    let told = Told::tell(&cores, 3, &plan.settings);
     assert_eq!((told.replaced.len(), told.late), (3, None));
 }
 
@@ -93,4 +93,41 @@ fn a_time_to_confirm_has_bounds() {
     for wrong in [0, CONFIRM_MAX.micros() + 1, u64::MAX] {
         assert!(span_to_confirm(wrong).is_err_and(|why| why.contains("24h")), "{wrong}");
     }
+}
+
+fn numbered(n: u8) -> config::Server {
+    config::Server {
+        name: format!("s{n}"),
+        address: [10, 2, 0, n].into(),
+        port: 80,
+        weight: 1,
+        backup: false,
+        max_connections: 0,
+        is_retired: false,
+    }
+}
+
+fn shown(servers: &[config::Server]) -> Vec<(&str, bool)> {
+    servers.iter().map(|server| (server.name.as_str(), server.is_retired)).collect()
+}
+
+#[test]
+fn servers_keep_their_places_and_newcomers_take_those_that_are_free() {
+    let [one, two, three, four] = [1, 2, 3, 4].map(numbered);
+    let running = places(&[one, two.clone(), three.clone()], std::slice::from_ref(&three), &[]);
+    assert_eq!(shown(&running), [("s1", true), ("s2", true), ("s3", false)]);
+    // One comes back, and has its place again; another one comes while connections to the rest are left.
+    let next = [three, two, four];
+    let with_rest = places(&running, &next, &[]);
+    assert_eq!(shown(&with_rest), [("s1", true), ("s2", false), ("s3", false), ("s4", false)]);
+    // None is left any more; a place that is taken back is not free, whatever was known of it.
+    let without = places(&running, &next, &[0, 1]);
+    assert_eq!(shown(&without), [("s4", false), ("s2", false), ("s3", false)]);
+    // However often servers are replaced, places suffice.
+    let mut servers = vec![numbered(0)];
+    for n in 1..200 {
+        let free: Vec<usize> = (0..servers.len()).filter(|&n| servers[n].is_retired).collect();
+        servers = places(&servers, &[numbered(n)], &free);
+    }
+    assert_eq!(servers.len(), 2);
 }

@@ -420,6 +420,20 @@ impl Stack {
         }
     }
 
+    /// Goes on with tables of servers whose weights have changed.
+    pub(super) fn deal_tables(&mut self) {
+        for (roster, service) in self.rosters.iter_mut().zip(&self.env.services) {
+            if roster.is_dealing() {
+                roster.deal_some(&service.upstream);
+            }
+        }
+    }
+
+    /// When [`Stack::deal_tables`] is due.
+    pub(super) fn tables_timeout(&self) -> Option<Instant> {
+        self.rosters.iter().any(Roster::is_dealing).then_some(Instant::ZERO)
+    }
+
     /// Asks for the next hops of servers whose answer is due. What a flood of other questions leaves no room for is
     /// asked a little later, and does not count as asked.
     pub(super) fn ask_neighbors(&mut self, now: Instant) {

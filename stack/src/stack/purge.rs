@@ -64,7 +64,11 @@ impl Stack {
             return false;
         }
         let flow = &self.flows[slot];
-        let Some(&Proxy { side: Side::Server, server, .. }) = flow.app.leg() else { return false };
+        // What it does not count any more the server has forgotten as well.
+        let Some(&Proxy { side: Side::Server, server, is_counted: true, .. }) = flow.app.leg()
+        else {
+            return false;
+        };
         let resets = self.env.services[flow.service as usize].upstream.resets_when_down;
         let status = self.rosters[flow.service as usize].servers().get(server as usize);
         resets

@@ -8,6 +8,7 @@
 //! Bounds: a choice looks at each server a few times at most.
 
 use super::{Balance, NoServer, Roster, ServerStatus, Upstream};
+use crate::limits::DEAL_STEPS_MAX;
 use crate::time::{Duration, Instant};
 use crate::wire::Mac;
 
@@ -36,7 +37,6 @@ impl Roster {
         upstream: &Upstream,
         wish: &Wish<F>,
     ) -> Result<(u16, Mac), NoServer> {
-        self.refill(upstream);
         let stuck = wish.stuck.filter(|&server| server != wish.last);
         if let Some(server) = stuck.filter(|&server| self.may_return(upstream, server)) {
             let mac = self.servers[server as usize].mac.expect("it can be reached");
@@ -145,20 +145,24 @@ impl Roster {
         self.maglev.iter().flat_map(move |table| table.servers(client))
     }
 
-    /// Deals the places of the table out anew, if a weight has changed.
-    fn refill(&mut self, upstream: &Upstream) {
-        if upstream.balance != Balance::Maglev || self.filled_by == Some(self.weights) {
-            return;
+    /// Goes on dealing the places of the table out, if a weight has changed.
+    pub fn deal_some(&mut self, upstream: &Upstream) {
+        let Some(mut table) = self.maglev.take() else { return };
+        if core::mem::take(&mut self.is_stale) {
+            table.begin(self.indices().map(|index| {
+                let server = &upstream.servers[index as usize];
+                let is_out = server.is_backup || server.is_retired;
+                let weight = if is_out { 0 } else { self.weight(upstream, index) };
+                (server.address, server.port, weight)
+            }));
         }
-        self.filled_by = Some(self.weights);
-        let mut table = self.maglev.take().unwrap_or_default();
-        table.fill(self.indices().map(|index| {
-            let server = &upstream.servers[index as usize];
-            let is_out = server.is_backup || server.is_retired;
-            let weight = if is_out { 0 } else { self.weight(upstream, index) };
-            (server.address, server.port, weight)
-        }));
+        table.deal(DEAL_STEPS_MAX);
         self.maglev = Some(table);
+    }
+
+    /// Whether a table is being dealt: until it is whole clients are led by the one before.
+    pub fn is_dealing(&self) -> bool {
+        self.maglev.as_ref().is_some_and(|table| self.is_stale || table.is_dealing())
     }
 
     /// What a server counts now, in parts of [`WHOLE`] for each 1 of its weight.

@@ -1,20 +1,26 @@
 //! Consistent hashing: a table that says which server a client's hash leads to, and that changes little when servers change.
 //!
 //! Each server has its own order of all places of the table; in turn, as often as their weights say, servers take the first
-//! place of theirs that is free. The table follows from addresses, ports and weights alone: every core of every node has the same one.
-//! Whether a server is up is no part of it: a client whose server is down asks again further on, and comes back to it
-//! afterwards; nobody else moves.
+//! place of theirs that is free. The table follows from addresses, ports and weights alone: every core of every node has
+//! the same one. Whether a server is up is no part of it: a client whose server is down asks again further on, and comes
+//! back to it afterwards; nobody else moves.
 //!
-//! Spec: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer" (NSDI 2016), 3.4. Weights as there in 3.4's
-//! outlook: by how often a server takes a turn. Bounds: [`PLACES`] places, at least 64 for each of the most servers.
+//! Dealing all places takes about twelve steps for each, because the last ones that are free are long looked for; a weight
+//! that changes while clients come must not stop a core for so long. So a table is dealt beside the one that is in use, some
+//! steps at a time, and takes its place when it is whole.
+//!
+//! Spec: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer" (NSDI 2016), 3.4, with weights as in its
+//! outlook: by how often a server takes a turn, here against the mean. Bounds: [`PLACES`] places, at least 64 for each of
+//! the most servers.
 
+use super::SERVERS_MAX;
 use crate::wire::Address;
 use alloc::vec::Vec;
 
 /// Places of the table: a prime, so that every step visits all of them.
 pub const PLACES: usize = 65_537;
 
-const _: () = assert!(PLACES / super::SERVERS_MAX >= 64, "every server has its share");
+const _: () = assert!(PLACES / SERVERS_MAX >= 64, "every server has its share");
 
 /// So often a client whose server is not to be had asks further on, before it takes whoever suits it best.
 pub const STEPS_MAX: u64 = 32;
@@ -23,56 +29,100 @@ pub const STEPS_MAX: u64 = 32;
 const NOBODY: u16 = u16::MAX;
 
 /// The table.
-#[derive(Clone)]
 pub struct Maglev {
+    /// Whom clients are led to.
     places: Vec<u16>,
+    /// What is being dealt.
+    next: Vec<u16>,
+    /// Places of that which are free.
+    free: usize,
+    turns: Vec<Turn>,
+    /// Whose turn it is.
+    turn: usize,
+    /// Sum of all weights.
+    weights: u64,
+}
+
+/// A server that takes places.
+#[derive(Clone, Copy)]
+struct Turn {
+    server: u16,
+    weight: u64,
+    /// Where it looks next, and in which steps.
+    at: u64,
+    step: u64,
+    /// Its part of a turn that it has not taken yet, in parts of the sum of all weights.
+    credit: u64,
 }
 
 impl Default for Maglev {
-    /// An empty table, with its memory.
+    /// An empty table, with all its memory.
     fn default() -> Maglev {
-        Maglev { places: alloc::vec![NOBODY; PLACES] }
+        Maglev {
+            places: alloc::vec![NOBODY; PLACES],
+            next: alloc::vec![NOBODY; PLACES],
+            free: 0,
+            turns: Vec::with_capacity(SERVERS_MAX),
+            turn: 0,
+            weights: 0,
+        }
     }
 }
 
 impl Maglev {
-    /// Deals the places out to servers: address, port and weight of each.
-    pub fn fill(&mut self, servers: impl Iterator<Item = (Address, u16, u16)>) {
-        struct Turn {
-            at: u64,
-            step: u64,
-            weight: u64,
-            credit: u64,
-        }
-        let mut turns: Vec<Turn> = servers
-            .map(|(address, port, weight)| {
-                let (at, step) = order(&address, port);
-                Turn { at, step, weight: weight.into(), credit: 0 }
-            })
-            .collect();
-        self.places.fill(NOBODY);
-        let most = turns.iter().map(|turn| turn.weight).max().unwrap_or(0);
-        if most == 0 {
-            return;
-        }
-        let mut free = PLACES;
-        loop {
-            for (server, turn) in (0..).zip(&mut turns) {
-                turn.credit += turn.weight;
-                if turn.credit < most {
-                    continue;
-                }
-                turn.credit -= most;
-                while self.places[turn.at as usize] != NOBODY {
-                    turn.at = (turn.at + turn.step) % PLACES as u64;
-                }
-                self.places[turn.at as usize] = server;
-                free -= 1;
-                if free == 0 {
-                    return;
-                }
+    /// Begins to deal a table out to servers: address, port and weight of each.
+    pub fn begin(&mut self, servers: impl Iterator<Item = (Address, u16, u16)>) {
+        self.turns.clear();
+        for (server, (address, port, weight)) in (0..).zip(servers).take(SERVERS_MAX) {
+            let (at, step) = order(&address, port);
+            if weight > 0 {
+                self.turns.push(Turn { server, weight: weight.into(), at, step, credit: 0 });
             }
         }
+        self.weights = self.turns.iter().map(|turn| turn.weight).sum();
+        self.next.fill(NOBODY);
+        (self.turn, self.free) = (0, PLACES);
+        if self.turns.is_empty() {
+            self.finish();
+        }
+    }
+
+    /// Goes on with that for at most so many steps: a server's turn begins, or a place is looked at. Answers how many are
+    /// left.
+    pub fn deal(&mut self, mut steps: u32) -> u32 {
+        let count = self.turns.len() as u64;
+        while self.free > 0 && steps > 0 {
+            steps -= 1;
+            let turn = &mut self.turns[self.turn];
+            if turn.credit < self.weights {
+                turn.credit += turn.weight * count;
+            } else {
+                let place = &mut self.next[turn.at as usize];
+                if *place == NOBODY {
+                    *place = turn.server;
+                    turn.credit -= self.weights;
+                    self.free -= 1;
+                }
+                turn.at = (turn.at + turn.step) % PLACES as u64;
+            }
+            if turn.credit < self.weights {
+                self.turn = (self.turn + 1) % self.turns.len();
+            }
+            if self.free == 0 {
+                self.finish();
+            }
+        }
+        steps
+    }
+
+    /// Whether a table is being dealt.
+    pub fn is_dealing(&self) -> bool {
+        self.free > 0
+    }
+
+    fn finish(&mut self) {
+        self.free = 0;
+        core::mem::swap(&mut self.places, &mut self.next);
     }
 
     /// The servers to ask for a client, one after the other.
@@ -108,7 +158,10 @@ mod tests {
     fn table(servers: &[(u8, u16)]) -> Maglev {
         let mut table = Maglev::default();
         let server = |&(n, weight)| (Address::v4([10, 2, 0, n]), 80, weight);
-        table.fill(servers.iter().map(server));
+        table.begin(servers.iter().map(server));
+        while table.is_dealing() {
+            table.deal(u32::MAX);
+        }
         table
     }
 
@@ -182,6 +235,36 @@ mod tests {
             assert_eq!(asked.len() as u64, STEPS_MAX);
             // Whichever of them is left, it is found.
             assert!([0, 1, 2].iter().all(|server| asked.contains(server)));
+        }
+    }
+
+    /// Some steps at a time lead to the same table, and all of them are few, whatever the servers weigh.
+    #[test]
+    fn a_table_is_dealt_in_steps_and_few_of_them() {
+        let one = |n: usize, weight| (Address::v4([10, 2, (n >> 8) as u8, n as u8]), 80, weight);
+        let of = |count: usize, weight: fn(usize) -> u16| -> Vec<(Address, u16, u16)> {
+            (0..count).map(|n| one(n, weight(n))).collect()
+        };
+        let mixes = [
+            of(1, |_| 1),
+            of(SERVERS_MAX, |_| 1),
+            of(SERVERS_MAX, |n| if n == 7 { 256 } else { 1 }),
+            of(SERVERS_MAX, |n| if n % 2 == 0 { 256 } else { 1 }),
+            of(40, |n| 1 + n as u16),
+        ];
+        for servers in mixes {
+            let dealt = |at_once: u32| {
+                let (mut table, mut steps) = (Maglev::default(), 0);
+                table.begin(servers.iter().copied());
+                while table.is_dealing() {
+                    steps += at_once - table.deal(at_once);
+                }
+                (table.places, steps)
+            };
+            let (whole, steps) = dealt(1 << 24);
+            assert!(steps as usize <= 13 * PLACES, "{steps} steps for {} servers", servers.len());
+            assert_eq!(dealt(1), (whole.clone(), steps));
+            assert_eq!(dealt(777), (whole, steps));
         }
     }
 }

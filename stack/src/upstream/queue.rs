@@ -39,10 +39,14 @@ impl Queue {
         Queue { waiting: VecDeque::with_capacity(max), max, searched: 0, has_news: false }
     }
 
-    /// For so many from now on; those that wait already go on waiting.
-    pub fn set_max(&mut self, max: u32) {
-        self.max = max as usize;
-        self.waiting.reserve(self.max.saturating_sub(self.waiting.len()));
+    /// Takes over from `old`: whoever waits goes on waiting. Nothing is allocated.
+    pub fn succeed(&mut self, old: &mut Queue) {
+        if self.waiting.capacity() >= old.waiting.len() {
+            self.waiting.extend(old.waiting.drain(..));
+        } else {
+            core::mem::swap(&mut self.waiting, &mut old.waiting);
+        }
+        self.has_news = true;
     }
 
     /// Clients that wait.

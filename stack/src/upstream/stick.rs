@@ -67,6 +67,12 @@ impl Sticks {
         self.young.insert_unique(stick.hash, stick, |stick| stick.hash);
     }
 
+    /// Keeps those alone whose server is still where it was.
+    pub fn retain(&mut self, is_kept: impl Fn(&Stick) -> bool) {
+        self.young.retain(|stick| is_kept(stick));
+        self.old.retain(|stick| is_kept(stick));
+    }
+
     /// Nobody is remembered any more.
     pub fn clear(&mut self) {
         self.young.clear();

@@ -45,6 +45,13 @@ fn chosen(roster: &mut Roster, upstream: &Upstream, last: u16) -> Result<u16, No
 const NONE: u16 = u16::MAX;
 const NOW: Instant = Instant(5_000_000_000);
 
+/// The settings are others from now on, while the node serves.
+fn renew(roster: &mut Roster, now: Instant, before: &Upstream, after: &Upstream) {
+    let mut next = Roster::new(after);
+    next.succeed(now, (roster, before), after, true);
+    *roster = next;
+}
+
 /// Asks the next question that is due.
 fn ask(roster: &mut Roster, now: Instant, upstream: &Upstream) -> Option<Address> {
     let asked = roster.poll_query(now, upstream)?;
@@ -196,19 +203,7 @@ fn a_client_sticks_to_its_server_as_long_as_that_may_be() {
 fn who_is_led_by_the_table_stays_and_only_those_of_a_lost_server_move() {
     let upstream = upstream(Balance::Maglev, &[2, 1, 1, 3]);
     let mut roster = roster(&upstream);
-    let led = |roster: &mut Roster| -> Vec<u16> {
-        let one = |client: u64| {
-            let wish = Wish {
-                last: NONE,
-                client: client.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-                suits: |_| 0,
-                drawn: [0, 0],
-                stuck: None,
-            };
-            roster.choose(NOW, &upstream, &wish).unwrap().0
-        };
-        (0..7000).map(one).collect()
-    };
+    let led = |roster: &mut Roster| led(roster, &upstream);
     let before = led(&mut roster);
     let shares = [0, 1, 2, 3].map(|n| before.iter().filter(|server| **server == n).count());
     for (share, wanted) in shares.into_iter().zip([2000, 1000, 1000, 3000]) {
@@ -222,6 +217,58 @@ fn who_is_led_by_the_table_stays_and_only_those_of_a_lost_server_move() {
     assert_eq!(led(&mut roster), before);
     roster.decide(NOW, 0, Change::Weight(0));
     assert!(led(&mut roster).iter().all(|server| *server != 0));
+}
+
+/// Where the table leads 7000 clients.
+fn led(roster: &mut Roster, upstream: &Upstream) -> Vec<u16> {
+    let one = |client: u64| {
+        let client = client.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let wish = Wish { last: NONE, client, suits: |_| 0, drawn: [0, 0], stuck: None };
+        roster.choose(NOW, upstream, &wish).unwrap().0
+    };
+    (0..7000).map(one).collect()
+}
+
+/// A choice deals nothing; the table of before leads until the next one is whole, however often it is begun anew.
+#[test]
+fn a_weight_that_changes_counts_when_the_table_is_whole() {
+    let upstream = upstream(Balance::Maglev, &[1, 1]);
+    let mut roster = roster(&upstream);
+    assert!(!roster.is_dealing(), "the first one is dealt before anybody comes");
+    let before = led(&mut roster, &upstream);
+    for weight in [9, 3] {
+        roster.decide(NOW, 1, Change::Weight(weight));
+        roster.deal_some(&upstream);
+        assert!(roster.is_dealing());
+        assert_eq!(led(&mut roster, &upstream), before);
+    }
+    let mut polls = 1;
+    while roster.is_dealing() {
+        roster.deal_some(&upstream);
+        polls += 1;
+    }
+    assert!((10..100).contains(&polls), "{polls}");
+    let share = led(&mut roster, &upstream).iter().filter(|server| **server == 1).count();
+    assert!(share.abs_diff(7000 * 3 / 4) < 200, "{share}");
+}
+
+/// A client that was led to a server is not led to another one that has got its place.
+#[test]
+fn who_sticks_to_a_place_does_not_stick_to_its_next_tenant() {
+    let stick = Duration::from_secs(60);
+    let mut before = Upstream { stick, ..upstream(Balance::RoundRobin, &[1, 1]) };
+    before.servers[0].is_retired = true;
+    let mut roster = roster(&before);
+    let clients = [0, 1].map(|server| {
+        let client = Address::v4([10, 3, 0, server as u8]);
+        assert!(roster.note_stick(NOW, stick, Stick { client, hash: 5, server, until: NOW }));
+        client
+    });
+    let mut after = before.clone();
+    after.servers[0] = Server { address: address(9), is_retired: false, ..before.servers[1] };
+    renew(&mut roster, NOW, &before, &after);
+    let server = |client| roster.stick(NOW, 5, client).map(|stick| stick.server);
+    assert_eq!(clients.each_ref().map(server), [None, Some(1)]);
 }
 
 #[test]
@@ -248,7 +295,7 @@ fn servers_come_and_go_and_those_that_stay_keep_what_is_known_of_them() {
     let mut after = upstream(Balance::RoundRobin, &[0, 3, 1]);
     after.servers[0].is_retired = true;
     let now = Instant(2_000_000_000);
-    roster.reconfigure(now, &before, &after, true);
+    renew(&mut roster, now, &before, &after);
     assert_eq!(roster.servers().len(), 3);
     assert_eq!((roster.servers()[0].connections, roster.servers()[1].opened), (2, 1));
     assert_eq!(ask(&mut roster, now, &after), Some(address(3)));
@@ -263,14 +310,14 @@ fn servers_come_and_go_and_those_that_stay_keep_what_is_known_of_them() {
     let newcomer =
         Server { address: address(9), next_hop: address(9), weight: 1, ..after.servers[1] };
     later.servers[0] = newcomer;
-    roster.reconfigure(now, &after, &later, true);
+    renew(&mut roster, now, &after, &later);
     assert_eq!((roster.servers()[0].opened, roster.servers()[1].opened), (0, 1));
     assert_eq!(ask(&mut roster, now, &later), Some(address(9)));
     assert_eq!(later.position(&address(9), 80), Some(0));
     // A router in between is asked for before anything goes its way.
     let mut routed = later.clone();
     routed.servers.iter_mut().for_each(|server| server.next_hop = address(7));
-    roster.reconfigure(now, &later, &routed, true);
+    renew(&mut roster, now, &later, &routed);
     assert_eq!(chosen(&mut roster, &routed, NONE), Err(NoServer::NotYet));
 }
 

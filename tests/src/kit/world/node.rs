@@ -14,7 +14,7 @@ use stack::flow::{Flow, FlowId};
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{ConnectError, Ended, Stack, StackConfig};
+use stack::stack::{ConnectError, Ended, Renewal, Stack, StackConfig};
 use stack::time::Instant;
 use stack::wire::Mac;
 use std::collections::BTreeMap;
@@ -165,7 +165,8 @@ impl Node {
         for engine in &mut self.engines {
             let mut service = engine.stack().env.services[usize::from(index)].clone();
             change(&mut service);
-            engine.reconfigure(now, index, &mut service);
+            let mut renewal = Renewal::new(service, engine.stack().place());
+            engine.reconfigure(now, index, &mut renewal);
         }
     }
 
