@@ -12,10 +12,11 @@
 //! ```
 //!
 //! All integers little-endian. A session joins one core of the owner with one core of the peer; which core a datagram
-//! is for is read first, so that it can be handed over whichever core received it. `epoch` is that of the register which named the peer: it stands for the
-//! mirroring session, and ops count from 1 in it. A datagram of another session, incarnation or
-//! cluster is dropped before its body is looked at. A frame belongs to no session: its epoch is that of the register by which the sender knows the owner. One
-//! that is longer than a datagram comes in several, one after another under one number.
+//! is for is read first, so that it can be handed over whichever core received it. `epoch` is that of the register which
+//! named the peer: it stands for the mirroring session, and ops count from 1 in it. A datagram of another session,
+//! incarnation or cluster is dropped before its body is looked at. A frame belongs to no session: its epoch is that of the
+//! register by which the sender knows the owner. One that is longer than a datagram comes in several, one after another
+//! under one number.
 //!
 //! Units: `clock` is the group's clock in nanoseconds.
 

@@ -35,8 +35,8 @@ use alloc::vec::Vec;
 const SCRATCH_BYTES: usize = 2 * crate::limits::HTTP_HEAD_BYTES_MAX;
 
 /// The name of a flow, given by the node where it was born: the node id (7 bits; one more tells the legs of a proxied
-/// connection apart), the flow's shard (6 bits), a counter of that shard (34 bits). Whoever serves a shard knows all flows of it: so a node that comes back with another number of
-/// cores gives no name twice.
+/// connection apart), the flow's shard (6 bits), a counter of that shard (34 bits). Whoever serves a shard knows all flows of
+/// it: so a node that comes back with another number of cores gives no name twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct FlowId(pub u64);
 

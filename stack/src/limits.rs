@@ -262,5 +262,6 @@ pub const SOURCE_PORTS_TRIED: u32 = 64 * 64;
 /// Local ports of connections to servers begin here.
 pub const SOURCE_PORT_FIRST: u16 = 1024;
 
-/// Slots that a core looks at in one go for whoever lists connections: a fraction of what a sweep may take, for nobody waits for it.
+/// Slots that a core looks at in one go for whoever lists connections: a fraction of what a sweep may take, for nobody
+/// waits for it.
 pub const LIST_SLOTS_MAX: u32 = 1024;

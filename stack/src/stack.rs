@@ -69,7 +69,7 @@ use alloc::vec::Vec;
 use hashbrown::HashTable;
 use kick::Kicks;
 use roles::Probes;
-use turnover::{Eras, Sweep};
+use turnover::{Eras, Sweep, Walk};
 
 /// What a stack is built with.
 pub struct StackConfig {
@@ -260,7 +260,8 @@ pub struct Stack {
     kicks: Kicks,
     sweep: Sweep,
     probes: Probes,
-    purge: purge::Purge,
+    /// The walk over connections whose servers may be out of service.
+    purge: Walk,
     /// Where clients were led, for the other cores of this node.
     sticks: VecDeque<(u8, Address, u16)>,
     announce_at: Instant,
@@ -349,7 +350,7 @@ impl Stack {
             kicks: Kicks::new(config.flows_max, kick_interval(config)),
             sweep: Sweep::default(),
             probes: Probes::default(),
-            purge: purge::Purge::default(),
+            purge: Walk::default(),
             sticks: VecDeque::with_capacity(STICKS_TOLD_MAX),
             announce_at: Instant::MAX,
             speaking: 0,
@@ -653,8 +654,8 @@ impl Stack {
         }
         self.sweep_some(now);
         self.purge_some(now, recorder);
-        self.serve_queues(now, recorder);
         self.deal_tables();
+        self.serve_queues(now, recorder);
         self.ask_neighbors(now);
         self.probe_promoted(now);
         self.replies.refill(now);

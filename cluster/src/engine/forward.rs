@@ -10,7 +10,8 @@
 //! circles, and who speaks to a node that is about to own waits for no timer. (What was forwarded as a question, to the owner of an older generation, comes back as the answer if it has no flow there.) The
 //! sender's epoch tells what to make of a frame: a higher one than this core has heard of means that it will own the
 //! group in a moment, and so may, to the peer, the very one in force: then the sender does not hear the owner. One of
-//! before that is of a time when somebody else's word may have come between. No promise hangs on a forwarded frame: if it is lost, its client says it again.
+//! before that is of a time when somebody else's word may have come between. No promise hangs on a forwarded frame: if it
+//! is lost, its client says it again.
 //!
 //! Bounds: those of the shelf; every drop has a counter ([`ForwardCounters`]).
 

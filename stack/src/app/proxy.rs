@@ -51,7 +51,8 @@ pub struct Proxy {
     pub phase: Phase,
     /// Servers that did not answer or refused; of the client's leg.
     pub failures: u8,
-    /// Position of the server among those of the service, [`NO_SERVER`] if it is none of them; of the server's leg.
+    /// Position among those of the service of the leg's server, and in the client's leg of the one that was asked last;
+    /// [`NO_SERVER`] if it is none of them.
     pub server: u16,
     /// Where this node keeps the other leg; `NONE` if there is none, or none any more.
     pub other: u32,

@@ -11,7 +11,7 @@
 //!
 //! Bounds: each step changes the group; its flows follow (`turnover.rs`).
 
-use super::{Mode, Stack};
+use super::{Group, Mode, Stack};
 use crate::time::Instant;
 
 impl Stack {
@@ -38,8 +38,9 @@ impl Stack {
 
     /// Flows of the group of which the peer holds no copy; those that are over and have yet to say so count, too.
     pub fn absent(&self, group: u8) -> u32 {
-        let state = &self.groups[group as usize];
-        state.flows - state.copied
+        let Group { flows, copied, .. } = self.groups[group as usize];
+        assert!(copied <= flows, "{copied} of {flows} flows of group {group} are copied");
+        flows - copied
     }
 
     /// The frozen owner becomes the peer: what it served are silent copies from here on. Flows that the new owner knows

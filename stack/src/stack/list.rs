@@ -1,7 +1,7 @@
 //! Connections as an operator looks at them, and the end of one by his word.
 //!
-//! A core may hold a million connections and must not stop for whoever looks on: it looks at so many slots a call and says where to
-//! go on. What comes and goes meanwhile may be seen or not; nothing is seen twice under one name.
+//! A core may hold a million connections and must not stop for whoever looks on: it looks at so many slots a call and says
+//! where to go on. What comes and goes meanwhile may be seen or not; nothing is seen twice under one name.
 //!
 //! Bounds: [`LIST_SLOTS_MAX`] slots a call.
 

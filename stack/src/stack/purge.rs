@@ -13,21 +13,12 @@ use crate::recorder::Recorder;
 use crate::tcp::state::State;
 use crate::time::Instant;
 
-/// A pass over the table.
-#[derive(Default)]
-pub(super) struct Purge {
-    /// The next slot to look at.
-    next: u32,
-    /// So many are left.
-    left: u32,
-}
-
 impl Stack {
     /// Looks for connections to servers of a service that are out of service, if it is to reset them.
     pub(super) fn begin_purge(&mut self, service: u8) {
         let resets = self.env.services[service as usize].upstream.resets_when_down;
         if resets && self.rosters[service as usize].has_out_of_service() {
-            self.purge.left = self.flows.capacity() as u32;
+            self.purge.begin(self.flows.capacity());
         }
     }
 
@@ -44,13 +35,9 @@ impl Stack {
             return;
         }
         let mut flows = SWEEP_FLOWS_MAX;
-        for _ in 0..self.purge.left.min(SWEEP_SLOTS_MAX) {
-            if flows == 0 {
-                return;
-            }
-            let slot = self.purge.next;
-            self.purge.next = (slot + 1) % self.flows.capacity() as u32;
-            self.purge.left -= 1;
+        for _ in 0..SWEEP_SLOTS_MAX {
+            let Some(slot) = self.purge.slot().filter(|_| flows > 0) else { return };
+            self.purge.advance(self.flows.capacity());
             if self.is_to_be_purged(slot) {
                 flows -= 1;
                 self.counters.server_down += 1;
@@ -79,6 +66,6 @@ impl Stack {
 
     /// When [`Stack::purge_some`] is due.
     pub(super) fn purge_timeout(&self) -> Option<Instant> {
-        (self.purge.left > 0 && !self.is_turning()).then_some(Instant::ZERO)
+        (self.purge.is_under_way() && !self.is_turning()).then_some(Instant::ZERO)
     }
 }

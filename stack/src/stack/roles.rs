@@ -195,8 +195,8 @@ impl Stack {
         Ok(is_over)
     }
 
-    /// Where the group's flow with this name is, brought up to what the group has become. A node that came back for one group may have given the
-    /// names of its former life again before it learnt, from another group, that they are in use.
+    /// Where the group's flow with this name is, brought up to what the group has become. A node that came back for one group
+    /// may have given the names of its former life again before it learnt, from another group, that they are in use.
     #[inline]
     pub fn seek_named(&mut self, now: Instant, group: u8, id: FlowId) -> Option<u32> {
         // A leg that has failed and the one after it have one name, until the peer knows of the failure.

@@ -44,11 +44,40 @@ impl Eras {
     }
 }
 
+/// A walk over all slots, some of them in one poll. What begins it anew makes it go once round from where it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Walk {
+    next: u32,
+    left: u32,
+}
+
+impl Walk {
+    /// Over so many slots.
+    pub fn begin(&mut self, slots: usize) {
+        self.left = slots as u32;
+    }
+
+    /// Whether some have not been looked at.
+    pub fn is_under_way(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The slot to look at.
+    pub fn slot(&self) -> Option<u32> {
+        self.is_under_way().then_some(self.next)
+    }
+
+    /// The next one, of so many.
+    pub fn advance(&mut self, slots: usize) {
+        self.next = (self.next + 1) % slots as u32;
+        self.left -= 1;
+    }
+}
+
 /// The walk over all slots after a change.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sweep {
-    next: u32,
-    left: u32,
+    walk: Walk,
     /// Where it waits for a kick's turn: until then.
     again_at: Instant,
 }
@@ -56,13 +85,13 @@ pub(super) struct Sweep {
 impl Stack {
     /// The flows of all groups are looked at once from here on.
     pub(super) fn begin_sweep(&mut self) {
-        self.sweep.left = self.flows.capacity() as u32;
+        self.sweep.walk.begin(self.flows.capacity());
         self.sweep.again_at = Instant::ZERO;
     }
 
     /// Whether some flows may not have been brought up yet.
     pub fn is_turning(&self) -> bool {
-        self.sweep.left > 0
+        self.sweep.walk.is_under_way()
     }
 
     /// When the sweep or the kicks go on.
@@ -173,10 +202,11 @@ impl Stack {
         if !self.is_turning() || self.kicks.poll_timeout().is_some() {
             return;
         }
-        let Sweep { mut next, mut left, .. } = self.sweep;
+        let Sweep { mut walk, .. } = self.sweep;
         let mut again_at = Instant::ZERO;
         let mut flows = SWEEP_FLOWS_MAX;
-        for _ in 0..left.min(SWEEP_SLOTS_MAX) {
+        for _ in 0..SWEEP_SLOTS_MAX {
+            let Some(next) = walk.slot() else { break };
             if self.is_behind(next) {
                 if flows == 0 {
                     break;
@@ -192,10 +222,9 @@ impl Stack {
                 flows -= 1;
             }
             self.counters.swept += 1;
-            left -= 1;
-            next = (next + 1) % self.flows.capacity() as u32;
+            walk.advance(self.flows.capacity());
         }
-        self.sweep = Sweep { next, left, again_at };
+        self.sweep = Sweep { walk, again_at };
     }
 
     fn is_behind(&self, slot: u32) -> bool {
