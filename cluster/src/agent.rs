@@ -103,6 +103,13 @@ pub struct GroupConfig {
     pub advertisement: Advertise,
 }
 
+impl GroupConfig {
+    /// The nodes that may own the group, in the order in which they come to it.
+    pub fn order(&self) -> impl Iterator<Item = NodeId> + Clone + '_ {
+        core::iter::once(self.home).chain(self.peers.iter().copied())
+    }
+}
+
 /// Who keeps the registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arbiter {
@@ -240,7 +247,7 @@ impl Agent {
 
     /// Until when this node may transmit for the group, on its own clock; zero is never.
     pub fn lease(&self, group: GroupId) -> Instant {
-        let Some(entry) = self.groups.iter().find(|entry| entry.config.group == group) else {
+        let Some(entry) = self.entry(group) else {
             return Instant::ZERO;
         };
         let allowed = entry.config.on_peer_loss == OnPeerLoss::Serve || entry.register.in_sync;
@@ -258,9 +265,7 @@ impl Agent {
 
     /// The newest register of a group that is known here.
     pub fn register(&self, group: GroupId) -> Register {
-        let mut entries = self.groups.iter();
-        let entry = entries.find(|entry| entry.config.group == group);
-        entry.map_or(Register::NEVER, |entry| entry.register)
+        self.entry(group).map_or(Register::NEVER, |entry| entry.register)
     }
 
     /// What it counted.
@@ -288,7 +293,7 @@ impl Agent {
         self.observe(now);
         match report {
             Report::Filled { group, epoch, core, peer } => {
-                if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
+                if let Some(entry) = self.entry_mut(group)
                     && entry.role == Role::Owner
                     && entry.register.epoch == epoch
                     && entry.register.peer == Some(peer)
@@ -300,14 +305,14 @@ impl Agent {
                 self.note_frozen((group, epoch), (core, attempt), (flows, absent));
             }
             Report::Differed { group, owner, count } => {
-                if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group) {
+                if let Some(entry) = self.entry_mut(group) {
                     entry.differed += count;
                     entry.note(now, Reason::CopiesDiffered(owner.node));
                 }
             }
             Report::Empty { group, epoch, core } => self.note_empty(group, epoch, core),
             Report::Stalled { group, peer } => {
-                if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
+                if let Some(entry) = self.entry_mut(group)
                     && entry.role == Role::Owner
                     && entry.register.peer == Some(peer)
                 {
@@ -315,7 +320,7 @@ impl Agent {
                 }
             }
             Report::Promoted { group, epoch, core, flows, apply } => {
-                if let Some(entry) = self.groups.iter_mut().find(|e| e.config.group == group)
+                if let Some(entry) = self.entry_mut(group)
                     && let Some(takeover) = &mut entry.takeover
                     && takeover.epoch == epoch
                     && takeover.promoted.note(core)

@@ -52,6 +52,11 @@ impl GroupId {
     pub const fn generation(self) -> u8 {
         self.0 as u8
     }
+
+    /// Whether both are generations of one service, and not the same.
+    pub const fn is_sibling_of(self, other: GroupId) -> bool {
+        self.service() == other.service() && self.0 != other.0
+    }
 }
 
 impl Epoch {

@@ -104,10 +104,10 @@ impl Agent {
             }
             _ => true,
         };
-        let order = wanted.iter().chain(core::iter::once(&config.home)).chain(&config.peers);
+        let order = wanted.into_iter().chain(config.order());
         let fit = order
-            .filter(|node| **node != me && allowed(**node) && self.is_fit(now, **node))
-            .filter_map(|node| self.detector.node(*node))
+            .filter(|node| *node != me && allowed(*node) && self.is_fit(now, *node))
+            .filter_map(|node| self.detector.node(node))
             .filter(|heard| !self.groups[at].shuns(now, heard.member))
             .filter(|heard| self.fitness(at, heard.member) == Fitness::Fit);
         let bright = fit.clone().find(|heard| !heard.path.health().is_dark());

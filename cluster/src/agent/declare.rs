@@ -170,13 +170,14 @@ impl Agent {
         entry.claim = Some(Claim { by, group: said.group, epoch: said.epoch, at: now, count });
     }
 
-    /// What a node declares in its present life, as far as is known here.
-    fn declared_by(&self, at: usize, member: Member) -> Option<Advertise> {
+    /// What a node declares in its present life, as far as is known here, about the service itself: of its own this node
+    /// does not look up who owns it and who fails over to whom, which is no reason to refuse anybody.
+    fn declared_by(&self, at: usize, member: Member) -> Option<&Advertise> {
+        let entry = &self.groups[at];
         if member == self.config.me {
-            return Some(self.declaration(at));
+            return Some(&entry.config.advertisement);
         }
-        let mut declared = self.groups[at].declared.iter();
-        declared.find(|known| known.by == member).map(|known| known.said.clone())
+        entry.declared.iter().find(|known| known.by == member).map(|known| &known.said)
     }
 
     /// Whether a node can hold the copies of the group.
@@ -185,7 +186,7 @@ impl Agent {
         let (Some(owner), Some(node)) = (owner, self.declared_by(at, node)) else {
             return Fitness::Undeclared;
         };
-        owner.refuses(&node).map_or(Fitness::Fit, Fitness::Unfit)
+        owner.refuses(node).map_or(Fitness::Fit, Fitness::Unfit)
     }
 
     /// As owner: what is known of the nodes that could be its peer is brought up to date: the silent are solicited, and

@@ -37,8 +37,7 @@ impl Agent {
     /// The other generation of the same service, if it has two.
     pub(super) fn sibling(&self, at: usize) -> Option<usize> {
         let group = self.groups[at].config.group;
-        let is_other = |other: GroupId| other.service() == group.service() && other != group;
-        self.groups.iter().position(|entry| is_other(entry.config.group))
+        self.groups.iter().position(|entry| entry.config.group.is_sibling_of(group))
     }
 
     /// Tells the cores which generation the newcomers of this one's service belong to, if that has changed. While two
@@ -111,8 +110,8 @@ impl Agent {
             Some(closed) => {
                 let is_next = closed.register.is_live() && closed.register.phase == Phase::Closed;
                 let holds_all = matches!(closed.role, Role::Owner | Role::Peer);
-                let order = core::iter::once(&entry.config.home).chain(&entry.config.peers);
-                let before = order.take(rank as usize).filter(|node| self.is_fit(now, **node));
+                let order = entry.config.order();
+                let before = order.take(rank as usize).filter(|node| self.is_fit(now, *node));
                 (is_next && holds_all).then(|| after(closed.since, before.count() as u64))
             }
         }
@@ -120,7 +119,7 @@ impl Agent {
 
     /// A core holds no flow of a closed generation any more.
     pub(super) fn note_empty(&mut self, group: GroupId, epoch: Epoch, core: u8) {
-        if let Some(entry) = self.groups.iter_mut().find(|entry| entry.config.group == group)
+        if let Some(entry) = self.entry_mut(group)
             && entry.role == Role::Owner
             && entry.register.epoch == epoch
         {
@@ -154,7 +153,7 @@ impl Agent {
         found.map_or(group, |entry| entry.config.group)
     }
 
-    /// The cause under which a generation is closed.
+    /// Whether the handover under way is one that closes the group, so that the next generation opens at home.
     pub(super) fn is_closing(&self, at: usize) -> bool {
         self.groups[at].handover.is_some_and(|handover| handover.cause == Cause::NewConnections)
     }

@@ -270,8 +270,7 @@ impl Group {
 
     /// The node's place in the order: home first. `None` if it is not designated.
     pub fn rank(&self, node: NodeId) -> Option<u64> {
-        let mut order = core::iter::once(&self.config.home).chain(&self.config.peers);
-        order.position(|designated| *designated == node).map(|rank| rank as u64)
+        self.config.order().position(|designated| designated == node).map(|rank| rank as u64)
     }
 
     pub fn note(&mut self, at: Instant, reason: Reason) {

@@ -1,6 +1,6 @@
 //! What arrives: heartbeats, grants, answers of the witness, advertisements.
 
-use super::{Agent, Arbiter, Reason, Survivor, WITNESS_LIVES_MAX};
+use super::{Agent, Arbiter, Group, Reason, Survivor, WITNESS_LIVES_MAX};
 use crate::detector::Hearing;
 use crate::id::{GroupId, Member};
 use crate::lease::Lessor;
@@ -67,6 +67,14 @@ impl Agent {
 
     pub(super) fn find(&self, group: GroupId) -> Option<usize> {
         self.groups.iter().position(|entry| entry.config.group == group)
+    }
+
+    pub(super) fn entry(&self, group: GroupId) -> Option<&Group> {
+        self.groups.iter().find(|entry| entry.config.group == group)
+    }
+
+    pub(super) fn entry_mut(&mut self, group: GroupId) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|entry| entry.config.group == group)
     }
 
     /// Nobody of that life can speak any more: what was waited for because it might is not waited

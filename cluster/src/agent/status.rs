@@ -146,10 +146,10 @@ impl Agent {
             draining: heard.draining,
             mac: heard.mac,
             path: PathStatus::new(now, &heard.path),
-            told: self.told.iter().find(|told| told.by == heard.member).map(|told| {
-                let groups = told.groups.clone();
-                (NodeState { groups, ..told.state.clone() }, now.since(told.at))
-            }),
+            told: {
+                let told = self.told.iter().find(|told| told.by == heard.member);
+                told.map(|told| (told.state.clone(), now.since(told.at)))
+            },
         };
         Status {
             me: self.config.me,

@@ -20,10 +20,8 @@ pub struct Told {
     pub by: Member,
     /// When.
     pub at: Instant,
-    /// The node; its groups are in `groups`, from as many datagrams as it took.
+    /// The node, and its groups from as many datagrams as it took.
     pub state: NodeState,
-    /// Its groups.
-    pub groups: Vec<GroupState>,
 }
 
 impl Agent {
@@ -75,26 +73,15 @@ impl Agent {
 
     /// Another node has told how it is.
     pub(super) fn handle_state(&mut self, now: Instant, by: Member, mut state: NodeState) {
-        let groups = core::mem::take(&mut state.groups);
+        state.groups.retain(|group| self.find(group.group).is_some());
         let known = self.told.iter().position(|told| told.by.node == by.node);
-        let at = known.unwrap_or_else(|| {
-            let told = Told { by, at: now, state: state.clone(), groups: Vec::new() };
-            self.told.push(told);
-            self.told.len() - 1
-        });
-        let told = &mut self.told[at];
-        if told.by != by {
-            told.groups.clear();
-        }
-        (told.by, told.at, told.state) = (by, now, state);
-        for group in groups {
-            if self.groups.iter().all(|entry| entry.config.group != group.group) {
-                continue;
-            }
-            match told.groups.iter_mut().find(|known| known.group == group.group) {
-                Some(known) => *known = group,
-                None => told.groups.push(group),
+        let known = known.map(|at| self.told.swap_remove(at)).filter(|told| told.by == by);
+        // What this datagram does not say of its groups another one has said.
+        for group in known.into_iter().flat_map(|told| told.state.groups) {
+            if state.groups.iter().all(|said| said.group != group.group) {
+                state.groups.push(group);
             }
         }
+        self.told.push(Told { by, at: now, state });
     }
 }

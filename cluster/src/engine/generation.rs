@@ -16,8 +16,7 @@ impl Engine {
     /// The other generation of the service of the group with this index.
     fn sibling(&self, index: usize) -> Option<usize> {
         let id = self.groups[index].id;
-        let is_other = |other: GroupId| other.service() == id.service() && other != id;
-        self.groups.iter().position(|group| is_other(group.id))
+        self.groups.iter().position(|group| group.id.is_sibling_of(id))
     }
 
     /// Whoever has no flow belongs to this generation from now on.
