@@ -31,13 +31,25 @@ pub(super) struct Fill {
     pub next_at: Instant,
     /// When to look for flows without a copy again; MAX if none was given up.
     pub again_at: Instant,
+    /// A flow was passed over on this walk: it holds too much to be captured.
+    has_passed: bool,
+    /// Therefore it does not end, but is repeated when it is time to look again.
+    is_held_back: bool,
     reported: bool,
 }
 
 impl Fill {
     pub fn new(epoch: Epoch, peer: Member) -> Fill {
-        let next_at = Instant::ZERO;
-        Fill { epoch, peer, next_slot: 0, next_at, again_at: Instant::MAX, reported: false }
+        Fill {
+            epoch,
+            peer,
+            next_slot: 0,
+            next_at: Instant::ZERO,
+            again_at: Instant::MAX,
+            has_passed: false,
+            is_held_back: false,
+            reported: false,
+        }
     }
 
     /// Nothing is to be captured but what is given up later.
@@ -59,7 +71,7 @@ impl Engine {
             return;
         }
         if fill.again_at <= now {
-            (fill.again_at, fill.next_slot) = (Instant::MAX, 0);
+            (fill.again_at, fill.next_slot, fill.has_passed) = (Instant::MAX, 0, false);
         }
         let mut budget = if fill.next_at <= now { FILL_FLOWS_PER_POLL } else { 0 };
         let slots = stack.slots_max() as u32;
@@ -73,7 +85,7 @@ impl Engine {
                 let log = &mut lanes.of_flow(flow).log;
                 if parts > PARTS_MAX {
                     // It stays alone, as the status shows, until it holds less.
-                    fill.again_at = now + CAPTURE_AGAIN;
+                    (fill.again_at, fill.has_passed) = (now + CAPTURE_AGAIN, true);
                 } else if log.has_room_for_parts(parts) {
                     capture(stack, log, slot, scratch);
                 } else {
@@ -86,7 +98,10 @@ impl Engine {
             }
             fill.next_slot += 1;
         }
-        if fill.next_slot == slots {
+        // Whoever holds every flow of a generation that was left behind answers strangers by RST.
+        let is_whole = fill.next_slot == slots;
+        fill.is_held_back = is_whole && fill.has_passed && stack.is_left(index as u8);
+        if is_whole && !fill.is_held_back {
             for lane in lanes.iter_mut().filter(|lane| lane.filled.is_none()) {
                 if lane.log.room(0, false).is_some() {
                     let op = lane.log.note(RecordKind::FillDone, Default::default(), &[], None);
@@ -103,8 +118,8 @@ impl Engine {
 
     /// Whether captures are under way.
     pub(super) fn is_filling(&self, index: usize) -> bool {
-        let mut lanes = self.logs.0[index].iter();
-        self.groups[index].fill.is_some() && lanes.any(|lane| lane.filled.is_none())
+        let fill = self.groups[index].fill.as_ref().filter(|fill| !fill.is_held_back);
+        fill.is_some() && self.logs.0[index].iter().any(|lane| lane.filled.is_none())
     }
 
     /// Sends the digest of one flow after another, for the peer to compare.

@@ -17,7 +17,11 @@ const MOMENT: Duration = Duration::from_millis(2);
 
 /// Node 0 owns the service, node 1 holds every copy, and a client has an echo under way.
 fn protected(cores: [u8; 2]) -> (World, usize) {
-    let mut settings = Settings { cores, generations: 2, ..Settings::default() };
+    protected_with(Settings { cores, ..Settings::default() })
+}
+
+fn protected_with(settings: Settings) -> (World, usize) {
+    let mut settings = Settings { generations: 2, ..settings };
     settings.ports.retain(|port| port.port == ECHO);
     let mut world = World::mirrored_slowly(settings);
     world.command(0, Command::Protected { group: OLD, epoch: Epoch(3) });
@@ -182,6 +186,54 @@ fn who_cannot_tell_newcomers_asks() {
         assert_eq!(knock(&mut world, 1, Flags::SYN).1, Some(SYN_ACK));
         assert_eq!(count(&world, 0, "forward_returned"), 2);
     }
+}
+
+/// Home lost its copies and is filled again; one old connection holds more than can be captured. Until it holds less home is
+/// not told that it knows all of them: it would answer that one's client by RST.
+#[test]
+fn home_is_not_filled_while_an_old_connection_is_too_large_to_be_copied() {
+    let mut settings = Settings { chunks_max: 4096, ..Settings::default() };
+    settings.ports.iter_mut().for_each(|port| port.receive_buffer = 2 << 20);
+    let (mut world, raw) = protected_with(settings);
+    close(&mut world);
+    open_next(&mut world);
+    world.raws[raw].acknowledges = false;
+    let una = world.raws[raw].rcv_nxt;
+    while world.nodes[0].flows().map(|flow| flow.output.stored()).sum::<u64>() < 700_000 {
+        let seq = world.raws[raw].snd_nxt;
+        world.raws[raw].send_exactly(seq, una, ACK.with(Flags::PSH), &[7; 1400]);
+        world.raws[raw].snd_nxt = seq + 1400;
+        world.send_raw_to(raw, 0);
+        world.run_for(Duration::from_micros(300));
+    }
+    let (epoch, owner, peer) = (Epoch(6), world.nodes[0].member(), world.nodes[1].member());
+    world.command(0, Command::Alone { group: OLD, epoch: Epoch(5) });
+    world.command(1, Command::Stop { group: OLD });
+    world.command(1, Command::Follow { group: OLD, epoch, owner, owner_cores: 1 });
+    world.route(1, OLD, epoch);
+    world.command(0, Command::Mirror { group: OLD, epoch, peer, peer_cores: 1 });
+    (0..2).for_each(|node| world.drive(node));
+    let is_filled = |world: &World| {
+        let is_it = |report: &Report| matches!(report, Report::Filled { epoch: Epoch(6), .. });
+        world.nodes[0].reports.iter().any(is_it)
+    };
+    assert!(!world.run_until(Duration::from_millis(500), is_filled));
+    // Whoever it is, home asks.
+    let refused = knock(&mut world, 1, ACK).1;
+    assert_eq!(refused.map(|flags| flags.has(Flags::RST)), Some(true));
+    assert_eq!(count(&world, 0, "forward_returned"), 1);
+    world.raws[raw].acknowledges = true;
+    world.raws[raw].send(ACK, &[]);
+    let mut filled = false;
+    for _ in 0..20_000 {
+        world.send_raw_to(raw, 0);
+        filled = world.run_until(Duration::from_micros(300), is_filled);
+        if filled {
+            break;
+        }
+    }
+    assert!(filled, "it is captured once it holds less");
+    assert_eq!(flows(&world, 1)[0], 1);
 }
 
 #[test]
