@@ -367,12 +367,24 @@ fn an_owner_alone_that_no_witness_hears_is_replaced_although_it_lives() {
 
 /// One random story: faults for some seconds, then peace.
 fn random_story(mut world: World, seed: u64, arbiter: Arbiter) {
-    let count = world.nodes.len();
     let mut noise = Noise::new(seed ^ 0x5eed_0000);
-    let mut orders = Noise::new(seed ^ 0x04de_0000);
     if noise.percent(80) {
         world.until(20_000, "protected", World::is_protected);
     }
+    let end = plan_faults(&mut world, seed, &mut noise, arbiter);
+    world.run(end);
+    world.heal();
+    world.until(PROTECTED_AGAIN_MS, "protected again", World::is_protected);
+    world.run(100);
+    assert!(world.is_protected(), "it stays protected");
+    let lease = world.nodes[world.voices()[0]].agent.as_ref().map(|agent| agent.lease(GROUP));
+    assert!(lease.is_some());
+}
+
+/// Faults of some seconds; after how many milliseconds all of them are over.
+fn plan_faults(world: &mut World, seed: u64, noise: &mut Noise, arbiter: Arbiter) -> u64 {
+    let count = world.nodes.len();
+    let mut orders = Noise::new(seed ^ 0x04de_0000);
     let ends = count as u64 + u64::from(arbiter == Arbiter::Witness);
     let mut at = 0;
     for _ in 0..noise.between(1, 12) {
@@ -414,13 +426,7 @@ fn random_story(mut world: World, seed: u64, arbiter: Arbiter) {
             }
         }
     }
-    world.run(at + 1_000);
-    world.heal();
-    world.until(PROTECTED_AGAIN_MS, "protected again", World::is_protected);
-    world.run(100);
-    assert!(world.is_protected(), "it stays protected");
-    let lease = world.nodes[world.voices()[0]].agent.as_ref().map(|agent| agent.lease(GROUP));
-    assert!(lease.is_some());
+    at + 1_000
 }
 
 /// Makes the world of a story.

@@ -3,12 +3,13 @@
 //! At every event the world checks, beside the one voice of each generation, that newcomers are taken in one place at
 //! most.
 
-use super::PROTECTED_AGAIN_MS;
-use super::world::{Fault, MISHAPS, World};
-use cluster::agent::Reason;
+use super::world::{Event, Fault, GROUP, MISHAPS, Noise, World};
+use super::{PROTECTED_AGAIN_MS, plan_faults};
 use cluster::agent::handover::Failure;
+use cluster::agent::{Arbiter, Reason};
 use cluster::message::Role;
 use cluster::register::Phase;
+use cluster::role::Command;
 use stack::time::Duration;
 
 /// Events from the moment when the failback may begin until it is over, and some more.
@@ -132,6 +133,127 @@ fn every_cut_at_every_moment_of_a_failback() {
                 world.heal();
                 world.until(PROTECTED_AGAIN_MS, "whole", is_whole);
             }
+        }
+    }
+}
+
+/// Longer than every lease, promise and patience: everybody has given up whom it does not hear.
+#[test]
+fn a_long_cut_at_every_moment_of_a_failback_heals() {
+    for moment in (0..FAILBACK_EVENTS).step_by(5) {
+        for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+            let mut world = about_to_fail_back(moment as u64 % 5);
+            (0..moment).for_each(|_| world.step());
+            world.fault(Fault::Cut(from, to));
+            world.run(6_000);
+            world.heal();
+            world.until(PROTECTED_AGAIN_MS, "whole", is_whole);
+        }
+    }
+}
+
+/// The witness writes and is not heard, for a while, from each event on: nobody's connections are given up for it.
+#[test]
+fn lost_answers_of_the_witness_at_every_moment_of_a_failback_only_delay() {
+    for moment in 0..FAILBACK_EVENTS {
+        let mut world = about_to_fail_back(moment as u64 % 5);
+        let begun = |world: &World, index: usize| {
+            let is_fresh = |command: &&Command| matches!(command, Command::Serve { group, .. } if *group == GROUP);
+            world.nodes[index].commands.iter().filter(is_fresh).count()
+        };
+        let before = [0, 1].map(|index| begun(&world, index));
+        (0..moment).for_each(|_| world.step());
+        (0..2).for_each(|node| world.fault(Fault::Cut(2, node)));
+        world.run(400);
+        world.heal();
+        world.until(PROTECTED_AGAIN_MS, "whole", is_whole);
+        world.until(PROTECTED_AGAIN_MS, "failed back", |world| world.openers() == [(0, 1)]);
+        assert!(world.register(1, 0).is_live(), "the old connections are where they were");
+        assert_eq!([0, 1].map(|index| begun(&world, index)), before, "moment {moment}");
+    }
+}
+
+/// While one death at any moment of a failback is being dealt with, whoever dies next does so at any moment of that.
+#[test]
+fn every_second_death_on_the_way_from_the_first_heals() {
+    for moment in (0..FAILBACK_EVENTS).step_by(13) {
+        for later in [0, 3, 20, 60, 300] {
+            for (first, second) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+                for surrenders in [false, true] {
+                    let mut world = about_to_fail_back((moment + later) as u64 % 7);
+                    (0..moment).for_each(|_| world.step());
+                    world.fault(if surrenders {
+                        Fault::Die(first, 1)
+                    } else {
+                        Fault::Crash(first)
+                    });
+                    (0..later).for_each(|_| world.step());
+                    world.fault(Fault::Crash(first));
+                    world.fault(Fault::Crash(second));
+                    world.run(150);
+                    world.fault(Fault::Start(first));
+                    world.run(later as u64);
+                    world.fault(Fault::Start(second));
+                    world.until(PROTECTED_AGAIN_MS, "whole", is_whole);
+                }
+            }
+        }
+    }
+}
+
+/// All that was said in one failback is said again, in any order, during the next one and the deaths in between.
+#[test]
+fn a_failback_that_is_replayed_during_the_next_changes_nothing() {
+    for seed in 0..12 {
+        let mut world = World::booted_in_generations(seed, 2, HOLD_DOWN);
+        world.heard = Some(Vec::new());
+        world.until(20_000, "protected", World::is_protected);
+        for (old, new) in [(0, 1), (1, 0), (0, 1)] {
+            let said = world.heard.replace(Vec::new()).expect("it is kept");
+            for _ in 0..3_000.min(said.len()) {
+                let pick = world.noise.below(said.len() as u64) as usize;
+                let (to, bytes, reply_to) = said[pick].clone();
+                let after = world.noise.below(3_000);
+                world.at(after, Event::Deliver { to, bytes, reply_to });
+            }
+            world.run(100);
+            world.fault(Fault::Crash(0));
+            world.until(3_000, "taken over", |world| world.openers() == [(1, old)]);
+            world.fault(Fault::Start(0));
+            world.until(PROTECTED_AGAIN_MS, "protected", is_whole);
+            if world.register(1, new).is_live() {
+                world.last_flow_ends(1, new);
+            }
+            world.until(5_000, "failed back", |world| world.openers() == [(0, new)]);
+            world.until(5_000, "protected", is_whole);
+            assert_eq!((world.voices_in(old), world.voices_in(new)), (vec![1], vec![0]));
+            world.last_flow_ends(1, old);
+            world.until(500, "over", |world| world.register(0, old).phase == Phase::Over);
+        }
+    }
+}
+
+/// Faults at random, while home gets the newcomers and old connections end: never two places for newcomers, and in the end
+/// one.
+#[test]
+fn random_stories_of_two_generations() {
+    for (count, seeds) in [(2, 60), (3, 30)] {
+        for seed in 0..seeds {
+            let mut world = home_is_back(seed, count);
+            let mut noise = Noise::new(seed ^ 0x9e4e_0000);
+            world.run(noise.below(600));
+            let end = plan_faults(&mut world, seed, &mut noise, Arbiter::Witness);
+            for _ in 0..end / 50 {
+                world.run(50);
+                let (node, generation) =
+                    (noise.below(count as u64) as usize, noise.below(2) as usize);
+                let is_closed = world.register(node, generation).phase == Phase::Closed;
+                if is_closed && noise.percent(10) {
+                    world.last_flow_ends(node, generation);
+                }
+            }
+            world.heal();
+            world.until(PROTECTED_AGAIN_MS, "whole", is_whole);
         }
     }
 }

@@ -25,6 +25,38 @@ const SELDOM_NS: u64 = 150_000;
 /// Longest sleep of an idle core, in nanoseconds: an order of the agent waits no longer.
 const IDLE_NS: u64 = 1_000_000;
 
+/// How long an adaptive core stays awake for frames that do not come.
+struct Patience {
+    /// Rounds without a frame since the last one.
+    idle_rounds: u32,
+    /// After so many it sleeps.
+    idle_rounds_max: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { idle_rounds: 0, idle_rounds_max: IDLE_ROUNDS }
+    }
+}
+
+impl Patience {
+    /// A round had frames.
+    fn note_frames(&mut self) {
+        self.idle_rounds = 0;
+    }
+
+    /// A round had none: whether another one awake is worth it.
+    fn suffices(&mut self) -> bool {
+        self.idle_rounds = self.idle_rounds.saturating_add(1);
+        self.idle_rounds < self.idle_rounds_max
+    }
+
+    /// It slept for so many nanoseconds.
+    fn note_sleep(&mut self, slept: u64) {
+        self.idle_rounds_max = if slept < SELDOM_NS { IDLE_ROUNDS } else { IDLE_ROUNDS_SELDOM };
+    }
+}
+
 type PollCore = Core<XdpPort, MachineClock>;
 
 /// Starts the poll loop of core `number` on its processor.
@@ -48,19 +80,17 @@ pub(super) fn start(
             log::warning(format!("no guardian ({error}): a crash is noticed by silence only"));
         });
         let descriptors = core.descriptors(XdpPort::fd);
-        let (mut idle_rounds, mut patience) = (0, IDLE_ROUNDS);
+        let mut patience = Patience::default();
         while !stopping.load(Ordering::Relaxed) {
             let Round { received, sent } = core.poll();
             if received + sent > 0 || !is_adaptive {
-                idle_rounds = 0;
+                patience.note_frames();
                 continue;
             }
-            idle_rounds += 1;
-            if idle_rounds < patience {
+            if patience.suffices() {
                 thread::yield_now();
             } else {
-                let slept = sleep(&core, &descriptors)?;
-                patience = if slept < SELDOM_NS { IDLE_ROUNDS } else { IDLE_ROUNDS_SELDOM };
+                patience.note_sleep(sleep(&core, &descriptors)?);
             }
         }
         Ok(())
@@ -86,4 +116,42 @@ fn sleep(core: &PollCore, descriptors: &[RawFd]) -> io::Result<u64> {
         return Ok(clock::now().since(now).0);
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rounds awake after frames, until it sleeps.
+    fn rounds_awake(patience: &mut Patience) -> u32 {
+        patience.note_frames();
+        (1..).find(|_| !patience.suffices()).expect("it sleeps at last")
+    }
+
+    /// Where frames come often they are awaited awake, where they come seldom hardly; one sleep tells which it is.
+    #[test]
+    fn a_core_awaits_frames_as_long_as_they_are_likely_to_come() {
+        let mut patience = Patience::default();
+        assert_eq!(rounds_awake(&mut patience), IDLE_ROUNDS);
+        for (slept, rounds) in [
+            (SELDOM_NS - 1, IDLE_ROUNDS),
+            (SELDOM_NS, IDLE_ROUNDS_SELDOM),
+            (IDLE_NS, IDLE_ROUNDS_SELDOM),
+            (0, IDLE_ROUNDS),
+        ] {
+            patience.note_sleep(slept);
+            assert_eq!(rounds_awake(&mut patience), rounds, "after {slept} ns");
+        }
+    }
+
+    /// Who has slept in vain sleeps on: an order of the agent or a timer is no reason to stay awake.
+    #[test]
+    fn a_sleep_that_brought_no_frame_is_followed_by_the_next() {
+        let mut patience = Patience::default();
+        rounds_awake(&mut patience);
+        for _ in 0..100 {
+            patience.note_sleep(IDLE_NS);
+            assert!(!patience.suffices());
+        }
+    }
 }

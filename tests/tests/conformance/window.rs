@@ -2,6 +2,7 @@
 
 use super::desk::{BOTH, Desk, Family, Offer, PLAIN, Say, Setup, generate, payload};
 use stack::app::AppConfig;
+use stack::drop::Drop;
 use stack::seq::Seq;
 use stack::tcp::state::State;
 use stack::wire::Flags;
@@ -92,6 +93,40 @@ fn shld_14_our_window_does_not_shrink() {
         }
         desk.snd_nxt = desk.flow().expect("open").contract.rcv_nxt;
     }
+}
+
+/// RFC 9293 3.10.7.4: a FIN behind the last byte that the window takes is taken, and beyond it there is no window left, so
+/// whatever else comes is outside: neither kept, nor an in-window RST to be challenged.
+#[test]
+fn a_fin_at_the_edge_leaves_no_window() {
+    let mut desk = Desk::connected(Setup::new(Family::V4, AppConfig::Echo), PLAIN);
+    let una = desk.rcv_nxt;
+    let left = |desk: &Desk| desk.flow().expect("open").contract.rcv_edge.since(desk.snd_nxt);
+    // Nothing of the echo is acknowledged, so our window closes.
+    while left(&desk) > 1024 {
+        let say = Say { ack: una, ..desk.segment(Flags::ACK, &[5; 1024]) };
+        desk.snd_nxt += 1024;
+        desk.hear(say);
+    }
+    let last = left(&desk);
+    let fin =
+        Say { ack: una, ..desk.segment(Flags::ACK.with(Flags::FIN), &[5; 1024][..last as usize]) };
+    desk.snd_nxt += last + 1;
+    let mut heard = desk.hear(fin);
+    heard.extend(desk.wait_ms(50));
+    assert_eq!(desk.state(), Some(State::LastAck), "the echo has closed, too");
+    let acknowledged = heard.iter().filter(|heard| heard.ack == desk.snd_nxt);
+    assert!(
+        acknowledged.clone().count() > 0 && acknowledged.clone().all(|heard| heard.window == 0)
+    );
+    for ahead in [1, 50_000, 1 << 30] {
+        let before = desk.drops(Drop::OutOfWindow);
+        let seq = desk.snd_nxt + ahead;
+        desk.hear(Say { seq, ack: una, ..desk.segment(Flags::ACK, b"beyond") });
+        assert_eq!(desk.drops(Drop::OutOfWindow), before + 1, "{ahead} beyond");
+    }
+    desk.hear(Say { seq: desk.snd_nxt + 50_000, ..desk.segment(Flags::RST, &[]) });
+    assert_eq!(desk.state(), Some(State::LastAck));
 }
 
 /// RFC 9293 MUST-38: a window that opens by a little is not filled with little segments, until

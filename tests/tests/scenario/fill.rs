@@ -1,10 +1,11 @@
 //! A peer joins while flows are active.
 
 use cluster::id::Epoch;
+use cluster::limits::{FILL_FLOWS_PER_POLL, FILL_PACE};
 use cluster::mirror::{Body, Kind, RecordKind, decode, put_header, put_record};
 use cluster::role::Report;
 use stack::codec::Put;
-use stack::flow::Standing;
+use stack::flow::{Flow, Standing};
 use stack::time::Duration;
 use tests::kit::client::{ClientSettings, Ending};
 use tests::kit::dialogue::{Dialogue, Step};
@@ -93,6 +94,40 @@ fn flows_that_began_without_a_peer_survive_once_it_is_filled() {
             join_and_die(settings(), join, wait);
         }
     }
+}
+
+/// However many flows there are, so many are captured in their time and no more, and then all of them are.
+#[test]
+fn a_fill_keeps_its_pace_and_ends() {
+    const FLOWS: usize = 300;
+    let settings = Settings { flows_max: FLOWS, chunks_max: 2048, ..Settings::default() };
+    let mut world = World::serving(settings);
+    for _ in 0..FLOWS {
+        world.open_raw(ECHO);
+    }
+    world.run_for(Duration::from_millis(5));
+    let is_copied = |flow: &&Flow| flow.standing == Standing::Copied;
+    world.mirror(0, Epoch(2));
+    let begin = world.now;
+    let mut history = vec![(begin, 0)];
+    let groups = world.settings.ports.len();
+    while filled(&world) < groups {
+        world.run_for(Duration(FILL_PACE.0 / 4));
+        history.push((world.now, world.nodes[0].flows().filter(is_copied).count()));
+        assert!(world.now < begin + Duration::from_millis(50), "{:?}", history.last());
+    }
+    for (n, (from, before)) in history.iter().enumerate() {
+        for (to, after) in &history[n..] {
+            let rounds = to.since(*from).0 / FILL_PACE.0 + 1;
+            let most = rounds as usize * FILL_FLOWS_PER_POLL;
+            assert!(after - before <= most, "{} within {} rounds", after - before, rounds);
+        }
+    }
+    // It is no slower than its pace either: half again for what is on its way at the end.
+    let pace = FILL_PACE.0 * (FLOWS / FILL_FLOWS_PER_POLL) as u64;
+    let took = world.now.since(begin);
+    assert!((pace..pace * 3 / 2 + 500_000).contains(&took.0), "{took:?}");
+    assert_eq!(history.last().map(|(_, copied)| *copied), Some(FLOWS));
 }
 
 /// Each core of the owner fills every core of the peer with which it shares flows.
