@@ -140,6 +140,9 @@ pub const ECHOES_PER_SECOND: u32 = 10_000;
 /// Questions about our addresses answered in a second at most: a link has fewer neighbours.
 pub const ADDRESSES_PER_SECOND: u32 = 10_000;
 
+/// Questions of our own about next hops in a second at most: a thousand servers have been asked for after a quarter of one.
+pub const QUESTIONS_PER_SECOND: u32 = 4_000;
+
 /// How much of a second's answers may leave at once, as its part: 10 ms' worth.
 pub const REPLY_BURSTS_PER_SECOND: u32 = 100;
 

@@ -3,15 +3,15 @@
 //!
 //! Each is kept until the port has room and the lease allows it. What they may cost is bounded twice, so that
 //! whoever asks for very many takes nothing from the flows: each kind has so many a second, and the queue so
-//! many places. The last half of both is for what must not be refused: answers to repeated SYNs, and our own
-//! announcements. Bounds: [`REPLIES_MAX`] and the rates in `limits.rs`; one more is dropped and counted, and
+//! many places. The last half of both is for what must not be refused: answers to repeated SYNs, our own
+//! announcements and, but for the last quarter of the places, our own questions. Bounds: [`REPLIES_MAX`] and the rates in `limits.rs`; one more is dropped and counted, and
 //! whoever asked will ask again.
 
 use crate::drop::Drop;
 use crate::fact::Open;
 use crate::limits::{
-    ADDRESSES_PER_SECOND, COOKIES_PER_SECOND, ECHO_BYTES_MAX, ECHOES_PER_SECOND, REPLIES_FIRST,
-    REPLIES_MAX, REPLY_BURSTS_PER_SECOND, RESETS_PER_SECOND,
+    ADDRESSES_PER_SECOND, COOKIES_PER_SECOND, ECHO_BYTES_MAX, ECHOES_PER_SECOND,
+    QUESTIONS_PER_SECOND, REPLIES_FIRST, REPLIES_MAX, REPLY_BURSTS_PER_SECOND, RESETS_PER_SECOND,
 };
 use crate::service::Service;
 use crate::time::{Duration, Instant};
@@ -39,7 +39,7 @@ enum Kind {
 pub struct Replies {
     queue: VecDeque<Reply>,
     /// What each kind may still cost: [`Reply::budget`].
-    budgets: [Budget; 4],
+    budgets: [Budget; 5],
     /// Answers that left since the last refill.
     said: u8,
 }
@@ -47,8 +47,13 @@ pub struct Replies {
 impl Replies {
     /// Takes memory.
     pub fn new() -> Replies {
-        let rates =
-            [COOKIES_PER_SECOND, RESETS_PER_SECOND, ECHOES_PER_SECOND, ADDRESSES_PER_SECOND];
+        let rates = [
+            COOKIES_PER_SECOND,
+            RESETS_PER_SECOND,
+            ECHOES_PER_SECOND,
+            ADDRESSES_PER_SECOND,
+            QUESTIONS_PER_SECOND,
+        ];
         Replies {
             queue: VecDeque::with_capacity(REPLIES_MAX),
             budgets: rates.map(Budget::new),
@@ -64,7 +69,12 @@ impl Replies {
 
     /// Queues an answer. One that is `urgent` may use what is kept from the others.
     pub fn push(&mut self, reply: Reply, urgent: bool) -> Result<(), Drop> {
-        let places = if urgent { REPLIES_MAX } else { REPLIES_MAX / 2 };
+        let places = match reply.kind {
+            // Whoever takes over asks for all of its servers while it says where the addresses are.
+            Kind::Query { .. } => REPLIES_MAX / 4 * 3,
+            _ if urgent => REPLIES_MAX,
+            _ => REPLIES_MAX / 2,
+        };
         if self.queue.len() >= places {
             return Err(Drop::ReplyQueueFull);
         }
@@ -144,7 +154,8 @@ impl Reply {
             Kind::Segment { header, .. } if header.flags.has(Flags::SYN) => 0,
             Kind::Segment { .. } => 1,
             Kind::Echo { .. } => 2,
-            Kind::Address { .. } | Kind::Query { .. } => 3,
+            Kind::Address { .. } => 3,
+            Kind::Query { .. } => 4,
         }
     }
 
@@ -312,6 +323,24 @@ mod tests {
         let rate = ADDRESSES_PER_SECOND;
         assert!((rate - 10..=rate + rate / REPLY_BURSTS_PER_SECOND).contains(&sent), "{sent}");
         assert_eq!(replies.push(answer(), true), Ok(()));
+    }
+
+    /// However many servers there are to ask for, the addresses are announced at once.
+    #[test]
+    fn our_own_questions_leave_room_for_announcements() {
+        let mut replies = Replies::new();
+        let question = || {
+            let (source, target) = (Address::v4([1, 2, 3, 4]), Address::v4([1, 2, 3, 9]));
+            Reply::query(source, target, 0)
+        };
+        for ms in 0..10 {
+            replies.refill(Instant(1_000_000_000 + ms * 1_000_000));
+            while replies.push(question(), true).is_ok() {}
+            for _ in 0..REPLIES_MAX / 4 {
+                assert_eq!(replies.push(announcement(), true), Ok(()), "{ms} ms");
+            }
+            while replies.pop().is_some() {}
+        }
     }
 
     #[test]
