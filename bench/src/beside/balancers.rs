@@ -17,6 +17,7 @@ mod distribution;
 mod environment;
 mod figures;
 mod idle;
+mod keepalived;
 mod measure;
 mod page;
 mod progress;
@@ -160,7 +161,7 @@ impl BalancersArgs {
             planned += self.contenders.len() as f64 * IDLE_SECONDS;
         }
         if self.wants(Measure::Takeover) {
-            planned += f64::from(2 * self.takeovers) * takeover::RUN_SECONDS;
+            planned += f64::from(3 * self.takeovers) * takeover::RUN_SECONDS;
         }
         planned.max(1.0)
     }

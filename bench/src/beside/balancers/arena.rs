@@ -166,7 +166,8 @@ impl<'a> Arena<'a> {
         Ok(())
     }
 
-    fn wait_listening(
+    /// Waits until somebody listens on a port.
+    pub fn wait_listening(
         &self,
         place: Place,
         port: u16,

@@ -125,6 +125,11 @@ fn price_of_mirroring(figures: &Figures) -> Vec<Bar> {
 fn takeovers(figures: &Figures) -> Vec<Bar> {
     let mut all = Vec::new();
     for (mode, half, most) in [("crash", 5.0, 40.0), ("power", 35.0, 150.0)] {
+        let figure = figures.get(Measure::Takeover, &format!("{mode}: survived"), Rival::Mirrored);
+        let text = format!("{}: connections that survive, in the worst run", died(mode));
+        let value = figure.map(|figure| figure.spread.least);
+        let bar = Bar::new(text, value, "%", Bound::AtLeast(100.0));
+        all.push(bar.by(figures.again(Measure::Takeover, &[])));
         for (what, bound) in [
             ("download gap p50", half),
             ("download gap p99", most),
@@ -135,15 +140,16 @@ fn takeovers(figures: &Figures) -> Vec<Bar> {
             let metric = format!("{mode}: {what}");
             let figure = figures.get(Measure::Takeover, &metric, Rival::Mirrored);
             let value = figure.map(|figure| figure.spread.median);
-            let text = match mode {
-                "crash" => format!("SIGKILL: {what}"),
-                _ => format!("Power loss: {what}"),
-            };
+            let text = format!("{}: {what}", died(mode));
             let bar = Bar::new(text, value, "ms", Bound::AtMost(bound));
             all.push(bar.by(figures.again(Measure::Takeover, &[])));
         }
     }
     all
+}
+
+fn died(mode: &str) -> &'static str {
+    if mode == "crash" { "SIGKILL" } else { "Power loss" }
 }
 
 #[cfg(test)]

@@ -232,21 +232,34 @@ fn takeover(figures: &Figures, runs: &[Run]) -> String {
             "<figure><figcaption>{what}: gap by percentile of connections, ms — downloads red, uploads violet</figcaption>{svg}</figure>"
         );
     }
+    text.push_str("</div>");
+    for lost in runs.iter().flat_map(|run| &run.lost) {
+        let _ = write!(text, "<p class=\"missed\">{}</p>", escaped(lost));
+    }
     text.push_str(
-        "</div><table><tr><th></th><th>median</th><th>least</th><th>most</th><th>again</th></tr>",
+        "<table><tr><th></th><th>median</th><th>least</th><th>most</th><th>again</th></tr>",
     );
     for figure in figures.of(measure) {
         let spread = figure.spread;
         let [median, least, most] = [spread.median, spread.least, spread.most].map(small);
         let _ = write!(
             text,
-            "<tr><td>{}, {}</td><td>{median}</td><td>{least}</td><td>{most}</td><td class=\"command\"><code>{}</code></td></tr>",
+            "<tr><td>{}, {}, {}</td><td>{median}</td><td>{least}</td><td>{most}</td><td class=\"command\"><code>{}</code></td></tr>",
+            who(figure.contender),
             escaped(figure.metric),
             figure.unit,
             escaped(&figure.command)
         );
     }
     text + "</table>\n"
+}
+
+/// Who dies.
+fn who(rival: Rival) -> &'static str {
+    match rival {
+        Rival::Haproxy => "keepalived (10 ms) and HAProxy",
+        _ => rival.title(),
+    }
 }
 
 /// Each value at its rank; milliseconds.

@@ -161,15 +161,24 @@ fn own_port(ask: Ask) -> u16 {
 const ASKS: [Ask; 4] = [Ask::Objects, Ask::Echo, Ask::Discard, Ask::Pages];
 
 fn haproxy() -> String {
+    haproxy_on(|ask| (NODE_ADDRESS, own_port(ask)))
+}
+
+/// HAProxy behind addresses that move: those of our services.
+pub fn haproxy_pair() -> String {
+    haproxy_on(|ask| (PROXIED[ask as usize].1, PROXIED[ask as usize].2))
+}
+
+fn haproxy_on(place: impl Fn(Ask) -> (&'static str, u16)) -> String {
     let mut text = format!(
         "global\n    nbthread 1\n    maxconn {CONNECTIONS_MAX}\n\ndefaults\n    mode tcp\n    timeout connect 5s\n    \
          timeout client 1h\n    timeout server 1h\n"
     );
     for (ask, (name, _, _, server_port)) in ASKS.into_iter().zip(PROXIED) {
-        let port = own_port(ask);
+        let (address, port) = place(ask);
         let _ = write!(
             text,
-            "\nlisten {name}\n    bind {NODE_ADDRESS}:{port}\n    server only {SERVERS_ADDRESS}:{server_port}\n"
+            "\nlisten {name}\n    bind {address}:{port}\n    server only {SERVERS_ADDRESS}:{server_port}\n"
         );
     }
     text
@@ -237,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_balancer_passes_on_to_the_same_ports() {
-        for text in [haproxy(), nginx_stream(Path::new("/x"))] {
+        for text in [haproxy(), haproxy_pair(), nginx_stream(Path::new("/x"))] {
             for (_, _, _, server_port) in PROXIED {
                 assert!(text.contains(&format!("{SERVERS_ADDRESS}:{server_port}")), "{text}");
             }

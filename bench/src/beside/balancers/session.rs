@@ -4,6 +4,7 @@ use super::arena::Arena;
 use super::distribution;
 use super::figures::Figures;
 use super::idle;
+use super::keepalived;
 use super::measure::{Measure, Turn};
 use super::progress::Progress;
 use super::rival::Rival;
@@ -152,7 +153,24 @@ impl<'a> Session<'a> {
                 }
                 self.progress.end(takeover::RUN_SECONDS);
             }
+            if self.args.contenders.contains(&Rival::Haproxy) {
+                self.die_elsewhere(run, paced);
+            }
         }
+    }
+
+    /// The same of two HAProxys whose addresses keepalived moves.
+    fn die_elsewhere(&mut self, run: u32, paced: Paced) {
+        let runs = self.args.takeovers;
+        self.progress.begin(&format!("takeover, keepalived and HAProxy, run {run} of {runs}"));
+        match keepalived::run(&self.arenas[0].1, self.common, paced) {
+            Ok(found) => {
+                let samples = found.samples_of_the_dead();
+                self.figures.add(Measure::Takeover, Rival::Haproxy, run, &samples);
+            }
+            Err(error) => self.fail(format!("takeover, keepalived, run {run}: {error:#}")),
+        }
+        self.progress.end(takeover::RUN_SECONDS);
     }
 
     fn fail(&mut self, problem: String) {

@@ -20,10 +20,10 @@ use super::rival::Rival;
 use crate::moving::{self, Paced, WINDOW_NS, ms};
 
 /// The connections run for so many seconds.
-const SECONDS: u64 = 7;
+pub const SECONDS: u64 = 7;
 
 /// Of these, with all of them moving, before the death.
-const BEFORE: Duration = Duration::from_millis(700);
+pub const BEFORE: Duration = Duration::from_millis(700);
 
 /// Seconds that a run takes, start and end included.
 pub const RUN_SECONDS: f64 = 12.0;
@@ -53,6 +53,8 @@ pub struct Run {
     pub uploads_ns: Vec<u64>,
     /// From the death to the first SYN-ACK for a newcomer that began after it.
     pub first_ns: Option<u64>,
+    /// What became of those that did not survive, and why.
+    pub lost: Vec<String>,
 }
 
 impl Death {
@@ -100,10 +102,11 @@ pub fn run(arena: &Arena<'_>, death: Death, paced: Paced) -> anyhow::Result<Run>
     let load = moving::begin_paced(&arena.stage, Paced { seconds: SECONDS, ..paced })?;
     thread::sleep(BEFORE);
     let nodes = standing.nodes.as_mut().context("a pair has nodes")?;
-    let at_ns = monotonic_ns();
     if death == Death::Power {
         arena.stage.bed.node(1).cut()?;
     }
+    // Whoever began before the links were down may have been answered by the dying.
+    let at_ns = monotonic_ns();
     nodes.signal_node(1, Signal::SIGKILL)?;
     let result = load.finish();
     if death == Death::Power {
@@ -113,7 +116,8 @@ pub fn run(arena: &Arena<'_>, death: Death, paced: Paced) -> anyhow::Result<Run>
 }
 
 impl Run {
-    fn of(death: Death, at_ns: u64, result: &LoadResult) -> Run {
+    /// What connections came to of which a machine died at `at_ns`.
+    pub fn of(death: Death, at_ns: u64, result: &LoadResult) -> Run {
         let all = &result.connections;
         let gaps = |kind| {
             let of_kind = all.iter().filter(|one| one.kind == kind);
@@ -128,8 +132,16 @@ impl Run {
             survived: paced().filter(survived).count(),
             downloads_ns: gaps(Kind::Download),
             uploads_ns: gaps(Kind::Upload),
+            lost: paced().filter(|one| !survived(one)).map(epitaph).collect(),
             first_ns: late.filter_map(|one| one.open_ns).min().map(|first| first - at_ns),
         }
+    }
+
+    /// What can be told where connections die with their machine.
+    pub fn samples_of_the_dead(&self) -> Vec<Sample> {
+        let [survived, .., first] = self.death.metrics();
+        let told = |sample: &Sample| [survived, first].contains(&sample.metric);
+        self.samples().into_iter().filter(told).collect()
     }
 
     /// Its figures.
@@ -144,6 +156,11 @@ impl Run {
         let named = self.death.metrics().into_iter().zip(values);
         named.map(|(metric, (value, unit))| Sample { metric, unit, value }).collect()
     }
+}
+
+fn epitaph(one: &ConnectionReport) -> String {
+    let note = one.note.as_deref().unwrap_or("no reason known");
+    format!("{} {}: {:?}, {note}", one.kind, one.id, one.outcome)
 }
 
 /// Every gap of every run as comma-separated values.
@@ -182,7 +199,13 @@ mod tests {
 
     #[test]
     fn a_newcomer_that_was_before_the_death_tells_nothing() {
+        let dead = ConnectionReport {
+            outcome: Outcome::Stalled,
+            note: Some("not finished in time".into()),
+            ..connection(Kind::Upload, 2, None)
+        };
         let connections = vec![
+            dead,
             connection(Kind::Download, 1, None),
             connection(Kind::Fresh, 999_999, Some(1_100_000)),
             connection(Kind::Fresh, 1_000_500, Some(6_000_000)),
@@ -192,12 +215,16 @@ mod tests {
         let (echo_rtt_ns, series) = (Percentiles::default(), Series::new(0));
         let result = LoadResult { connections, echo_rtt_ns, series };
         let run = Run::of(Death::Crash, 1_000_000, &result);
-        assert_eq!((run.connections, run.survived), (1, 1));
+        assert_eq!((run.connections, run.survived), (2, 1));
+        assert_eq!(run.lost, ["paced uploads 2: Stalled, not finished in time"]);
         assert_eq!(run.first_ns, Some(4_500_000));
         let samples = run.samples();
         let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
         assert_eq!(of("crash: download gap p50"), 2.1);
         assert_eq!(of("crash: first SYN-ACK"), 4.5);
-        assert_eq!(csv(&[run]), "run,death,kind,gap_ns\n1,crash,download,2100000\n");
+        assert_eq!(
+            csv(&[run]),
+            "run,death,kind,gap_ns\n1,crash,download,2100000\n1,crash,upload,2100000\n"
+        );
     }
 }
