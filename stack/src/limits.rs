@@ -164,6 +164,9 @@ pub const BACKLOG_FLOWS_MAX: u32 = 4096;
 /// when somebody else claims it, if the last time is longer ago than [`DEFEND_INTERVAL`].
 pub const ANNOUNCE_AFTER_MS: [u64; 7] = [0, 5, 25, 100, 400, 1000, 3000];
 
+/// Announcements that find the queue of small answers full, or its budget spent, are tried again after this time.
+pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(1);
+
 /// An address that somebody else claims is announced anew, at most once in this time: whoever defends it too must not
 /// make a storm of it (RFC 5227 2.4 (c) is content with ten seconds, in which clients would be gone).
 pub const DEFEND_INTERVAL: Duration = Duration::from_millis(100);

@@ -41,6 +41,7 @@ pub use hear::{Overheard, Worth};
 pub use list::{Ended, Filter, Listed};
 pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 pub use reload::Renewal;
+use speak::Announcing;
 pub use speak::Conflict;
 
 use crate::drop::{Drop, Drops};
@@ -124,8 +125,8 @@ pub struct Group {
     pub is_mirrored: bool,
     /// Added to this node's clock, this is the group's.
     pub clock_offset: u64,
-    /// When the addresses were taken over, and how often they were announced since.
-    announced_from: Option<(Instant, u8)>,
+    /// How far the announcement of the addresses is, since they were taken over.
+    announcing: Option<Announcing>,
     /// Claims of others are not answered by announcements before then.
     defend_at: Instant,
     /// Until then timers may have been set by other settings than those of now.

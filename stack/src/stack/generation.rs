@@ -6,6 +6,7 @@
 //!
 //! Bounds: none, a look at the group.
 
+use super::speak::Announcing;
 use super::{Mode, Stack};
 use crate::key::FlowKey;
 use crate::service::{ArpPolicy, Service};
@@ -15,9 +16,10 @@ use crate::wire::{Address, Mac};
 impl Stack {
     /// Of two generations of one service `group` is the newest from now on.
     pub fn set_newest(&mut self, now: Instant, group: u8, other: u8) {
-        self.groups[other as usize].announced_from = None;
+        self.groups[other as usize].announcing = None;
         if self.groups[group as usize].newest != group {
-            self.groups[group as usize].announced_from = self.announces(group).then_some((now, 0));
+            self.groups[group as usize].announcing =
+                self.announces(group).then(|| Announcing::from(now));
         }
         for generation in [group, other] {
             let state = &mut self.groups[generation as usize];

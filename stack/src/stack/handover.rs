@@ -49,7 +49,7 @@ impl Stack {
         let state = &mut self.groups[group as usize];
         assert_eq!(state.mode, Mode::Frozen, "only a frozen group is handed over");
         state.eras.yielded = state.eras.begin();
-        (state.mode, state.is_mirrored, state.copied, state.announced_from) =
+        (state.mode, state.is_mirrored, state.copied, state.announcing) =
             (Mode::Silent, false, 0, None);
         self.rosters[group as usize].end();
         self.schedule_announcement();

@@ -3,6 +3,7 @@
 //!
 //! Bounds: a change of role changes the group; its flows follow (`turnover.rs`).
 
+use super::speak::Announcing;
 use super::{Mode, Stack};
 use crate::fact::{Fact, Open};
 use crate::flow::{Flow, FlowId, Standing};
@@ -23,7 +24,8 @@ impl Stack {
         }
         let state = &mut self.groups[group as usize];
         (state.mode, state.conflict) = (mode, None);
-        self.groups[group as usize].announced_from = self.announces(group).then_some((now, 0));
+        self.groups[group as usize].announcing =
+            self.announces(group).then(|| Announcing::from(now));
         self.note_speaking(group);
         match mode {
             Mode::Serving => {

@@ -5,7 +5,8 @@
 
 use super::{Group, Mode, Stack};
 use crate::limits::{
-    ANNOUNCE_AFTER_MS, ANNOUNCE_AGAIN, DEFEND_INTERVAL, SILENT_FLOWS_MAX, TURN_FRAMES,
+    ANNOUNCE_AFTER_MS, ANNOUNCE_AGAIN, ANNOUNCE_PAUSE, DEFEND_INTERVAL, SILENT_FLOWS_MAX,
+    TURN_FRAMES,
 };
 use crate::reply::{Replies, Reply};
 use crate::service::ArpPolicy;
@@ -15,6 +16,16 @@ use core::ops::Range;
 
 /// Where a frame says from which hardware address it comes.
 const SOURCE_MAC: Range<usize> = 6..12;
+
+/// How far the announcement of a group's addresses is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announcing {
+    from: Instant,
+    /// How often every address was announced since.
+    rounds: usize,
+    /// Addresses announced in this round.
+    told: usize,
+}
 
 impl Stack {
     /// Writes the next frame into `buffer`; answers its length and its group. `None`: nothing to say now.
@@ -74,18 +85,23 @@ impl Stack {
         None
     }
 
-    /// Queues the announcements that are due.
+    /// Queues the announcements that are due. Those that find no room come in a moment, before those of any other round.
     pub(super) fn announce(&mut self, now: Instant) {
-        for index in 0..self.groups.len() {
-            if self.groups[index].next_announcement().is_some_and(|at| at <= now) {
-                let service = &self.env.services[index];
-                let is_kept = matches!(service.arp, ArpPolicy::VirtualMac(_)) && !service.snoop;
-                self.groups[index].count_announcement(now, is_kept);
-                for address in self.env.services[index].held_addresses() {
-                    // One that finds no room is due again in a moment.
-                    let _ = self.replies.push(Reply::announce(*address, index as u8), true);
-                }
+        for (index, group) in self.groups.iter_mut().enumerate() {
+            if group.next_announcement().is_none_or(|at| at > now) {
+                continue;
             }
+            let service = &self.env.services[index];
+            let Some(announcing) = &mut group.announcing else { continue };
+            for address in service.held_addresses().skip(announcing.told) {
+                if self.replies.push(Reply::announce(*address, index as u8), true).is_err() {
+                    self.announce_at = now + ANNOUNCE_PAUSE;
+                    return;
+                }
+                announcing.told += 1;
+            }
+            let is_kept = matches!(service.arp, ArpPolicy::VirtualMac(_)) && !service.snoop;
+            announcing.end_round(now, is_kept);
         }
         self.schedule_announcement();
     }
@@ -98,7 +114,7 @@ impl Stack {
         group.conflict = Some(Conflict { address, mac, at: now, count });
         if now >= group.defend_at {
             group.defend_at = now + DEFEND_INTERVAL;
-            group.announced_from = Some((now, 0));
+            group.announcing = Some(Announcing::from(now));
             self.schedule_announcement();
         }
     }
@@ -170,19 +186,26 @@ impl Group {
         if self.is_mute {
             return None;
         }
-        let (from, count) = self.announced_from?;
-        let after = ANNOUNCE_AFTER_MS.get(count as usize)?;
+        let Announcing { from, rounds, .. } = self.announcing?;
+        let after = ANNOUNCE_AFTER_MS.get(rounds)?;
         Some(from + Duration::from_millis(*after))
     }
+}
 
-    /// An announcement is made. A hardware address that moves with the service is announced for ever.
-    fn count_announcement(&mut self, now: Instant, is_kept: bool) {
-        let Some((from, count)) = &mut self.announced_from else { return };
-        *count += 1;
+impl Announcing {
+    /// Nothing is announced yet.
+    pub fn from(now: Instant) -> Announcing {
+        Announcing { from: now, rounds: 0, told: 0 }
+    }
+
+    /// Every address was announced. A hardware address that moves with the service is announced for ever.
+    fn end_round(&mut self, now: Instant, is_kept: bool) {
+        self.told = 0;
+        self.rounds += 1;
         let last = ANNOUNCE_AFTER_MS.len() - 1;
-        if is_kept && *count as usize > last {
+        if is_kept && self.rounds > last {
             let again = Duration(ANNOUNCE_AGAIN.0 - ANNOUNCE_AFTER_MS[last] * 1_000_000);
-            (*from, *count) = (now + again, last as u8);
+            (self.from, self.rounds) = (now + again, last);
         }
     }
 }

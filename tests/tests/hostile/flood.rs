@@ -15,7 +15,7 @@ use stack::time::{Duration, Instant};
 use stack::wire::{
     Address, Flags, Frame, Header, Path, SegmentOptions, emit_address, emit_query, emit_tcp, parse,
 };
-use tests::kit::settings::{GENERATE, HTTP, HTTP_IMPATIENT, Settings};
+use tests::kit::settings::{GENERATE, HTTP, HTTP_IMPATIENT, Port, Settings};
 
 const MAC: [u8; 6] = [2, 2, 0, 0, 0, 1];
 const CLIENTS_MAC: [u8; 6] = [2, 2, 0, 0, 0, 9];
@@ -376,4 +376,43 @@ fn a_flood_of_questions_makes_no_server_unreachable() {
     let known = desk.stack.roster(0).servers().iter().filter(|server| server.mac.is_some()).count();
     assert_eq!(known, all.len());
     assert!(desk.stack.counters().drops.of(Drop::ReplyRate) > 100_000);
+}
+
+/// When each IPv4 address of as many services was announced first after they were taken over at once, in microseconds.
+fn announced(settings: Settings) -> Vec<Option<u64>> {
+    let mut desk = Desk::with(FLOWS, settings);
+    let services = &desk.stack.env.services;
+    let all: Vec<Address> = services.iter().flat_map(|service| service.addresses.clone()).collect();
+    let all: Vec<Address> = all.into_iter().filter(|address| address.as_v4().is_some()).collect();
+    let mut first = vec![None; all.len()];
+    let start = desk.now;
+    for _ in 0..Desk::rounds(Duration::from_secs(4)) {
+        for frame in desk.said(&[], &mut Unmirrored) {
+            // ARP, and its sender speaks of itself.
+            if frame[12..14] == [8, 6] && frame[28..32] == frame[38..42] {
+                let address = Address::v4(frame[28..32].try_into().expect("four bytes"));
+                if let Some(at) = all.iter().position(|known| *known == address) {
+                    first[at].get_or_insert(desk.now.since(start).micros());
+                }
+            }
+        }
+    }
+    first
+}
+
+/// Very many addresses, or proxied services whose many servers are asked for at the same moment: all are announced, soon.
+#[test]
+fn very_many_addresses_that_are_taken_over_at_once_are_all_announced() {
+    for (count, servers) in [(30, 0), (60, 0), (10, 16), (10, 40)] {
+        let settings = if servers == 0 { Settings::default() } else { Settings::proxied(servers) };
+        let one = settings.ports[0];
+        let ports = (0..count).map(|n| Port { host: 10 + n, ..one }).collect();
+        let first = announced(Settings { ports, ..settings });
+        assert_eq!(first.len(), usize::from(count));
+        let latest = first.iter().map(|at| at.expect("announced")).max();
+        println!(
+            "{count} services of {servers} servers: the last address is announced after {latest:?} us"
+        );
+        assert!(latest < Some(50_000), "{first:?}");
+    }
 }
