@@ -186,7 +186,12 @@ impl Output {
     fn write(&mut self, at_us: u64, record: &Record) -> io::Result<()> {
         match self {
             Output::Stderr(format) => write(&mut io::stderr().lock(), *format, at_us, record),
-            Output::Journal(socket) => socket.send(&journal_entry(record)).map(drop),
+            Output::Journal(socket) => {
+                let entry = journal_entry(record);
+                // A journal that was started anew listens at a socket of its own.
+                let again = |_| socket.connect(JOURNAL).and_then(|()| socket.send(&entry));
+                socket.send(&entry).or_else(again).map(drop)
+            }
         }
     }
 }

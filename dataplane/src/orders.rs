@@ -109,6 +109,10 @@ fn refusal(me: NodeId, request: &Request, why: OrderError) -> String {
         OrderError::UnderWay => {
             format!("another change of {service} is under way; see `understudy why {service}`")
         }
+        OrderError::NotSurvivor if service.is_empty() => format!(
+            "without an arbiter only the node that `survivor` names goes on alone, and node {me} is not it: name it \
+             there and restart it"
+        ),
         OrderError::NotSurvivor => format!(
             "without an arbiter only the node that `survivor` names may hand {service} over: node {me} could \
              not exclude that it goes on by itself"

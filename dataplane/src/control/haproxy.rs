@@ -70,7 +70,7 @@ impl Session {
         for command in line.split(';').take_while(|_| !is_too_long) {
             text += &self.run(command, handler);
             if self.has_quit {
-                return None;
+                return (!text.is_empty()).then_some(text);
             }
             text.push('\n');
         }
@@ -231,7 +231,8 @@ fn info(status: &Status) -> String {
     let uptime = format!("{}d {}h{:02}m{:02}s", hours / 24, hours % 24, minutes % 60, seconds % 60);
     let lines = [
         ("Name", "Understudy".to_string()),
-        ("Version", status.version.clone()),
+        // Its commands are those of 2.6: programs ask for that before they use them.
+        ("Version", format!("2.6.0 (Understudy {})", status.version)),
         ("Release_date", "-".into()),
         ("Nbthread", status.cores.len().to_string()),
         ("Nbproc", "1".into()),

@@ -132,8 +132,13 @@ fn keep(lines: &mut Vec<Line>, filter: &[&str]) -> Result<(), String> {
     };
     let (kinds, sid) = (number(filter.get(1))?, number(filter.get(2))?);
     let proxy = filter.first().copied().unwrap_or("-1");
+    let is_of =
+        |line: &Line| proxy == "-1" || proxy == line.iid.to_string() || proxy == line.values[0].1;
+    if !lines.is_empty() && !lines.iter().any(is_of) {
+        return Err("No such proxy.".into());
+    }
     let is_kept = |line: &Line| {
-        let is_proxy = proxy == "-1" || proxy == line.iid.to_string() || proxy == line.values[0].1;
+        let is_proxy = is_of(line);
         let is_kind = kinds < 0 || kinds >> line.kind as i64 & 1 == 1;
         is_proxy && is_kind && (sid < 0 || sid == line.sid as i64)
     };
