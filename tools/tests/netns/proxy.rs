@@ -53,7 +53,7 @@ fn real_servers_and_their_clients_survive_a_killed_owner() {
 fn proxied_transfers_survive(cores: [u8; 2], mode: KillMode) {
     play_with(Appliance::Proxy, Layout { queues: cores, ..Layout::default() }, |scene| {
         let mut echoes: Vec<_> = (0..CONNECTIONS).map(|_| connect_echo(scene)).collect();
-        let mut traffic = Traffic::start(scene, SECONDS);
+        let mut traffic = Traffic::start(scene, 2 * SECONDS);
         traffic.until(MIDDLE);
         for (n, stream) in (0..).zip(&mut echoes) {
             echo(stream, n).unwrap();

@@ -25,8 +25,9 @@ const SERVERS: [(&str, &str); 3] = [("a", "10.88.0.21"), ("b", "10.88.0.22"), ("
 /// A scene in which `web` passes its connections on to three servers; `settings` are lines of its application.
 fn play_behind(settings: &str, story: impl FnOnce(&mut Scene<'_>, &mut Servers)) {
     play_unreached(settings, |scene, servers| {
+        // Until a server listens it refuses, and while all of them do, so does the service.
         scene.wait_for("every server to be reached", || {
-            Browser::connect(scene).get(1);
+            let _ = fetch_in(scene);
             (0..SERVERS.len()).all(|n| opened(scene, n) > 0)
         });
         story(scene, servers);
