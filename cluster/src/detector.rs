@@ -50,6 +50,9 @@ pub struct Heard {
     /// Its present life has surrendered.
     pub ended: Option<Ended>,
     past: VecDeque<Incarnation>,
+    /// Lives that were never heard here and of which an operator said that they have ended. One that proves that it
+    /// lives has not.
+    said_dead: VecDeque<Incarnation>,
     /// Another life that was heard and has yet to prove that it lives now, and since when.
     candidate: Option<(Incarnation, Instant)>,
 }
@@ -158,14 +161,17 @@ impl Detector {
         let Some(heard) = self.nodes.iter_mut().find(|heard| heard.node == life.node) else {
             return Err(Drop::UnknownSender);
         };
-        if heard.past.contains(&life.incarnation) {
+        if heard.past.contains(&life.incarnation) || heard.said_dead.contains(&life.incarnation) {
             return Err(Drop::Surrendered);
         }
         if heard.member.incarnation.0 == 0 {
             heard.begin(life);
         }
         if heard.member != life {
-            heard.note_past(life.incarnation);
+            if heard.said_dead.len() == PAST_LIVES {
+                heard.said_dead.pop_front();
+            }
+            heard.said_dead.push_back(life.incarnation);
             return Ok(());
         }
         let said = heard.sent;
@@ -223,7 +229,10 @@ impl Detector {
 
     /// Whether a later life of this member's node was heard: this one is dead.
     pub fn is_superseded(&self, member: Member) -> bool {
-        self.node(member.node).is_some_and(|heard| heard.past.contains(&member.incarnation))
+        self.node(member.node).is_some_and(|heard| {
+            heard.past.contains(&member.incarnation)
+                || heard.said_dead.contains(&member.incarnation)
+        })
     }
 
     /// When this life was heard last; zero if another life was heard since, or none.
@@ -250,6 +259,7 @@ impl Heard {
             path: Path::default(),
             ended: None,
             past: VecDeque::new(),
+            said_dead: VecDeque::new(),
             candidate: None,
         }
     }
@@ -269,7 +279,9 @@ impl Heard {
     /// `member` is the present life; nothing is known of it yet.
     fn begin(&mut self, member: Member) {
         let past = core::mem::take(&mut self.past);
-        *self = Heard { past, at: self.at, ..Heard::new(member) };
+        let mut said_dead = core::mem::take(&mut self.said_dead);
+        said_dead.retain(|life| *life != member.incarnation);
+        *self = Heard { past, said_dead, at: self.at, ..Heard::new(member) };
     }
 }
 

@@ -149,9 +149,9 @@ impl Register {
         if self.in_sync { self.peer } else { None }
     }
 
-    /// Whether `life` is its owner or its peer.
+    /// Whether `life` is its owner or its peer, as long as there is something to own.
     pub fn names(&self, life: Member) -> bool {
-        self.owner == life || self.peer == Some(life)
+        self.is_live() && (self.owner == life || self.peer == Some(life))
     }
 
     /// The register after `change`, asked for by `asker`.

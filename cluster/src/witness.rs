@@ -188,12 +188,15 @@ impl Witness {
         self.groups.iter().map(|(group, entry)| (*group, entry.register))
     }
 
-    /// The operator's word that this life of a node is dead and will not come back.
-    pub fn handle_declared_dead(&mut self, member: Member) {
+    /// Notes an operator's word about a life, whatever other life of that node is known.
+    fn note_dead(&mut self, life: Member) {
+        if self.declared.contains(&life) {
+            return;
+        }
         if self.declared.len() == DECLARED_MAX {
             self.declared.pop_front();
         }
-        self.declared.push_back(member);
+        self.declared.push_back(life);
     }
 
     /// Takes one datagram. Errors: why it was dropped unanswered.
@@ -224,10 +227,16 @@ impl Witness {
         if let Message::Surrender { at } = message {
             return self.handle_surrender(now, header.from, at).map(|()| Effect::Nothing);
         }
-        if let Message::Dead { life } = message {
-            return self.handle_dead(now, header.from, life).map(|()| Effect::Nothing);
-        }
         let same_life = header.to.incarnation == self.me.incarnation;
+        if let Message::Dead { life } = message {
+            // What was said to a former life of this witness may be long out of date.
+            let said = if same_life {
+                self.handle_dead(now, header.from, life)
+            } else {
+                Err(Drop::NotForMe)
+            };
+            return said.map(|()| Effect::Nothing);
+        }
         if let Some(node) = self.nodes.get_mut(&header.from.node)
             && node.life == header.from.incarnation
         {

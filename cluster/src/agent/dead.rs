@@ -10,7 +10,7 @@
 //! Spec: PROTOCOL.md, "The operator's word". Bounds: one life for each group's owner and peer.
 
 use super::handover::OrderError;
-use super::{Agent, Reason};
+use super::{Agent, Arbiter, Reason, Survivor};
 use crate::id::{Member, NodeId};
 use crate::message::{Drop, Message};
 use alloc::vec::Vec;
@@ -20,13 +20,20 @@ impl Agent {
     /// Takes an operator's word for it that `node` is dead.
     pub(super) fn declare_dead(&mut self, now: Instant, node: NodeId) -> Result<(), OrderError> {
         let heard = self.detector.node(node).ok_or(OrderError::UnknownNode)?;
+        if let Arbiter::None { survivor } = self.config.arbiter
+            && survivor != Survivor::Both
+            && survivor != Survivor::Node(self.config.me.node)
+        {
+            // Whoever is not the survivor does not go on alone, whatever became of the other.
+            return Err(OrderError::NotSurvivor);
+        }
         let present = heard.member;
         let named = self.groups.iter().flat_map(|entry| {
             [Some(entry.register.owner), entry.register.peer].into_iter().flatten()
         });
         let mut lives: Vec<Member> = Vec::new();
         for life in named.filter(|life| life.node == node).chain([present]) {
-            if life.incarnation.0 != 0 && !lives.contains(&life) && !self.detector.is_dead(life) {
+            if life.incarnation.0 != 0 && !lives.contains(&life) {
                 lives.push(life);
             }
         }
@@ -38,7 +45,9 @@ impl Agent {
             return Err(OrderError::Lives);
         }
         for life in lives {
-            if self.believe_dead(now, life).is_ok() {
+            // Also what is known here: the witness may have forgotten it, or never heard it.
+            let _ = self.believe_dead(now, life);
+            if self.detector.is_dead(life) && !self.declared.contains(&life) {
                 self.declared.push(life);
             }
         }
@@ -48,12 +57,7 @@ impl Agent {
 
     /// Another node's operator says that `life` has ended.
     pub(super) fn handle_dead(&mut self, now: Instant, life: Member) -> Result<(), Drop> {
-        if life == self.config.me {
-            // It has not; but whoever believes it no longer waits for what was promised to this node.
-            self.groups.iter_mut().for_each(|entry| entry.lease.drop_now());
-            return Err(Drop::Refuted);
-        }
-        self.believe_dead(now, life)
+        if life == self.config.me { Err(Drop::Refuted) } else { self.believe_dead(now, life) }
     }
 
     fn believe_dead(&mut self, now: Instant, life: Member) -> Result<(), Drop> {

@@ -36,6 +36,7 @@ impl Witness {
         }
         let node = Node::new(now, from.incarnation, past);
         self.nodes.insert(from.node, node);
+        self.declared.retain(|life| *life != from);
         self.dirty = true;
         Answer { verdict: Verdict::Noted, ..NOTHING_KNOWN }
     }
@@ -134,10 +135,9 @@ impl Witness {
             }
             Some(node) => node.asked,
             None => {
-                // Lost with the store: that life will not register itself any more.
-                let node = Node::new(now, life.incarnation, VecDeque::new());
-                self.nodes.insert(life.node, node);
-                Instant::ZERO
+                // Lost with the store. Of that life alone it is said: another may be the present one.
+                self.note_dead(life);
+                return Ok(());
             }
         };
         self.handle_surrender(now, life, said)

@@ -246,7 +246,7 @@ fn fresh_needs_the_owner_dead_or_mute() {
     bench.hello(ms(2_300), member(1, 12));
     let refused = bench.change(ms(2_301), member(1, 12), 3, Change::Fresh);
     assert_eq!(refused.verdict, Verdict::Refused(Refusal::NotDead));
-    bench.witness.handle_declared_dead(B);
+    bench.witness.note_dead(B);
     assert_eq!(bench.change(ms(2_302), member(1, 12), 3, Change::Fresh).verdict, Verdict::Done);
 }
 

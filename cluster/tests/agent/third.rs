@@ -1,12 +1,12 @@
 //! Three nodes: deaths one after the other and at once, hints, orders given where the owner is not.
 
 use super::role;
-use super::world::{Fault, GROUP, World};
-use cluster::agent::Reason;
+use super::world::{Event, Fault, GROUP, World};
 use cluster::agent::handover::{Order, OrderError};
+use cluster::agent::{Arbiter, Reason, Survivor};
 use cluster::id::{Epoch, NodeId};
 use cluster::lease::Timers;
-use cluster::message::Role;
+use cluster::message::{Message, Role, decode};
 use cluster::role::Command;
 
 /// Protected, with a third node that follows nothing.
@@ -154,6 +154,12 @@ fn an_order_is_void_in_another_epoch_and_answered_when_the_owner_is_silent() {
     assert_eq!(world.outcomes.remove(0).result, Err(OrderError::OwnerSilent(NodeId(1))));
 }
 
+/// Neither hears the other any more.
+fn part(world: &mut World, one: usize, other: usize) {
+    world.fault(Fault::Cut(one, other));
+    world.fault(Fault::Cut(other, one));
+}
+
 /// Of two that lost their power together nothing tells: an operator does, at any node that lives.
 #[test]
 fn two_that_lost_their_power_are_replaced_on_an_operators_word() {
@@ -221,18 +227,144 @@ fn an_owner_that_is_said_to_be_dead_while_it_is_cut_off_comes_back_as_the_peer()
     for seed in 0..10 {
         let mut world = three(seed);
         world.fault(Fault::Crash(1));
-        for other in [1, 2, world.witness_index()] {
-            world.fault(Fault::Cut(0, other));
-        }
+        let others = [1, 2, world.witness_index()];
+        others.iter().for_each(|other| part(&mut world, 0, *other));
         world.run(6_000);
         for dead in [1, 2] {
             assert_eq!(world.ask_for(2, Order::Dead(NodeId(dead))), None);
         }
         world.until(15_000, "served", |world| world.voices() == [2]);
-        for other in [1, 2, world.witness_index()] {
+        for other in others {
             world.fault(Fault::Join(0, other));
+            world.fault(Fault::Join(other, 0));
         }
         world.until(15_000, "protected", World::is_protected);
         assert_eq!(world.voices(), [2]);
     }
+}
+
+/// Whoever is asked knows of the deaths already; the witness, which was started anew, does not.
+#[test]
+fn the_word_reaches_a_witness_that_has_forgotten_the_surrenders() {
+    for seed in 0..5 {
+        let mut world = three(seed);
+        let witness = world.witness_index();
+        world.fault(Fault::Crash(witness));
+        world.fault(Fault::Die(0, 1));
+        world.fault(Fault::Die(1, 1));
+        world.run(500);
+        world.fault(Fault::Start(witness));
+        world.run(20_000);
+        assert_eq!(world.voices(), []);
+        for dead in [1, 2] {
+            assert_eq!(world.ask_for(2, Order::Dead(NodeId(dead))), None);
+        }
+        world.until(30_000, "served", |world| world.voices() == [2]);
+    }
+}
+
+/// The operator errs about a life that whoever is asked knows by the register alone: once it is heard it counts again.
+#[test]
+fn a_life_that_is_wrongly_said_to_be_dead_is_believed_when_it_is_heard() {
+    for seed in 0..5 {
+        let mut world = three(seed);
+        part(&mut world, 0, 2);
+        world.fault(Fault::Crash(0));
+        world.run(500);
+        world.fault(Fault::Start(0));
+        world.run(3_000);
+        if world.register(2, 0).peer.map(|peer| peer.node) != Some(NodeId(1)) {
+            let _ = world.ask_for(1, order(1, None));
+            world.run(5_000);
+        }
+        assert_eq!(world.ask_for(2, Order::Dead(NodeId(1))), None);
+        world.run(2_000);
+        world.fault(Fault::Join(0, 2));
+        world.fault(Fault::Join(2, 0));
+        world.run(6_000);
+        world.fault(Fault::Crash(1));
+        world.until(20_000, "protected", World::is_protected);
+    }
+}
+
+/// The operator spoke the truth about former lives; his word comes late, to a witness that has lost its store.
+#[test]
+fn a_late_word_about_a_former_life_harms_no_later_one() {
+    for seed in 0..5 {
+        let mut world = three(seed);
+        let witness = world.witness_index();
+        world.heard = Some(Vec::new());
+        world.fault(Fault::Crash(0));
+        world.fault(Fault::Crash(1));
+        world.run(4_000);
+        for dead in [1, 2] {
+            assert_eq!(world.ask_for(2, Order::Dead(NodeId(dead))), None);
+        }
+        let is_word = |bytes: &[u8]| matches!(decode(bytes), Ok((_, Message::Dead { .. })));
+        let said = world.heard.take().unwrap().into_iter();
+        let said: Vec<Vec<u8>> = said
+            .filter(|(to, bytes, from)| (*to, *from) == (witness, 2) && is_word(bytes))
+            .map(|(_, bytes, _)| bytes)
+            .collect();
+        assert!(said.len() >= 2);
+        world.until(20_000, "served", |world| world.voices() == [2]);
+        for index in [0, 1] {
+            world.fault(Fault::Start(index));
+        }
+        world.until(20_000, "protected", World::is_protected);
+        for to in [1, 2] {
+            world.run(3_000);
+            let at = world.voices()[0];
+            if at + 1 != usize::from(to) {
+                assert_eq!(world.ask_for(at, order(to, None)), None);
+            }
+            world.until(20_000, "handed over", |world| {
+                world.voices() == [usize::from(to) - 1] && world.is_protected()
+            });
+        }
+        world.run(1_000);
+        // Owner and peer lose the witness and the third, and serve on.
+        for node in [0, 1] {
+            part(&mut world, node, witness);
+        }
+        world.fault(Fault::Crash(witness));
+        world.disk = None;
+        world.fault(Fault::Start(witness));
+        world.run(5_000);
+        for node in [0, 1] {
+            part(&mut world, node, 2);
+        }
+        for bytes in said {
+            world.at(1, Event::Deliver { to: witness, bytes, reply_to: 2 });
+        }
+        world.run(60_000);
+        assert_eq!(world.voices(), [1]);
+    }
+}
+
+/// The link is cut one way: the third does not hear an owner that hears it, and says every second that it is dead.
+#[test]
+fn a_wrong_word_does_not_mute_who_hears_it() {
+    let mut world = three(1);
+    world.fault(Fault::Cut(0, 2));
+    world.fault(Fault::Crash(1));
+    world.run(6_000);
+    assert_eq!(world.ask_for(2, Order::Dead(NodeId(1))), None);
+    let mut silent = 0;
+    for _ in 0..10_000 {
+        world.run(1);
+        silent = if world.voices() == [0] { 0 } else { silent + 1 };
+        assert!(silent < 20, "it renews its lease as if nothing had been said");
+    }
+}
+
+/// Without an arbiter only the survivor goes on alone: to tell the other would change nothing, and it says so.
+#[test]
+fn without_an_arbiter_the_word_is_for_the_survivor() {
+    let arbiter = Arbiter::None { survivor: Survivor::Node(NodeId(1)) };
+    let mut world = World::booted_with(1, 2, arbiter, Timers::bed());
+    world.until(20_000, "protected", World::is_protected);
+    world.fault(Fault::Crash(0));
+    world.run(4_000);
+    assert_eq!(world.ask_for(1, Order::Dead(NodeId(1))), Some(OrderError::NotSurvivor));
 }
