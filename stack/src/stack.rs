@@ -127,6 +127,8 @@ pub struct Group {
     pub clock_offset: u64,
     /// How far the announcement of the addresses is, since they were taken over.
     announcing: Option<Announcing>,
+    /// Until then a client may have been told of a connection by a cookie alone, and its later segments come first.
+    cookies_until: Instant,
     /// Claims of others are not answered by announcements before then.
     defend_at: Instant,
     /// Until then timers may have been set by other settings than those of now.

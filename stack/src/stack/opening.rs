@@ -8,6 +8,7 @@ use crate::drop::Drop;
 use crate::fact::{Fact, Open, Syn, Tick};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::key::FlowKey;
+use crate::limits::COOKIE_GRACE;
 use crate::recorder::{Lane, Recorder};
 use crate::reply::Reply;
 use crate::seq::Seq;
@@ -52,8 +53,14 @@ impl Stack {
         if segment.flags.has(Flags::ACK) {
             let opened = self.open_by_cookie(now, key, index as u8, segment, recorder);
             return opened.or_else(|reason| {
-                // What finds no room now does when the client says it again: the cookie is still good.
-                if !matches!(reason, Drop::LogFull | Drop::PoolExhausted) {
+                let is_later = match reason {
+                    // What finds no room now does when the client says it again: the cookie is still good.
+                    Drop::LogFull | Drop::PoolExhausted => true,
+                    // Only the first segment shows what the cookie is of; this one may have overtaken it.
+                    Drop::BadCookie => now < self.groups[index].cookies_until,
+                    _ => false,
+                };
+                if !is_later {
                     self.reset(segment, index as u8)?;
                 }
                 Err(reason)
@@ -188,6 +195,7 @@ impl Stack {
         self.recent.note(now, hash);
         self.replies.push(Reply::cookie(&open, segment, settings, ts), is_repeated)?;
         self.counters.cookies_sent += 1;
+        self.groups[service as usize].cookies_until = now + COOKIE_GRACE;
         Ok(())
     }
 

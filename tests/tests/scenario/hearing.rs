@@ -172,6 +172,31 @@ fn a_heard_syn_is_answered_by_a_cookie() {
     assert!(payload(&world.raws[raw].take_all()).starts_with(b"HTTP/1.1 200"));
 }
 
+/// Frames reach any core, so data may overtake the segment that shows the cookie: it is not reset, and opens nothing.
+#[test]
+fn data_that_overtakes_the_answer_to_a_cookie_is_not_reset() {
+    let mut world = world(1000);
+    world.kill(0);
+    let raw = world.raw(ECHO);
+    world.raws[raw].options.mss = Some(1460);
+    world.say_raw(raw, Flags::SYN, &[]);
+    world.run_for(Duration::from_millis(30));
+    promote(&mut world);
+    world.raws[raw].take_all();
+    world.raws[raw].options.mss = None;
+    let first = world.raws[raw].snd_nxt;
+    world.raws[raw].send_at(first + 5, Flags::ACK, b" later");
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    assert!(world.raws[raw].take_all().is_empty(), "neither an answer nor a reset");
+    world.raws[raw].send_at(first, Flags::ACK, b"first");
+    world.send_raw(raw);
+    world.raws[raw].send_at(first + 5, Flags::ACK, b" later");
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    assert_eq!(payload(&world.raws[raw].take_all()), b"first later");
+}
+
 /// Whoever has handed its connections over listens in turn.
 #[test]
 fn the_former_owner_listens_after_a_handover() {
