@@ -51,6 +51,7 @@ use stack::limits::{CONNECT_TIMEOUT, SOURCE_PORT_FIRST};
 use stack::service::{ArpPolicy as ServiceArp, Service};
 use stack::sha256::Sha256;
 use stack::shard::Place;
+use stack::stack::BEHAVIOUR;
 use stack::tcp::sender::SenderConfig;
 use stack::time::Instant;
 use stack::upstream::{self, Upstream};
@@ -660,6 +661,7 @@ fn advertisement(config: &Config, service: &config::Service, built: &Service) ->
         macs: mac.into_iter().collect(),
         limits: Limits { flows, active_flows, uploads, chunks, pieces, segments, mss },
         digest: digest(service, built),
+        behaviour: BEHAVIOUR,
         ..Advertise::default()
     }
 }

@@ -198,6 +198,10 @@ pub fn unfit_text(why: Unfit) -> String {
             format!("it has other addresses, or another `arp` or `mac`; {agree}")
         }
         Unfit::OtherPorts => format!("it has other ports; {agree}"),
+        Unfit::OtherBehaviour(theirs, ours) => format!(
+            "its program is of behaviour revision {theirs}, the owner's of {ours}: what one records the other would take \
+             otherwise; upgrade both nodes to one release"
+        ),
         Unfit::OtherApplication => format!("another application runs there; {agree}"),
         Unfit::OtherContent => {
             "its application is configured differently or has other content; the files under \

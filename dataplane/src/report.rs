@@ -589,6 +589,7 @@ fn declared(declared: &DeclaredStatus) -> shown::Declared {
         macs: macs.iter().map(|mac| Mac(*mac).to_string()).collect(),
         limits: limits.named().map(|(name, limit)| (name.into(), limit.into())).into(),
         digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        behaviour: said.behaviour,
         unfit: match fitness {
             Fitness::Unfit(why) => Some(orders::unfit_text(*why)),
             Fitness::Fit | Fitness::Undeclared => None,

@@ -15,6 +15,7 @@
 //! Path: steps 1 to 3 and 7. Bounds: `limits.rs` and [`StackConfig`]; nothing is allocated after `new`.
 
 mod ahead;
+mod behaviour;
 mod connect;
 mod error;
 mod forward;
@@ -34,6 +35,7 @@ mod speak;
 mod turnover;
 
 pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
+pub use behaviour::BEHAVIOUR;
 pub use connect::ConnectError;
 pub use error::IcmpCounters;
 pub use forward::Stray;

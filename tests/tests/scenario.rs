@@ -1,6 +1,7 @@
 //! Stories of a cluster of two, each with a name.
 
 mod scenario {
+    mod behaviour;
     mod fill;
     mod forward;
     mod gate;

@@ -141,7 +141,12 @@ fn node(text: &mut String, status: &Status, group: &GroupStatus, declared: &Decl
     let limits: Vec<String> =
         declared.limits.iter().map(|(name, limit)| format!("{name} {limit}")).collect();
     let digest = declared.digest.get(..16).unwrap_or(&declared.digest);
-    let _ = writeln!(text, "    limits: {}; content {digest}...", limits.join(", "));
+    let _ = writeln!(
+        text,
+        "    limits: {}; content {digest}..., behaviour {}",
+        limits.join(", "),
+        declared.behaviour
+    );
     if let Some(why) = &declared.unfit {
         let _ = writeln!(text, "    UNFIT as peer of node {}: {why}", group.owner.unwrap_or(0));
     }
@@ -193,11 +198,11 @@ web
   node 1 (life 00000000000000aa, this node): owns it, epoch 7
     10.88.0.100 tcp port 80, http; arp gratuitous, MAC 02:00:00:00:00:01
     home 1, then 2, 3; failback manual; without a peer serve
-    limits: flows 65536; content 0123456789abcdef...
+    limits: flows 65536; content 0123456789abcdef..., behaviour 0
   node 2 (life 00000000000000aa, 1.2 s ago): knows node 1 as owner, epoch 7
     10.88.0.100 tcp port 80, http; arp gratuitous, MAC 02:00:00:00:00:01
     home 1, then 2, 3; failback manual; without a peer serve  (DIFFERS from this node's)
-    limits: flows 65536; content 0123456789abcdef...
+    limits: flows 65536; content 0123456789abcdef..., behaviour 0
     UNFIT as peer of node 1: its limit `flows` is 1, lower than the owner's 2
   node 3: has declared nothing yet
 ";

@@ -121,6 +121,8 @@ pub enum Unfit {
     OtherAddresses,
     /// It has other ports, or another protocol.
     OtherPorts,
+    /// Its program treats flows in another way: the behaviour revision there, and the owner's.
+    OtherBehaviour(u16, u16),
     /// Another application runs there.
     OtherApplication,
     /// Its application is configured differently, or has other content.
@@ -164,6 +166,9 @@ pub struct Advertise {
     pub limits: Limits,
     /// Digest of the application's configuration and content.
     pub digest: [u8; 32],
+    /// How the sender's program treats flows ([`stack::stack::BEHAVIOUR`]): only where this is the same do the same
+    /// facts give the same flow.
+    pub behaviour: u16,
 }
 
 impl Advertise {
@@ -183,6 +188,8 @@ impl Advertise {
             Some(Unfit::OtherAddresses)
         } else if self.ports != other.ports || self.protocol != other.protocol {
             Some(Unfit::OtherPorts)
+        } else if self.behaviour != other.behaviour {
+            Some(Unfit::OtherBehaviour(other.behaviour, self.behaviour))
         } else if self.application != other.application {
             Some(Unfit::OtherApplication)
         } else if self.digest != other.digest {
@@ -227,6 +234,7 @@ impl Advertise {
         w.list(&self.macs, |w, mac| w.bytes(mac));
         self.limits.write(w);
         w.bytes(&self.digest);
+        w.u16(self.behaviour);
     }
 
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Advertise, Drop> {
@@ -261,6 +269,7 @@ impl Advertise {
             macs: r.list(MACS_MAX, |r| r.array())?,
             limits: Limits::read(r)?,
             digest: r.array()?,
+            behaviour: r.u16()?,
         })
     }
 }

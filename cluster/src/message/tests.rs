@@ -62,6 +62,7 @@ fn advertise() -> Advertise {
             mss: 1460,
         },
         digest: [7; 32],
+        behaviour: 1,
     }
 }
 
@@ -250,13 +251,14 @@ fn the_largest_advertisement_fits_a_datagram() {
 #[test]
 fn a_node_that_declares_something_else_is_refused_with_the_reason() {
     type Change = fn(&mut Advertise);
-    let refused: [(Change, Unfit); 10] = [
+    let refused: [(Change, Unfit); 11] = [
         (|a| a.service.push('x'), Unfit::OtherService),
         (|a| a.addresses.truncate(1), Unfit::OtherAddresses),
         (|a| a.arp = ArpPolicy::Gratuitous, Unfit::OtherAddresses),
         (|a| a.macs[0][5] = 2, Unfit::OtherAddresses),
         (|a| a.ports[0].1 = 81, Unfit::OtherPorts),
         (|a| a.protocol = 17, Unfit::OtherPorts),
+        (|a| a.behaviour = 2, Unfit::OtherBehaviour(2, 1)),
         (|a| a.application.push('x'), Unfit::OtherApplication),
         (|a| a.digest[31] = 0, Unfit::OtherContent),
         (|a| a.limits.flows -= 1, Unfit::LowerLimit("flows", 65_535, 65_536)),

@@ -339,6 +339,8 @@ pub struct Declared {
     pub limits: BTreeMap<String, u64>,
     /// Digest of the application's configuration and content.
     pub digest: String,
+    /// The behaviour revision of its program.
+    pub behaviour: u16,
     /// Why the owner does not take it as peer.
     pub unfit: Option<String>,
     /// Whether it declares the same order, failback and policy as the node that was asked.
