@@ -8,7 +8,7 @@ use super::handover::Failure;
 use super::{Agent, Arbiter, Reason, Survivor};
 use crate::id::Epoch;
 use crate::lease::Timers;
-use crate::message::{ChangeRequest, Message};
+use crate::message::{ChangeRequest, Message, Role};
 use crate::register::{Change, Evidence, Refusal};
 use stack::time::{Duration, Instant};
 
@@ -160,9 +160,12 @@ impl Agent {
         self.repeat_ask(now, at);
         let timers = self.config.timers;
         let wants_lease = self.wants_lease(at);
+        let (doubt, heard) = (self.doubt(now, at), self.witness_heard);
         let entry = &mut self.groups[at];
         let (group, epoch) = (entry.config.group, entry.register.epoch);
-        if now >= entry.read_at {
+        let doubts = doubt.is_some_and(|since| heard <= since);
+        if now >= entry.read_at || (doubts && now >= entry.doubt_at) {
+            entry.doubt_at = now + timers.heartbeat;
             let pause =
                 if entry.known { timers.alone_lease.0 / 2 } else { timers.heartbeat.0 * 10 };
             entry.read_at = now + Duration(pause);
@@ -181,6 +184,24 @@ impl Agent {
             entry.release_at = Some(now + Duration(timers.heartbeat.0 * 10));
             self.send_witness(&Message::Release { group, epoch });
         }
+    }
+
+    /// Since when the other side of a protected group is silent, if so for half of the time after which it is accused.
+    fn doubt(&self, now: Instant, at: usize) -> Option<Instant> {
+        let timers = self.timers();
+        let entry = &self.groups[at];
+        let (since, patience) = match entry.role {
+            Role::Peer => (entry.renewed_at, entry.promise.since(entry.renewed_at)),
+            Role::Owner if entry.register.in_sync => (entry.granted_at, timers.peer_silent),
+            _ => return None,
+        };
+        (now.since(since).0 > patience.0 / 2).then_some(since)
+    }
+
+    /// Whether the arbiter was heard since then. Who hears nobody must not accuse anybody: it would be believed, and
+    /// never know.
+    pub(super) fn hears_arbiter(&self, since: Instant) -> bool {
+        self.config.arbiter != Arbiter::Witness || self.witness_heard > since
     }
 
     /// Says hello until the witness has registered this life.

@@ -70,9 +70,6 @@ impl Agent {
         if self.detector.ended(peer).is_some() {
             return self.ask(now, at, Change::Alone, Reason::AskedAloneSurrendered);
         }
-        if self.groups[at].is_stalled(peer) {
-            return self.ask(now, at, Change::Alone, Reason::AskedAloneStalled(peer.node));
-        }
         let entry = &self.groups[at];
         // In sync, only its grants count; filling, its life does.
         let word = if register.in_sync {
@@ -81,7 +78,11 @@ impl Agent {
             self.detector.heard_at(peer).max(entry.since)
         };
         let silent = now.since(word);
-        if silent > timers.peer_silent && now >= self.accuse_at {
+        // Whoever has heard the other side of late, or the arbiter since, is not deaf.
+        let hears = silent.0 <= timers.peer_silent.0 / 2 || self.hears_arbiter(word);
+        if hears && entry.is_stalled(peer) {
+            self.ask(now, at, Change::Alone, Reason::AskedAloneStalled(peer.node));
+        } else if silent > timers.peer_silent && now >= self.accuse_at && hears {
             self.ask(now, at, Change::Alone, Reason::AskedAlone(silent));
         } else if !register.in_sync && entry.filled.is_complete() {
             self.ask(now, at, Change::InSync(peer), Reason::AskedInSync(peer));
@@ -119,7 +120,10 @@ impl Agent {
         if self.detector.ended(entry.register.owner).is_some() {
             // Neither the promise nor this node's own lateness matters: that life says nothing more.
             self.ask(now, at, Change::TakeOver, Reason::AskedTakeOverSurrendered);
-        } else if now >= entry.promise && now >= self.accuse_at {
+        } else if now >= entry.promise
+            && now >= self.accuse_at
+            && self.hears_arbiter(entry.renewed_at)
+        {
             let silent = now.since(entry.renewed_at);
             self.ask(now, at, Change::TakeOver, Reason::AskedTakeOver(silent));
         }

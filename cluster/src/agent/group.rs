@@ -39,6 +39,10 @@ pub(super) struct Group {
     pub promise: Instant,
     /// As lessor: when the owner last asked for a renewal.
     pub renewed_at: Instant,
+    /// As lessor: since when the owner of this epoch says that it has no lease, whatever is granted.
+    pub deaf_since: Option<(Epoch, Instant)>,
+    /// While the other side is silent: when to ask next whether the witness is heard.
+    pub doubt_at: Instant,
     /// The change that was asked for and whose outcome is not known.
     pub ask: Option<Ask>,
     /// Asks for nothing before then.
@@ -214,6 +218,8 @@ impl Group {
             voiced_at: Instant::ZERO,
             promise: Instant::ZERO,
             renewed_at: Instant::ZERO,
+            deaf_since: None,
+            doubt_at: Instant::ZERO,
             ask: None,
             ask_at: now,
             awaits_cores: false,

@@ -110,6 +110,7 @@ impl Agent {
             if let Some(lease) = entry.renew
                 && exact
                 && self.may_grant(at, from, entry, lease)
+                && !self.is_deaf(now, at, entry.has_lease, lease)
             {
                 let promise = now + self.config.timers.promise(lease);
                 let group = &mut self.groups[at];
@@ -138,6 +139,18 @@ impl Agent {
             && !self.superseded
             && self.detector.ended(from).is_none()
             && lease <= self.config.timers.longest_lease()
+    }
+
+    /// Whether the owner of a group does not hear what it is granted: its lease has run out, and it asked again for as
+    /// long as a promise lasts. It serves nobody, and would keep this node, which hears it, from serving.
+    fn is_deaf(&mut self, now: Instant, at: usize, has_lease: bool, lease: Duration) -> bool {
+        let patience = self.config.timers.promise(lease);
+        let group = &mut self.groups[at];
+        let epoch = group.register.epoch;
+        let known = group.deaf_since.filter(|(of, _)| *of == epoch && !has_lease);
+        let since = known.map_or(now, |(_, since)| since);
+        group.deaf_since = (!has_lease).then_some((epoch, since));
+        now.since(since) > patience
     }
 
     /// Two owners of one epoch are possible only where the configuration lets both survive: when

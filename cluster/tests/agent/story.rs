@@ -18,6 +18,12 @@ fn has_begun_afresh(world: &World, index: usize) -> bool {
     world.nodes[index].commands.iter().any(|command| matches!(command, Command::Serve { .. }))
 }
 
+/// How often each node has begun without any flow.
+fn begun_afresh(world: &World) -> Vec<usize> {
+    let is_fresh = |command: &&Command| matches!(command, Command::Serve { .. });
+    world.nodes.iter().map(|node| node.commands.iter().filter(is_fresh).count()).collect()
+}
+
 /// The witness hears everything and is not heard, for a while, from each event on.
 #[test]
 fn lost_answers_of_the_witness_at_every_step_only_delay() {
@@ -133,6 +139,30 @@ fn with_witness_and_peer_down_the_owner_waits_and_goes_on() {
         assert!(!has_begun_afresh(&world, 1));
         world.fault(Fault::Start(1));
         world.until(3_000, "protected", World::is_protected);
+    }
+}
+
+/// One direction of a node's cable is dead: nothing reaches it any more, or nothing that it says reaches anybody. The
+/// other one serves, and goes on for as long as that lasts.
+#[test]
+fn a_node_with_half_a_cable_serves_nobody_and_keeps_nobody_from_serving() {
+    for seed in 0..10 {
+        for (half, is_deaf) in [(0, true), (0, false), (1, true), (1, false)] {
+            let mut world = World::protected(seed, 2);
+            world.run(500);
+            let begun = begun_afresh(&world);
+            for other in [1 - half, 2] {
+                let (from, to) = if is_deaf { (other, half) } else { (half, other) };
+                world.fault(Fault::Cut(from, to));
+            }
+            for _ in 0..8 {
+                world.run(1_000);
+                assert_eq!(world.voices(), [1 - half], "node {half}, deaf: {is_deaf}");
+            }
+            world.heal();
+            world.until(5_000, "protected", World::is_protected);
+            assert_eq!(begun_afresh(&world), begun, "no flow was given up");
+        }
     }
 }
 
