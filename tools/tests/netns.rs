@@ -12,6 +12,8 @@ mod arp;
 mod control;
 #[path = "netns/cores.rs"]
 mod cores;
+#[path = "netns/cuts.rs"]
+mod cuts;
 #[path = "netns/dialogue.rs"]
 mod dialogue;
 #[path = "netns/doctor.rs"]
