@@ -24,6 +24,9 @@ pub enum Table {
 /// Seconds that the transfers of one run last, unless told otherwise.
 const SECONDS: u64 = 4;
 
+/// Bytes of each curl transfer at most: it is the small requests that the table is about.
+const SIZE_MAX: u64 = 16 << 20;
+
 /// A row: what happened to the owner, and how its peer heard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
@@ -57,6 +60,7 @@ pub fn play(
                 snoop: *snoop,
                 appliance: Appliance::Understudy,
                 seconds: args.seconds.or(Some(SECONDS)),
+                size: args.size.min(SIZE_MAX),
                 ..args.clone()
             };
             let runs = (1..=args.runs).map(|number| {
