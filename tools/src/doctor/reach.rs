@@ -13,6 +13,9 @@ const ASKED: usize = 3;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Who was not heard for so long is not well: heartbeats come every few milliseconds, the witness is asked every second.
+const SILENT_US: u64 = 5_000_000;
+
 /// Looks at each.
 pub fn look(patient: &mut Patient<'_>) {
     let config = patient.config;
@@ -79,7 +82,7 @@ fn told(patient: &mut Patient<'_>) {
         let (level, says) = match (node.heartbeat_age_us, &node.sealed.refused) {
             (_, Some(why)) => (Level::Problem, format!("it is not understood: {why}")),
             (Some(age), None) => {
-                (Level::Ok, format!("its last heartbeat came {} ms ago", age / 1_000))
+                (by_age(age), format!("its last heartbeat came {} ms ago", age / 1_000))
             }
             (None, None) => (Level::Warning, "the running node has never heard it".into()),
         };
@@ -90,11 +93,15 @@ fn told(patient: &mut Patient<'_>) {
             match (status.cluster.arbiter_answer_age_us, &status.cluster.witness_sealed.refused) {
                 (_, Some(why)) => (Level::Problem, format!("it is not understood: {why}")),
                 (Some(age), None) => {
-                    (Level::Ok, format!("its last answer came {} ms ago", age / 1_000))
+                    (by_age(age), format!("its last answer came {} ms ago", age / 1_000))
                 }
                 (None, None) => (Level::Warning, "it has never answered the running node".into()),
             };
         lines.push(("witness".into(), level, says));
     }
     lines.into_iter().for_each(|(topic, level, says)| patient.find(topic, level, says));
+}
+
+fn by_age(age_us: u64) -> Level {
+    if age_us < SILENT_US { Level::Ok } else { Level::Warning }
 }
