@@ -136,24 +136,11 @@ fn a_hanging_owner_comes_back_as_peer_and_disturbs_nobody() {
 #[test]
 fn an_owner_cut_off_from_the_cluster_says_nothing_more() {
     play(|scene| {
-        let mut traffic = Traffic::start(scene, SECONDS);
-        traffic.until(MIDDLE);
-        let (owner, survivor) = (scene.owner, scene.survivor());
-        let link = |state: &str| format!("link set node{owner}-eth1 {state}");
-        assert!(scene.frames_from(owner) > 0);
-        let cut_ns = monotonic_ns();
-        scene.ip(Place::Switch, &link("down"));
-        scene.wait_owns(survivor);
-        let said = scene.frames_from(owner);
-        traffic.until(2 * MIDDLE);
-        assert_eq!(scene.frames_from(owner), said, "an old epoch has spoken while cut off");
-        scene.ip(Place::Switch, &link("up"));
-        scene.wait_for("the old owner to be the peer", || {
-            scene.cluster.status(owner).is_ok_and(|status| has_role(&status, Role::Peer))
-        });
-        assert_eq!(scene.wait_protected(), survivor);
-        traffic.finish(scene, KillMode::Power, cut_ns);
-        assert_eq!(scene.frames_from(owner), said, "the peer has spoken");
+        let set = |scene: &Scene<'_>, owner: u8, state: &str| {
+            scene.ip(Place::Switch, &format!("link set node{owner}-eth1 {state}"));
+        };
+        let cut = |scene: &Scene<'_>, owner| set(scene, owner, "down");
+        cuts::lose_the_cluster(scene, cut, |scene, owner| set(scene, owner, "up"));
     });
 }
 

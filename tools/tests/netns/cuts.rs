@@ -28,7 +28,7 @@ fn join_half(scene: &Scene<'_>) {
 }
 
 /// The owner loses the cluster, and lives; the other one serves, and has it back as its peer when that is mended.
-fn lose_the_cluster(
+pub fn lose_the_cluster(
     scene: &mut Scene<'_>,
     cut: impl Fn(&Scene<'_>, u8),
     mend: impl Fn(&Scene<'_>, u8),
@@ -36,6 +36,7 @@ fn lose_the_cluster(
     let mut traffic = Traffic::start(scene, SECONDS);
     traffic.until(MIDDLE);
     let (owner, survivor) = (scene.owner, scene.survivor());
+    assert!(scene.frames_from(owner) > 0);
     let cut_ns = monotonic_ns();
     cut(scene, owner);
     scene.wait_owns(survivor);
