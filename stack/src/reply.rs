@@ -4,7 +4,8 @@
 //! Each is kept until the port has room and the lease allows it. What they may cost is bounded twice, so that
 //! whoever asks for very many takes nothing from the flows: each kind has so many a second, and the queue so
 //! many places. The last half of both is for what must not be refused: answers to repeated SYNs, our own
-//! announcements and, but for the last quarter of the places, our own questions. Bounds: [`REPLIES_MAX`] and the rates in `limits.rs`; one more is dropped and counted, and
+//! announcements and, but for the last quarter of the places, our own questions. Bounds: [`REPLIES_MAX`] and the rates in
+//! `limits.rs`; one more is dropped and counted, and
 //! whoever asked will ask again.
 
 use crate::drop::Drop;
