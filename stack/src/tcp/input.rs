@@ -315,10 +315,13 @@ impl Flow {
         Ok(())
     }
 
-    /// RFC 9293 3.10.7.4: SND.WND follows the newest segment. Answers whether it changed.
+    /// RFC 9293 3.10.7.4: SND.WND follows the newest segment. What acknowledges more is newer whatever its number (the
+    /// RFC would leave the window as it was): else SND.UNA + SND.WND moved beyond what was ever offered. Answers
+    /// whether it changed.
     fn handle_window(&mut self, segment: &Segment) -> bool {
         let local = &mut self.local;
-        let is_newer = local.snd_wl1.before(segment.seq)
+        let is_newer = local.snd_una.before(segment.ack)
+            || local.snd_wl1.before(segment.seq)
             || (local.snd_wl1 == segment.seq && local.snd_wl2.before_eq(segment.ack));
         if !is_newer || segment.ack.before(local.snd_una) {
             return false;
@@ -327,7 +330,7 @@ impl Flow {
         let changed = window != local.snd_wnd;
         local.snd_wnd = window;
         local.snd_wnd_max = local.snd_wnd_max.max(window);
-        (local.snd_wl1, local.snd_wl2) = (segment.seq, segment.ack);
+        (local.snd_wl1, local.snd_wl2) = (local.snd_wl1.max(segment.seq), segment.ack);
         if window > 0 {
             local.deadlines.clear(Wait::Persist);
         }

@@ -1,7 +1,8 @@
 //! Which segments count in a connection: RFC 9293 3.4, 3.10.7.4, RFC 5961.
 
 use super::desk::{
-    BOTH, Desk, FIN_ACK, Family, PLAIN, RST_ACK, SYNCHRONIZED, Say, Setup, in_state, payload,
+    BOTH, Desk, FIN_ACK, Family, PLAIN, RST_ACK, SYNCHRONIZED, Say, Setup, generate, in_state,
+    payload,
 };
 use stack::app::AppConfig;
 use stack::tcp::state::State;
@@ -247,9 +248,10 @@ fn the_window_follows_the_newest_segment() {
     desk.window = 5000;
     desk.say(Flags::ACK, b"x");
     assert_eq!(window(&desk), 5000);
-    // Older by SEG.SEQ: no matter what it says.
-    let say = Say { seq: desk.snd_nxt - 1, window: 9, ..desk.segment(Flags::ACK, b"x") };
-    desk.hear(say);
+    // Older by SEG.SEQ, though it brings something: no matter what it says.
+    let (seq, una) = (desk.snd_nxt - 2, desk.rcv_nxt - 1);
+    desk.hear(Say { seq, ack: una, window: 9, ..desk.segment(Flags::ACK, b"oxy") });
+    desk.snd_nxt += 1;
     assert_eq!(window(&desk), 5000);
     // The same SEG.SEQ with an older SEG.ACK.
     let next = desk.snd_nxt;
@@ -260,4 +262,27 @@ fn the_window_follows_the_newest_segment() {
     // The same numbers again: a window update.
     desk.hear(Say { ack, window: 7000, ..desk.segment(Flags::ACK, &[]) });
     assert_eq!(window(&desk), 7000);
+}
+
+/// A segment that we have taken in part may be the first to acknowledge something: its window comes along. (RFC 9293 leaves
+/// the window as it was, and so would have us send beyond what was offered.)
+#[test]
+fn what_acknowledges_more_brings_its_window_along() {
+    let mut desk = Desk::with(Setup::new(Family::V4, generate(50_000, true)));
+    desk.window = 4000;
+    desk.syn(PLAIN);
+    let first = desk.say(Flags::ACK, b"w");
+    assert_eq!(payload(&first).len(), 4000);
+    let una = first[0].seq;
+    desk.hear(Say { ack: una, ..desk.segment(Flags::ACK, b"x") });
+    // 3000 bytes were taken, and nobody has read them.
+    let (seq, ack, window) = (desk.snd_nxt - 1, una + 3000, 1000);
+    let answer = desk.hear(Say { seq, ack, window, ..desk.segment(Flags::ACK, b"wxy") });
+    assert!(payload(&answer).is_empty(), "beyond what was offered: {answer:?}");
+    let flow = desk.flow().expect("open");
+    assert_eq!(flow.local.snd_una + flow.local.snd_wnd, una + 4000);
+    // And the next one's counts as before.
+    desk.snd_nxt += 2;
+    let next = desk.hear(Say { ack, window: 3000, ..desk.segment(Flags::ACK, &[]) });
+    assert_eq!(payload(&next).len(), 2000);
 }
