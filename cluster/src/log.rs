@@ -406,7 +406,6 @@ mod tests {
     use crate::mirror::{Body, decode};
     use stack::fact::Acked;
     use stack::seq::Seq;
-    use stack::tcp::sender::Hint;
 
     fn log() -> Log {
         let member = |n| Member { node: NodeId(n), incarnation: Incarnation(n as u64) };
@@ -456,12 +455,7 @@ mod tests {
     fn acknowledgements_of_clients_linger() {
         let mut log = log();
         let now = Instant(1_000_000);
-        let acked = Fact::Acked(Acked {
-            snd_una: Seq(5),
-            snd_wnd: 1_000,
-            ts_recent: 0,
-            hint: Hint::default(),
-        });
+        let acked = Fact::Acked(Acked { snd_una: Seq(5), snd_wnd: 1_000, ..Acked::default() });
         log.record(name(0), &acked, Progress::default(), false);
         assert_eq!(log.poll_timeout(), Some(Instant::ZERO), "nobody knows yet since when it waits");
         assert_eq!(log.poll_datagram(now), None);

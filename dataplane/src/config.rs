@@ -35,7 +35,7 @@ pub use check::agree;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticLine, Kind, Severity};
 pub use health::{Check, CheckKind, StatusRange};
 pub use types::{
-    Application, Arbiter, ArpPolicy, Balance, ClusterConfig, ClusterNode, Config, Control,
+    Ack, Application, Arbiter, ArpPolicy, Balance, ClusterConfig, ClusterNode, Config, Control,
     CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, Log, LogFormat, LogTarget,
     Metrics, NodeConfig, OnPeerLoss, OnServerDown, Protocol, Proxy, ProxyProtocol, Seal, Secret,
     Server, Service, Snoop, Survivor, TimerSet, Timers, XdpMode,

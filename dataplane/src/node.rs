@@ -45,6 +45,7 @@ use crossbeam_channel::bounded;
 use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
+use stack::app::proxy::Ack;
 use stack::app::proxy::header::HeaderVersion;
 use stack::content::Content;
 use stack::limits::{CONNECT_TIMEOUT, SOURCE_PORT_FIRST};
@@ -453,7 +454,10 @@ pub(crate) fn build_service(service: &config::Service, mtu: usize, content: Cont
         }
         Application::Proxy(proxy) => {
             (upstream, connect_timeout) = (build_upstream(proxy), proxy.connect_timeout);
-            AppConfig::Proxy
+            AppConfig::Proxy(match proxy.ack {
+                config::Ack::EndToEnd => Ack::EndToEnd,
+                config::Ack::Held => Ack::Held,
+            })
         }
     };
     Service {

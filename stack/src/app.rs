@@ -29,7 +29,7 @@ use crate::pool::NONE;
 
 use generate::{Generate, GenerateConfig};
 use http::{Http, HttpConfig};
-use proxy::Proxy;
+use proxy::{Ack, Proxy};
 
 /// What a service runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +43,7 @@ pub enum AppConfig {
     /// Serves pinned and generated objects, hashes uploads.
     Http(HttpConfig),
     /// Passes everything on to a server and back.
-    Proxy,
+    Proxy(Ack),
 }
 
 /// What an application may look at and change besides itself.
@@ -98,7 +98,7 @@ impl App {
             AppConfig::Discard => App::Discard,
             AppConfig::Generate(config) => App::Generate(Generate::new(*config)),
             AppConfig::Http(config) => App::Http(Http::new(*config)),
-            AppConfig::Proxy => App::Proxy(Proxy::client()),
+            AppConfig::Proxy(ack) => App::Proxy(Proxy::client(*ack)),
         }
     }
 

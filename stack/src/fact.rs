@@ -38,6 +38,8 @@ pub enum Fact<'a> {
     NextHop(Mac),
     /// The other leg of a proxied connection has passed bytes on: there is room for as many.
     Room,
+    /// So many bytes of in-order payload that nobody is left to read.
+    Unread(u32),
 }
 
 /// What a flow begins with.
@@ -80,7 +82,7 @@ pub struct Answered {
 }
 
 /// How far the client has acknowledged, with what lags along.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Acked {
     /// SND.UNA
     pub snd_una: Seq,
@@ -90,6 +92,31 @@ pub struct Acked {
     pub ts_recent: u32,
     /// What the sender has learnt about the path.
     pub hint: Hint,
+    /// What has come through with that.
+    pub passed: Passed,
+}
+
+/// What the other leg's side of a proxied connection has said, and this leg's side has acknowledged: it counts as received
+/// from now on. Nothing unless acknowledgements are end to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Passed {
+    /// Bytes since the last time.
+    pub bytes: u32,
+    /// And the FIN behind them.
+    pub fin: PassedFin,
+}
+
+/// A FIN that has passed to the side of a leg, which has acknowledged it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum PassedFin {
+    /// None.
+    #[default]
+    None = 0,
+    /// If that side has said a FIN as well, it went out with the acknowledgement of that: that side knows that all is over.
+    Last = 1,
+    /// That side may not know yet that we have its FIN, and say it again.
+    Crossed = 2,
 }
 
 /// Which time has passed.
@@ -134,14 +161,7 @@ impl Fact<'_> {
                 options.encode(out);
                 out.put_bool(*is_acknowledged);
             }
-            Fact::Acked(Acked { snd_una, snd_wnd, ts_recent, hint: Hint { srtt_us, cwnd } }) => {
-                out.put_u8(1);
-                out.put_u32(snd_una.0);
-                out.put_u32(*snd_wnd);
-                out.put_u32(*ts_recent);
-                out.put_u32(*srtt_us);
-                out.put_u32(*cwnd);
-            }
+            Fact::Acked(acked) => acked.encode(out),
             Fact::Data(bytes) => {
                 out.put_u8(2);
                 out.put_bytes(bytes);
@@ -157,6 +177,10 @@ impl Fact<'_> {
                 out.put_bytes(mac);
             }
             Fact::Room => out.put_u8(8),
+            Fact::Unread(bytes) => {
+                out.put_u8(12);
+                out.put_u32(*bytes);
+            }
         }
     }
 }
@@ -167,12 +191,7 @@ impl<'a> Fact<'a> {
         let mut reader = Reader::new(bytes);
         let fact = match reader.u8()? {
             0 => Fact::Open(Open::decode(&mut reader, true)?),
-            1 => Fact::Acked(Acked {
-                snd_una: Seq(reader.u32()?),
-                snd_wnd: reader.u32()?,
-                ts_recent: reader.u32()?,
-                hint: Hint { srtt_us: reader.u32()?, cwnd: reader.u32()? },
-            }),
+            code @ (1 | 9 | 10 | 11) => Fact::Acked(Acked::decode(code, &mut reader)?),
             2 => Fact::Data(reader.bytes(reader.remaining())?),
             3 => Fact::Fin,
             4 => Fact::Reset,
@@ -190,6 +209,7 @@ impl<'a> Fact<'a> {
             }),
             15 => Fact::NextHop(reader.array()?),
             8 => Fact::Room,
+            12 => Fact::Unread(reader.u32()?),
             _ => return Err(ImportError::Invalid),
         };
         if reader.remaining() == 0 { Ok(fact) } else { Err(ImportError::Invalid) }
@@ -222,6 +242,37 @@ impl Open {
             false => None,
         };
         Ok(Open { key, service, next_hop, iss, options, syn })
+    }
+}
+
+impl Acked {
+    /// The first byte says whether anything has passed, and which FIN.
+    fn encode(&self, out: &mut impl Put) {
+        let Acked { snd_una, snd_wnd, ts_recent, hint: Hint { srtt_us, cwnd }, passed } = self;
+        let has_passed = *passed != Passed::default();
+        out.put_u8(if has_passed { 9 + passed.fin as u8 } else { 1 });
+        for number in [snd_una.0, *snd_wnd, *ts_recent, *srtt_us, *cwnd] {
+            out.put_u32(number);
+        }
+        if has_passed {
+            out.put_u32(passed.bytes);
+        }
+    }
+
+    fn decode(code: u8, reader: &mut Reader) -> Result<Acked, ImportError> {
+        let (snd_una, snd_wnd, ts_recent) = (Seq(reader.u32()?), reader.u32()?, reader.u32()?);
+        let hint = Hint { srtt_us: reader.u32()?, cwnd: reader.u32()? };
+        let bytes = if code == 1 { 0 } else { reader.u32()? };
+        let fin = match code {
+            10 => PassedFin::Last,
+            11 => PassedFin::Crossed,
+            _ => PassedFin::None,
+        };
+        let passed = Passed { bytes, fin };
+        if code == 9 && bytes == 0 {
+            return Err(ImportError::Invalid);
+        }
+        Ok(Acked { snd_una, snd_wnd, ts_recent, hint, passed })
     }
 }
 
@@ -288,13 +339,21 @@ mod tests {
             let (next_hop, iss) = ([1; 6], Seq(6));
             let open = Open { key, service: 3, next_hop, iss, options, syn: Some(syn) };
             let hint = Hint { srtt_us: 12, cwnd: 13 };
+            let acked = |passed| {
+                let (snd_una, snd_wnd, ts_recent) = (Seq(9), 10, 11);
+                Fact::Acked(Acked { snd_una, snd_wnd, ts_recent, hint, passed })
+            };
             let facts = [
                 Fact::Open(open),
                 Fact::Open(Open { syn: None, ..open }),
                 Fact::Answered(Answered { syn, options, is_acknowledged: true }),
                 Fact::Answered(Answered { syn, options, is_acknowledged: false }),
                 Fact::NextHop([1, 2, 3, 4, 5, 6]),
-                Fact::Acked(Acked { snd_una: Seq(9), snd_wnd: 10, ts_recent: 11, hint }),
+                acked(Passed::default()),
+                acked(Passed { bytes: 14, fin: PassedFin::None }),
+                acked(Passed { bytes: 0, fin: PassedFin::Last }),
+                acked(Passed { bytes: 15, fin: PassedFin::Crossed }),
+                Fact::Unread(16),
                 Fact::Data(b"payload"),
                 Fact::Fin,
                 Fact::Reset,

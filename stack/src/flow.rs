@@ -13,7 +13,7 @@ use crate::app::{App, Context, Tick as AppTick, Verdict};
 use crate::bytes::ByteQueue;
 use crate::fact::{Acked, Answered, Fact, Open, Tick};
 use crate::key::FlowKey;
-use crate::legs::Across;
+use crate::legs::{Across, passing};
 use crate::limits::{RESUME_SRTT_US, TIME_WAIT};
 use crate::output::{Memory, OutOfMemory, Output};
 use crate::pool::{NONE, Pool};
@@ -168,6 +168,10 @@ pub struct Local {
     pub probed: Heard,
     /// What is owed to the client.
     pub owed: Owed,
+    /// Our FIN went out with the acknowledgement of the other side's, and nobody can have said it before.
+    pub fin_answers: bool,
+    /// How much of [`crate::limits::EARLY_RECORDS_MAX`] is used up.
+    pub early_records: u8,
     /// Counted as half open by the stack.
     pub is_half_open: bool,
     /// Carried on after a takeover: a former owner may have said what this node does not know.
@@ -258,7 +262,7 @@ impl Flow {
             next_hop: open.next_hop,
             service: open.service,
             group,
-            contract: Contract::open(open, service.receive_buffer),
+            contract: Contract::open(open, service.first_window()),
             app: App::new(&service.app),
             ..Flow::default()
         }
@@ -303,6 +307,7 @@ impl Flow {
     pub fn fall_silent(&mut self, env: &mut Env) {
         self.sender.release(&mut env.senders);
         self.drop_reassembly(env);
+        self.forget_ahead(env);
         self.sender = Seat::default();
         self.local = Local { heard: self.local.heard, ..Local::default() };
         self.standing = Standing::Silent;
@@ -360,12 +365,6 @@ impl Flow {
         Lane { group: self.group, shard: self.id.shard() }
     }
 
-    /// What may be acknowledged and offered once the peer holds everything so far.
-    #[inline]
-    pub fn progress(&self) -> Progress {
-        Progress { rcv_nxt: self.contract.rcv_nxt, rcv_edge: self.contract.rcv_edge }
-    }
-
     /// Applies a fact: the one place where a contract changes, the same on owner and peer.
     ///
     /// The owner has made sure that memory suffices; on a peer an error means that this copy is spoilt.
@@ -376,7 +375,10 @@ impl Flow {
         match fact {
             Fact::Open(_) => return Ok(()),
             Fact::Answered(answered) => self.apply_answered(env, answered)?,
-            Fact::Acked(acked) => self.apply_acked(env, acked)?,
+            Fact::Acked(acked) => {
+                self.apply_acked(env, acked)?;
+                self.apply_passed(env, acked.passed)?;
+            }
             Fact::Data(bytes) => self.apply_data(env, bytes)?,
             Fact::Fin => {
                 self.contract.rcv_nxt += 1;
@@ -391,9 +393,11 @@ impl Flow {
                 return Ok(());
             }
             Fact::Room => {}
+            Fact::Unread(bytes) => self.apply_unread(*bytes),
         }
         self.contract.follow(&self.output);
         self.follow_across(env, fact);
+        self.widen_across(env);
         self.extend_window(env);
         Ok(())
     }
@@ -402,8 +406,8 @@ impl Flow {
         if self.contract.state != State::SynSent {
             return Ok(());
         }
-        let receive_buffer = env.services[self.service as usize].receive_buffer;
-        self.contract.answer(answered, receive_buffer);
+        let first_window = env.services[self.service as usize].first_window();
+        self.contract.answer(answered, first_window);
         if answered.is_acknowledged {
             self.with_app(env, |app, context| app.open(context))?;
             self.join(env)?;
@@ -413,7 +417,7 @@ impl Flow {
 
     fn apply_acked(&mut self, env: &mut Env, acked: &Acked) -> Result<(), OutOfMemory> {
         let contract = &mut self.contract;
-        let Acked { snd_una, snd_wnd, ts_recent, hint } = *acked;
+        let Acked { snd_una, snd_wnd, ts_recent, hint, passed: _ } = *acked;
         (contract.snd_wnd, contract.ts_recent, contract.hint) = (snd_wnd, ts_recent, hint);
         if !snd_una.after(contract.snd_una) {
             return Ok(());
@@ -526,11 +530,15 @@ impl Flow {
     pub(crate) fn wider_edge(&self, env: &Env) -> Option<Seq> {
         let buffer = env.services[self.service as usize].receive_buffer;
         let sink = env.across.as_ref().map_or(&self.output, |across| &across.output);
+        if let App::Proxy(leg) = &self.app
+            && leg.passes_ahead()
+        {
+            let other = env.across.as_ref().map(|across| (&across.contract, &across.output));
+            return passing::wider_edge(&self.contract, leg, other, buffer);
+        }
         let room = self.app.window_room(sink, buffer);
         let room = room.saturating_sub(self.backlog.len() as u32);
-        let edge = self.contract.rcv_nxt + room;
-        let step = (self.contract.options.mss as u32).min(buffer / 2) as i32;
-        (edge.distance(self.contract.rcv_edge) >= step).then_some(edge)
+        worth_a_step(&self.contract, self.contract.rcv_nxt + room, buffer)
     }
 
     /// Applies and records a fact of a flow that this node serves.
@@ -538,6 +546,7 @@ impl Flow {
         let (before, progress) = (self.contract.state, self.progress());
         let other = self.app.leg().map_or(NONE, |leg| leg.other);
         let across_before = env.across.as_ref().map(Across::standing);
+        let told_before = env.across.as_ref().map(Across::progress);
         let applied = self.apply(env, fact);
         assert!(applied.is_ok(), "memory was asked for before the fact");
         if self.contract.state != before {
@@ -558,8 +567,9 @@ impl Flow {
         if fact.holds_output() {
             self.local.hold_op = op;
         }
-        if env.across.as_ref().map(Across::standing) != across_before {
-            self.hold_across(env, recorder, op, other);
+        let must_hold = env.across.as_ref().map(Across::standing) != across_before;
+        if must_hold || env.across.as_ref().map(Across::progress) != told_before {
+            self.tell_across(env, recorder, op, (other, must_hold));
         }
     }
 
@@ -583,11 +593,12 @@ impl Flow {
 
     /// The peer holds everything of the flow up to `op`. What is said about a copy that was given up since, or
     /// about a former flow in this slot, is ignored; answers whether it was.
-    pub fn handle_committed(&mut self, op: u64, progress: Progress) -> bool {
-        let local = &mut self.local;
-        if self.standing == Standing::Absent || op < local.hold_op {
+    pub fn handle_committed(&mut self, now: Instant, op: u64, progress: Progress) -> bool {
+        if self.standing == Standing::Absent || op < self.local.hold_op {
             return false;
         }
+        self.hold_back_passed(now, progress);
+        let local = &mut self.local;
         local.committed = progress;
         if op >= local.last_op {
             local.last_op = 0;
@@ -613,4 +624,10 @@ impl Flow {
             self.reassembly = NONE;
         }
     }
+}
+
+/// Where the right edge may be moved to, if that is worth a segment.
+pub(crate) fn worth_a_step(contract: &Contract, edge: Seq, buffer: u32) -> Option<Seq> {
+    let step = u32::from(contract.options.mss).min(buffer / 2) as i32;
+    (edge.distance(contract.rcv_edge) >= step).then_some(edge)
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | payload | becomes its output |
 //! | FIN | closes its output |
-//! | acknowledgement | makes room: recorded as a `Room` of its own once that is worth it |
+//! | acknowledgement | makes room: recorded as a `Room` of its own once that is worth it; end to end: what was said there is received |
 //! | the server has answered | (it gets a header, if it wants one, and what the client has said so far) |
 //! | the server refused, or did not answer | waits for the next one |
 //! | RST, its FIN having arrived before; the end in good order | is alone from now on: its input is thrown away |
@@ -17,14 +17,18 @@
 //! What the other leg says because its output was closed or because it is reset waits until the peer holds the
 //! fact ([`crate::recorder::Recorder::follow`]); payload does not: its sender keeps it until the peer holds it.
 //!
+//! That table is about facts. End to end, payload and a FIN go over before they are facts: [`passing`].
+//!
 //! Links between legs are cut in the moment in which either is over: a leg with a link has a living other.
+
+pub(crate) mod passing;
 
 use crate::app::App;
 use crate::app::proxy::header::Header;
 use crate::app::proxy::{Phase, Proxy, Side};
 use crate::bytes::ByteQueue;
 use crate::fact::{Fact, Tick};
-use crate::flow::{Env, Flow, FlowId};
+use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::FlowKey;
 use crate::output::{OutOfMemory, Output};
 use crate::pool::NONE;
@@ -70,6 +74,10 @@ pub struct Across {
     pub backlog: ByteQueue,
     /// The last fact that it must not answer before the peer holds it; 0 if there is none.
     pub hold_op: u64,
+    /// The last fact that changed it; 0 if there is none.
+    pub last_op: u64,
+    /// Its side is to be asked for its window.
+    pub is_asked: bool,
 }
 
 impl Across {
@@ -77,6 +85,12 @@ impl Across {
     #[inline]
     pub(crate) fn standing(&self) -> (State, bool) {
         (self.contract.state, self.output.is_closed())
+    }
+
+    /// What it may acknowledge and offer once the peer holds everything so far.
+    #[inline]
+    pub(crate) fn progress(&self) -> Progress {
+        self.contract.progress(self.leg.ahead)
     }
 }
 
@@ -100,21 +114,35 @@ impl Flow {
             output: core::mem::take(&mut self.output),
             backlog: core::mem::take(&mut self.backlog),
             hold_op: 0,
+            last_op: 0,
+            is_asked: false,
         })
     }
 
     /// Gets it back; answers whether there may be something new to say.
     pub fn get_back(&mut self, across: Across, before: &Lent) -> bool {
-        let Across { key: _, contract, leg, output, backlog, hold_op } = across;
+        let Across { key: _, contract, leg, output, backlog, hold_op, last_op, is_asked } = across;
         let is_over = contract.state == State::Closed;
-        let has_news = contract.state != before.state || output.end() != before.end || is_over;
+        let mut has_news = contract.state != before.state
+            || output.end() != before.end
+            || (output.is_closed() || leg.behind.fin) != before.closes
+            || is_asked
+            || is_over;
+        self.local.owed.probe |= is_asked;
         (self.contract, self.output, self.backlog) = (contract, output, backlog);
         self.app = App::Proxy(leg);
+        if self.standing == Standing::Absent {
+            let progress = self.progress();
+            has_news |= core::mem::replace(&mut self.local.committed, progress) != progress;
+        }
         if has_news {
             self.local.deadlines.note_change();
         }
         if hold_op != 0 {
-            (self.local.hold_op, self.local.last_op) = (hold_op, hold_op);
+            self.local.hold_op = hold_op;
+        }
+        if last_op != 0 {
+            self.local.last_op = last_op;
         }
         // RFC 9293 3.10.5: in SYN-SENT there is nobody to tell.
         self.local.owed.rst |= is_over && before.state != State::SynSent;
@@ -146,6 +174,7 @@ impl Flow {
         }
         self.output.push_queue(memory, &mut across.backlog)?;
         (leg.phase, across.leg.phase) = (Phase::Joined, Phase::Joined);
+        leg.behind = across.leg.ahead;
         if across.contract.fin_received {
             self.output.close();
         }
@@ -179,19 +208,22 @@ impl Flow {
         }
     }
 
-    /// The other leg must not answer a fact that this one has recorded at `op` before the peer holds it.
-    pub(crate) fn hold_across<R: Recorder>(
+    /// A fact that this leg has recorded at `op` changes the other one, which is in `slot`: it learns when the peer holds
+    /// that and, if it must hold its answer, says nothing before.
+    pub(crate) fn tell_across<R: Recorder>(
         &self,
         env: &mut Env,
         recorder: &mut R,
         op: u64,
-        slot: u32,
+        (slot, must_hold): (u32, bool),
     ) {
         let Some(across) = &mut env.across else { return };
-        let Contract { rcv_nxt, rcv_edge, .. } = across.contract;
-        across.hold_op = op;
+        across.last_op = op;
+        if must_hold {
+            across.hold_op = op;
+        }
         let name = FlowName { group: self.group, id: self.id.other_leg(), slot };
-        recorder.follow(name, Progress { rcv_nxt, rcv_edge });
+        recorder.follow(name, across.progress());
     }
 }
 
@@ -202,14 +234,14 @@ pub struct Lent {
     pub slot: u32,
     state: State,
     end: u64,
-    /// Whether its output was closed.
-    pub is_closed: bool,
+    /// Whether a FIN belonged behind its output.
+    pub closes: bool,
 }
 
 impl Lent {
     /// The leg in `slot`, about to lend.
     pub fn of(slot: u32, flow: &Flow) -> Lent {
-        let is_closed = flow.output.is_closed();
-        Lent { slot, state: flow.contract.state, end: flow.output.end(), is_closed }
+        let closes = flow.closes();
+        Lent { slot, state: flow.contract.state, end: flow.output.end(), closes }
     }
 }

@@ -70,6 +70,9 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// retransmission timer.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
+/// Shorter segments are no stream's, whatever its path takes (RFC 9293 MUST-15).
+pub const FULL_SEGMENT_BYTES: u32 = 536;
+
 /// For how long the newest full segment of an upload stays unacknowledged (DESIGN 9).
 pub const HOLD_BACK: Duration = Duration::from_millis(2);
 
@@ -78,6 +81,17 @@ pub const UNA_FLUSH: Duration = Duration::from_millis(10);
 
 /// By how many bytes the recorded `snd_una` may lag (DESIGN 5).
 pub const UNA_FLUSH_BYTES: u32 = 256 << 10;
+
+/// What either side of a proxied connection may send before the other one's window is known: hosts begin with more.
+pub const FIRST_WINDOW_BYTES: u32 = 32 << 10;
+
+/// A window that has opened by so much is recorded at once: a record alone in its datagram, and the answer, are less than
+/// a hundredth of what it lets through.
+pub const OPENED_BYTES: u32 = 48 << 10;
+
+/// Records of what has passed through a proxied connection that may be early, one after another: a sender's congestion window
+/// doubles with each.
+pub const EARLY_RECORDS_MAX: u8 = 8;
 
 /// TIME-WAIT: twice a maximum segment lifetime of 30 s, as Linux has it.
 pub const TIME_WAIT: Duration = Duration::from_secs(60);

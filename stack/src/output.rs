@@ -187,6 +187,39 @@ impl Output {
         self.push_reference(memory, len, Source::Generated { seed, start })
     }
 
+    /// `len` bytes count as produced that are not needed any more: they must lie below `start`.
+    pub fn pass_over(&mut self, len: u32) -> Result<(), OutOfMemory> {
+        let end = self.end_after(len.into())?;
+        if len > 0 && end > self.start {
+            return Err(OutOfMemory);
+        }
+        self.end = end;
+        Ok(())
+    }
+
+    /// Takes the last `len` bytes back. What is left must be bytes, and few: they are copied.
+    pub fn take_back(&mut self, memory: &mut Memory, len: u32) -> Result<(), OutOfMemory> {
+        if len == 0 {
+            return Ok(());
+        }
+        let Output { start, closed, .. } = *self;
+        let end = self.end.saturating_sub(len.into());
+        let mut kept = alloc::vec![0; end.saturating_sub(start) as usize];
+        self.read_bytes(memory, &mut kept);
+        self.clear(memory);
+        (self.start, self.end) = (start, start.min(end));
+        self.push_bytes(memory, &kept)?;
+        (self.end, self.closed) = (end, closed);
+        Ok(())
+    }
+
+    /// The first bytes that are held, which must be bytes.
+    fn read_bytes(&self, memory: &Memory, buf: &mut [u8]) {
+        let (content, mut cursor) = (Content::default(), Cursor::default());
+        let read = self.read_at(memory, &content, &mut cursor, self.start, buf);
+        assert_eq!(read, buf.len(), "they are held");
+    }
+
     /// Drops everything below `upto`, now and when it is produced.
     pub fn trim(&mut self, memory: &mut Memory, upto: u64) {
         self.start = self.start.max(upto);
@@ -325,8 +358,12 @@ impl Output {
 
 /// Replication: what is held goes to the peer whole, and comes back in pieces of that node's pools.
 impl Output {
-    /// Writes everything that is held behind `out`.
-    pub fn export(&self, memory: &Memory, out: &mut Vec<u8>) {
+    /// Writes everything that is held behind `out` but for the last `ahead` bytes, of which the log knows nothing. If there
+    /// are any, what is left must be bytes.
+    pub fn export(&self, memory: &Memory, ahead: u32, out: &mut Vec<u8>) {
+        if ahead > 0 {
+            return self.export_beginning(memory, ahead, out);
+        }
         let Output { head, tail: _, pieces, stored: _, start, end, closed } = self;
         out.put_u64(*start);
         out.put_u64(*end);
@@ -336,6 +373,20 @@ impl Output {
         while index != NONE {
             memory.pieces[index].export(memory, out);
             index = memory.pieces[index].next;
+        }
+    }
+
+    fn export_beginning(&self, memory: &Memory, ahead: u32, out: &mut Vec<u8>) {
+        let end = self.end.saturating_sub(ahead.into());
+        let len = end.saturating_sub(self.start) as u32;
+        out.put_u64(self.start);
+        out.put_u64(end);
+        out.put_bool(self.closed);
+        out.put_u32(u32::from(len > 0));
+        if len > 0 {
+            let mut bytes = alloc::vec![0; len as usize];
+            self.read_bytes(memory, &mut bytes);
+            piece::export_bytes(&bytes, out);
         }
     }
 
@@ -429,7 +480,7 @@ mod tests {
 
     fn moved(output: &mut Output, memory: &mut Memory, content: &Content) {
         let mut out = Vec::new();
-        output.export(memory, &mut out);
+        output.export(memory, 0, &mut out);
         output.clear(memory);
         assert!(memory.is_unused());
         let mut reader = Reader::new(&out);
@@ -490,10 +541,10 @@ mod tests {
         assert!(queue.append(&mut memory.chunks, b"what came before there was a server"));
         output.push_queue(&mut memory, &mut queue).unwrap();
         let mut first = Vec::new();
-        output.export(&memory, &mut first);
+        output.export(&memory, 0, &mut first);
         moved(&mut output, &mut memory, &content);
         let mut second = Vec::new();
-        output.export(&memory, &mut second);
+        output.export(&memory, 0, &mut second);
         assert_eq!(first, second);
     }
 
@@ -541,7 +592,7 @@ mod tests {
         output.push_object(&mut memory, ObjectId(0), 4000, 1000).unwrap();
         output.push_generated(&mut memory, 1, 2, 3).unwrap();
         let mut good = Vec::new();
-        output.export(&memory, &mut good);
+        output.export(&memory, 0, &mut good);
         output.clear(&mut memory);
         for round in 0..20_000 {
             let mut bad = good.clone();

@@ -1,8 +1,9 @@
 //! A service: addresses, ports and the application behind them.
 
 use crate::app::AppConfig;
+use crate::app::proxy::Ack;
 use crate::content::Content;
-use crate::limits::SOURCE_PORT_FIRST;
+use crate::limits::{FIRST_WINDOW_BYTES, SOURCE_PORT_FIRST};
 use crate::tcp::sender::SenderConfig;
 use crate::time::Duration;
 use crate::upstream::Upstream;
@@ -85,6 +86,14 @@ impl Default for KeepAlive {
 }
 
 impl Service {
+    /// What a new connection is offered. End to end, that is before anybody knows what the other side will take.
+    pub fn first_window(&self) -> u32 {
+        match self.app {
+            AppConfig::Proxy(Ack::EndToEnd) => self.receive_buffer.min(FIRST_WINDOW_BYTES),
+            _ => self.receive_buffer,
+        }
+    }
+
     /// Whether a segment to (address, port) is for this service.
     pub fn owns(&self, address: &Address, port: u16) -> bool {
         self.addresses.contains(address)

@@ -209,9 +209,11 @@ impl Flow {
         out.put_u64(id.0);
         out.put_bytes(next_hop);
         out.put_u8(*service);
-        contract.export(out);
+        contract.recorded(self.ahead()).export(out);
         app.export(&env.memory, out);
-        output.export(&env.memory, out);
+        output.export(&env.memory, self.behind().bytes, out);
+        // What an end-to-end leg keeps for a server, its client keeps as well.
+        let backlog = if self.passes_ahead() { &ByteQueue::new() } else { backlog };
         backlog.export(&env.memory.chunks, out);
     }
 

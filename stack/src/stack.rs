@@ -630,7 +630,7 @@ impl Stack {
         // Another flow may be in this slot by now, of another log; and what has not been brought up has no records in one.
         let flow = &self.flows[slot];
         let is_it = flow.id == id && flow.era == self.groups[flow.group as usize].eras.present;
-        if is_it && self.flows[slot].handle_committed(op, progress) {
+        if is_it && self.flows[slot].handle_committed(now, op, progress) {
             self.settle(now, slot);
         }
     }

@@ -1,5 +1,7 @@
 //! Proxied connections: the owner dies at every op, and neither client nor server must notice (`kit::kill`).
 
+use stack::app::AppConfig;
+use stack::app::proxy::Ack;
 use stack::app::proxy::header::{Header, HeaderVersion};
 use stack::generate;
 use stack::key::FlowKey;
@@ -16,6 +18,7 @@ use tests::kit::settings::{ADDRESS, Link, PROXY, Settings};
 use tests::kit::world::World;
 
 mod proxy {
+    mod end_to_end;
     mod time_out;
 }
 
@@ -33,6 +36,22 @@ fn server(steps: Vec<Step>) -> Dialogue {
     Dialogue::new("server", 0, steps)
 }
 
+/// The same case with the other way of acknowledging: what either side says is held by the peer.
+fn held(mut case: Case) -> Case {
+    for port in &mut case.settings.ports {
+        port.app = AppConfig::Proxy(Ack::Held);
+    }
+    case
+}
+
+/// Acknowledgements end to end, and held by the peer; a fast cluster link, and a slow one.
+fn assert_both_unnoticed(case: &Case) {
+    for case in [case.clone(), held(case.clone())] {
+        assert_unnoticed(&case);
+        assert_unnoticed(&case.with_slow_cluster());
+    }
+}
+
 /// The client asks, the server answers, the client closes.
 fn dialogue(up: usize, down: usize) -> Case {
     let asks =
@@ -44,11 +63,17 @@ fn dialogue(up: usize, down: usize) -> Case {
 
 #[test]
 fn a_dialogue_survives_every_death() {
-    for case in [dialogue(3000, 5000), dialogue(3000, 5000).with_slow_cluster()] {
-        let received = reference(&case).received;
-        assert_eq!(received, [pattern(1, 3000), pattern(2, 5000)]);
-        assert_unnoticed(&case);
-    }
+    let case = dialogue(3000, 5000);
+    assert_eq!(reference(&case).received, [pattern(1, 3000), pattern(2, 5000)]);
+    assert_both_unnoticed(&case);
+}
+
+/// Over IPv6 to the node, and over IPv4 from there.
+#[test]
+fn a_client_of_the_other_family_survives_every_death() {
+    let mut case = dialogue(3000, 5000);
+    case.client.ipv6 = true;
+    assert_both_unnoticed(&case);
 }
 
 fn up_and_down(name: &'static str, client_steps: Vec<Step>, server_steps: Vec<Step>) -> Case {
@@ -72,8 +97,7 @@ fn the_header_is_said_once_whoever_dies() {
         case.settings.header = Some(version);
         let received = reference(&case).received;
         assert_eq!(received, [[header, pattern(1, 3000)].concat(), pattern(2, 2000)]);
-        assert_unnoticed(&case);
-        assert_unnoticed(&case.with_slow_cluster());
+        assert_both_unnoticed(&case);
     }
 }
 
@@ -95,8 +119,7 @@ fn on_cores(cores: [u8; 2]) -> Case {
 fn nodes_with_several_cores_survive_every_death() {
     for cores in [[2, 2], [2, 1], [1, 2], [3, 2]] {
         let case = on_cores(cores);
-        assert_unnoticed(&case);
-        assert_unnoticed(&case.with_slow_cluster());
+        assert_both_unnoticed(&case);
     }
 }
 
@@ -107,8 +130,7 @@ fn nodes_that_have_their_servers_in_other_places_survive_every_death() {
         let mut case = on_cores(cores);
         case.dialogues[0].name = "servers in other places";
         case.settings.is_shuffled = true;
-        assert_unnoticed(&case);
-        assert_unnoticed(&case.with_slow_cluster());
+        assert_both_unnoticed(&case);
     }
 }
 
@@ -166,8 +188,7 @@ fn every_order_of_closing_survives_every_death() {
         up_and_down("nobody says anything", vec![close.clone(), end.clone()], vec![end, close]),
     ];
     for case in cases {
-        assert_unnoticed(&case);
-        assert_unnoticed(&case.with_slow_cluster());
+        assert_both_unnoticed(&case);
     }
 }
 
@@ -193,8 +214,7 @@ fn a_reset_by_either_side_survives_every_death() {
     ];
     for mut case in cases {
         case.may_reset = true;
-        assert_unnoticed(&case);
-        assert_unnoticed(&case.with_slow_cluster());
+        assert_both_unnoticed(&case);
     }
 }
 
@@ -211,8 +231,7 @@ fn a_server_that_refuses_is_not_missed() {
     case.servers.insert(0, elsewhere(Opener::Nobody, Duration::ZERO));
     case.settings.servers = 2;
     assert_eq!(reference(&case).received[1..], [pattern(1, 3000), pattern(2, 2000)]);
-    assert_unnoticed(&case);
-    assert_unnoticed(&case.with_slow_cluster());
+    assert_both_unnoticed(&case);
 }
 
 /// The first server does not answer in time.
@@ -238,8 +257,7 @@ fn a_server_that_answers_late_survives_every_death() {
         vec![Step::End, Step::Send(pattern(2, 6000)), Step::Close, Step::Gone],
     );
     case.settings.client_link = Link::clean(Duration::from_micros(3000));
-    assert_unnoticed(&case);
-    assert_unnoticed(&case.with_slow_cluster());
+    assert_both_unnoticed(&case);
 }
 
 /// Nobody is left to connect to: the client is reset, once the peer holds that. If that one reset was lost, it is when
@@ -258,8 +276,7 @@ fn a_client_without_a_server_is_reset() {
     );
     case.servers = vec![elsewhere(Opener::Nobody, Duration::ZERO)];
     case.may_reset = true;
-    assert_unnoticed(&case);
-    assert_unnoticed(&case.with_slow_cluster());
+    assert_both_unnoticed(&case);
 }
 
 /// The checks find a server down in the middle of its connections: both sides of each are reset, or, if that was lost or
@@ -279,8 +296,7 @@ fn connections_to_a_server_that_goes_down_are_reset() {
         case.verdicts = vec![(after, 0, false)];
         let reset = |case: &Case| case.start().run_until(Duration::from_secs(1), |w| w.resets == 2);
         assert!(reset(&case), "both sides");
-        assert_unnoticed(&case);
-        assert_unnoticed(&case.clone().with_slow_cluster());
+        assert_both_unnoticed(&case);
     }
 }
 
@@ -310,8 +326,7 @@ fn a_client_in_the_queue_survives_every_death() {
     case.settings.ports[0].connect_timeout = Duration::from_secs(3);
     let is_waiting = |world: &World| world.nodes[0].stack().roster(0).queue.len() == 1;
     assert!(case.start().run_until(Duration::from_secs(1), is_waiting), "one waits");
-    assert_unnoticed(&case);
-    assert_unnoticed(&case.with_slow_cluster());
+    assert_both_unnoticed(&case);
 }
 
 /// Nobody may wait: who finds no server with room is reset, once the peer holds that.
@@ -324,7 +339,7 @@ fn a_client_without_a_place_in_the_queue_is_reset() {
     case.may_reset = true;
     let resets = |world: &World| world.nodes[0].stack().counters().queue_full == 1;
     assert!(case.start().run_until(Duration::from_secs(1), resets), "one is reset");
-    assert_unnoticed(&case);
+    assert_both_unnoticed(&case);
 }
 
 /// Small windows and segments: windows that close on either side, output that waits.
@@ -358,8 +373,7 @@ fn bulk() -> Case {
 #[test]
 fn small_windows_change_nothing() {
     for case in [small(dialogue(5000, 7000)), small(bulk())] {
-        assert_unnoticed(&case);
-        assert_unnoticed(&case.with_slow_cluster());
+        assert_both_unnoticed(&case);
     }
 }
 
@@ -372,8 +386,11 @@ fn slow_readers_on_either_side_change_nothing() {
         case.servers[0].1.reading = slowly.filter(|_| server_reads);
         (case.client.receive_buffer, case.servers[0].0.receive_buffer) = (3000, 3000);
         case.settings.ports[0].receive_buffer = 4096;
-        assert_unnoticed(&case);
-        assert_unnoticed(&case.with_slow_cluster());
+        for seed in 1..=2 {
+            // Windows that open again, and are not heard of.
+            assert_unnoticed(&case.clone().with_rough_links(seed, 7));
+        }
+        assert_both_unnoticed(&case);
     }
 }
 

@@ -33,8 +33,8 @@ const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(300);
 /// Servers that are asked for one client, as HAProxy's `retries 3` has it.
 const ATTEMPTS: u64 = 3;
 
-/// Receive buffer where the configuration names none. Both directions of a connection, unread by either side, must
-/// fit into one capture of the flow.
+/// Receive buffer where the configuration names none; with `ack = "held"` the most, because both directions of a connection,
+/// unread by either side, must fit into one capture of the flow.
 pub const RECEIVE_BUFFER_BYTES: u64 = 256 << 10;
 
 /// What the table says; `addresses` and `idle_timeout` are the service's own.
@@ -44,6 +44,8 @@ pub fn proxy(
     addresses: &[IpAddr],
     idle_timeout: Option<Duration>,
 ) -> Proxy {
+    let words = [("end-to-end", Ack::EndToEnd), ("held", Ack::Held)];
+    let ack = table.choice(reader, "ack", &words).unwrap_or_default();
     let words = [
         ("round-robin", Balance::RoundRobin),
         ("least-connections", Balance::LeastConnections),
@@ -70,6 +72,7 @@ pub fn proxy(
     let check = super::health::check(reader, table).map(Box::new);
     let servers = servers(reader, table);
     let proxy = Proxy {
+        ack,
         balance,
         attempts,
         connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT),

@@ -523,6 +523,8 @@ pub enum Application {
 /// `[services.application]` with `type = "proxy"`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Proxy {
+    /// `ack`: when what one side says is acknowledged to it. Default "held".
+    pub ack: Ack,
     /// `balance`: how a server is chosen. Default "round-robin".
     pub balance: Balance,
     /// `attempts`: after so many servers that refused or did not answer, the client is reset. Default 3.
@@ -579,6 +581,17 @@ pub enum OnServerDown {
     Keep,
     /// Both sides are reset.
     Reset,
+}
+
+/// When what one side of a proxied connection says is acknowledged to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ack {
+    /// Once the other side has acknowledged it: no payload crosses the cluster link.
+    EndToEnd,
+    /// Once the peer holds it: slow clients do not hold servers up.
+    #[default]
+    Held,
 }
 
 /// How a server is told who its client is.

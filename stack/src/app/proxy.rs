@@ -13,6 +13,10 @@
 //!
 //! While it waits, the client leg keeps what its client says in its backlog; where a connection fails, that goes to
 //! the next server. Whatever one leg does to the other is in [`crate::legs`].
+//!
+//! What a side says crosses in one of two ways ([`Ack`]). `held`: the peer holds it, then it is acknowledged. `end-to-end`:
+//! it is passed on at once, *ahead* of the log, and counts as received when the other side has acknowledged it; only
+//! that is recorded ([`crate::legs::passing`]). So its sender keeps it for us, and no payload crosses the cluster link.
 
 pub mod header;
 
@@ -21,6 +25,25 @@ use crate::codec::{ImportError, Put, Reader};
 use crate::output::OutOfMemory;
 use crate::pool::NONE;
 use alloc::vec::Vec;
+
+/// When what one side says is acknowledged to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ack {
+    /// Once the other side has acknowledged it.
+    #[default]
+    EndToEnd,
+    /// Once the peer holds it: each side is served at its own pace.
+    Held,
+}
+
+/// What one side has said, and was passed on, and the log knows nothing of: the other side has not acknowledged it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ahead {
+    /// Bytes.
+    pub bytes: u32,
+    /// And its FIN.
+    pub fin: bool,
+}
 
 /// Which leg of a proxied connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +72,13 @@ pub struct Proxy {
     pub side: Side,
     /// How it stands to the other.
     pub phase: Phase,
+    /// When what is said is acknowledged.
+    pub ack: Ack,
+    /// What this leg's side has said ahead of the log: in the output of the other leg or, while that is waited for, in the
+    /// backlog. Only who serves the flow has any; whoever carries it on is told again.
+    pub ahead: Ahead,
+    /// The same of the other leg: the end of this leg's output.
+    pub behind: Ahead,
     /// Servers that did not answer or refused; of the client's leg.
     pub failures: u8,
     /// Position among those of the service of the leg's server, and in the client's leg of the one that was asked last;
@@ -65,15 +95,26 @@ pub const NO_SERVER: u16 = u16::MAX;
 
 impl Proxy {
     /// The leg of a client that has just come.
-    pub const fn client() -> Proxy {
-        let (side, phase) = (Side::Client, Phase::Waiting);
-        Proxy { side, phase, failures: 0, server: NO_SERVER, other: NONE, is_counted: false }
+    pub const fn client(ack: Ack) -> Proxy {
+        Proxy::waiting(Side::Client, ack, NO_SERVER, NONE)
     }
 
     /// The leg towards a server; the client's is in slot `other`.
-    pub const fn server(server: u16, other: u32) -> Proxy {
-        let (side, phase) = (Side::Server, Phase::Waiting);
-        Proxy { side, phase, failures: 0, server, other, is_counted: false }
+    pub const fn server(ack: Ack, server: u16, other: u32) -> Proxy {
+        Proxy::waiting(Side::Server, ack, server, other)
+    }
+
+    const fn waiting(side: Side, ack: Ack, server: u16, other: u32) -> Proxy {
+        let none = Ahead { bytes: 0, fin: false };
+        let phase = Phase::Waiting;
+        let (failures, is_counted) = (0, false);
+        Proxy { side, phase, ack, ahead: none, behind: none, failures, server, other, is_counted }
+    }
+
+    /// Whether what its side says is passed on ahead of the log.
+    #[inline]
+    pub fn passes_ahead(&self) -> bool {
+        self.ack == Ack::EndToEnd && self.phase != Phase::Alone
     }
 
     /// Whether the server has yet to answer.
@@ -106,15 +147,29 @@ impl Proxy {
     }
 
     pub(super) fn export(&self, out: &mut Vec<u8>) {
-        // Where the other leg is kept is this node's affair, and so is the place of a server among the others; whoever
-        // takes a flow in finds it by the address.
-        let Proxy { side, phase, failures, server: _, other: _, is_counted: _ } = self;
-        out.put_u8((*side as u8) << 4 | *phase as u8);
+        // Where the other leg is kept is this node's affair, so is what the log knows nothing of, and the place of a server among
+        // the others; whoever takes a flow in finds it by the address.
+        let Proxy {
+            side,
+            phase,
+            ack,
+            ahead: _,
+            behind: _,
+            failures,
+            server: _,
+            other: _,
+            is_counted: _,
+        } = self;
+        let is_end_to_end = *ack == Ack::EndToEnd;
+        out.put_u8(u8::from(is_end_to_end) << 5 | (*side as u8) << 4 | *phase as u8);
         out.put_u8(*failures);
     }
 
     pub(super) fn import(reader: &mut Reader) -> Result<Proxy, ImportError> {
-        let (side, phase) = match reader.u8()? {
+        let code = reader.u8()?;
+        // Before there was a choice, everything was held.
+        let ack = if code & 0x20 == 0 { Ack::Held } else { Ack::EndToEnd };
+        let (side, phase) = match code & !0x20 {
             0x00 => (Side::Client, Phase::Waiting),
             0x01 => (Side::Client, Phase::Joined),
             0x02 => (Side::Client, Phase::Alone),
@@ -123,7 +178,7 @@ impl Proxy {
             0x12 => (Side::Server, Phase::Alone),
             _ => return Err(ImportError::Invalid),
         };
-        let (failures, server) = (reader.u8()?, NO_SERVER);
-        Ok(Proxy { side, phase, failures, server, other: NONE, is_counted: false })
+        let failures = reader.u8()?;
+        Ok(Proxy { phase, failures, ..Proxy::waiting(side, ack, NO_SERVER, NONE) })
     }
 }

@@ -128,7 +128,7 @@ impl Flow {
     /// To another node, with nothing but what is exported.
     fn moved(&mut self, content: &Content) {
         let mut bytes = self.state();
-        self.output.export(&self.memory, &mut bytes);
+        self.output.export(&self.memory, 0, &mut bytes);
         let mut memory = Memory::new(1, PIECES, CHUNKS);
         let mut reader = Reader::new(&bytes);
         self.app = App::import(&mut memory, &mut reader).unwrap();

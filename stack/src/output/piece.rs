@@ -111,6 +111,13 @@ impl Piece {
     }
 }
 
+/// Writes bytes as [`Piece::export`] writes a piece of them.
+pub(super) fn export_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    out.put_u8(0);
+    out.put_u32(bytes.len() as u32);
+    out.put_bytes(bytes);
+}
+
 /// Reads what [`Piece::export`] wrote and produces it.
 pub(super) fn import(
     output: &mut Output,

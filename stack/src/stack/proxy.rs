@@ -16,7 +16,7 @@ use super::{Mode, Stack};
 use crate::app::proxy::{NO_SERVER, Phase, Proxy, Side};
 use crate::codec::{ImportError, Reader};
 use crate::drop::Drop;
-use crate::fact::{Fact, Open, Tick};
+use crate::fact::{Fact, Open, Passed, Tick};
 use crate::flow::{Flow, FlowId, Standing};
 use crate::key::FlowKey;
 use crate::legs::Lent;
@@ -135,7 +135,7 @@ impl Stack {
         let across = self.env.across.take().expect("it was lent");
         let flow = &mut self.flows[lent.slot];
         let has_news = flow.get_back(across, &lent);
-        if flow.output.is_closed() && !lent.is_closed {
+        if flow.closes() && !lent.closes {
             // Another time-out is in force, from now on.
             flow.local.heard = Heard::at(now);
         }
@@ -154,9 +154,12 @@ impl Stack {
         if self.flows[slot].app.leg().is_none() {
             return;
         }
-        let has_news = self.get_back(now, lent);
+        let mut has_news = self.get_back(now, lent);
         self.find_server(now, slot, recorder);
+        self.write_off(now, slot, recorder);
         if let Some(Lent { slot: other, .. }) = lent {
+            has_news |= self.write_off(now, other, recorder);
+            has_news |= self.pass_resumed(now, other, recorder);
             self.widen_window(now, other, recorder);
             self.find_server(now, other, recorder);
             if has_news {
@@ -170,7 +173,9 @@ impl Stack {
         let flow = &self.flows[slot];
         let half = self.env.services[flow.service as usize].receive_buffer / 2;
         let is_short = flow.contract.state.can_receive() && flow.contract.window() < half;
-        if !is_short || !flow.app.leg().is_some_and(Proxy::is_joined) {
+        // End to end, what has passed makes the room, and says so itself.
+        let is_asked = flow.app.leg().is_some_and(|leg| leg.is_joined() && !leg.passes_ahead());
+        if !is_short || !is_asked {
             return;
         }
         let lent = self.lend(now, slot);
@@ -184,6 +189,36 @@ impl Stack {
             self.settle(now, slot);
         }
         self.get_back(now, lent);
+    }
+
+    /// What the leg in `slot` has ahead of the log, and nobody is left to acknowledge, is recorded. Answers whether there
+    /// was such a thing.
+    fn write_off<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) -> bool {
+        let flow = &mut self.flows[slot];
+        if !flow.has_unread() {
+            return false;
+        }
+        // Twice: bytes, and a FIN.
+        if flow.check_log(recorder).is_ok() {
+            flow.write_off(slot, &mut self.env, recorder);
+        } else {
+            flow.local.deadlines.set(Wait::Room, now + TICK_AGAIN);
+        }
+        true
+    }
+
+    /// After a takeover, bytes come again that the side of the leg in `slot` acknowledged to the former owner. Answers
+    /// whether there were any.
+    fn pass_resumed<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) -> bool {
+        let flow = &self.flows[slot];
+        let waits = flow.local.deadlines.is_ahead(now, Wait::UnaFlush);
+        if !flow.local.is_resumed || waits || flow.passed() == Passed::default() {
+            return false;
+        }
+        let lent = self.lend(now, slot);
+        self.flows[slot].record_acknowledged(now, slot, &mut self.env, recorder);
+        self.get_back(now, lent);
+        true
     }
 
     /// Finds a server for the client's leg in `slot` if it lacks one.
@@ -327,9 +362,10 @@ impl Stack {
     /// The flow in `leg` is towards a server: it belongs to the client's leg in `slot`, in which it is noted who is asked.
     pub(super) fn link(&mut self, leg: u32, slot: u32) {
         let server = self.server_of(&self.flows[leg]);
-        self.flows[leg].app = crate::app::App::Proxy(Proxy::server(server, slot));
         if let Some(client) = self.flows[slot].app.leg_mut() {
             (client.other, client.server) = (leg, server);
+            let app = Proxy::server(client.ack, server, slot);
+            self.flows[leg].app = crate::app::App::Proxy(app);
         }
     }
 

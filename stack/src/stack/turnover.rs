@@ -264,7 +264,6 @@ mod tests {
     use crate::recorder::Unmirrored;
     use crate::seq::Seq;
     use crate::tcp::contract::Options;
-    use crate::tcp::sender::Hint;
     use crate::time::Duration;
     use crate::wire::Address;
     use alloc::vec;
@@ -293,8 +292,7 @@ mod tests {
             let open = Open { key, service: 0, next_hop: [2; 6], iss: Seq(7), options, syn };
             let id = FlowId::new(1, stack.shard_of(&key), n as u64);
             let slot = stack.open_copy(START, &open, id, 0).expect("there is room");
-            let acked =
-                Acked { snd_una: Seq(8), snd_wnd: 1_000, ts_recent: 0, hint: Hint::default() };
+            let acked = Acked { snd_una: Seq(8), snd_wnd: 1_000, ..Acked::default() };
             stack.apply(START, slot, &Fact::Acked(acked)).expect("it is its SYN");
         }
         stack

@@ -12,11 +12,11 @@
 //! Left out: urgent data is delivered in band.
 
 use crate::drop::Drop;
-use crate::fact::{Acked, Fact, Tick};
+use crate::fact::{Acked, Fact, Passed, Tick};
 use crate::flow::{Env, Flow, Local, Standing};
 use crate::limits::{
-    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNK_BYTES, CHUNKS_IN_ORDER, HOLD_BACK,
-    TICK_AGAIN, TIME_WAIT, TS_RECENT_VALID, UNA_FLUSH, UNA_FLUSH_BYTES,
+    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNK_BYTES, CHUNKS_IN_ORDER, FULL_SEGMENT_BYTES,
+    HOLD_BACK, TICK_AGAIN, TIME_WAIT, TS_RECENT_VALID, UNA_FLUSH, UNA_FLUSH_BYTES,
 };
 use crate::pool::NONE;
 use crate::recorder::Recorder;
@@ -65,7 +65,10 @@ impl Flow {
         if segment.flags.has(Flags::RST) {
             return self.handle_reset(now, slot, env, recorder, segment);
         }
-        self.check_sequence(now, segment)?;
+        if let Err(reason) = self.check_sequence(now, segment) {
+            self.ask_across(env);
+            return Err(reason);
+        }
         if segment.flags.has(Flags::SYN) {
             // RFC 5961 4.2: a SYN inside a connection proves nothing.
             self.challenge(now);
@@ -141,7 +144,7 @@ impl Flow {
 
     /// RFC 9293 3.10.7.4, first: some of the segment must lie in the window.
     fn check_sequence(&mut self, now: Instant, segment: &Segment) -> Result<(), Drop> {
-        let rcv_nxt = self.contract.rcv_nxt;
+        let rcv_nxt = self.rcv_taken();
         // A FIN is taken at the very edge, and then what comes next lies beyond it.
         let edge = self.contract.rcv_edge.max(self.local.adv_edge).max(rcv_nxt);
         let window = edge.since(rcv_nxt);
@@ -198,7 +201,7 @@ impl Flow {
         recorder: &mut R,
         segment: &Segment,
     ) -> Result<(), Drop> {
-        let rcv_nxt = self.contract.rcv_nxt;
+        let rcv_nxt = self.rcv_taken();
         let known = self.local.rcv_acked.min(rcv_nxt);
         if segment.seq.after_eq(known) && segment.seq.before_eq(rcv_nxt) {
             self.check_log(recorder)?;
@@ -228,6 +231,7 @@ impl Flow {
             Fact::Reset
             | Fact::NextHop(_)
             | Fact::Room
+            | Fact::Unread(_)
             | Fact::Tick(Tick::Abort | Tick::TimeWaitOver) => false,
             Fact::Acked(_) => self.contract.state == State::SynReceived || !self.backlog.is_empty(),
             Fact::Data(_) | Fact::Fin => !self.is_deaf(),
@@ -311,6 +315,11 @@ impl Flow {
             local.snd_nxt = local.snd_nxt.max(segment.ack);
             local.persist_count = 0;
             self.note_acknowledged(now, slot, env, recorder);
+        } else if window_update {
+            let is_resting = self.local.deadlines.is_set(Wait::UnaFlush);
+            if self.is_opening_due(env, is_resting) {
+                self.record_acknowledged(now, slot, env, recorder);
+            }
         }
         Ok(())
     }
@@ -368,16 +377,20 @@ impl Flow {
         let contract = &self.contract;
         let behind = self.local.snd_una.since(contract.snd_una);
         let receive_buffer = env.services[self.service as usize].receive_buffer;
-        let acked_all = self.output.is_closed()
-            && contract.offset_of(self.local.snd_una) > Some(self.output.end());
+        let is_first = contract.state == State::SynReceived;
+        let acked_all =
+            self.closes() && contract.offset_of(self.local.snd_una) > Some(self.output.end());
         // What is acknowledged makes room for whoever the bytes came from.
         let source = env.across.as_ref().map_or(contract, |across| &across.contract);
-        let window = source.window().min(contract.window());
-        let is_due = contract.state == State::SynReceived
+        let (source, window) = (source.window(), source.window().min(contract.window()));
+        let is_resting = self.local.deadlines.is_set(Wait::UnaFlush);
+        let is_due = is_first
             || acked_all
-            || !self.backlog.is_empty()
-            || behind >= UNA_FLUSH_BYTES
-            || window < receive_buffer / 2;
+            || if self.passes_ahead() {
+                self.is_passing_due(source, is_resting)
+            } else {
+                !self.backlog.is_empty() || behind >= UNA_FLUSH_BYTES || window < receive_buffer / 2
+            };
         if is_due || self.standing == Standing::Absent {
             self.record_acknowledged(now, slot, env, recorder);
         } else if !self.local.deadlines.is_set(Wait::UnaFlush) {
@@ -393,18 +406,33 @@ impl Flow {
         env: &mut Env,
         recorder: &mut R,
     ) {
+        let passed = self.passed();
         let acked = Fact::Acked(Acked {
             snd_una: self.local.snd_una,
             snd_wnd: self.local.snd_wnd,
             ts_recent: self.local.ts_recent,
             hint: self.sender.hint(&env.senders),
+            passed,
         });
         if self.check_log(recorder).is_err() || !self.memory_allows(env, &acked) {
             self.local.deadlines.set(Wait::UnaFlush, now + TICK_AGAIN);
             return;
         }
-        self.local.deadlines.clear(Wait::UnaFlush);
+        if self.passes_ahead() {
+            // What is acknowledged until then is recorded as one.
+            self.note_passed(passed);
+            self.local.deadlines.set(Wait::UnaFlush, now + UNA_FLUSH);
+        } else {
+            self.local.deadlines.clear(Wait::UnaFlush);
+        }
         self.enact(slot, env, recorder, &acked);
+    }
+
+    /// Whether the other side has acknowledged what the log does not know.
+    pub(crate) fn has_unrecorded(&self, env: &Env) -> bool {
+        self.local.snd_una != self.contract.snd_una
+            || self.passed() != Passed::default()
+            || self.has_opened(env)
     }
 
     /// RFC 9293 3.10.7.4, seventh: payload in order becomes facts, payload beyond a hole is kept.
@@ -420,6 +448,11 @@ impl Flow {
         if payload.is_empty() || !self.contract.state.can_receive() {
             return Ok(());
         }
+        if self.ahead().fin {
+            // Nothing follows a FIN: it is said again, or wrong.
+            self.local.owed.ack = true;
+            return Ok(());
+        }
         let rcv_nxt = self.contract.rcv_nxt;
         if seq.before(rcv_nxt) {
             let known = (rcv_nxt.since(seq) as usize).min(payload.len());
@@ -433,6 +466,7 @@ impl Flow {
         if payload.len() > room {
             // RFC 9293 3.8.6.1: a probe of our window is answered, however little of it is taken.
             self.local.owed.ack = true;
+            self.ask_across(env);
             payload = &payload[..room];
         }
         if payload.is_empty() {
@@ -467,15 +501,25 @@ impl Flow {
             if !self.memory_allows(env, &Fact::Data(payload)) {
                 return Err(Drop::PoolExhausted);
             }
+            if self.passes_ahead() {
+                self.take_ahead(env, payload);
+                return Ok(());
+            }
+            let is_unread = self.app.leg().is_some() && self.is_deaf();
             let room = match self.standing {
                 Standing::Absent | Standing::Silent => payload.len(),
+                Standing::Copied if is_unread => {
+                    self.check_log(recorder).map(|()| payload.len())?
+                }
                 Standing::Copied => recorder
                     .room(self.lane(), payload.len(), false)
                     .filter(|&room| room > 0)
                     .ok_or(Drop::LogFull)?,
             };
             let (piece, rest) = payload.split_at(room.min(payload.len()));
-            self.enact(slot, env, recorder, &Fact::Data(piece));
+            let unread = Fact::Unread(piece.len() as u32);
+            let fact = if is_unread { unread } else { Fact::Data(piece) };
+            self.enact(slot, env, recorder, &fact);
             payload = rest;
         }
         Ok(())
@@ -486,10 +530,13 @@ impl Flow {
     /// before the next (DESIGN 9, hold-back: so that a promoted peer has an acknowledgement to
     /// advance). Nothing is held back at a hole: its sender would take the segment for another loss.
     fn note_arrival(&mut self, now: Instant, segment: &Segment, bytes: usize) {
+        let is_ahead = self.passes_ahead();
         let local = &mut self.local;
         local.rcv_mss = local.rcv_mss.max(bytes as u16);
-        let is_full = bytes >= local.rcv_mss as usize && bytes >= 536;
-        if is_full && !segment.flags.has(Flags::PSH) && !segment.flags.has(Flags::FIN) {
+        let is_full = bytes >= local.rcv_mss as usize && bytes >= FULL_SEGMENT_BYTES as usize;
+        if is_ahead {
+            // What is held back there is the end of what has got through.
+        } else if is_full && !segment.flags.has(Flags::PSH) && !segment.flags.has(Flags::FIN) {
             local.hold_back = self.contract.rcv_nxt;
             local.deadlines.set(Wait::HoldBack, now + HOLD_BACK);
         } else {
@@ -565,6 +612,14 @@ impl Flow {
     /// Enacts the FIN that is at RCV.NXT, or tries again a little later.
     fn take_fin<R: Recorder>(&mut self, now: Instant, slot: u32, env: &mut Env, recorder: &mut R) {
         if !self.contract.state.can_receive() {
+            return;
+        }
+        if self.passes_ahead() {
+            let is_news = self.take_fin_ahead(env);
+            self.local.owed.ack |= !is_news;
+            self.drop_reassembly(env);
+            self.local.deadlines.clear(Wait::HoldBack);
+            self.local.owed.ack_new = true;
             return;
         }
         if self.check_log(recorder).is_err() || !self.memory_allows(env, &Fact::Fin) {

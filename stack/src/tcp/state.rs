@@ -49,6 +49,8 @@ pub enum Event {
     FinAcknowledged,
     /// The other side's FIN is in order.
     FinArrived,
+    /// Our FIN was on its way before the other side knew that we have its own.
+    FinCrossed,
     /// Either side aborted, or time ran out.
     Aborted,
     /// Twice the maximum segment lifetime has passed in TIME-WAIT.
@@ -82,7 +84,7 @@ impl State {
             (S::SynReceived | S::Established, E::CloseCalled) => S::FinWait1,
             (S::SynReceived | S::Established, E::FinArrived) => S::CloseWait,
             (S::FinWait1, E::FinAcknowledged) => S::FinWait2,
-            (S::FinWait1, E::FinArrived) => S::Closing,
+            (S::FinWait1, E::FinArrived) | (S::CloseWait, E::FinCrossed) => S::Closing,
             (S::FinWait2, E::FinArrived) => S::TimeWait,
             (S::CloseWait, E::CloseCalled) => S::LastAck,
             (S::Closing, E::FinAcknowledged) => S::TimeWait,
@@ -110,12 +112,13 @@ impl State {
 
 impl Event {
     /// Every event, in the order of its code.
-    pub const ALL: [Event; 7] = [
+    pub const ALL: [Event; 8] = [
         Event::SynAcknowledged,
         Event::SynArrived,
         Event::CloseCalled,
         Event::FinAcknowledged,
         Event::FinArrived,
+        Event::FinCrossed,
         Event::Aborted,
         Event::TimeWaitOver,
     ];

@@ -65,7 +65,7 @@ impl Flow {
         let Some(leg) = self.app.leg() else { return service.idle_timeout };
         let Upstream { server_idle, half_closed, .. } = &service.upstream;
         let idle = if leg.side == Side::Server { *server_idle } else { service.idle_timeout };
-        let is_half_closed = self.contract.fin_received || self.output.is_closed();
+        let is_half_closed = self.contract.fin_received || leg.ahead.fin || self.closes();
         idle.into_iter().chain(half_closed.filter(|_| is_half_closed)).min()
     }
 
@@ -111,8 +111,13 @@ impl Flow {
                 return;
             }
         }
-        if self.local.deadlines.is_due(now, Wait::UnaFlush) {
-            self.record_acknowledged(now, slot, env, recorder);
+        if self.local.deadlines.take_due(now, Wait::UnaFlush) {
+            if self.has_unrecorded(env) {
+                self.record_acknowledged(now, slot, env, recorder);
+            } else {
+                // It has rested for a while, and may begin anew.
+                self.local.early_records = 0;
+            }
         }
         if self.local.deadlines.is_due(now, Wait::TimeWait) {
             self.tick(now, slot, env, recorder, Tick::TimeWaitOver);

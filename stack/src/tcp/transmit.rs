@@ -171,7 +171,7 @@ impl Flow {
             seq: iss,
             ack,
             flags: if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
-            window: service.receive_buffer.min(0xffff) as u16,
+            window: service.first_window().min(0xffff) as u16,
             options: SegmentOptions {
                 mss: Some(service.mss_for(&self.key.local)),
                 window_scale: options.scaling.then_some(options.rcv_scale),
@@ -215,7 +215,7 @@ impl Flow {
     /// Whether there are bytes, or a FIN, that were never sent.
     #[inline]
     pub fn has_unsent(&self) -> bool {
-        self.unsent().is_some_and(|bytes| bytes > 0 || self.output.is_closed())
+        self.unsent().is_some_and(|bytes| bytes > 0 || self.closes())
     }
 
     /// Whether new data could go out as far as the client's window is concerned.
@@ -251,7 +251,7 @@ impl Flow {
             // just met; a closed window is probed with one byte.
             bytes = unsent.min(window.max(1)).min(full);
         }
-        let carries_fin = self.output.is_closed() && bytes == unsent && self.may_finish();
+        let carries_fin = self.closes() && bytes == unsent && self.may_finish();
         // RFC 9293 3.7.4, Nagle's algorithm: while anything is unacknowledged, only full segments go, and what
         // nothing can follow.
         let is_alone =
@@ -307,6 +307,9 @@ impl Flow {
         let len = plan.payload_bytes as u32 + fin as u32;
         if !self.track(now, env, plan.seq, len, fin) {
             return self.transmit_ack(now, ts_now, env, source_mac, buffer);
+        }
+        if fin {
+            self.local.fin_answers = self.contract.fin_received && !self.in_grace(now, env);
         }
         let owed = &mut self.local.owed;
         owed.kick_unanswered |= owed.kick;
@@ -414,11 +417,12 @@ impl Flow {
     fn note_acknowledgement_sent(&mut self, ack: Seq, edge: Seq) {
         // What lies beyond the hole is still to be said.
         let is_uncertain = self.is_hole_uncertain();
+        let is_all = ack == self.rcv_taken();
         let local = &mut self.local;
         local.rcv_acked = ack;
         local.adv_edge = local.adv_edge.max(edge);
         local.owed.ack &= is_uncertain;
-        if ack == self.contract.rcv_nxt {
+        if is_all {
             local.owed.ack_new = false;
             local.deadlines.clear(Wait::Ack);
         }

@@ -217,6 +217,12 @@ impl Client {
         self.sockets.get::<Socket>(self.handle).send_queue()
     }
 
+    /// Whether it has closed, and that is not acknowledged.
+    pub fn awaits_end(&self) -> bool {
+        let state = self.sockets.get::<Socket>(self.handle).state();
+        matches!(state, State::FinWait1 | State::Closing | State::LastAck)
+    }
+
     fn note_ending(&mut self) {
         let socket = self.sockets.get::<Socket>(self.handle);
         let is_shut = matches!(socket.state(), State::Closed | State::Listen | State::SynSent);

@@ -5,6 +5,7 @@ use cluster::id::GroupId;
 use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
+use stack::app::proxy::Ack;
 use stack::app::proxy::header::HeaderVersion;
 use stack::content::Content;
 use stack::limits::CONNECT_TIMEOUT;
@@ -250,7 +251,8 @@ impl Settings {
     /// The same world with a proxied service alone, in front of so many servers: the first clients of the world.
     pub fn proxied(servers: usize) -> Settings {
         let settings = Settings::default();
-        let port = Port { port: PROXY, app: AppConfig::Proxy, ..settings.ports[0] };
+        let app = AppConfig::Proxy(Ack::default());
+        let port = Port { port: PROXY, app, ..settings.ports[0] };
         Settings { ports: vec![port], servers, ..settings }
     }
 
@@ -302,7 +304,10 @@ impl Port {
             nodelay: true,
             hop_limit: HOP_LIMIT,
             snoop: false,
-            upstream: if self.app == AppConfig::Proxy { upstream } else { Upstream::default() },
+            upstream: match self.app {
+                AppConfig::Proxy(_) => upstream,
+                _ => Upstream::default(),
+            },
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::sim::world::{Shape, Tally, World};
 use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
 use stack::app::AppConfig;
+use stack::app::proxy::Ack;
 use stack::app::proxy::header::HeaderVersion;
 use stack::service::{ArpPolicy, KeepAlive};
 use stack::time::{Duration, Instant};
@@ -189,7 +190,7 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
     let is_wanted = |port: &Port| [HTTP, ECHO, GENERATE_STAY].contains(&port.port);
     settings.ports.retain(is_wanted);
     if random.permille(700) {
-        let port = Port { port: PROXY, app: AppConfig::Proxy, ..settings.ports[0] };
+        let port = Port { port: PROXY, app: AppConfig::Proxy(Ack::Held), ..settings.ports[0] };
         // A server without power is found out although nobody has anything to say to it.
         let interval = Duration::from_millis(500);
         let keep_alive = Some(KeepAlive { idle: Duration::from_secs(3), interval, count: 5 });

@@ -1,11 +1,11 @@
 //! How long either side of a proxied connection may say nothing.
 
-use crate::{pattern, up_and_down};
+use crate::{assert_both_unnoticed, held, pattern, up_and_down};
 use stack::service::KeepAlive;
 use stack::time::Duration;
 use tests::kit::client::Ending;
 use tests::kit::dialogue::Step;
-use tests::kit::kill::{Case, assert_unnoticed};
+use tests::kit::kill::Case;
 use tests::kit::world::World;
 
 /// The time-out under test.
@@ -58,8 +58,7 @@ fn each_side_has_a_time_out_of_its_own() {
     server.settings.server_idle = Some(PATIENCE);
     assert_in_time(&server);
     server.stride = 7;
-    assert_unnoticed(&server);
-    assert_unnoticed(&server.with_slow_cluster());
+    assert_both_unnoticed(&server);
 }
 
 #[test]
@@ -69,7 +68,9 @@ fn a_half_closed_connection_has_another() {
         case
     };
     assert_eq!(ends_after(&with(silent("nobody closes", false))), None);
-    assert_in_time(&with(silent("the client closes", true)));
+    let case = with(silent("the client closes", true));
+    assert_in_time(&case);
+    assert_in_time(&held(case));
 }
 
 #[test]

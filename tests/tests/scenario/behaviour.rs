@@ -4,7 +4,7 @@ use stack::app::AppConfig;
 use stack::app::generate::GenerateConfig;
 use stack::app::http::HttpConfig;
 use stack::content::Content;
-use stack::fact::{Acked, Fact, Open, Syn, Tick};
+use stack::fact::{Acked, Fact, Open, Passed, Syn, Tick};
 use stack::flow::FlowId;
 use stack::key::FlowKey;
 use stack::limits::CONNECT_TIMEOUT;
@@ -102,7 +102,8 @@ fn story(app: AppConfig, acknowledged: u32) -> Vec<String> {
     let slot = names.find_map(|id| stack.open_copy(NOW, &open, id, 0)).expect("there is room");
     let acked = |snd_una| {
         let hint = Hint::default();
-        Fact::Acked(Acked { snd_una: Seq(snd_una), snd_wnd: 60_000, ts_recent: 0, hint })
+        let passed = Passed::default();
+        Fact::Acked(Acked { snd_una: Seq(snd_una), snd_wnd: 60_000, ts_recent: 0, hint, passed })
     };
     let (half, rest) = REQUEST.split_at(11);
     let mut facts = vec![acked(8), Fact::Data(half), Fact::Data(rest)];

@@ -53,6 +53,8 @@ pub struct Services<'a> {
     /// The nodes serve nothing themselves, pass everything on to this host, and have a service more for each of the real
     /// servers.
     pub backend: Option<&'a str>,
+    /// That is acknowledged end to end, not once the peer holds it.
+    pub end_to_end: bool,
     /// How they go back to their home, as the configuration calls it, after a second.
     pub failback: Option<&'a str>,
 }
@@ -153,7 +155,7 @@ listen = "{METRICS}"
 }
 
 fn tables(nodes: u8, services: Services<'_>) -> String {
-    let Services { arp, snoop, backend, failback } = services;
+    let Services { arp, snoop, backend, end_to_end, failback } = services;
     let failback = failback.map_or(String::new(), |mode| {
         format!("failback = \"{mode}\"\nfailback_hold_down = \"1s\"\n")
     });
@@ -188,7 +190,7 @@ snoop = "{snoop}"
     };
     for (name, addresses, port, application) in SERVICES {
         let application = match backend {
-            Some(host) => proxy(host, port),
+            Some(host) => proxy(host, port, end_to_end),
             None if application == "http" => "type = \"http\"\ngenerate = true\n".into(),
             None => format!("type = \"{application}\"\n"),
         };
@@ -196,13 +198,19 @@ snoop = "{snoop}"
     }
     if let Some(host) = backend {
         for real in REAL {
-            service(real.name, &[real.address], real.port, proxy(host, real.server_port));
+            service(
+                real.name,
+                &[real.address],
+                real.port,
+                proxy(host, real.server_port, end_to_end),
+            );
         }
     }
     text
 }
 
-fn proxy(host: &str, port: u16) -> String {
+fn proxy(host: &str, port: u16, end_to_end: bool) -> String {
+    let ack = if end_to_end { "end-to-end" } else { "held" };
     let server = format!("name = \"only\", address = \"{host}\", port = {port}");
-    format!("type = \"proxy\"\nservers = [{{ {server} }}]\n")
+    format!("type = \"proxy\"\nack = \"{ack}\"\nservers = [{{ {server} }}]\n")
 }

@@ -4,7 +4,7 @@
 use super::traffic::Traffic;
 use super::{CONNECTIONS, MIDDLE, SECONDS};
 use crate::dialogue::{connect_echo, echo};
-use crate::scene::play_with;
+use crate::scene::play_as;
 use tools::demo::bed::Layout;
 use tools::demo::curl::{self, Curls, With};
 use tools::demo::dialogue::Dialogues;
@@ -13,25 +13,39 @@ use tools::load::report::Outcome;
 
 #[test]
 fn proxied_transfers_survive_a_killed_owner() {
-    proxied_transfers_survive([1, 1], KillMode::Sigkill);
+    proxied_transfers_survive([1, 1], KillMode::Sigkill, false);
+}
+
+#[test]
+fn proxied_transfers_acknowledged_end_to_end_survive_a_killed_owner() {
+    proxied_transfers_survive([1, 1], KillMode::Sigkill, true);
 }
 
 #[test]
 fn proxied_transfers_survive_an_owner_without_power() {
-    proxied_transfers_survive([1, 1], KillMode::Power);
+    proxied_transfers_survive([1, 1], KillMode::Power, false);
 }
 
 /// Both legs of a connection are on one core, whichever queue their frames come in by.
 #[test]
 fn proxied_transfers_survive_a_killed_owner_on_two_cores() {
-    proxied_transfers_survive([2, 1], KillMode::Sigkill);
+    proxied_transfers_survive([2, 1], KillMode::Sigkill, false);
 }
 
 /// `curl` with nginx, `redis-cli`, `ssh`, and a WebSocket.
 #[test]
 fn real_servers_and_their_clients_survive_a_killed_owner() {
+    real_servers_and_their_clients_survive(false);
+}
+
+#[test]
+fn real_servers_and_their_clients_survive_a_killed_owner_end_to_end() {
+    real_servers_and_their_clients_survive(true);
+}
+
+fn real_servers_and_their_clients_survive(end_to_end: bool) {
     const BYTES: u64 = 8_000_000;
-    play_with(Appliance::Proxy, Layout::default(), |scene| {
+    play_as((Appliance::Proxy, end_to_end), Layout::default(), |scene| {
         curl::prepare(&scene.dir, BYTES).unwrap();
         let dialogues = Dialogues::begin(scene.bed, &scene.dir).unwrap();
         let mut curls = Curls::start(scene.bed, &scene.dir, BYTES, SECONDS, With::Nginx).unwrap();
@@ -50,8 +64,9 @@ fn real_servers_and_their_clients_survive_a_killed_owner() {
     });
 }
 
-fn proxied_transfers_survive(cores: [u8; 2], mode: KillMode) {
-    play_with(Appliance::Proxy, Layout { queues: cores, ..Layout::default() }, |scene| {
+fn proxied_transfers_survive(cores: [u8; 2], mode: KillMode, end_to_end: bool) {
+    let layout = Layout { queues: cores, ..Layout::default() };
+    play_as((Appliance::Proxy, end_to_end), layout, |scene| {
         let mut echoes: Vec<_> = (0..CONNECTIONS).map(|_| connect_echo(scene)).collect();
         let mut traffic = Traffic::start(scene, 2 * SECONDS);
         traffic.until(MIDDLE);

@@ -54,12 +54,17 @@ pub fn play_on(layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
 
 /// The same with nodes that serve nothing themselves, or whatever else.
 pub fn play_with(appliance: Appliance, layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
+    play_edited((appliance, false), layout, Vec::new(), story);
+}
+
+/// The same, and what is passed on may be acknowledged end to end.
+pub fn play_as(appliance: (Appliance, bool), layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
     play_edited(appliance, layout, Vec::new(), story);
 }
 
 /// The same with something else in the place of what stands in the nodes' configuration.
 pub fn play_edited(
-    appliance: Appliance,
+    (appliance, end_to_end): (Appliance, bool),
     layout: Layout,
     edits: Vec<(String, String)>,
     story: impl FnOnce(&mut Scene<'_>),
@@ -76,6 +81,7 @@ pub fn play_edited(
     let setup = Setup {
         program: UNDERSTUDY.into(),
         appliance,
+        end_to_end,
         timers: TIMERS,
         cores: layout.queues,
         arp: layout.arp,

@@ -45,7 +45,7 @@ fn play_on(settings: &str, layout: Layout, story: impl FnOnce(&mut Scene<'_>, &m
     let servers = SERVERS.map(server).join(", ");
     let proxy = format!("type = \"proxy\"\nservers = [{servers}]\n{settings}\n");
     let edits = vec![("type = \"http\"\ngenerate = true\n".into(), proxy)];
-    play_edited(Appliance::Understudy, layout, edits, |scene| {
+    play_edited((Appliance::Understudy, false), layout, edits, |scene| {
         let mut servers = Servers([const { None }; 3]);
         for (n, (_, address)) in SERVERS.iter().enumerate() {
             scene.ip(Place::Client, &format!("addr add {address}/24 dev eth0"));

@@ -1,0 +1,366 @@
+//! What passes from one leg to the other ahead of the log: acknowledgements end to end.
+//!
+//! ```text
+//!   client            client's leg             server's leg            server
+//!     |  100 bytes         |    output: 100 ahead   |                     |
+//!     |------------------->|----------------------->|-------------------->|   not recorded, not acknowledged
+//!     |                    |                        |<--------------------|   acknowledged
+//!     |                    |  Acked, 100 passed     |                     |   recorded, as one fact of the server's leg
+//!     |<-------------------|   the peer holds it    |                     |   acknowledged
+//! ```
+//!
+//! Whoever said it keeps it until then: so a peer that is promoted has both legs at positions that agree, is told
+//! again what lies beyond, and passes it on; of that, what the other side has had from the former owner is skipped there
+//! by its acknowledgement, or here by ours.
+//!
+//! On the owner `rcv_nxt` and the other leg's output run ahead of the log by [`Ahead::bytes`], which is left out of whatever
+//! a peer learns or compares. A FIN does not: `Ahead::fin` says that it was passed on, and neither contract knows of it
+//! until the other side has acknowledged that. So no leg closes, and nothing is forgotten, that its side has not been
+//! told the end of. Where nobody is left to acknowledge what is ahead, it is recorded as unread.
+//!
+//! Windows are end to end as well: a side is offered what the other one offers, less what our buffer lacks. So nobody's bytes lie
+//! with us unacknowledged while the other side does not read, until their sender's patience is at an end: he sees a
+//! closed window instead. When he probes it, the other side is asked.
+//!
+//! What holds for a capped SEG.ACK elsewhere holds here, only for longer: nothing is said of what lies beyond a hole while
+//! bytes before it wait for the other side, and a duplicate is reported when SEG.ACK has passed it ([`crate::tcp`]).
+
+use crate::app::App;
+use crate::app::proxy::{Ahead, Phase, Proxy};
+use crate::fact::{Fact, Passed, PassedFin};
+use crate::flow::{Env, Flow, worth_a_step};
+use crate::limits::{
+    EARLY_RECORDS_MAX, FULL_SEGMENT_BYTES, HOLD_BACK, OPENED_BYTES, UNA_FLUSH_BYTES,
+};
+use crate::output::{OutOfMemory, Output};
+use crate::pool::NONE;
+use crate::recorder::{Progress, Recorder};
+use crate::seq::Seq;
+use crate::tcp::contract::Contract;
+use crate::tcp::deadline::Wait;
+use crate::tcp::state::Event;
+use crate::time::Instant;
+
+/// Where the right edge of a leg may be moved to, as the log knows it: as far as the other leg's side has offered room, so
+/// that whatever is sent finds a receiver who acknowledges it, however slowly that is read; and as our buffer has any.
+/// What is ahead has taken the place of what was offered.
+pub(crate) fn wider_edge(
+    contract: &Contract,
+    leg: &Proxy,
+    other: Option<(&Contract, &Output)>,
+    buffer: u32,
+) -> Option<Seq> {
+    let (receiver, output) = other.filter(|_| leg.is_joined())?;
+    let Ahead { bytes, .. } = leg.ahead;
+    let recorded = output.end().saturating_sub(bytes.into());
+    let room = u64::from(buffer).saturating_sub(recorded.saturating_sub(output.start()));
+    let offered = (receiver.una_offset + u64::from(receiver.snd_wnd)).saturating_sub(recorded);
+    let received = contract.rcv_nxt - bytes;
+    let edge = received + room.min(offered) as u32;
+    // A receiver with little memory offers less than a segment at a time.
+    let is_used_up = received == contract.rcv_edge && edge.after(received);
+    worth_a_step(contract, edge, buffer).or(is_used_up.then_some(edge))
+}
+
+impl Contract {
+    /// Where it stands for the log.
+    #[inline]
+    pub(super) fn progress(&self, ahead: Ahead) -> Progress {
+        Progress { rcv_nxt: self.rcv_nxt - ahead.bytes, rcv_edge: self.rcv_edge }
+    }
+
+    /// As the log knows it.
+    pub(crate) fn recorded(&self, ahead: Ahead) -> Contract {
+        let received = self.received - u64::from(ahead.bytes);
+        Contract { rcv_nxt: self.rcv_nxt - ahead.bytes, received, ..self.clone() }
+    }
+}
+
+impl Flow {
+    /// Whether what its side says is passed on ahead of the log.
+    #[inline]
+    pub(crate) fn passes_ahead(&self) -> bool {
+        self.app.leg().is_some_and(Proxy::passes_ahead)
+    }
+
+    /// What its side has said ahead of the log.
+    #[inline]
+    pub(crate) fn ahead(&self) -> Ahead {
+        self.app.leg().map_or(Ahead::default(), |leg| leg.ahead)
+    }
+
+    /// How much of its output the log knows nothing of.
+    #[inline]
+    pub(crate) fn behind(&self) -> Ahead {
+        self.app.leg().map_or(Ahead::default(), |leg| leg.behind)
+    }
+
+    /// The next sequence number expected, a FIN that was passed on included.
+    #[inline]
+    pub(crate) fn rcv_taken(&self) -> Seq {
+        self.contract.rcv_nxt + u32::from(self.ahead().fin)
+    }
+
+    /// Whether a FIN belongs behind the output.
+    #[inline]
+    pub(crate) fn closes(&self) -> bool {
+        self.output.is_closed() || self.behind().fin
+    }
+
+    /// What may be acknowledged and offered once the peer holds everything so far.
+    #[inline]
+    pub fn progress(&self) -> Progress {
+        self.contract.progress(self.ahead())
+    }
+
+    /// Takes payload at `rcv_nxt` and passes it on. The caller has made sure that memory suffices.
+    pub(crate) fn take_ahead(&mut self, env: &mut Env, payload: &[u8]) {
+        let App::Proxy(leg) = &mut self.app else { return };
+        let len = payload.len() as u32;
+        self.contract.rcv_nxt += len;
+        self.contract.received += u64::from(len);
+        leg.ahead.bytes += len;
+        let is_kept = match &mut env.across {
+            Some(across) if leg.is_joined() => {
+                across.leg.behind.bytes += len;
+                across.output.push_bytes(&mut env.memory, payload).is_ok()
+            }
+            _ => self.backlog.append(&mut env.memory.chunks, payload),
+        };
+        assert!(is_kept, "memory was asked for before");
+    }
+
+    /// Takes the FIN at `rcv_nxt` and passes it on; answers whether it is news.
+    pub(crate) fn take_fin_ahead(&mut self, env: &mut Env) -> bool {
+        let App::Proxy(leg) = &mut self.app else { return false };
+        let is_news = !leg.ahead.fin;
+        leg.ahead.fin = true;
+        self.local.deadlines.note_change();
+        if let Some(across) = &mut env.across
+            && leg.is_joined()
+        {
+            across.leg.behind.fin = true;
+        }
+        is_news
+    }
+
+    /// What the other leg's side has said, and this one's side has acknowledged, and the log does not know.
+    pub(crate) fn passed(&self) -> Passed {
+        let Some(leg) = self.app.leg().filter(|leg| leg.behind != Ahead::default()) else {
+            return Passed::default();
+        };
+        let end = self.output.end();
+        let acknowledged = self.contract.offset_of(self.local.snd_una).unwrap_or(0);
+        let recorded = end - u64::from(leg.behind.bytes);
+        let bytes = acknowledged.min(end).saturating_sub(recorded) as u32;
+        let fin = match leg.behind.fin && acknowledged > end {
+            false => PassedFin::None,
+            true if self.local.fin_answers => PassedFin::Last,
+            true => PassedFin::Crossed,
+        };
+        Passed { bytes, fin }
+    }
+
+    /// Whether what was acknowledged is worth a record: two for each window, one in a while, and a few where everything is
+    /// through. Who has half of what he is offered through may wait for nothing else; and so may who has just
+    /// begun, and sends no more than his congestion window before he hears of it.
+    ///
+    /// (That all is through is no sign of that where the other side is near: there it is true all the time. Hence the few.)
+    pub(crate) fn is_passing_due(&mut self, source_window: u32, is_resting: bool) -> bool {
+        let passed = self.local.snd_una.since(self.contract.snd_una);
+        let behind = self.behind().bytes;
+        if passed >= UNA_FLUSH_BYTES || 2 * passed >= source_window + behind || !is_resting {
+            return true;
+        }
+        // Receivers delay the acknowledgement of the last segment.
+        let segment = u32::from(self.contract.options.mss);
+        let is_through = passed >= 2 * segment && passed + segment >= behind;
+        let may = is_through && self.local.early_records < EARLY_RECORDS_MAX;
+        self.local.early_records += u8::from(may);
+        may
+    }
+
+    /// What passes is recorded; much of it at once lets another record be early.
+    pub(crate) fn note_passed(&mut self, passed: Passed) {
+        let earned = u8::from(passed.bytes >= UNA_FLUSH_BYTES / 2);
+        self.local.early_records = self.local.early_records.saturating_sub(earned);
+    }
+
+    /// Of a stream that has got through so far, and goes on, the last segment is acknowledged a little later or with what
+    /// follows: so that a promoted peer has an acknowledgement to advance (DESIGN 9).
+    pub(crate) fn hold_back_passed(&mut self, now: Instant, progress: Progress) {
+        if !self.passes_ahead() {
+            return;
+        }
+        let segment = u32::from(self.local.rcv_mss);
+        let has_passed = progress.rcv_nxt.distance(self.local.committed.rcv_nxt) >= segment as i32;
+        let goes_on = self.contract.rcv_nxt.after(progress.rcv_nxt);
+        if has_passed && goes_on && segment >= FULL_SEGMENT_BYTES && self.reassembly == NONE {
+            self.local.hold_back = progress.rcv_nxt - segment;
+            self.local.deadlines.set(Wait::HoldBack, now + HOLD_BACK);
+        } else {
+            self.local.deadlines.clear(Wait::HoldBack);
+        }
+    }
+
+    /// What the other leg has passed counts as received there.
+    pub(crate) fn apply_passed(
+        &mut self,
+        env: &mut Env,
+        passed: Passed,
+    ) -> Result<(), OutOfMemory> {
+        if passed == Passed::default() {
+            return Ok(());
+        }
+        let (Some(across), App::Proxy(leg)) = (&mut env.across, &mut self.app) else {
+            return Ok(());
+        };
+        // Whoever serves the flow has taken and produced them before.
+        let known = passed.bytes.min(across.leg.ahead.bytes);
+        let unseen = passed.bytes - known;
+        self.output.pass_over(unseen)?;
+        across.leg.ahead.bytes -= known;
+        leg.behind.bytes -= known;
+        across.contract.rcv_nxt += unseen;
+        across.contract.received += u64::from(unseen);
+        if passed.fin != PassedFin::None {
+            (across.leg.ahead.fin, leg.behind.fin) = (false, false);
+            across.contract.rcv_nxt += 1;
+            across.contract.fin_received = true;
+            across.contract.state = across.contract.state.next(Event::FinArrived);
+            self.output.close();
+        }
+        if passed.fin == PassedFin::Crossed {
+            self.contract.state = self.contract.state.next(Event::FinCrossed);
+        }
+        Ok(())
+    }
+
+    /// What this leg's side has acknowledged and offers makes room for the other one's.
+    pub(crate) fn widen_across(&self, env: &mut Env) {
+        let Some(across) = &mut env.across else { return };
+        if !across.leg.passes_ahead() {
+            return;
+        }
+        let buffer = env.services[self.service as usize].receive_buffer;
+        let this = Some((&self.contract, &self.output));
+        if let Some(edge) = wider_edge(&across.contract, &across.leg, this, buffer) {
+            across.contract.rcv_edge = edge;
+        }
+    }
+
+    /// Whoever has filled what he was offered may be probing it: what the other side offers by now may have got lost.
+    pub(crate) fn ask_across(&self, env: &mut Env) {
+        if let Some(across) = &mut env.across
+            && across.leg.is_joined()
+            && self.passes_ahead()
+            && self.contract.window() == 0
+            && !self.local.is_withheld
+        {
+            across.is_asked = true;
+        }
+    }
+
+    /// How much further its side's window reaches than the log knows.
+    fn unrecorded_window(&self) -> i32 {
+        let Contract { snd_una, snd_wnd, .. } = self.contract;
+        (self.local.snd_una + self.local.snd_wnd).distance(snd_una + snd_wnd)
+    }
+
+    /// Its side has opened its window, and has acknowledged nothing new with that: whether it is worth a record, for the
+    /// other side may have filled what it was offered.
+    pub(crate) fn is_opening_due(&self, env: &Env, is_resting: bool) -> bool {
+        let is_much = self.unrecorded_window() >= OPENED_BYTES as i32;
+        self.has_opened(env) && (!is_resting || is_much)
+    }
+
+    /// Whether its side's window has opened by something worth telling the other one: anything, to who has used up what he
+    /// was offered.
+    pub(crate) fn has_opened(&self, env: &Env) -> bool {
+        let Some(across) = env.across.as_ref().filter(|_| self.passes_ahead()) else {
+            return false;
+        };
+        let least = if across.contract.window() == 0 { 1 } else { across.contract.options.mss };
+        self.unrecorded_window() >= i32::from(least)
+    }
+
+    /// Nobody is left to read this payload.
+    pub(crate) fn apply_unread(&mut self, bytes: u32) {
+        let mut unseen = bytes;
+        if let App::Proxy(leg) = &mut self.app {
+            let known = bytes.min(leg.ahead.bytes);
+            leg.ahead.bytes -= known;
+            unseen -= known;
+        }
+        self.contract.rcv_nxt += unseen;
+        self.contract.received += u64::from(unseen);
+    }
+
+    /// Whether something is ahead that nobody is left to acknowledge.
+    pub(crate) fn has_unread(&self) -> bool {
+        let is_unread = |leg: &Proxy| leg.phase == Phase::Alone && leg.ahead != Ahead::default();
+        self.app.leg().is_some_and(is_unread)
+    }
+
+    /// Records it. The caller has asked the log.
+    pub(crate) fn write_off<R: Recorder>(&mut self, slot: u32, env: &mut Env, recorder: &mut R) {
+        let Ahead { bytes, fin } = self.ahead();
+        if bytes > 0 {
+            self.enact(slot, env, recorder, &Fact::Unread(bytes));
+        }
+        if let App::Proxy(leg) = &mut self.app {
+            leg.ahead.fin = false;
+        }
+        if fin && self.contract.state.can_receive() {
+            self.enact(slot, env, recorder, &Fact::Fin);
+        }
+        self.local.owed.ack_new = true;
+    }
+
+    /// Forgets what is ahead: the contract is what the peer holds of it.
+    pub(crate) fn forget_ahead(&mut self, env: &mut Env) {
+        let (ahead, behind) = (self.ahead(), self.behind());
+        let App::Proxy(leg) = &mut self.app else { return };
+        (leg.ahead, leg.behind) = (Ahead::default(), Ahead::default());
+        if leg.passes_ahead() {
+            self.backlog.clear(&mut env.memory.chunks);
+        }
+        self.contract = self.contract.recorded(ahead);
+        let taken = self.output.take_back(&mut env.memory, behind.bytes);
+        assert!(taken.is_ok(), "there is room for what was there before");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::proxy::{Ack, NO_SERVER};
+    use crate::tcp::contract::Options;
+
+    /// A leg whose side has acknowledged `passed` of `behind` bytes that the log knows nothing of.
+    fn leg(passed: u32, behind: u32) -> Flow {
+        let mut leg = Proxy::server(Ack::EndToEnd, NO_SERVER, NONE);
+        (leg.phase, leg.behind.bytes) = (Phase::Joined, behind);
+        let mut flow = Flow { app: App::Proxy(leg), ..Flow::default() };
+        flow.contract.options = Options { mss: 1460, ..Options::default() };
+        flow.local.snd_una = flow.contract.snd_una + passed;
+        flow
+    }
+
+    #[test]
+    fn who_begins_hears_soon_and_who_goes_on_now_and_then() {
+        const WINDOW: u32 = 200_000;
+        assert!(leg(1, 100_000).is_passing_due(WINDOW, false), "the first in a while");
+        assert!(leg(150_000, 100_000).is_passing_due(WINDOW, true), "half of what was offered");
+        assert!(!leg(140_000, 200_000).is_passing_due(WINDOW, true), "more is under way");
+        assert!(!leg(2000, 2000).is_passing_due(WINDOW, true), "a word or two may wait");
+        let mut flow = leg(14_480, 14_480);
+        let early = (0..100).filter(|_| flow.is_passing_due(WINDOW, true)).count();
+        assert_eq!(early, usize::from(EARLY_RECORDS_MAX), "all is through: a few times");
+        flow.note_passed(Passed { bytes: 14_480, ..Passed::default() });
+        assert!(!flow.is_passing_due(WINDOW, true));
+        flow.note_passed(Passed { bytes: UNA_FLUSH_BYTES / 2, ..Passed::default() });
+        assert!(flow.is_passing_due(WINDOW, true), "earned");
+        assert!(!flow.is_passing_due(WINDOW, true));
+    }
+}

@@ -1,0 +1,185 @@
+//! Acknowledgements end to end: nobody's bytes are acknowledged before the other side has them, nobody's FIN before the
+//! other side has that, and no payload crosses the cluster link.
+
+use crate::{assert_both_unnoticed, held, pattern, up_and_down};
+use cluster::id::Epoch;
+use cluster::seal::OVERHEAD_BYTES;
+use stack::flow::Flow;
+use stack::time::Duration;
+use tests::kit::client::Client;
+use tests::kit::dialogue::Step;
+use tests::kit::kill::{Case, assert_unnoticed};
+use tests::kit::settings::Link;
+use tests::kit::world::World;
+
+/// What the server's TCP takes without being read.
+const SERVER_BUFFER: usize = 3000;
+
+/// Ethernet, IPv4, UDP.
+const HEADER_BYTES: usize = 14 + 20 + 8;
+
+/// More than every buffer on the way takes.
+const MUCH: usize = 40_000;
+
+fn is_done(world: &World) -> bool {
+    world.clients.iter().all(Client::is_done)
+}
+
+fn world_after(case: &Case, time: Duration) -> World {
+    let mut world = case.start();
+    world.run_for(time);
+    world
+}
+
+/// The server reads nothing for a while.
+fn deaf_server(client: Vec<Step>) -> Case {
+    let pause = Step::Pause(Duration::from_secs(3));
+    let server = vec![pause, Step::Receive(MUCH), Step::End, Step::Close, Step::Gone];
+    let mut case = up_and_down("the server reads nothing", client, server);
+    case.servers[0].0.receive_buffer = SERVER_BUFFER;
+    case.client.send_buffer = 2 * MUCH;
+    case
+}
+
+#[test]
+fn a_byte_is_acknowledged_when_the_other_side_has_it() {
+    let client = vec![Step::Send(pattern(1, MUCH)), Step::Close, Step::End, Step::Gone];
+    let case = deaf_server(client);
+    let acknowledged = |case: &Case| {
+        let world = world_after(case, Duration::from_secs(1));
+        MUCH - world.clients[1].unacknowledged()
+    };
+    assert_eq!(acknowledged(&case), SERVER_BUFFER);
+    let receive_buffer = case.settings.ports[0].receive_buffer as usize;
+    assert!(acknowledged(&held(case.clone())) >= receive_buffer);
+    assert_unnoticed(&Case { stride: 7, ..case });
+}
+
+/// A side is offered what the other one offers: nothing lies with the node that nobody will acknowledge for hours.
+#[test]
+fn a_window_is_that_of_the_other_side() {
+    let client = vec![Step::Send(pattern(1, MUCH)), Step::Close, Step::End, Step::Gone];
+    let mut case = deaf_server(client);
+    // Less than the server's TCP takes before it is known what that is.
+    case.settings.ports[0].receive_buffer = 2000;
+    let mut world = world_after(&case, Duration::from_secs(1));
+    assert_eq!(MUCH - world.clients[1].unacknowledged(), SERVER_BUFFER);
+    let is_through = |flow: &Flow| flow.app.leg().is_some_and(|leg| leg.ahead.bytes == 0);
+    assert!(world.nodes[0].flows().all(is_through));
+    assert!(world.run_until(Duration::from_secs(60), is_done));
+    assert_eq!(world.clients[0].received, pattern(1, MUCH));
+}
+
+/// The server's TCP has the last byte, and the FIN has reached it; that is the last to be acknowledged.
+#[test]
+fn a_fin_is_acknowledged_when_the_other_side_has_it() {
+    let mut case = up_and_down(
+        "a half-close",
+        vec![Step::Send(pattern(1, 4000)), Step::Close, Step::Receive(6000), Step::End],
+        vec![Step::End, Step::Send(pattern(2, 6000)), Step::Close, Step::Gone],
+    );
+    // One way takes 40 ms: the client's FIN is with the node, the server's answer is not.
+    case.settings.client_link = Link::clean(Duration::from_millis(40));
+    let mut world = case.start();
+    let is_closing = |world: &World| world.clients[1].awaits_end();
+    assert!(world.run_until(Duration::from_secs(5), is_closing));
+    // To the node and back: a node that holds what it is told would have answered.
+    let (soon, late) = (Duration::from_millis(90), Duration::from_millis(170));
+    let is_heard = |world: &World| !world.clients[1].awaits_end();
+    let mut other = held(case.clone()).start();
+    assert!(other.run_until(Duration::from_secs(5), is_closing));
+    assert!(other.run_until(soon, is_heard), "held, a FIN is acknowledged by the node");
+    assert!(!world.run_until(soon, is_heard), "nobody but the node has the FIN");
+    assert!(world.run_until(late, is_heard), "the server has it");
+    case.settings.client_link = Link::clean(Duration::from_millis(3));
+    assert_both_unnoticed(&case);
+}
+
+/// Bytes on the cluster link, both ways, headers and seals included, for so many bytes of payload one way.
+fn mirrored(case: &Case) -> usize {
+    let mut world = case.start();
+    world.tapped = Some(Vec::new());
+    assert!(world.run_until(Duration::from_secs(60), is_done));
+    let datagrams = world.tapped.take().expect("it was listened to");
+    datagrams.iter().map(|(_, bytes)| bytes.len() + HEADER_BYTES + OVERHEAD_BYTES).sum()
+}
+
+#[test]
+fn mirroring_costs_a_hundredth_of_the_payload() {
+    const BYTES: usize = 4 << 20;
+    let says = vec![Step::Send(pattern(1, BYTES)), Step::Close, Step::End, Step::Gone];
+    let hears = vec![Step::Receive(BYTES), Step::End, Step::Close, Step::Gone];
+    let upload = up_and_down("an upload", says.clone(), hears.clone());
+    let download = up_and_down("a download", hears, says);
+    for (case, delay_us) in [(&upload, 100), (&upload, 5000), (&download, 100), (&download, 5000)] {
+        let mut case = case.clone();
+        case.settings.split_records = false;
+        case.settings.chunks_max = 4096;
+        case.settings.client_link = Link::clean(Duration::from_micros(delay_us));
+        // In a large table a flow is compared now and then, not every millisecond.
+        case.settings.flows_max = 1 << 13;
+        // As the configuration has it.
+        case.settings.ports[0].receive_buffer = 256 << 10;
+        for settings in [&mut case.client, &mut case.servers[0].0] {
+            (settings.receive_buffer, settings.send_buffer) = (256 << 10, 256 << 10);
+        }
+        let (cost, of_held) = (mirrored(&case), mirrored(&held(case.clone())));
+        println!("{}, {delay_us} us: {cost}, held: {of_held} bytes of {BYTES}", case.name);
+        assert!(100 * cost <= BYTES, "{}: {cost} bytes of {BYTES}", case.name);
+        assert!(of_held > BYTES, "{}: {of_held} bytes of {BYTES}", case.name);
+    }
+}
+
+/// Whoever was sending learns from the first word of the promoted peer that something has come through, and goes on.
+#[test]
+fn the_kick_of_a_stream_advances_the_acknowledgement() {
+    let says = vec![Step::Send(pattern(1, 400_000))];
+    let mut case = up_and_down("a stream", says, vec![Step::Receive(400_000)]);
+    case.settings.split_records = false;
+    case.settings.ports[0].receive_buffer = 64 << 10;
+    for settings in [&mut case.client, &mut case.servers[0].0] {
+        (settings.receive_buffer, settings.send_buffer) = (64 << 10, 64 << 10);
+    }
+    let mut world = case.start();
+    let is_half = |world: &World| world.clients[0].received.len() >= 200_000;
+    assert!(world.run_until(Duration::from_secs(5), is_half));
+    world.kill(0);
+    // What the peer was told and what the client was told has arrived.
+    world.run_for(Duration::from_millis(1));
+    let acknowledged = |world: &World| {
+        let key = world.clients[1].key(1);
+        world.said[&key].ack
+    };
+    let before = acknowledged(&world);
+    world.promote(1, Epoch(3));
+    world.run_for(Duration::from_micros(150));
+    let advance = acknowledged(&world).distance(before);
+    assert!(advance >= 1460 - 12, "{advance} bytes, less than a full segment with timestamps");
+}
+
+/// Both sides close at once, and their FINs cross in the node: so each hears of the other's end before its own is
+/// acknowledged, and may have to say it again. (What the node knows of that is in another order: that the server's FIN
+/// has passed, and then that the client's has. It must not take the second for an answer to the first.)
+#[test]
+fn ends_that_cross_survive_every_death() {
+    let crossing = |idle_ms: u64| {
+        let idle = |ms| Step::Idle(Duration::from_millis(ms));
+        let mut case = up_and_down(
+            "ends that cross",
+            vec![Step::Send(pattern(1, 100)), idle(idle_ms), Step::Close, Step::End, Step::Gone],
+            vec![Step::Receive(100), idle(20), Step::Close, Step::End, Step::Gone],
+        );
+        // One way: when the client's FIN must leave depends on how long the connection takes to open.
+        case.settings.client_link = Link::clean(Duration::from_millis(3));
+        case
+    };
+    let is_crossed = |case: &Case| {
+        case.start().run_until(Duration::from_secs(1), |world| {
+            let legs = world.nodes[0].flows().filter_map(|flow| flow.app.leg());
+            legs.filter(|leg| leg.ahead.fin).count() == 2
+        })
+    };
+    let cases: Vec<Case> = (20..40).map(crossing).filter(is_crossed).collect();
+    // Half way: what either side has said of the other's end arrives at the same time, and neither is acknowledged.
+    assert_both_unnoticed(&cases[cases.len() / 2]);
+}
