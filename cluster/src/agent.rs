@@ -382,6 +382,10 @@ impl Agent {
 
     /// How late is this node itself? If very, it hears the others first.
     fn observe(&mut self, now: Instant) {
+        if self.heartbeat_at == self.started {
+            // Before its first heartbeat it has planned nothing: a node takes its memory meanwhile.
+            return;
+        }
         let late = now.since(self.heartbeat_at);
         self.gaps.record(now, late);
         let timers = &self.config.timers;

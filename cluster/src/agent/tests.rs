@@ -81,6 +81,19 @@ fn the_survivor_alone_serves_after_the_longest_promise() {
     assert!(!agent.status(now).split_brain_possible);
 }
 
+/// What a node takes to start is no gap: it would stretch its leases, and the silence after its death, for ten minutes.
+#[test]
+fn a_node_is_not_late_before_its_first_heartbeat() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(170), true);
+    agent.handle_timeout(ms(170));
+    assert_eq!(agent.status(ms(170)).largest_gap, Duration::ZERO);
+    assert_eq!(agent.timers(), Timers::bed().effective(Duration::ZERO));
+    let planned = agent.poll_timeout();
+    agent.handle_timeout(planned + Duration::from_millis(30));
+    assert_eq!(agent.status(planned).largest_gap, Duration::from_millis(30));
+}
+
 #[test]
 fn a_stuck_core_lets_the_lease_run_out() {
     let mut agent = Agent::new(ms(0), config(Arbiter::None { survivor: Survivor::Both }));
