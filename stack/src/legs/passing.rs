@@ -89,6 +89,11 @@ impl Flow {
         self.app.leg().map_or(Ahead::default(), |leg| leg.ahead)
     }
 
+    /// The contract as the log knows it: what a copy holds that has all of it.
+    pub fn recorded(&self) -> Contract {
+        self.contract.recorded(self.ahead())
+    }
+
     /// How much of its output the log knows nothing of.
     #[inline]
     pub(crate) fn behind(&self) -> Ahead {

@@ -232,11 +232,13 @@ pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
 
 /// A copy holds what its flow does, as soon as it has all that was recorded.
 pub fn compare_contracts(flow: &Flow, copy: &Flow) -> Result<(), String> {
-    match flow.is_committed() && flow.contract != copy.contract {
+    match flow.is_committed() && flow.recorded() != copy.contract {
         false => Ok(()),
         true => Err(format!(
             "a copy differs, {:?}: {:?} and {:?}",
-            flow.key, flow.contract, copy.contract
+            flow.key,
+            flow.recorded(),
+            copy.contract
         )),
     }
 }

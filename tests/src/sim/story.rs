@@ -190,7 +190,8 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
     let is_wanted = |port: &Port| [HTTP, ECHO, GENERATE_STAY].contains(&port.port);
     settings.ports.retain(is_wanted);
     if random.permille(700) {
-        let port = Port { port: PROXY, app: AppConfig::Proxy(Ack::Held), ..settings.ports[0] };
+        let ack = if random.permille(700) { Ack::EndToEnd } else { Ack::Held };
+        let port = Port { port: PROXY, app: AppConfig::Proxy(ack), ..settings.ports[0] };
         // A server without power is found out although nobody has anything to say to it.
         let interval = Duration::from_millis(500);
         let keep_alive = Some(KeepAlive { idle: Duration::from_secs(3), interval, count: 5 });

@@ -1,6 +1,7 @@
 //! Faults happen.
 
 use super::{Event, Interruption, World};
+use crate::kit::settings::PROXY;
 use crate::sim::clock::Machine;
 use crate::sim::fault::{Fault, MS};
 use crate::sim::network::{Plug, Side};
@@ -8,7 +9,7 @@ use crate::sim::node::{Birth, Life, cluster_mac};
 use cluster::agent::handover::Order;
 use cluster::agent::{self, Arbiter, GroupConfig};
 use cluster::id::{GroupId, Incarnation, Member, NodeId};
-use cluster::message::advertise::{Advertise, OnPeerLoss};
+use cluster::message::advertise::{Advertise, Failback, OnPeerLoss};
 use cluster::message::{Header, Message, WITNESS, any_life, encode};
 use cluster::register::Register;
 use cluster::seal::{self, Counters, Key, Keyring, Party, SEED_BYTES};
@@ -207,12 +208,17 @@ impl World {
         let config = |group: GroupId| {
             // Homes take turns, so that every node owns something and stands in for something.
             let home = nodes[usize::from(group.service()) % nodes.len()];
+            let port = self.shape.settings.ports[usize::from(group.service())].port;
             GroupConfig {
                 group,
                 home,
                 peers: nodes.iter().copied().filter(|node| *node != home).collect(),
                 on_peer_loss: OnPeerLoss::Serve,
-                failback: self.shape.failback.0,
+                failback: match self.shape.failback.0 {
+                    // Two generations could choose the same port towards a server: `check` refuses that.
+                    Failback::NewConnections if port == PROXY => Failback::All,
+                    failback => failback,
+                },
                 hold_down: self.shape.failback.1,
                 advertisement: Advertise::default(),
             }
