@@ -506,6 +506,7 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
         attempts_max: proxy.attempts,
         server_idle: Some(proxy.server_timeout),
         half_closed: Some(proxy.half_closed_timeout),
+        accepts_header: proxy.accept_proxy,
         header: proxy.proxy_protocol.map(|version| match version {
             config::ProxyProtocol::V1 => HeaderVersion::V1,
             config::ProxyProtocol::V2 => HeaderVersion::V2,

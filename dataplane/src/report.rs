@@ -522,6 +522,7 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("ended_by_operator", stack.ended),
         ("connects", stack.connects),
         ("connects_refused", stack.refused),
+        ("bad_proxy_header", stack.bad_header),
         ("no_server", stack.no_server),
         ("no_source_port", stack.no_source_port),
         ("server_down_resets", stack.server_down),

@@ -9,7 +9,7 @@
 //! | payload | becomes its output |
 //! | FIN | closes its output |
 //! | acknowledgement | makes room: recorded as a `Room` of its own once that is worth it; end to end: what was said there is received |
-//! | the server has answered | (it gets a header, if it wants one, and what the client has said so far) |
+//! | the server has answered | (it gets a header, if it wants one, and what the client has said so far, but for its own) |
 //! | the server refused, or did not answer | waits for the next one |
 //! | RST, its FIN having arrived before; the end in good order | is alone from now on: its input is thrown away |
 //! | any other RST, a time-out | is reset |
@@ -25,6 +25,7 @@ pub(crate) mod passing;
 
 use crate::app::App;
 use crate::app::proxy::header::Header;
+use crate::app::proxy::header::heard::{Heard, hear_said};
 use crate::app::proxy::{Phase, Proxy, Side};
 use crate::bytes::ByteQueue;
 use crate::fact::{Fact, Tick};
@@ -169,8 +170,17 @@ impl Flow {
         else {
             return Ok(());
         };
-        if let Some(version) = services[self.service as usize].upstream.header {
-            self.output.push_bytes(memory, Header::new(version, &across.key).bytes())?;
+        let upstream = &services[self.service as usize].upstream;
+        let mut client = across.key;
+        if upstream.accepts_header
+            && let Heard::Whole { bytes, client: named } =
+                hear_said(&across.backlog, &memory.chunks)
+        {
+            client = named.unwrap_or(client);
+            across.backlog.consume(&mut memory.chunks, bytes);
+        }
+        if let Some(version) = upstream.header {
+            self.output.push_bytes(memory, Header::new(version, &client).bytes())?;
         }
         self.output.push_queue(memory, &mut across.backlog)?;
         (leg.phase, across.leg.phase) = (Phase::Joined, Phase::Joined);

@@ -25,6 +25,7 @@ mod hear;
 mod kick;
 mod list;
 mod memory;
+mod name;
 mod opening;
 mod proxy;
 mod purge;
@@ -204,6 +205,8 @@ pub struct Counters {
     pub connects: u64,
     /// Of these, refused by a reset before they were open.
     pub refused: u64,
+    /// Clients reset because they did not begin with the header that they must say.
+    pub bad_header: u64,
     /// Clients reset because no server could be had.
     pub no_server: u64,
     /// Of these, because every local port towards a server was taken.

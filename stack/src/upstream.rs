@@ -86,6 +86,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// After so many that did not answer or refused the client is reset.
     pub attempts_max: u8,
+    /// A client begins with a header that says who is behind it, and counts as that one.
+    pub accepts_header: bool,
     /// Tells a server who its client is, before anything else.
     pub header: Option<HeaderVersion>,
     /// A server that says nothing for so long ends the connection, as a client does by the service's own time-out.

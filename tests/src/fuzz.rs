@@ -14,6 +14,9 @@ use cluster::role::Command;
 use cluster::witness::{Effect, Witness};
 use dataplane::config;
 use dataplane::control::Request;
+use stack::app::proxy;
+use stack::app::proxy::header::HeaderVersion;
+use stack::app::proxy::header::heard::{Heard, hear};
 use stack::codec::Reader;
 use stack::seq::Seq;
 use stack::shard::Place;
@@ -40,6 +43,11 @@ pub fn targets() -> Vec<(&'static str, Target, Vec<u8>)> {
         ("snapshots", snapshots, snapshot_example()),
         ("stores", stores, store_example()),
         ("configuration", configuration, text(CONFIGURATION)),
+        (
+            "header",
+            header,
+            text("PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\nGET / HTTP/1.1\r\n"),
+        ),
         ("control", control, text(r#"{"command":"handover","service":"web","to":2,"epoch":7}"#)),
     ]
 }
@@ -307,6 +315,26 @@ pub fn configuration(data: &[u8]) {
     let loaded = config::parse("node.toml", text, Path::new("/nowhere"));
     assert_eq!(loaded.config.is_none(), loaded.count(config::Severity::Error) > 0);
     let _ = loaded.render(false);
+}
+
+/// What a client says first where the PROXY protocol is accepted.
+pub fn header(data: &[u8]) {
+    let whole = hear(data);
+    // However it is cut: every beginning of a header asks for more, and what follows it changes nothing.
+    for len in 0..data.len().min(STEPS_MAX) {
+        match (hear(&data[..len]), whole) {
+            (Heard::More, _) => {}
+            (Heard::Whole { bytes, .. }, _) => assert!(bytes <= len && hear(&data[..len]) == whole),
+            (Heard::Bad, whole) => assert_eq!(whole, Heard::Bad),
+        }
+    }
+    if let Heard::Whole { client: Some(client), .. } = whole {
+        for version in [HeaderVersion::V1, HeaderVersion::V2] {
+            let said = proxy::header::Header::new(version, &client);
+            let bytes = said.bytes().len();
+            assert_eq!(hear(said.bytes()), Heard::Whole { bytes, client: Some(client) });
+        }
+    }
 }
 
 /// A request to the control socket.

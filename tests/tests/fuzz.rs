@@ -71,4 +71,4 @@ macro_rules! smoke {
     };
 }
 
-smoke!(frames segments http datagrams messages snapshots stores configuration control);
+smoke!(frames segments http datagrams messages snapshots stores configuration header control);

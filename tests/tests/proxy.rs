@@ -18,6 +18,7 @@ use tests::kit::settings::{ADDRESS, Link, PROXY, Settings};
 use tests::kit::world::World;
 
 mod proxy {
+    mod accept;
     mod end_to_end;
     mod time_out;
 }

@@ -61,6 +61,13 @@ pub fn proxy(
     let gateway = table.parsed(reader, "gateway", "an address", host_address);
     let words = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
     let proxy_protocol = table.choice(reader, "proxy_protocol", &words);
+    let accept_proxy = table.boolean(reader, "accept_proxy").unwrap_or(false);
+    if accept_proxy && ack == Ack::EndToEnd {
+        let message = "`accept_proxy` takes what a client says first, which end to end nobody would acknowledge";
+        let help = "add `ack = \"held\"`";
+        let path = table.path("accept_proxy");
+        reader.reject_with_help(&path, Kind::Inconsistent, message.into(), help);
+    }
     let source = source(reader, table, addresses);
     let max_connections = table.integer(reader, "max_connections", 0..=CONNECTIONS_MAX);
     let queue = table.integer(reader, "queue", 0..=QUEUE_MAX).unwrap_or(QUEUE) as u32;
@@ -79,6 +86,7 @@ pub fn proxy(
         server_timeout: server_timeout.or(idle_timeout).unwrap_or(IDLE_TIMEOUT),
         half_closed_timeout: half_closed_timeout.unwrap_or(HALF_CLOSED_TIMEOUT),
         gateway,
+        accept_proxy,
         proxy_protocol,
         source,
         max_connections: max_connections.unwrap_or(0) as u32,

@@ -542,6 +542,9 @@ pub struct Proxy {
     /// `gateway`: the router to the servers, if they are not on the link of the client interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
+    /// `accept_proxy`: each client begins with a header of the PROXY protocol, version 1 or 2, and counts as whom that
+    /// names; one without is reset. Needs `ack = "held"`. Default false.
+    pub accept_proxy: bool,
     /// `proxy_protocol`: "v1" or "v2": each connection to a server begins with who its client is. Off unless written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,

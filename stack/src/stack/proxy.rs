@@ -231,6 +231,9 @@ impl Stack {
         if !lacks || !flow.contract.state.is_synchronized() || waits {
             return;
         }
+        if self.is_nameless(now, slot, recorder) {
+            return;
+        }
         if self.is_behind_others(slot) {
             return self.queue_up(now, slot, recorder);
         }
@@ -269,7 +272,8 @@ impl Stack {
         recorder: &mut R,
     ) -> Search {
         let flow = &self.flows[slot];
-        let (id, client, service) = (flow.id, flow.key, flow.service);
+        let (id, service) = (flow.id, flow.service);
+        let client = self.named_client(slot).unwrap_or(flow.key);
         let Some(&Proxy { failures, server: last, .. }) = flow.app.leg() else {
             return Search::Nobody;
         };
@@ -385,7 +389,8 @@ impl Stack {
         if other == NONE || self.env.services[service as usize].upstream.stick == Duration::ZERO {
             return;
         }
-        let client = self.flows[other].key.remote;
+        // Whose name has gone on to the server with everything else leads nobody.
+        let Some(client) = self.named_client(other).map(|key| key.remote) else { return };
         let is_news = self.hear_stick(now, service, client, server) && self.place.cores > 1;
         // One that finds no place is told the next time.
         if is_news && self.sticks.len() < STICKS_TOLD_MAX {

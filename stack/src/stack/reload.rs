@@ -74,6 +74,7 @@ impl Service {
             && core::mem::discriminant(&self.app) == core::mem::discriminant(&other.app)
             && upstream.0.sources == upstream.1.sources
             && upstream.0.header == upstream.1.header
+            && upstream.0.accepts_header == upstream.1.accepts_header
             && upstream.0.servers.len() <= upstream.1.servers.len()
     }
 }

@@ -139,6 +139,8 @@ pub struct Settings {
     pub is_shuffled: bool,
     /// How one is chosen.
     pub balance: Balance,
+    /// Clients must say who is behind them.
+    pub accepts_header: bool,
     /// Tells them who their client is.
     pub header: Option<HeaderVersion>,
     /// How long a server may say nothing.
@@ -210,6 +212,7 @@ impl Default for Settings {
             servers: 0,
             is_shuffled: false,
             balance: Balance::RoundRobin,
+            accepts_header: false,
             header: None,
             server_idle: None,
             half_closed: None,
@@ -274,6 +277,7 @@ impl Settings {
             sources: vec![Address::v4(SOURCE)],
             balance: self.balance,
             attempts_max: 3,
+            accepts_header: self.accepts_header,
             header: self.header,
             server_idle: self.server_idle,
             half_closed: self.half_closed,

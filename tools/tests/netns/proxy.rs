@@ -1,14 +1,17 @@
 //! Connections passed on to servers over the kernel's TCP, and to servers as everybody runs them: clients and servers both
 //! outlive the node between them.
 
+use std::fs;
+
 use super::traffic::Traffic;
 use super::{CONNECTIONS, MIDDLE, SECONDS};
 use crate::dialogue::{connect_echo, echo};
-use crate::scene::play_as;
-use tools::demo::bed::Layout;
+use crate::scene::{play_as, play_edited};
+use tools::demo::bed::{Layout, Place, SERVICE_ADDRESS};
 use tools::demo::curl::{self, Curls, With};
 use tools::demo::dialogue::Dialogues;
 use tools::demo::{Appliance, KillMode};
+use tools::load::pattern;
 use tools::load::report::Outcome;
 
 #[test]
@@ -61,6 +64,36 @@ fn real_servers_and_their_clients_survive(end_to_end: bool) {
         for report in curls.verify().unwrap() {
             assert_eq!(report.outcome, Outcome::Survived, "{report:?}");
         }
+    });
+}
+
+/// Behind another balancer, as `curl` plays it: each connection says first whose it is, and survives as any other. One that does
+/// not say it is reset.
+#[test]
+fn clients_of_another_balancer_survive_a_killed_owner() {
+    const BYTES: u64 = 8_000_000;
+    let accepting = "type = \"proxy\"\naccept_proxy = true";
+    let edits = vec![("type = \"proxy\"".to_string(), accepting.to_string())];
+    play_edited((Appliance::Proxy, false), Layout::default(), edits, |scene| {
+        let file = scene.dir.join("named.bin");
+        let url = format!("http://{SERVICE_ADDRESS}/generate/{BYTES}?seed=5");
+        let common = ["--silent", "--show-error", "--fail", "--limit-rate", "2000000", &url];
+        let named = ["--haproxy-protocol", "--output", file.to_str().unwrap()];
+        let args = [&common[..], &named].concat();
+        let mut curl = scene.bed.spawn(Place::Client, "named", "curl".as_ref(), &args).unwrap();
+        let arrived = || fs::metadata(&file).map_or(0, |file| file.len());
+        scene.wait_for("the download to be in its middle", || arrived() >= BYTES / 3);
+        scene.take_over(KillMode::Sigkill);
+        assert!(arrived() < BYTES, "the download was over before the owner was");
+        assert!(curl.wait().unwrap().success());
+        let bytes = fs::read(&file).unwrap();
+        assert_eq!(bytes.len() as u64, BYTES);
+        assert_eq!(pattern::first_difference(5, 0, &bytes), None);
+        let output = scene.bed.command(Place::Client, "curl").args(common).output().unwrap();
+        assert_eq!(output.status.code(), Some(56), "reset: {output:?}");
+        let status = scene.cluster.status(scene.survivor()).unwrap();
+        let refused = status.cores.iter().filter_map(|core| core.events.get("bad_proxy_header"));
+        assert_eq!(refused.sum::<u64>(), 1);
     });
 }
 

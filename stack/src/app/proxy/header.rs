@@ -1,9 +1,12 @@
-//! The PROXY protocol: the first bytes that a server gets tell it who the client is.
+//! The PROXY protocol: the first bytes that a server gets tell it who the client is; so may those that a client says
+//! ([`heard`]).
 //!
-//! They are a function of the client's leg alone and lie at the very beginning of the output of the server's: so they are
-//! sent exactly once, whoever carries the flow on.
+//! What a server gets is a function of the client's leg alone and lies at the very beginning of the output of the
+//! server's: so it is sent exactly once, whoever carries the flow on.
 //!
 //! Spec: "The PROXY protocol, versions 1 & 2" (haproxy.org), 2.1 and 2.2. Left out: TLVs.
+
+pub mod heard;
 
 use crate::key::FlowKey;
 use crate::wire::Address;
