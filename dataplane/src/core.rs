@@ -182,6 +182,10 @@ impl<P: Port, C: Clock> Core<P, C> {
                 ToCore::Decide(service, server, change, answer) => {
                     let _ = answer.try_send(self.engine.decide(now, service, server, change));
                 }
+                ToCore::Endings(mut endings, answer) => {
+                    self.engine.swap_endings(&mut endings);
+                    let _ = answer.try_send(endings);
+                }
                 ToCore::Servers(answer) => drop(answer.try_send(self.servers())),
             }
         }

@@ -5,6 +5,7 @@ pub mod arp_probe;
 pub mod client_path;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod control;
 pub mod core;
 pub mod crossing;

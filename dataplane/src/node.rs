@@ -16,6 +16,7 @@ use crate::agent_thread::{AgentThread, Peers};
 use crate::client_path;
 use crate::clock;
 use crate::config::{self, Application, Config, CopyMode, XdpMode};
+use crate::connections::Connections;
 use crate::control::{self, Reply, Request};
 use crate::core::{Clock, Core};
 use crate::crossing::Crossing;
@@ -110,6 +111,7 @@ pub struct Node {
     _control: control::Server,
     _metrics: Option<metrics::Server>,
     _watch: Watch,
+    _connections: Connections,
     reporter: Arc<Reporter>,
     /// The last to end: all others may have something to say.
     _log: Log,
@@ -216,6 +218,8 @@ impl Node {
         let path = client_path::start(&client.name, &client.next_hops, shared, stopping.clone());
         threads.push(path.map_err(failed(format!("watch the link of {}", client.name)))?);
         let watch = Watch::start(reporter.clone()).map_err(failed("start the watch"))?;
+        let connections =
+            Connections::start(reporter.clone()).map_err(failed("start the log of connections"))?;
         Ok(Node {
             stopping,
             threads,
@@ -223,6 +227,7 @@ impl Node {
             _control: control,
             _metrics: metrics,
             _watch: watch,
+            _connections: connections,
             reporter,
             _log: log,
             _solicited: join_solicited(config),
@@ -506,6 +511,7 @@ fn build_upstream(proxy: &config::Proxy) -> Upstream {
         attempts_max: proxy.attempts,
         server_idle: Some(proxy.server_timeout),
         half_closed: Some(proxy.half_closed_timeout),
+        logs: proxy.log_connections,
         accepts_header: proxy.accept_proxy,
         header: proxy.proxy_protocol.map(|version| match version {
             config::ProxyProtocol::V1 => HeaderVersion::V1,

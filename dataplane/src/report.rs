@@ -26,7 +26,7 @@ use cluster::message::{Role, WITNESS};
 use cluster::register::{Phase, Register};
 use cluster::seal::Unopened;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use stack::stack::Conflict;
+use stack::stack::{Conflict, Ending};
 use stack::time::Instant;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -178,6 +178,17 @@ impl Reporter {
         });
         let asked: Vec<Receiver<T>> = asked.collect::<Option<_>>()?;
         asked.iter().map(|core| core.recv_timeout(PATIENCE).ok()).collect()
+    }
+
+    /// The connections that have ended on each core that answers in time; the next ones are noted in the lists that `empty` makes.
+    pub(crate) fn fetch_endings(&self, mut empty: impl FnMut() -> Vec<Ending>) -> Vec<Vec<Ending>> {
+        let asked = self.orders.iter().filter_map(|orders| {
+            let (answer, core) = bounded(1);
+            orders.try_send(ToCore::Endings(empty(), answer)).ok()?;
+            Some(core)
+        });
+        let asked: Vec<_> = asked.collect();
+        asked.iter().filter_map(|core| core.recv_timeout(PATIENCE).ok()).collect()
     }
 
     /// Asks the agent how it is.
@@ -520,6 +531,7 @@ fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("opened", stack.opened),
         ("closed", stack.closed),
         ("ended_by_operator", stack.ended),
+        ("endings_not_logged", stack.endings_lost),
         ("connects", stack.connects),
         ("connects_refused", stack.refused),
         ("bad_proxy_header", stack.bad_header),

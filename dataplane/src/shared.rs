@@ -18,7 +18,7 @@ use cluster::role::Command;
 use cluster::seal::LinkSession;
 use crossbeam_channel::Sender;
 use stack::flow::FlowId;
-use stack::stack::{Counters, Ended, Filter, Listed, Renewal};
+use stack::stack::{Counters, Ended, Ending, Filter, Listed, Renewal};
 use stack::time::Instant;
 use stack::upstream::ServerStatus;
 use stack::upstream::decision::Change;
@@ -112,6 +112,8 @@ pub enum ToCore {
     Verdicts(u8, Arc<[(u16, bool)]>),
     /// The operator's order about a server of a service, by their indices; answer whether it was carried out.
     Decide(u8, u16, Change, Sender<bool>),
+    /// Answer with the connections that have ended, and note the next ones in this list.
+    Endings(Vec<Ending>, Sender<Vec<Ending>>),
     /// Answer with what is known of the servers of each group.
     Servers(Sender<Vec<Upstreams>>),
 }

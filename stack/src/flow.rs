@@ -396,6 +396,7 @@ impl Flow {
             Fact::Unread(bytes) => self.apply_unread(*bytes),
         }
         self.contract.follow(&self.output);
+        self.note_end(env, fact);
         self.follow_across(env, fact);
         self.widen_across(env);
         self.extend_window(env);

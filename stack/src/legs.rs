@@ -24,11 +24,12 @@
 pub(crate) mod passing;
 
 use crate::app::App;
+use crate::app::proxy::end::End;
 use crate::app::proxy::header::Header;
 use crate::app::proxy::header::heard::{Heard, hear_said};
 use crate::app::proxy::{Phase, Proxy, Side};
 use crate::bytes::ByteQueue;
-use crate::fact::{Fact, Tick};
+use crate::fact::{Fact, PassedFin, Tick};
 use crate::flow::{Env, Flow, FlowId, Standing};
 use crate::key::FlowKey;
 use crate::output::{OutOfMemory, Output};
@@ -189,6 +190,32 @@ impl Flow {
             self.output.close();
         }
         Ok(())
+    }
+
+    /// Notes at the client's leg what ends the connection, if this fact does.
+    pub(crate) fn note_end(&mut self, env: &mut Env, fact: &Fact) {
+        let App::Proxy(leg) = &mut self.app else { return };
+        let side = leg.side;
+        if side == Side::Server && leg.is_waiting() {
+            // The client waits for another.
+            return;
+        }
+        let end = match fact {
+            Fact::Fin => End::Closed(side),
+            Fact::Acked(acked) if acked.passed.fin != PassedFin::None => End::Closed(side.other()),
+            Fact::Reset => End::Reset(side),
+            Fact::Tick(tick)
+                if *tick != Tick::TimeWaitOver && self.contract.state == State::Closed =>
+            {
+                End::Silent(side)
+            }
+            _ => return,
+        };
+        match (side, &mut env.across) {
+            (Side::Client, _) => leg.note_end(end),
+            (Side::Server, Some(across)) => across.leg.note_end(end),
+            (Side::Server, None) => {}
+        }
     }
 
     /// Carries on at the other leg what `fact` has changed at this one.

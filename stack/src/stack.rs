@@ -17,6 +17,7 @@
 mod ahead;
 mod behaviour;
 mod connect;
+mod ending;
 mod error;
 mod forward;
 mod generation;
@@ -38,6 +39,7 @@ mod turnover;
 pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
 pub use behaviour::BEHAVIOUR;
 pub use connect::ConnectError;
+pub use ending::Ending;
 pub use error::IcmpCounters;
 pub use forward::Stray;
 pub use hear::{Overheard, Worth};
@@ -219,6 +221,8 @@ pub struct Counters {
     pub queue_timeouts: u64,
     /// Flows gone.
     pub closed: u64,
+    /// Connections whose end nobody was told of, because nobody fetched what was told before.
+    pub endings_lost: u64,
     /// Connections ended by an operator's word.
     pub ended: u64,
     /// SYNs answered with cookies.
@@ -272,6 +276,8 @@ pub struct Stack {
     purge: Walk,
     /// Where clients were led, for the other cores of this node.
     sticks: VecDeque<(u8, Address, u16)>,
+    /// Connections that have ended, until they are fetched.
+    endings: Vec<Ending>,
     announce_at: Instant,
     /// One bit for each group that is served and has its voice.
     speaking: u64,
@@ -360,6 +366,7 @@ impl Stack {
             probes: Probes::default(),
             purge: Walk::default(),
             sticks: VecDeque::with_capacity(STICKS_TOLD_MAX),
+            endings: Vec::new(),
             announce_at: Instant::MAX,
             speaking: 0,
             ahead: ahead::Guesses::NONE,
@@ -556,6 +563,10 @@ impl Stack {
             flow.local.deadlines.set(Wait::TimeWait, now + crate::limits::TIME_WAIT);
             // The server has forgotten it, or will by itself.
             self.uncount_leg(slot);
+        }
+        let flow = &mut self.flows[slot];
+        if matches!(flow.contract.state, State::Closed | State::TimeWait) {
+            self.note_ending(now, slot);
         }
         let flow = &mut self.flows[slot];
         if flow.contract.state == State::Closed {

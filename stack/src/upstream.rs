@@ -104,6 +104,8 @@ pub struct Upstream {
     pub queue_timeout: Duration,
     /// A server that has come into use gets its whole share after so long; ZERO: at once.
     pub slow_start: Duration,
+    /// The end of each connection is told to whoever keeps a log.
+    pub logs: bool,
     /// A client is led to the same server again for so long after its last connection; ZERO: it is not.
     pub stick: Duration,
 }

@@ -2,6 +2,7 @@
 
 mod scenario {
     mod behaviour;
+    mod ending;
     mod fill;
     mod forward;
     mod gate;

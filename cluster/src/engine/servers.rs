@@ -15,6 +15,8 @@
 use super::Engine;
 use crate::limits::PART_BYTES;
 use crate::mirror::RecordKind;
+use alloc::vec::Vec;
+use stack::stack::Ending;
 use stack::time::Instant;
 use stack::upstream::decision::Change;
 use stack::wire::Address;
@@ -42,6 +44,11 @@ impl Engine {
     /// What the other cores of this node should be told of a client and its server.
     pub fn poll_stick(&mut self) -> Option<(u8, Address, u16)> {
         self.stack.poll_stick()
+    }
+
+    /// Exchanges the connections that have ended for an empty list.
+    pub fn swap_endings(&mut self, endings: &mut Vec<Ending>) {
+        self.stack.swap_endings(endings);
     }
 
     /// Another core of this node tells it.

@@ -72,7 +72,8 @@ const OF_SERVICES: [&str; 7] = [
 ];
 
 /// The same of `application` with `type = "proxy"`.
-const OF_PROXIES: [&str; 14] = [
+const OF_PROXIES: [&str; 15] = [
+    "log_connections",
     "balance",
     "attempts",
     "connect_timeout",

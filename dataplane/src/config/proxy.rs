@@ -61,6 +61,7 @@ pub fn proxy(
     let gateway = table.parsed(reader, "gateway", "an address", host_address);
     let words = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
     let proxy_protocol = table.choice(reader, "proxy_protocol", &words);
+    let log_connections = table.boolean(reader, "log_connections").unwrap_or(false);
     let accept_proxy = table.boolean(reader, "accept_proxy").unwrap_or(false);
     if accept_proxy && ack == Ack::EndToEnd {
         let message = "`accept_proxy` takes what a client says first, which end to end nobody would acknowledge";
@@ -86,6 +87,7 @@ pub fn proxy(
         server_timeout: server_timeout.or(idle_timeout).unwrap_or(IDLE_TIMEOUT),
         half_closed_timeout: half_closed_timeout.unwrap_or(HALF_CLOSED_TIMEOUT),
         gateway,
+        log_connections,
         accept_proxy,
         proxy_protocol,
         source,

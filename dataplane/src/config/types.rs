@@ -542,6 +542,9 @@ pub struct Proxy {
     /// `gateway`: the router to the servers, if they are not on the link of the client interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
+    /// `log_connections`: one record in the log for each connection that has ended, with who ended it and why. Default
+    /// false.
+    pub log_connections: bool,
     /// `accept_proxy`: each client begins with a header of the PROXY protocol, version 1 or 2, and counts as whom that
     /// names; one without is reset. Needs `ack = "held"`. Default false.
     pub accept_proxy: bool,

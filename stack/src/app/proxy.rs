@@ -18,8 +18,10 @@
 //! it is passed on at once, *ahead* of the log, and counts as received when the other side has acknowledged it; only
 //! that is recorded ([`crate::legs::passing`]). So its sender keeps it for us, and no payload crosses the cluster link.
 
+pub mod end;
 pub mod header;
 
+use self::end::End;
 use super::Context;
 use crate::codec::{ImportError, Put, Reader};
 use crate::output::OutOfMemory;
@@ -88,6 +90,10 @@ pub struct Proxy {
     pub other: u32,
     /// This node counts it among the connections of its server.
     pub is_counted: bool,
+    /// What ended the connection; of the client's leg.
+    pub end: End,
+    /// That was told to whoever keeps a log of it.
+    pub is_end_told: bool,
 }
 
 /// No server that the service knows.
@@ -107,8 +113,19 @@ impl Proxy {
     const fn waiting(side: Side, ack: Ack, server: u16, other: u32) -> Proxy {
         let none = Ahead { bytes: 0, fin: false };
         let phase = Phase::Waiting;
-        let (failures, is_counted) = (0, false);
-        Proxy { side, phase, ack, ahead: none, behind: none, failures, server, other, is_counted }
+        Proxy {
+            side,
+            phase,
+            ack,
+            ahead: none,
+            behind: none,
+            failures: 0,
+            server,
+            other,
+            is_counted: false,
+            end: End::Unknown,
+            is_end_told: false,
+        }
     }
 
     /// Whether what its side says is passed on ahead of the log.
@@ -148,7 +165,7 @@ impl Proxy {
 
     pub(super) fn export(&self, out: &mut Vec<u8>) {
         // Where the other leg is kept is this node's affair, so is what the log knows nothing of, and the place of a server among
-        // the others; whoever takes a flow in finds it by the address.
+        // the others; whoever takes a flow in finds it by the address. What has ended a connection is over soon.
         let Proxy {
             side,
             phase,
@@ -159,6 +176,8 @@ impl Proxy {
             server: _,
             other: _,
             is_counted: _,
+            end: _,
+            is_end_told: _,
         } = self;
         let is_end_to_end = *ack == Ack::EndToEnd;
         out.put_u8(u8::from(is_end_to_end) << 5 | (*side as u8) << 4 | *phase as u8);

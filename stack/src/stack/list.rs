@@ -6,6 +6,7 @@
 //! Bounds: [`LIST_SLOTS_MAX`] slots a call.
 
 use super::{Mode, Stack};
+use crate::app::proxy::end::End;
 use crate::flow::{Flow, FlowId};
 use crate::key::FlowKey;
 use crate::limits::LIST_SLOTS_MAX;
@@ -115,7 +116,7 @@ impl Stack {
         if self.groups[self.flows[slot].group as usize].mode != Mode::Serving {
             return Ended::NotServed;
         }
-        self.abort(now, slot, recorder);
+        self.abort(now, slot, End::Ordered, recorder);
         self.counters.ended += 1;
         Ended::Yes
     }

@@ -7,6 +7,7 @@
 //! Bounds: [`crate::app::proxy::header::heard::ACCEPTED_BYTES_MAX`]; a client that says nothing has its idle time-out.
 
 use super::Stack;
+use crate::app::proxy::end::End;
 use crate::app::proxy::header::heard::{Heard, hear_said};
 use crate::fact::Tick;
 use crate::key::FlowKey;
@@ -46,6 +47,7 @@ impl Stack {
             Some(Heard::More) if !has_ended => true,
             Some(Heard::More | Heard::Bad) => {
                 self.counters.bad_header += 1;
+                self.note_end(slot, End::NoHeader);
                 self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
                 self.settle(now, slot);
                 true

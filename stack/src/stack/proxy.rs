@@ -13,6 +13,7 @@
 //! Spec: RFC 6056 3.3.3 for the choice of ports. Bounds: [`SOURCE_PORTS_TRIED`].
 
 use super::{Mode, Stack};
+use crate::app::proxy::end::End;
 use crate::app::proxy::{NO_SERVER, Phase, Proxy, Side};
 use crate::codec::{ImportError, Reader};
 use crate::drop::Drop;
@@ -253,13 +254,21 @@ impl Stack {
         let (service, id) = (self.flows[slot].service as usize, self.flows[slot].id);
         self.rosters[service].queue.remove(slot, id);
         self.counters.no_server += 1;
+        self.note_end(slot, End::NoServer);
         self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
         self.settle(now, slot);
     }
 
-    /// Ends the connection of which a leg is in `slot` by RST on every side.
-    pub(super) fn abort<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
+    /// Ends the connection of which a leg is in `slot` by RST on every side; that is its end, unless it had one before.
+    pub(super) fn abort<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        end: End,
+        recorder: &mut R,
+    ) {
         let lent = self.lend(now, slot);
+        self.note_end(slot, end);
         self.flows[slot].tick(now, slot, &mut self.env, recorder, Tick::Abort);
         self.attend(now, slot, lent, recorder);
         self.settle(now, slot);

@@ -7,6 +7,7 @@
 //! Bounds: [`SWEEP_SLOTS_MAX`] slots looked at and [`SWEEP_FLOWS_MAX`] connections reset in one poll.
 
 use super::{Mode, Stack};
+use crate::app::proxy::end::End;
 use crate::app::proxy::{Proxy, Side};
 use crate::limits::{SWEEP_FLOWS_MAX, SWEEP_SLOTS_MAX};
 use crate::recorder::Recorder;
@@ -41,7 +42,7 @@ impl Stack {
             if self.is_to_be_purged(slot) {
                 flows -= 1;
                 self.counters.server_down += 1;
-                self.abort(now, slot, recorder);
+                self.abort(now, slot, End::ServerDown, recorder);
             }
         }
     }

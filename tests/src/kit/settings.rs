@@ -286,6 +286,7 @@ impl Settings {
             queue_max: self.queue_max,
             queue_timeout: Duration::from_secs(150),
             slow_start: Duration::ZERO,
+            logs: true,
             stick: Duration::ZERO,
         }
     }

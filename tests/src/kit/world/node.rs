@@ -14,7 +14,7 @@ use stack::flow::{Flow, FlowId};
 use stack::key::FlowKey;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{ConnectError, Ended, Renewal, Stack, StackConfig};
+use stack::stack::{ConnectError, Ended, Ending, Renewal, Stack, StackConfig};
 use stack::time::Instant;
 use stack::wire::Mac;
 use std::collections::BTreeMap;
@@ -168,6 +168,16 @@ impl Node {
             let mut renewal = Renewal::new(service, engine.stack().place());
             engine.reconfigure(now, index, &mut renewal);
         }
+    }
+
+    /// The connections that have ended since the last time; so many more are noted by each core.
+    pub fn endings(&mut self, room: usize) -> Vec<Ending> {
+        let fetch = |engine: &mut Engine| {
+            let mut endings = Vec::with_capacity(room);
+            engine.swap_endings(&mut endings);
+            endings
+        };
+        self.engines.iter_mut().flat_map(fetch).collect()
     }
 
     /// Ends the connection with this name, because an operator wants it; the core that has it says what came of it.
