@@ -33,6 +33,10 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// For so long it is nobody's candidate as peer.
 pub const SHUNNED_FOR: Duration = Duration::from_secs(30);
 
+/// A node whose life the witness does not know is tried again as peer after this long, and another one meanwhile: it has
+/// said hello within milliseconds, if the witness hears it at all.
+pub const UNREGISTERED_FOR: Duration = Duration::from_millis(100);
+
 /// Datagrams that are sent again in one go.
 pub const RESEND_BURST_MAX: u64 = 64;
 

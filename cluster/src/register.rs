@@ -122,6 +122,8 @@ pub enum Refusal {
     AlreadyClosed = 20,
     /// Flows may begin in the group: it is not closed.
     NotClosed = 21,
+    /// The life named as peer has not said hello to the witness, which could not tell its death from its absence.
+    PeerUnregistered = 22,
 }
 
 impl Register {
@@ -236,7 +238,7 @@ impl Refusal {
     }
 
     /// Every refusal, in the order of its code.
-    pub const ALL: [Refusal; 21] = [
+    pub const ALL: [Refusal; 22] = [
         Refusal::AlreadyWritten,
         Refusal::NeverWritten,
         Refusal::NotOwner,
@@ -258,6 +260,7 @@ impl Refusal {
         Refusal::Over,
         Refusal::AlreadyClosed,
         Refusal::NotClosed,
+        Refusal::PeerUnregistered,
     ];
 }
 

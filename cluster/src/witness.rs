@@ -17,9 +17,13 @@
 //! the operator seeds it: then it collects what the nodes know for one longest promise, takes the
 //! newest register of each group, and only then answers. A first start is seeded like that too.
 //!
-//! Bounds: [`GROUPS_MAX`], 64 nodes, [`PAST_LIVES`] former lives of each.
+//! A life is over if another one of its node was registered after it, or a surrender or an operator's word names it
+//! (`witness/ended.rs`).
+//!
+//! Bounds: [`GROUPS_MAX`], 64 nodes, [`PAST_LIVES`] former lives of each, [`ENDED_MAX`].
 //! Units: nanoseconds of the witness's own clock.
 
+mod ended;
 mod request;
 mod store;
 
@@ -40,8 +44,8 @@ pub use store::Unreadable;
 pub const GROUPS_MAX: usize = 256;
 /// Former lives of a node that are remembered, so that a late hello does not revive one.
 pub const PAST_LIVES: usize = 16;
-/// Lives that the operator has declared dead.
-pub const DECLARED_MAX: usize = 64;
+/// Lives that are remembered as ended by a word of their guardian or of an operator.
+pub const ENDED_MAX: usize = 64;
 
 /// The keeper of the registers.
 #[derive(Debug)]
@@ -52,7 +56,8 @@ pub struct Witness {
     knowledge: Knowledge,
     groups: BTreeMap<GroupId, Group>,
     nodes: BTreeMap<NodeId, Node>,
-    declared: VecDeque<Member>,
+    /// Lives that have ended, not those before a registered one. Volatile: then silence must tell, or the word again.
+    ended: VecDeque<(Member, Ended)>,
     /// The ticket with which the next life of each node registers. Volatile: a hello with a ticket
     /// names the life of the witness that gave it.
     tickets: BTreeMap<NodeId, u64>,
@@ -120,8 +125,6 @@ struct Node {
     registered: Instant,
     /// When this life was heard last. Volatile: the start after a restart.
     heard: Instant,
-    /// This life has surrendered. Volatile: then its silence must tell.
-    ended: Option<Ended>,
     /// When this life last asked for something, on its own clock. Volatile: as above.
     asked: Instant,
 }
@@ -129,19 +132,7 @@ struct Node {
 impl Node {
     /// What is registered with its hello.
     fn new(now: Instant, life: Incarnation, past: VecDeque<Incarnation>) -> Node {
-        Node { life, past, registered: now, heard: now, ended: None, asked: Instant::ZERO }
-    }
-
-    /// A life that asks for its voice so long after its surrender has not ended.
-    fn note_asked(&mut self, message: &Message, patience: Duration) {
-        let (Message::Renew { sent, .. } | Message::Change(ChangeRequest { sent, .. })) = message
-        else {
-            return;
-        };
-        self.asked = self.asked.max(*sent);
-        if self.ended.is_some_and(|ended| ended.is_refuted_by(self.asked, patience)) {
-            self.ended = None;
-        }
+        Node { life, past, registered: now, heard: now, asked: Instant::ZERO }
     }
 }
 
@@ -166,13 +157,15 @@ impl Witness {
             knowledge: Knowledge::Unknown,
             groups: BTreeMap::new(),
             nodes: BTreeMap::new(),
-            declared: VecDeque::new(),
+            ended: VecDeque::new(),
             tickets: BTreeMap::new(),
             started: now,
             dirty: false,
         };
         let error = store.and_then(|bytes| witness.restore(bytes).err());
         if seed {
+            // An old store's lives are as old as it is. Those that live say hello again.
+            witness.nodes.clear();
             witness.knowledge = Knowledge::Collecting(now + timers.longest_promise());
         }
         (witness, error)
@@ -186,17 +179,6 @@ impl Witness {
     /// The registers, for the operator's eyes.
     pub fn registers(&self) -> impl Iterator<Item = (GroupId, Register)> {
         self.groups.iter().map(|(group, entry)| (*group, entry.register))
-    }
-
-    /// Notes an operator's word about a life, whatever other life of that node is known.
-    fn note_dead(&mut self, life: Member) {
-        if self.declared.contains(&life) {
-            return;
-        }
-        if self.declared.len() == DECLARED_MAX {
-            self.declared.pop_front();
-        }
-        self.declared.push_back(life);
     }
 
     /// Takes one datagram. Errors: why it was dropped unanswered.
@@ -241,7 +223,11 @@ impl Witness {
             && node.life == header.from.incarnation
         {
             node.heard = now;
-            node.note_asked(&message, self.timers.longest_promise());
+            if let Message::Renew { sent, .. } | Message::Change(ChangeRequest { sent, .. }) =
+                message
+            {
+                self.note_asked(header.from, sent);
+            }
         }
         let answer = match message {
             Message::Hello { ticket } => {

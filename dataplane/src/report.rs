@@ -23,7 +23,7 @@ use cluster::lease::Timers;
 use cluster::message::advertise::{self, Advertise};
 use cluster::message::state::{GroupState, NodeState};
 use cluster::message::{Role, WITNESS};
-use cluster::register::{Phase, Register};
+use cluster::register::{Phase, Refusal, Register};
 use cluster::seal::Unopened;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use stack::stack::{Conflict, Ending};
@@ -740,6 +740,10 @@ fn sentence(reason: Reason) -> String {
         Reason::Hinted(node) => format!("node {node} says that the owner is silent there, too"),
         Reason::AskedFresh => {
             "asked for a fresh start: nobody who held the connections seems to live".into()
+        }
+        Reason::Refused(Refusal::PeerUnregistered) => {
+            "refused by the witness: that node has not said hello to it; does it reach the witness?"
+                .into()
         }
         Reason::Refused(refusal) => format!("refused by the arbiter: {refusal:?}"),
         Reason::NotSurvivor => "did not go on alone: another node is the survivor".into(),

@@ -109,13 +109,18 @@ impl Agent {
             // The arbiter has not heard the surrender yet; its guardian says it several times.
             Refusal::NotYet if ended => Duration(4 * self.config.timers.heartbeat.0).min(wait),
             Refusal::NotYet => wait,
-            Refusal::Stale | Refusal::OtherLife => Duration::ZERO,
+            Refusal::Stale => Duration::ZERO,
+            // Another may be known to it; this one will be in a moment.
+            Refusal::PeerUnregistered => Duration(4 * self.config.timers.heartbeat.0),
             _ => Duration(self.config.timers.alone_lease.0 / 8),
         };
         let entry = &mut self.groups[at];
         let Some(refused) = entry.ask.take().map(|ask| ask.change) else { return };
         entry.ask_at = now + pause;
         entry.note(now, Reason::Refused(why));
+        if let (Refusal::PeerUnregistered, Change::AddPeer(peer)) = (why, refused) {
+            entry.passed_over = Some((peer, now));
+        }
         if matches!(refused, Change::Swap | Change::Close) {
             self.give_up(now, at, Failure::Refused);
         }

@@ -92,8 +92,8 @@ impl Agent {
         }
     }
 
-    /// The first designated node that lives, whose cores work, that has not stalled as peer and that declares what this
-    /// owner does; one that reaches no client only if there is no other.
+    /// The first designated node that lives, whose cores work, that has not stalled as peer, that the witness knows and
+    /// that declares what this owner does; one that reaches no client only if there is no other.
     pub(super) fn candidate(&self, now: Instant, at: usize) -> Option<Member> {
         let config = &self.groups[at].config;
         let me = self.config.me.node;
@@ -110,6 +110,7 @@ impl Agent {
             .filter(|node| *node != me && allowed(*node) && self.is_fit(now, *node))
             .filter_map(|node| self.detector.node(node))
             .filter(|heard| !self.groups[at].shuns(now, heard.member))
+            .filter(|heard| !self.groups[at].passes_over(now, heard.member))
             .filter(|heard| self.fitness(at, heard.member) == Fitness::Fit);
         let bright = fit.clone().find(|heard| !heard.path.health().is_dark());
         bright.or_else(|| fit.clone().next()).map(|heard| heard.member)

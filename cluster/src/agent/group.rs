@@ -8,7 +8,7 @@ use crate::agent::handover::{Cause, Failure, Handed, Handover};
 use crate::gather::Gather;
 use crate::id::{Epoch, Member, NodeId};
 use crate::lease::Lease;
-use crate::limits::SHUNNED_FOR;
+use crate::limits::{SHUNNED_FOR, UNREGISTERED_FOR};
 use crate::message::Role;
 use crate::message::advertise::Unfit;
 use crate::message::state::Counts;
@@ -53,6 +53,8 @@ pub(super) struct Group {
     pub route: Option<(Epoch, Member, u8)>,
     /// The last peer that acknowledged nothing of what waited for it, and when that was told.
     pub stalled: Option<(Member, Instant)>,
+    /// The node that was last refused as peer because the witness does not know its life, and when.
+    pub passed_over: Option<(Member, Instant)>,
     /// Cores that reported the peer filled, in this epoch.
     pub filled: Gather,
     /// Cores that reported the closed group without flows, in this epoch.
@@ -225,6 +227,7 @@ impl Group {
             awaits_cores: false,
             route: None,
             stalled: None,
+            passed_over: None,
             filled: Gather::new(cores),
             empty: Gather::new(cores),
             newcomers: None,
@@ -272,6 +275,12 @@ impl Group {
     /// Whether this life was a peer that stalled, not long ago.
     pub fn shuns(&self, now: Instant, member: Member) -> bool {
         self.stalled.is_some_and(|(known, at)| known == member && now.since(at) < SHUNNED_FOR)
+    }
+
+    /// Whether the witness did not know this life, a moment ago.
+    pub fn passes_over(&self, now: Instant, member: Member) -> bool {
+        self.passed_over
+            .is_some_and(|(known, at)| known == member && now.since(at) < UNREGISTERED_FOR)
     }
 
     /// The node's place in the order: home first. `None` if it is not designated.

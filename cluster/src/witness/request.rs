@@ -4,9 +4,8 @@ use super::{
     Closed, GROUPS_MAX, Group, Knowledge, NOTHING_KNOWN, Node, PAST_LIVES, Witness, refused,
 };
 use crate::id::{Epoch, GroupId, Member};
-use crate::message::{Answer, ChangeRequest, Drop, Verdict};
+use crate::message::{Answer, ChangeRequest, Verdict};
 use crate::register::{Change, Evidence, Refusal, Register};
-use crate::surrender::Ended;
 use alloc::collections::{BTreeMap, VecDeque};
 use stack::time::{Duration, Instant};
 
@@ -34,9 +33,8 @@ impl Witness {
             }
             past.push_back(former.life);
         }
-        let node = Node::new(now, from.incarnation, past);
-        self.nodes.insert(from.node, node);
-        self.declared.retain(|life| *life != from);
+        self.nodes.insert(from.node, Node::new(now, from.incarnation, past));
+        self.note_lives(from);
         self.dirty = true;
         Answer { verdict: Verdict::Noted, ..NOTHING_KNOWN }
     }
@@ -93,56 +91,6 @@ impl Witness {
         self.answer_leased(now, from, group, 0, verdict, lease)
     }
 
-    /// The guardian of `from` says that this life has ended. Nothing of it is durable: what a crash
-    /// of the witness forgets, silence tells later.
-    pub(super) fn handle_surrender(
-        &mut self,
-        now: Instant,
-        from: Member,
-        said: Instant,
-    ) -> Result<(), Drop> {
-        let patience = self.timers.longest_promise();
-        let Some(node) = self.nodes.get_mut(&from.node).filter(|n| n.life == from.incarnation)
-        else {
-            return Err(Drop::UnknownSender);
-        };
-        if node.ended.is_some() {
-            return Err(Drop::Surrendered);
-        }
-        let ended = Ended { said, heard: now };
-        if ended.is_refuted_by(node.asked, patience) {
-            return Err(Drop::Refuted);
-        }
-        node.ended = Some(ended);
-        Ok(())
-    }
-
-    /// An operator says at `from` that `life` has ended: as good as its surrender, unless it was heard here within a
-    /// longest promise.
-    pub(super) fn handle_dead(
-        &mut self,
-        now: Instant,
-        from: Member,
-        life: Member,
-    ) -> Result<(), Drop> {
-        if self.registration(from).is_some() {
-            return Err(Drop::UnknownSender);
-        }
-        let patience = self.timers.longest_promise();
-        let said = match self.nodes.get(&life.node) {
-            Some(node) if node.life == life.incarnation && now.since(node.heard) <= patience => {
-                return Err(Drop::Refuted);
-            }
-            Some(node) => node.asked,
-            None => {
-                // Lost with the store. Of that life alone it is said: another may be the present one.
-                self.note_dead(life);
-                return Ok(());
-            }
-        };
-        self.handle_surrender(now, life, said)
-    }
-
     /// The owner uses no lease of ours any more: the promise has nobody left to protect.
     pub(super) fn handle_release(
         &mut self,
@@ -182,6 +130,8 @@ impl Witness {
             self.groups.insert(group, Group::new(Register::NEVER, now));
         }
         let evidence = self.evidence(now, group, from);
+        let is_known = |peer| self.registration(peer).is_none();
+        let names_stranger = matches!(request.change, Change::AddPeer(peer) if !is_known(peer));
         let Some(entry) = self.groups.get_mut(&group) else {
             return self.answer(group, number, Verdict::Unknown);
         };
@@ -198,7 +148,8 @@ impl Witness {
                 refused(Refusal::Old)
             }
             _ => {
-                let (verdict, until) = entry.carry_out(now, from, &request, evidence);
+                let (verdict, until) =
+                    entry.carry_out(now, from, &request, (evidence, names_stranger));
                 wait = until;
                 self.dirty |= verdict == Verdict::Done;
                 verdict
@@ -215,43 +166,26 @@ impl Witness {
         let register = entry.register;
         let longest = self.timers.longest_promise();
         let promise_over = now >= entry.promise && now >= self.started + longest;
-        let owner_gone = self.is_dead(register.owner);
+        let owner_gone = self.died(register.owner).is_some();
         let Some(peer) = register.in_sync_peer() else {
             return Evidence { owner_dead: owner_gone || promise_over, peer_dead: true };
         };
-        let peer_gone = self.is_dead(peer);
+        let peer_died = self.died(peer);
         // A dead lessor renews nothing: once its last promise must have run out, its owner is mute.
-        let mute = peer_gone
-            && promise_over
-            && self.nodes.get(&peer.node).is_some_and(|node| now >= node.died(peer) + longest);
+        let mute = promise_over && peer_died.is_some_and(|at| now >= at + longest);
         // A living peer of a dead owner would have taken over long ago.
         let heard = self.nodes.get(&peer.node).map_or(self.started, |node| node.heard);
         let forsaken = owner_gone && now >= heard.max(self.started) + self.timers.forsaken();
         // A peer that asks for a fresh start says itself that it has lost the copies.
-        let peer_dead = peer_gone || forsaken || peer == asker;
+        let peer_dead = peer_died.is_some() || forsaken || peer == asker;
         Evidence { owner_dead: owner_gone || mute, peer_dead }
     }
 
-    fn is_dead(&self, member: Member) -> bool {
-        let dead = |node: &Node| node.life != member.incarnation || node.ended.is_some();
-        self.declared.contains(&member) || self.nodes.get(&member.node).is_some_and(dead)
-    }
-
-    fn registration(&self, from: Member) -> Option<Refusal> {
+    pub(super) fn registration(&self, from: Member) -> Option<Refusal> {
         match self.nodes.get(&from.node) {
             Some(node) if node.life == from.incarnation => None,
             Some(node) if node.past.contains(&from.incarnation) => Some(Refusal::Superseded),
             _ => Some(Refusal::NotRegistered),
-        }
-    }
-}
-
-impl Node {
-    /// When `member`, a dead life of this node, can have been alive last, at the latest.
-    fn died(&self, member: Member) -> Instant {
-        match self.ended {
-            Some(ended) if self.life == member.incarnation => ended.heard,
-            _ => self.registered,
         }
     }
 }
@@ -267,7 +201,7 @@ impl Group {
         now: Instant,
         from: Member,
         request: &ChangeRequest,
-        evidence: Evidence,
+        (evidence, names_stranger): (Evidence, bool),
     ) -> (Verdict, Duration) {
         let mut wait = Duration::ZERO;
         let replaces = matches!(request.change, Change::TakeOver | Change::Fresh);
@@ -278,6 +212,7 @@ impl Group {
         };
         let verdict = match result {
             Err(refusal) => refused(refusal),
+            Ok(_) if names_stranger => refused(Refusal::PeerUnregistered),
             // What was promised to the owner before its peer was in sync is not yet released.
             Ok(_) if replaces && now < self.promise && !evidence.owner_dead => {
                 wait = self.promise.since(now);

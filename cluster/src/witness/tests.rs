@@ -246,8 +246,66 @@ fn fresh_needs_the_owner_dead_or_mute() {
     bench.hello(ms(2_300), member(1, 12));
     let refused = bench.change(ms(2_301), member(1, 12), 3, Change::Fresh);
     assert_eq!(refused.verdict, Verdict::Refused(Refusal::NotDead));
-    bench.witness.note_dead(B);
-    assert_eq!(bench.change(ms(2_302), member(1, 12), 3, Change::Fresh).verdict, Verdict::Done);
+    let word = Message::Dead { life: B };
+    let at = ms(2_102) + Timers::bed().longest_promise();
+    let header = Header { cluster: CLUSTER, from: member(1, 12), to: member(WITNESS.0, 1) };
+    assert!(bench.witness.handle_request(at, &encode(header, &word)).is_ok());
+    assert_eq!(bench.change(at, member(1, 12), 3, Change::Fresh).verdict, Verdict::Done);
+}
+
+/// A life of which the witness knows nothing may live, whatever former life of its node it knows.
+#[test]
+fn a_stranger_is_not_dead_and_is_nobodys_peer() {
+    let mut bench = Bench::new();
+    bench.change(ms(2_200), A, 0, Change::Create);
+    let stranger = member(2, 22);
+    let refused = Verdict::Refused(Refusal::PeerUnregistered);
+    assert_eq!(bench.change(ms(2_201), A, 1, Change::AddPeer(stranger)).verdict, refused);
+    assert_eq!(bench.hello(ms(2_202), stranger), Verdict::Noted);
+    assert_eq!(bench.change(ms(2_203), A, 1, Change::AddPeer(stranger)).verdict, Verdict::Done);
+    // The store comes back as it was before; the nodes know better, and the operator lets them say so.
+    let register = Register {
+        epoch: Epoch(9),
+        owner: member(1, 12),
+        peer: Some(stranger),
+        in_sync: true,
+        ..Register::NEVER
+    };
+    let old = Bench::new().disk;
+    bench.witness = start(ms(3_000), 2, old.as_deref(), true);
+    bench.life = 2;
+    let third = member(3, 31);
+    bench.ask(ms(3_001), third, Message::Read { group: GROUP, copy: register });
+    assert_eq!(bench.hello(ms(3_002), third), Verdict::Noted);
+    let not_dead = Verdict::Refused(Refusal::NotDead);
+    assert_eq!(bench.change(ms(5_100), third, 9, Change::Fresh).verdict, not_dead);
+    // An operator's word counts about a stranger, and about no other life.
+    for (life, verdict) in [(A, not_dead), (member(1, 12), not_dead), (stranger, Verdict::Done)] {
+        let header = Header { cluster: CLUSTER, from: third, to: member(WITNESS.0, 2) };
+        let word = encode(header, &Message::Dead { life });
+        assert!(bench.witness.handle_request(ms(5_101), &word).is_ok());
+        assert_eq!(bench.change(ms(5_102), third, 9, Change::Fresh).verdict, verdict);
+    }
+}
+
+/// However often a node is started anew, a life that a register names is not forgotten.
+#[test]
+fn a_life_that_a_register_names_is_known_to_be_over_for_ever() {
+    let mut bench = Bench::protected();
+    for life in 100..100 + 2 * PAST_LIVES as u64 {
+        assert_eq!(bench.hello(ms(3_000 + life), member(1, life)), Verdict::Noted);
+        bench.restart(ms(3_000 + life));
+    }
+    assert_eq!(bench.change(ms(9_000), B, 3, Change::TakeOver).verdict, Verdict::Done);
+    let mut bench = Bench::protected();
+    assert_eq!(surrender(&mut bench, ms(2_300), A, ms(2_300)), Ok(()));
+    for node in 3..=64 {
+        for life in 1..4 {
+            assert_eq!(surrender(&mut bench, ms(2_301), member(node, life), ms(1)), Ok(()));
+        }
+    }
+    assert_eq!(bench.witness.ended.len(), ENDED_MAX);
+    assert_eq!(bench.change(ms(2_302), B, 3, Change::TakeOver).verdict, Verdict::Done);
 }
 
 #[test]
@@ -305,7 +363,7 @@ fn a_surrender_waives_the_promise_to_that_life_only() {
     let mut bench = Bench::protected();
     let former = Member { incarnation: Incarnation(10), ..A };
     let other = surrender(&mut bench, ms(2_203), former, ms(9));
-    assert_eq!(other, Err(Drop::UnknownSender));
+    assert_eq!(other, Err(Drop::Surrendered), "it is over, and about another life");
     assert_eq!(
         bench.change(ms(2_204), B, 3, Change::TakeOver).verdict,
         Verdict::Refused(Refusal::NotYet)

@@ -7,6 +7,7 @@ use cluster::agent::{Arbiter, Reason, Survivor};
 use cluster::id::{Epoch, NodeId};
 use cluster::lease::Timers;
 use cluster::message::{Message, Role, decode};
+use cluster::register::Refusal;
 use cluster::role::Command;
 
 /// Protected, with a third node that follows nothing.
@@ -355,6 +356,42 @@ fn a_wrong_word_does_not_mute_who_hears_it() {
         world.run(1);
         silent = if world.voices() == [0] { 0 } else { silent + 1 };
         assert!(silent < 20, "it renews its lease as if nothing had been said");
+    }
+}
+
+/// A node comes back in a life that the witness never hears, and the witness knows its former one only. It lives all
+/// the same: whoever is cut off with it serves on with its leases, and nobody else may.
+#[test]
+fn a_life_that_the_witness_has_never_heard_is_not_taken_for_dead() {
+    for seed in 0..10 {
+        for has_other in [true, false] {
+            let mut world = three(seed);
+            let witness = world.witness_index();
+            part(&mut world, 1, witness);
+            world.fault(Fault::Crash(1));
+            world.fault(Fault::Crash(2));
+            world.run(1_000);
+            world.fault(Fault::Start(1));
+            world.run(3_000);
+            assert!(has_reason(&world, 0, Reason::Refused(Refusal::PeerUnregistered)));
+            assert_eq!((world.voices(), world.is_protected()), (vec![0], false));
+            if has_other {
+                world.fault(Fault::Start(2));
+                world.until(1_000, "protected by the next in the order", World::is_protected);
+                world.run(3_000);
+            }
+            // The owner and that node are left to each other.
+            for node in [0, 1] {
+                part(&mut world, node, 2);
+            }
+            part(&mut world, 0, witness);
+            world.fault(Fault::Start(2));
+            world.until(20_000, "served", |world| world.voices() == [2]);
+            world.run(20_000);
+            assert_eq!(world.voices(), [2]);
+            world.heal();
+            world.until(20_000, "protected", World::is_protected);
+        }
     }
 }
 
