@@ -260,7 +260,8 @@ pub enum Verdict {
     Ticket,
     /// The change is durable, or the lease renewed.
     Done,
-    /// Not done, and this request never will be (except [`Refusal::NotRegistered`]).
+    /// Not done, and this request never will be. Except [`Refusal::NotRegistered`], and [`Refusal::OtherLife`]: that tells of what
+    /// was said to a former life, and the same may have been said to this one.
     Refused(Refusal),
     /// The store is empty, unreadable or older than what the asker knows.
     Unknown,

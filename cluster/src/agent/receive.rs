@@ -1,5 +1,6 @@
 //! What arrives: heartbeats, grants, answers of the witness, advertisements.
 
+use super::ask::Pace;
 use super::{Agent, Arbiter, Group, Reason, Survivor, WITNESS_LIVES_MAX};
 use crate::detector::Hearing;
 use crate::id::{GroupId, Member};
@@ -203,6 +204,12 @@ impl Agent {
             }
             self.witness_past.push_back(former.incarnation);
             self.registered = false;
+            // The present one has heard of nothing that is under way.
+            let pace = Pace::new(now, self.config.timers);
+            self.groups
+                .iter_mut()
+                .filter_map(|entry| entry.ask.as_mut())
+                .for_each(|ask| ask.pace = pace);
         }
         match answer.verdict {
             Verdict::Refused(Refusal::Superseded) => self.end_life(now),
@@ -228,10 +235,11 @@ impl Agent {
         if current {
             entry.sounded_at = now;
         }
+        // What was meant for a former life of the witness is not carried out, but may have been said to this one as well.
         if let Some(ask) = &entry.ask
             && ask.request == answer.request
             && let Verdict::Refused(why) = answer.verdict
-            && why != Refusal::NotRegistered
+            && !matches!(why, Refusal::NotRegistered | Refusal::OtherLife)
         {
             self.close_refused(now, at, why, answer.wait);
         }

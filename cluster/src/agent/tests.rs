@@ -3,8 +3,8 @@
 use super::*;
 use crate::id::Epoch;
 use crate::limits::SHUNNED_FOR;
-use crate::message::{Answer, Verdict};
-use crate::register::Register;
+use crate::message::{Answer, Verdict, decode};
+use crate::register::{Change, Refusal, Register};
 use alloc::vec;
 
 const GROUP: GroupId = GroupId::new(0, 0);
@@ -315,4 +315,57 @@ fn the_cores_are_told_who_serves_what_this_node_does_not() {
     assert_eq!(routes(&mut agent, 3, alone), vec![route(3)]);
     let ours = Register { epoch: Epoch(4), owner: ME, ..alone };
     assert_eq!(routes(&mut agent, 4, ours), vec![]);
+}
+
+/// A change was said to a former life of the witness and to the present one: that the former one's is void says nothing
+/// about the other, which may be carried out yet. Until then this node is mute.
+#[test]
+fn a_change_that_was_meant_for_another_life_of_the_witness_is_still_under_way() {
+    let mut agent = Agent::new(ms(0), config(Arbiter::Witness));
+    agent.handle_progress(ms(0), true);
+    let answer = |agent: &mut Agent, at, life, request, verdict| {
+        let answer = Answer {
+            group: GROUP,
+            request,
+            verdict,
+            register: Some(IN_SYNC),
+            leased: None,
+            wait: Duration::from_secs(1),
+        };
+        let from = Member { node: WITNESS, incarnation: Incarnation(life) };
+        let header = Header { cluster: 5, from, to: ME };
+        agent.handle_message(ms(at), &encode(header, &Message::Answer(answer)));
+    };
+    let lease = Some(Duration::from_millis(25));
+    agent.handle_message(ms(1), &heartbeat(ME, ms(1), FILLING, None));
+    agent.handle_message(ms(2), &heartbeat(ME, ms(2), IN_SYNC, lease));
+    answer(&mut agent, 3, 91, 0, Verdict::Noted);
+    // The owner falls silent; the witness is heard.
+    let mut asked = Vec::new();
+    for at in 4..60 {
+        agent.handle_timeout(ms(at));
+        if at == 20 {
+            answer(&mut agent, at, 91, 0, Verdict::Noted);
+        }
+        if at == 50 {
+            answer(&mut agent, at, 92, 0, Verdict::Noted);
+        }
+        asked.extend(core::iter::from_fn(|| agent.poll_message()).filter_map(|(_, bytes)| {
+            match decode(&bytes) {
+                Ok((header, Message::Change(change))) => {
+                    Some((header.to.incarnation.0, change.request))
+                }
+                _ => None,
+            }
+        }));
+    }
+    assert!(asked.contains(&(91, 1)) && asked.contains(&(92, 1)), "{asked:?}");
+    answer(&mut agent, 60, 92, 1, Verdict::Refused(Refusal::OtherLife));
+    assert_eq!(agent.status(ms(60)).groups[0].asking, Some(Change::TakeOver));
+    let granted = agent.counters().granted;
+    agent.handle_message(ms(61), &heartbeat(ME, ms(61), IN_SYNC, lease));
+    assert_eq!(agent.counters().granted, granted, "mute until the outcome is known");
+    answer(&mut agent, 62, 92, 1, Verdict::Refused(Refusal::NotYet));
+    agent.handle_message(ms(63), &heartbeat(ME, ms(63), IN_SYNC, lease));
+    assert_eq!(agent.counters().granted, granted + 1);
 }
