@@ -88,6 +88,15 @@ impl Timers {
         Duration(3 * self.longest_promise().0)
     }
 
+    /// Silence of its in-sync peer after which an owner whose leases are of this length asks to be alone, at the earliest.
+    pub fn patience(&self, lease: Duration) -> Duration {
+        if !self.adaptive {
+            return self.peer_silent;
+        }
+        // The owner waits longer than the peer's promise lasts, so that the peer has the first word.
+        self.peer_silent.max(Duration(self.promise(lease).0 + 2 * self.heartbeat.0))
+    }
+
     /// The values in force on a node whose largest gap was `gap`.
     pub fn effective(&self, gap: Duration) -> Timers {
         if !self.adaptive {
@@ -95,10 +104,7 @@ impl Timers {
         }
         let floor = Duration(gap.0.saturating_mul(3)).min(self.adaptive_cap);
         let lease = self.lease.max(floor);
-        // The owner waits longer than the peer's promise lasts, so that the peer has the first
-        // word.
-        let silent = Duration(self.promise(lease).0 + 2 * self.heartbeat.0);
-        Timers { lease, peer_silent: self.peer_silent.max(floor).max(silent), ..*self }
+        Timers { lease, peer_silent: self.patience(lease).max(floor), ..*self }
     }
 }
 

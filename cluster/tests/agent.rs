@@ -322,14 +322,41 @@ fn without_an_arbiter_only_the_survivor_goes_on() {
     assert_eq!(world.voices(), [1]);
     world.link(0, 1, false);
     world.until(3_000, "protected", World::is_protected);
-    // The survivor restarts: its death is known by its new life, so the other takes over.
-    world.fault(Fault::Crash(1));
+    // The survivor dies and says so: the other takes over, with its next life's leases.
+    world.run(500);
+    world.fault(Fault::Die(1, 0));
     world.run(200);
     assert_eq!(world.voices().len(), 0);
     world.fault(Fault::Start(1));
     world.until(3_000, "protected", World::is_protected);
     assert_eq!(world.voices(), [0]);
     assert!(matches!(world.nodes[0].commands.last(), Some(Command::Protected { .. })));
+}
+
+/// There is no arbiter, so only the survivor knows that it went on alone, and its death takes that along. What it served
+/// then the other's copies lack: nobody may carry these on.
+#[test]
+fn without_an_arbiter_what_the_survivor_served_alone_is_not_undone() {
+    let arbiter = Arbiter::None { survivor: Survivor::Node(NodeId(2)) };
+    for (seed, alone_ms) in (0..10).flat_map(|seed| [(seed, 0), (seed, 1_000)]) {
+        for death in [Fault::Crash(1), Fault::Die(1, 1)] {
+            let mut world = World::booted_with(seed, 2, arbiter, Timers::bed());
+            world.until(10_000, "protected", World::is_protected);
+            world.run(500);
+            world.link(0, 1, true);
+            world.run(alone_ms);
+            assert_eq!(world.voices(), [1]);
+            world.fault(death);
+            world.run(200);
+            world.link(0, 1, false);
+            world.fault(Fault::Start(1));
+            world.until(PROTECTED_AGAIN_MS, "protected", World::is_protected);
+            assert_eq!(world.voices(), [1]);
+            let commands = |node: usize| world.nodes[node].commands.iter();
+            assert!(commands(0).all(|command| !matches!(command, Command::Promote { .. })));
+            assert!(commands(1).any(|command| matches!(command, Command::Serve { .. })));
+        }
+    }
 }
 
 #[test]

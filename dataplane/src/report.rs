@@ -736,6 +736,9 @@ fn sentence(reason: Reason) -> String {
         Reason::Declared(node) => format!("an operator has said that node {node} is dead"),
         Reason::AskedTakeOverSurrendered => "asked to take over: the owner has surrendered".into(),
         Reason::AskedAloneSurrendered => "asked to be alone: the peer has surrendered".into(),
+        Reason::CopiesStale(node) => format!(
+            "gave its copies up: there is no arbiter, and node {node} may have served without them before it ended"
+        ),
         Reason::GaveHint(peer) => format!("told node {peer} that the owner is silent here"),
         Reason::Hinted(node) => format!("node {node} says that the owner is silent there, too"),
         Reason::AskedFresh => {

@@ -38,6 +38,7 @@ impl Agent {
         let is_closed = former.apply(Change::Close, former.owner, Evidence::default()) == Ok(next);
         entry.known = true;
         entry.since = now;
+        (entry.voiced, entry.leased, entry.is_forsaken) = (None, Duration::ZERO, false);
         entry.filled = Gather::new(self.config.cores);
         entry.empty = Gather::new(self.config.cores);
         let was_peer = entry.role == Role::Peer && is_closed;
@@ -211,6 +212,16 @@ impl Agent {
             flows: 0,
             apply: Duration::ZERO,
         });
+    }
+
+    /// The copies of this in-sync peer may lack what their owner has served since: it is no heir.
+    pub(super) fn forsake(&mut self, now: Instant, at: usize) {
+        let entry = &mut self.groups[at];
+        entry.role = Role::Idle;
+        entry.note(now, Reason::CopiesStale(entry.register.owner.node));
+        self.commands.push_back(Command::Stop { group: entry.config.group });
+        // Whoever may start afresh waits for this word.
+        self.heartbeat_at = self.heartbeat_at.min(now);
     }
 
     /// Another life of this node is registered: this one says nothing any more.

@@ -118,7 +118,9 @@ impl Agent {
 
     fn decide_as_peer(&mut self, now: Instant, at: usize) {
         let entry = &self.groups[at];
-        if self.detector.ended(entry.register.owner).is_some() {
+        if self.may_have_gone_on(at) {
+            self.forsake(now, at);
+        } else if self.detector.ended(entry.register.owner).is_some() {
             // Neither the promise nor this node's own lateness matters: that life says nothing more.
             self.ask(now, at, Change::TakeOver, Reason::AskedTakeOverSurrendered);
         } else if now >= entry.promise
@@ -128,6 +130,22 @@ impl Agent {
             let silent = now.since(entry.renewed_at);
             self.ask(now, at, Change::TakeOver, Reason::AskedTakeOver(silent));
         }
+    }
+
+    /// Without an arbiter the survivor goes on alone and tells nobody else. If it has died, only a surrender soon after its
+    /// last word shows that it did not: it held a lease of this node then, and its patience had not run out.
+    fn may_have_gone_on(&self, at: usize) -> bool {
+        let entry = &self.groups[at];
+        let owner = entry.register.owner;
+        let survives = Arbiter::None { survivor: Survivor::Node(owner.node) };
+        if self.config.arbiter != survives || !self.detector.is_dead(owner) {
+            return false;
+        }
+        let Some(ended) = self.detector.ended(owner) else { return true };
+        entry.voiced.is_none_or(|(sent, lease)| {
+            let patience = self.config.timers.patience(lease).0.saturating_sub(entry.leased.0);
+            ended.said > sent + Duration(patience)
+        })
     }
 
     /// Nobody's turn but this node's: after patience that grows with the place in the order.
@@ -161,6 +179,8 @@ impl Agent {
             entry.voiced_at.max(entry.since) + patience(1 + rank)
         };
         let heir = register.in_sync_peer();
+        // Where there is an arbiter an heir without the copies asks for itself.
+        let heir = heir.filter(|_| !(without_arbiter && entry.is_forsaken));
         let heir_lives = heir.is_some_and(|peer| self.detector.is_alive(now, peer, longest));
         if now >= ready && now >= self.started + longest && !heir_lives {
             self.ask(now, at, Change::Fresh, Reason::AskedFresh);

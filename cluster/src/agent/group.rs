@@ -35,6 +35,12 @@ pub(super) struct Group {
     pub granted_at: Instant,
     /// When the owner was heard last with a lease.
     pub voiced_at: Instant,
+    /// As peer in sync: when the owner of this epoch said last that it has a lease, on its clock, and for how long it asks.
+    pub voiced: Option<(Instant, Duration)>,
+    /// As lessor: the longest lease that was granted in this epoch.
+    pub leased: Duration,
+    /// The peer in sync of this epoch says that it does not hold the copies.
+    pub is_forsaken: bool,
     /// As lessor: until when this node has sworn not to ask.
     pub promise: Instant,
     /// As lessor: when the owner last asked for a renewal.
@@ -160,6 +166,8 @@ pub enum Reason {
     AskedTakeOverSurrendered,
     /// Asked to be alone because the peer has surrendered.
     AskedAloneSurrendered,
+    /// Gave the copies up: there is no arbiter, and this owner, which has died, may have gone on alone before.
+    CopiesStale(NodeId),
     /// Told this peer that its owner is silent here.
     GaveHint(NodeId),
     /// This node does not hear the owner either, or no more.
@@ -218,6 +226,9 @@ impl Group {
             lease: Lease::default(),
             granted_at: now,
             voiced_at: Instant::ZERO,
+            voiced: None,
+            leased: Duration::ZERO,
+            is_forsaken: false,
             promise: Instant::ZERO,
             renewed_at: Instant::ZERO,
             deaf_since: None,

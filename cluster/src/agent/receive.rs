@@ -105,9 +105,7 @@ impl Agent {
                 self.yield_to(now, at, entry.register);
                 self.learn(now, at, entry.register);
             }
-            if self.groups[at].register.owner == from && entry.has_lease {
-                self.groups[at].voiced_at = now;
-            }
+            self.note_said(now, at, from, (beat.sent, entry));
             if let Some(lease) = entry.renew
                 && exact
                 && self.may_grant(at, from, entry, lease)
@@ -117,6 +115,7 @@ impl Agent {
                 let group = &mut self.groups[at];
                 group.promise = group.promise.max(promise);
                 group.renewed_at = now;
+                group.leased = group.leased.max(lease);
                 let epoch = group.register.epoch;
                 grants.push(Grant { group: entry.group, epoch, lease });
             }
@@ -124,6 +123,29 @@ impl Agent {
         if !grants.is_empty() {
             self.counters.granted += grants.len() as u64;
             self.send(from, &Message::RenewGrant(RenewGrant { sent: beat.sent, grants }));
+        }
+    }
+
+    /// What the owner and the peer of a group say of themselves.
+    fn note_said(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from: Member,
+        (sent, said): (Instant, &Entry),
+    ) {
+        let group = &mut self.groups[at];
+        let is_of_epoch = group.register == said.register;
+        if group.register.owner == from && said.has_lease {
+            group.voiced_at = now;
+            if let Some(lease) = said.renew.filter(|_| is_of_epoch)
+                && group.voiced.is_none_or(|(before, _)| before < sent)
+            {
+                group.voiced = Some((sent, lease));
+            }
+        }
+        if is_of_epoch && group.register.in_sync_peer() == Some(from) {
+            group.is_forsaken = said.role == Role::Idle;
         }
     }
 

@@ -369,3 +369,32 @@ fn a_change_that_was_meant_for_another_life_of_the_witness_is_still_under_way() 
     agent.handle_message(ms(63), &heartbeat(ME, ms(63), IN_SYNC, lease));
     assert_eq!(agent.counters().granted, granted + 1);
 }
+
+/// No arbiter, and the owner was the survivor. Its death is known, but not whether it went on alone before: only if it
+/// died soon after it held a lease of this node did it not.
+#[test]
+fn copies_of_a_survivor_are_carried_on_only_if_it_cannot_have_gone_on_alone() {
+    let arbiter = Arbiter::None { survivor: Survivor::Node(NodeId(2)) };
+    let bound = Timers::bed().peer_silent.millis() - Timers::bed().lease.millis();
+    let last_word = 5;
+    for (died, is_heir) in
+        [(6, true), (last_word + bound, true), (last_word + bound + 1, false), (60_000, false)]
+    {
+        let mut agent = Agent::new(ms(0), config(arbiter));
+        agent.handle_progress(ms(0), true);
+        let lease = Some(Duration::from_millis(25));
+        agent.handle_message(ms(1), &heartbeat(ME, ms(1), FILLING, None));
+        agent.handle_message(ms(6), &heartbeat(ME, ms(last_word), IN_SYNC, lease));
+        commands(&mut agent);
+        let header = Header { cluster: 5, from: OTHER, to: any_life(ME.node) };
+        let word = encode(header, &Message::Surrender { at: ms(died) });
+        agent.handle_message(ms(died + 1), &word);
+        let told = commands(&mut agent);
+        let is_as_expected = match told[..] {
+            [Command::Promote { .. }] => is_heir,
+            [Command::Stop { .. }] => !is_heir,
+            _ => false,
+        };
+        assert!(is_as_expected, "died at {died} ms: {told:?}");
+    }
+}

@@ -58,6 +58,8 @@ pub struct Node {
     wake: u64,
     /// Its cores were told to serve.
     serves: [bool; 2],
+    /// They carry copies on that lack what another has served since.
+    carries_old: [bool; 2],
     /// Its cores were told to take and say nothing more, the n-th time.
     frozen: [Option<u32>; 2],
     /// Its cores were told to let no flow begin until they hear more.
@@ -89,6 +91,7 @@ impl Node {
     fn becomes(&mut self, generation: usize, serves: bool) {
         self.serves[generation] = serves;
         (self.frozen[generation], self.closing[generation]) = (None, false);
+        self.carries_old[generation] = false;
     }
 }
 
@@ -117,7 +120,9 @@ pub struct World {
     pub freeze_ms: u64,
     /// Every datagram that was sent, if they are kept: to whom, what, from whom.
     pub heard: Option<Vec<(usize, Vec<u8>, usize)>>,
+    /// Who holds every copy, in which life; and of these, whose copies lack what was served since.
     filled: BTreeSet<(GroupId, u8, u64)>,
+    outdated: BTreeSet<(GroupId, u8, u64)>,
     generations: usize,
     pub split_allowed: bool,
     pub silent_since: Option<u64>,
@@ -147,6 +152,7 @@ impl World {
             held: Vec::new(),
             wake: 0,
             serves: [false; 2],
+            carries_old: [false; 2],
             frozen: [None; 2],
             closing: [false; 2],
             newcomers: None,
@@ -180,6 +186,7 @@ impl World {
             freeze_ms: 3,
             heard: None,
             filled: BTreeSet::new(),
+            outdated: BTreeSet::new(),
             generations: 1,
             split_allowed: false,
             silent_since: None,
@@ -416,6 +423,9 @@ impl World {
         if (voices.len() > 1 || younger.len() > 1) && !self.split_allowed {
             self.tell();
             panic!("two voices at {} ms: {voices:?}, {younger:?}", self.now / MS);
+        }
+        if !self.split_allowed {
+            self.check_copies();
         }
         let openers = self.openers();
         if openers.len() > 1 {

@@ -34,6 +34,7 @@ impl World {
             return self.at(3, Event::Filled { group, node, life, epoch, peer });
         }
         self.filled.insert((group, peer.0, peer.1));
+        self.outdated.remove(&(group, peer.0, peer.1));
         let generation = usize::from(group.generation());
         for core in 0..CORES {
             let status = self.group_in(node, generation);
@@ -87,6 +88,26 @@ impl World {
         assert!(is_other_life || is_silent, "node {} assumed from a living owner", index + 1);
     }
 
+    /// What an owner that is alone has served nobody else holds, whatever copies there were: who carries these on must not
+    /// speak.
+    pub(super) fn check_copies(&mut self) {
+        for (of, group) in GENERATIONS.into_iter().enumerate() {
+            let voices = self.voices_in(of);
+            if let Some(index) = voices.iter().find(|index| self.nodes[**index].carries_old[of]) {
+                self.tell();
+                panic!("node {} carries on what was served on without it", index + 1);
+            }
+            if let [voice] = voices[..]
+                && self.register(voice, of).peer.is_none()
+            {
+                let others = self.filled.iter().filter(|(filled, node, _)| {
+                    *filled == group && usize::from(*node) != voice + 1
+                });
+                self.outdated.extend(others.copied());
+            }
+        }
+    }
+
     pub(super) fn obey(&mut self, index: usize, life: u64, command: Command) {
         if let Command::Newcomers { group, are_taken, .. } = command {
             return self.hear_of_newcomers(index, group, are_taken);
@@ -105,14 +126,17 @@ impl World {
                 // Copies that were served are no copies any more.
                 let held = self.filled.remove(&name);
                 assert!(held, "node {} was promoted without the copies", index + 1);
+                let is_old = self.outdated.remove(&name);
                 if matches!(command, Command::Assume { .. }) {
                     self.check_assumed(index, of);
                 }
                 self.nodes[index].becomes(of, true);
+                self.nodes[index].carries_old[of] = is_old;
                 self.at(1, Event::Promoted { group, node: index, life, epoch: epoch.0 });
             }
             Command::Follow { .. } | Command::Stop { .. } => {
                 self.filled.remove(&name);
+                self.outdated.remove(&name);
                 self.nodes[index].becomes(of, false);
             }
             Command::Freeze { epoch, attempt, .. } | Command::Close { epoch, attempt, .. } => {
