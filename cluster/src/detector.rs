@@ -188,13 +188,14 @@ impl Detector {
         }
     }
 
-    /// A heartbeat of the present life of `from` said this.
-    pub fn handle_heartbeat(&mut self, now: Instant, from: Member, beat: &Heartbeat) {
+    /// A heartbeat of the present life of `from` said this; answers whether it is news: one that was overtaken is none.
+    /// (What does not fit into one heartbeat comes in several of the same time.)
+    pub fn handle_heartbeat(&mut self, now: Instant, from: Member, beat: &Heartbeat) -> bool {
         let Some(heard) = self.nodes.iter_mut().find(|heard| heard.member == from) else {
-            return;
+            return false;
         };
-        // A heartbeat that was overtaken says nothing new.
-        if beat.sent >= heard.sent {
+        let is_news = beat.sent >= heard.sent;
+        if is_news {
             heard.sent = beat.sent;
             heard.core_ok = beat.core_ok;
             heard.draining = beat.draining;
@@ -202,6 +203,7 @@ impl Detector {
             heard.mac = beat.mac;
             heard.path.note(now, beat.path);
         }
+        is_news
     }
 
     /// How many cores exactly this life has, if it has said so.

@@ -96,7 +96,7 @@ impl Agent {
     }
 
     fn handle_heartbeat(&mut self, now: Instant, from: Member, exact: bool, beat: &Heartbeat) {
-        self.detector.handle_heartbeat(now, from, beat);
+        let is_news = self.detector.handle_heartbeat(now, from, beat);
         self.detector.refute(from, self.config.timers.longest_promise());
         let mut grants = Vec::new();
         for entry in &beat.entries {
@@ -104,6 +104,10 @@ impl Agent {
             if entry.register.is_written() {
                 self.yield_to(now, at, entry.register);
                 self.learn(now, at, entry.register);
+            }
+            // Whoever said this long ago may be dead: it is no sign of life, and a lease that counts from then is none.
+            if !is_news {
+                continue;
             }
             self.note_said(now, at, from, (beat.sent, entry));
             if let Some(lease) = entry.renew

@@ -224,6 +224,28 @@ fn old_epochs_that_are_replayed_change_nothing() {
     }
 }
 
+/// What a dead owner has said comes again and again, late: that renews nothing, and its peer does not wait for it.
+#[test]
+fn requests_that_come_late_renew_nothing() {
+    for seed in 0..5 {
+        let mut world = World::protected(seed, 2);
+        world.heard = Some(Vec::new());
+        world.run(100);
+        let mut said = world.heard.take().expect("it was kept");
+        said.retain(|(to, _, from)| (*to, *from) == (1, 0));
+        // All that something later was heard of.
+        said.truncate(said.len() - 5);
+        assert!(said.len() > 20);
+        world.fault(Fault::Crash(0));
+        for n in 0..400 {
+            let (to, bytes, reply_to) = said[n % said.len()].clone();
+            world.at(5 * n as u64, Event::Deliver { to, bytes, reply_to });
+        }
+        let took = world.until(1_000, "taken over", |world| world.voices() == [1]);
+        assert!(took <= 100, "{took} ms");
+    }
+}
+
 /// The witness comes back with a store from before two changes of owner. It writes nothing until the operator says
 /// so, and then takes what the nodes know.
 #[test]
