@@ -258,6 +258,12 @@ impl Agent {
         }
     }
 
+    /// The nodes that were heard, and where each is on the cluster's data link.
+    pub fn neighbors(&self) -> impl Iterator<Item = (NodeId, [u8; 6])> + '_ {
+        let heard = self.detector.nodes().iter().filter(|heard| heard.member.incarnation.0 != 0);
+        heard.map(|heard| (heard.member.node, heard.mac))
+    }
+
     /// This node.
     pub fn node(&self) -> NodeId {
         self.config.me.node

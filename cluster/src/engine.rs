@@ -277,29 +277,33 @@ impl Engine {
 
     /// How the groups stand.
     pub fn status(&self) -> impl Iterator<Item = GroupStatus> + '_ {
-        self.groups.iter().enumerate().map(|(index, group)| {
-            let state = self.stack.group(index as u8);
-            let lanes = &self.logs.0[index];
-            let mut backup = BackupCounters::default();
-            group.backups.iter().for_each(|copies| backup += copies.counters());
-            GroupStatus {
-                id: group.id,
-                role: group.role,
-                epoch: group.epoch,
-                flows: state.flows(),
-                copied: match group.role {
-                    Role::Peer => state.flows(),
-                    _ => state.copied(),
-                },
-                awaited: group.backups.iter().map(|copies| copies.awaited() as u32).sum(),
-                lag_ops: lanes.iter().map(|lane| lane.log.lag()).sum(),
-                lag_bytes: lanes.iter().map(|lane| lane.log.bytes_pending() as u64).sum(),
-                log: lanes.counters(),
-                backup,
-                heard_bytes: group.heard_bytes,
-                conflict: state.conflict(),
-            }
-        })
+        (0..self.groups.len()).map(|index| self.status_of(index))
+    }
+
+    /// How the group with this index stands.
+    pub fn status_of(&self, index: usize) -> GroupStatus {
+        let group = &self.groups[index];
+        let state = self.stack.group(index as u8);
+        let lanes = &self.logs.0[index];
+        let mut backup = BackupCounters::default();
+        group.backups.iter().for_each(|copies| backup += copies.counters());
+        GroupStatus {
+            id: group.id,
+            role: group.role,
+            epoch: group.epoch,
+            flows: state.flows(),
+            copied: match group.role {
+                Role::Peer => state.flows(),
+                _ => state.copied(),
+            },
+            awaited: group.backups.iter().map(|copies| copies.awaited() as u32).sum(),
+            lag_ops: lanes.iter().map(|lane| lane.log.lag()).sum(),
+            lag_bytes: lanes.iter().map(|lane| lane.log.bytes_pending() as u64).sum(),
+            log: lanes.counters(),
+            backup,
+            heard_bytes: group.heard_bytes,
+            conflict: state.conflict(),
+        }
     }
 
     /// Carries out an order of the agent.

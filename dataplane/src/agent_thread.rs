@@ -134,7 +134,7 @@ impl AgentThread {
                 self.agent.handle_counts(self.shared.counts());
                 self.agent.handle_timeout(now);
                 self.publish();
-                self.tell_neighbors(now, &mut neighbors);
+                self.tell_neighbors(&mut neighbors);
             }
             // Bounded, so that a flood starves neither heartbeats nor leases.
             for _ in 0..DATAGRAMS_PER_ROUND {
@@ -267,7 +267,7 @@ impl AgentThread {
             }
         }
         while let Some(command) = self.agent.poll_command() {
-            self.tell_neighbors(clock::now(), neighbors);
+            self.tell_neighbors(neighbors);
             self.turn_ears(Ears::prick, &command);
             for core in 0..self.commands.len() {
                 self.order(core, ToCore::Command(command));
@@ -320,23 +320,21 @@ impl AgentThread {
     }
 
     /// Tells the core where the others are on the data link, as their heartbeats say.
-    fn tell_neighbors(&self, now: Instant, known: &mut Vec<(NodeId, [u8; 6])>) {
-        for node in self.agent.status(now).nodes {
-            let id = node.member.node;
-            if node.age.is_none() || known.contains(&(id, node.mac)) {
+    fn tell_neighbors(&self, known: &mut Vec<(NodeId, [u8; 6])>) {
+        for (id, mac) in self.agent.neighbors() {
+            if known.contains(&(id, mac)) {
                 continue;
             }
             let Some((_, ip)) = self.peers.nodes.iter().find(|(other, _)| *other == id) else {
                 continue;
             };
-            let endpoint =
-                Endpoint { mac: node.mac, address: ip.octets(), port: self.peers.data_port };
+            let endpoint = Endpoint { mac, address: ip.octets(), port: self.peers.data_port };
             let tell =
                 |core: &&Sender<ToCore>| core.try_send(ToCore::Neighbor(id, endpoint)).is_ok();
             // Who was told before is told again until all have been.
             if self.commands.iter().filter(tell).count() == self.commands.len() {
                 known.retain(|(other, _)| *other != id);
-                known.push((id, node.mac));
+                known.push((id, mac));
             }
         }
     }
