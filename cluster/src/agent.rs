@@ -298,13 +298,14 @@ impl Agent {
     pub fn handle_report(&mut self, now: Instant, report: Report) {
         self.observe(now);
         match report {
-            Report::Filled { group, epoch, core, peer } => {
+            Report::Filled { group, epoch, core, peer, missing } => {
                 if let Some(entry) = self.entry_mut(group)
                     && entry.role == Role::Owner
                     && entry.register.epoch == epoch
                     && entry.register.peer == Some(peer)
+                    && entry.filled.note(core)
                 {
-                    entry.filled.note(core);
+                    entry.missing += missing;
                 }
             }
             Report::Frozen { group, epoch, core, attempt, flows, absent } => {

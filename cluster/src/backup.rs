@@ -86,6 +86,8 @@ pub struct Backup {
     clock: (u64, Instant),
     scratch: Vec<u8>,
     filled: bool,
+    /// Flows that the owner could not capture, as it said last.
+    missing: u32,
     /// The last record said that the owner is frozen.
     frozen: bool,
     counters: BackupCounters,
@@ -108,6 +110,7 @@ impl Backup {
             clock: (0, Instant::ZERO),
             scratch: Vec::with_capacity(64 << 10),
             filled: false,
+            missing: 0,
             frozen: false,
             counters: BackupCounters::default(),
         }
@@ -139,9 +142,9 @@ impl Backup {
         self.filled = true;
     }
 
-    /// Copies that were given up and have not come again.
+    /// Flows of which there is no copy here: given up, or never captured.
     pub fn awaited(&self) -> usize {
-        self.lost.len()
+        self.lost.len() + self.missing as usize
     }
 
     /// Counters so far.
@@ -295,6 +298,9 @@ impl Backup {
             RecordKind::Digest => self.compare(now, stack, op, record),
             RecordKind::FillDone => {
                 self.filled = true;
+                // Each holds more than half a megabyte: there cannot be more.
+                let told = Reader::new(record.bytes).u32().unwrap_or(0);
+                self.missing = told.min(u16::MAX.into());
                 Ok(())
             }
             RecordKind::Frozen => {

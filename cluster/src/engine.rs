@@ -126,7 +126,7 @@ pub struct GroupStatus {
     pub flows: u32,
     /// Flows that the peer holds or, as peer, that are held here.
     pub copied: u32,
-    /// As peer: copies that were given up and have not come again.
+    /// As peer: flows without a copy, because it was given up and has not come again or because they hold too much.
     pub awaited: u32,
     /// Records that the peer has not acknowledged.
     pub lag_ops: u64,

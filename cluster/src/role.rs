@@ -139,7 +139,7 @@ pub enum Command {
 /// What a core tells the agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Report {
-    /// Every flow of the group on this core is held by `peer` (answer to [`Command::Mirror`]).
+    /// Every flow of the group on this core that can be captured is held by `peer` (answer to [`Command::Mirror`]).
     Filled {
         /// The group.
         group: GroupId,
@@ -149,6 +149,8 @@ pub enum Report {
         core: u8,
         /// Who holds the copies.
         peer: Member,
+        /// Flows without a copy: they hold too much to be captured, and stand alone until they hold less.
+        missing: u32,
     },
     /// The peer holds every record of this core that is frozen, or lets no flow begin (answer to [`Command::Freeze`] and
     /// [`Command::Close`]).

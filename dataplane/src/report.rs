@@ -715,7 +715,11 @@ fn sentence(reason: Reason) -> String {
         Reason::Reconfigured => "its settings were changed by a reload".into(),
         Reason::AskedFirst => "asked to own it: it was never owned".into(),
         Reason::AskedPeer(peer) => format!("asked to add node {} as peer", peer.node),
-        Reason::AskedInSync(peer) => {
+        Reason::AskedInSync(peer, missing) if missing > 0 => format!(
+            "asked to declare node {} in sync: it holds every connection but {missing}, which hold too much to be copied now",
+            peer.node
+        ),
+        Reason::AskedInSync(peer, _) => {
             format!("asked to declare node {} in sync: it holds every connection", peer.node)
         }
         Reason::AskedAlone(span) => {

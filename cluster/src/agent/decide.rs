@@ -85,7 +85,8 @@ impl Agent {
         } else if silent > timers.peer_silent && now >= self.accuse_at && hears {
             self.ask(now, at, Change::Alone, Reason::AskedAlone(silent));
         } else if !register.in_sync && entry.filled.is_complete() {
-            self.ask(now, at, Change::InSync(peer), Reason::AskedInSync(peer));
+            let reason = Reason::AskedInSync(peer, entry.missing);
+            self.ask(now, at, Change::InSync(peer), reason);
         } else {
             self.consider_handover(now, at);
             self.pursue(now, at);

@@ -63,6 +63,8 @@ pub(super) struct Group {
     pub passed_over: Option<(Member, Instant)>,
     /// Cores that reported the peer filled, in this epoch.
     pub filled: Gather,
+    /// Connections of which these could make no copy.
+    pub missing: u32,
     /// Cores that reported the closed group without flows, in this epoch.
     pub empty: Gather,
     /// What the cores know of the generations of its service.
@@ -148,8 +150,8 @@ pub enum Reason {
     Reconfigured,
     /// Asked because a designated peer is alive.
     AskedPeer(Member),
-    /// Asked because every core reported the peer filled.
-    AskedInSync(Member),
+    /// Asked because every core reported the peer filled, but for so many connections that hold too much to be copied.
+    AskedInSync(Member, u32),
     /// Asked to be alone because the peer granted nothing for that long.
     AskedAlone(Duration),
     /// Asked to be alone because the peer lives and acknowledges nothing of what it is sent.
@@ -240,6 +242,7 @@ impl Group {
             stalled: None,
             passed_over: None,
             filled: Gather::new(cores),
+            missing: 0,
             empty: Gather::new(cores),
             newcomers: None,
             read_at: now,

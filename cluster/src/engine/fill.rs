@@ -1,7 +1,9 @@
 //! What an owner's core sends beside facts: whole flows for a joining peer, digests for comparison.
 //!
-//! A flow is captured whole at one op of its lane. When every slot was looked at, each lane says so; when the peer
-//! holds that word in all lanes, the core has filled it.
+//! A flow is captured whole at one op of its lane. When every slot was looked at, each lane says so, and how many flows
+//! were passed over because they hold too much; when the peer holds that word in all lanes, the core has filled it. The walk is
+//! repeated as long as there are such flows, and the word whenever their number has changed: so both sides count what
+//! the peer lacks.
 //!
 //! Bounds: [`FILL_FLOWS_PER_POLL`] captures and [`FILL_SLOTS_PER_POLL`] slots a round, so that serving never stalls, and
 //! [`FILL_PACE`] between two such rounds, so that whoever shares a processor with the peer does not either.
@@ -29,12 +31,8 @@ pub(super) struct Fill {
     next_slot: u32,
     /// When to capture the next ones.
     pub next_at: Instant,
-    /// When to look for flows without a copy again; MAX if none was given up.
+    /// When to look for flows without a copy again; MAX if none was given up or passed over.
     pub again_at: Instant,
-    /// A flow was passed over on this walk: it holds too much to be captured.
-    has_passed: bool,
-    /// Therefore it does not end, but is repeated when it is time to look again.
-    is_held_back: bool,
     reported: bool,
 }
 
@@ -46,8 +44,6 @@ impl Fill {
             next_slot: 0,
             next_at: Instant::ZERO,
             again_at: Instant::MAX,
-            has_passed: false,
-            is_held_back: false,
             reported: false,
         }
     }
@@ -71,7 +67,8 @@ impl Engine {
             return;
         }
         if fill.again_at <= now {
-            (fill.again_at, fill.next_slot, fill.has_passed) = (Instant::MAX, 0, false);
+            (fill.again_at, fill.next_slot) = (Instant::MAX, 0);
+            lanes.iter_mut().for_each(|lane| lane.passed = 0);
         }
         let mut budget = if fill.next_at <= now { FILL_FLOWS_PER_POLL } else { 0 };
         let slots = stack.slots_max() as u32;
@@ -82,12 +79,12 @@ impl Engine {
                 scratch.clear();
                 stack.export(slot, scratch);
                 let parts = scratch.len().div_ceil(PART_BYTES);
-                let log = &mut lanes.of_flow(flow).log;
+                let lane = lanes.of_flow(flow);
                 if parts > PARTS_MAX {
                     // It stays alone, as the status shows, until it holds less.
-                    (fill.again_at, fill.has_passed) = (now + CAPTURE_AGAIN, true);
-                } else if log.has_room_for_parts(parts) {
-                    capture(stack, log, slot, scratch);
+                    (fill.again_at, lane.passed) = (now + CAPTURE_AGAIN, lane.passed + 1);
+                } else if lane.log.has_room_for_parts(parts) {
+                    capture(stack, &mut lane.log, slot, scratch);
                 } else {
                     break;
                 }
@@ -98,28 +95,32 @@ impl Engine {
             }
             fill.next_slot += 1;
         }
-        // Whoever holds every flow of a generation that was left behind answers strangers by RST.
-        let is_whole = fill.next_slot == slots;
-        fill.is_held_back = is_whole && fill.has_passed && stack.is_left(index as u8);
-        if is_whole && !fill.is_held_back {
-            for lane in lanes.iter_mut().filter(|lane| lane.filled.is_none()) {
+        if fill.next_slot == slots {
+            for lane in lanes.iter_mut().filter(|lane| !lane.has_told_passed()) {
                 if lane.log.room(0, false).is_some() {
-                    let op = lane.log.note(RecordKind::FillDone, Default::default(), &[], None);
-                    lane.filled = Some(op);
+                    let word = lane.passed.to_le_bytes();
+                    let op = lane.log.note(RecordKind::FillDone, Default::default(), &word, None);
+                    lane.filled.get_or_insert(op);
+                    lane.missing = lane.passed;
                 }
             }
         }
         if !fill.reported && lanes.are_filled() {
             fill.reported = true;
             let (epoch, core, peer) = (fill.epoch, stack.place().core, fill.peer);
-            reports.push_back(Report::Filled { group: groups[index].id, epoch, core, peer });
+            let missing = lanes.iter().map(|lane| lane.missing).sum();
+            let group = groups[index].id;
+            reports.push_back(Report::Filled { group, epoch, core, peer, missing });
         }
     }
 
     /// Whether captures are under way.
     pub(super) fn is_filling(&self, index: usize) -> bool {
-        let fill = self.groups[index].fill.as_ref().filter(|fill| !fill.is_held_back);
-        fill.is_some() && self.logs.0[index].iter().any(|lane| lane.filled.is_none())
+        let slots = self.stack.slots_max() as u32;
+        let is_walking = |fill: &Fill| fill.next_slot < slots;
+        let fill = self.groups[index].fill.as_ref();
+        fill.is_some_and(is_walking)
+            || self.logs.0[index].iter().any(|lane| !lane.has_told_passed())
     }
 
     /// Sends the digest of one flow after another, for the peer to compare.

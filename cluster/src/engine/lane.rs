@@ -19,6 +19,10 @@ pub(super) struct Lane {
     pub log: Log,
     /// The op of the word that every flow of the lane has been captured.
     pub filled: Option<Op>,
+    /// Flows that were passed over on this walk, because they hold too much to be captured.
+    pub passed: u32,
+    /// So many of them the peer was told of last.
+    pub missing: u32,
     /// The op of the last word that a lost flow is over.
     pub gone: Op,
     /// The op of the word that the owner is frozen, or of the last record before it let no flow begin any more.
@@ -35,6 +39,13 @@ pub(super) struct Lanes {
 
 /// The lanes of all groups, by index.
 pub(super) struct Logs(pub Vec<Lanes>);
+
+impl Lane {
+    /// Whether the peer was told that this walk is through, and what it has passed over.
+    pub fn has_told_passed(&self) -> bool {
+        self.filled.is_some() && self.missing == self.passed
+    }
+}
 
 impl Lanes {
     pub const fn none() -> Lanes {
@@ -60,7 +71,15 @@ impl Lanes {
             }
             let session = Session { from_core: place.core, to: peer, to_core, ..session };
             let log = Log::new(session, datagram_bytes, clock_offset);
-            lanes.lanes.push(Lane { log, filled: None, gone: Op(0), frozen: None, told: 0 });
+            lanes.lanes.push(Lane {
+                log,
+                filled: None,
+                passed: 0,
+                missing: 0,
+                gone: Op(0),
+                frozen: None,
+                told: 0,
+            });
         }
         lanes
     }

@@ -259,6 +259,13 @@ impl Settings {
         Settings { ports: vec![port], servers, ..settings }
     }
 
+    /// A world whose connections may hold more than can be captured.
+    pub fn large() -> Settings {
+        let mut settings = Settings { chunks_max: 4096, ..Settings::default() };
+        settings.ports.iter_mut().for_each(|port| port.receive_buffer = 2 << 20);
+        settings
+    }
+
     fn upstream(&self) -> Upstream {
         let server = |index| {
             let address = Address::v4(client::address(index));

@@ -16,7 +16,9 @@ use crate::kit::random::Random;
 use crate::kit::raw::Raw;
 use crate::kit::settings::{Link, Port, Settings};
 use cluster::id::{Epoch, GroupId};
+use cluster::limits::CAPTURE_BYTES_MAX;
 use cluster::role::{Command, Report};
+use stack::flow::Flow;
 use stack::key::FlowKey;
 use stack::time::{Duration, Instant};
 use stack::wire::{Flags, Mac};
@@ -334,6 +336,32 @@ impl World {
         while let Some(frame) = self.raws[index].poll_frame(mac) {
             self.send_request(frame);
         }
+    }
+
+    /// A client made by hand speaks to node 0's echo and acknowledges nothing, until its connection holds more than can be
+    /// captured.
+    pub fn stuff(&mut self, index: usize) {
+        let held = |flow: &Flow| flow.output.stored();
+        let una = self.raws[index].rcv_nxt;
+        self.raws[index].acknowledges = false;
+        while self.nodes[0].flows().map(held).sum::<u64>() < CAPTURE_BYTES_MAX as u64 + 100_000 {
+            let seq = self.raws[index].snd_nxt;
+            self.raws[index].send_exactly(seq, una, Flags::ACK.with(Flags::PSH), &[7; 1400]);
+            self.raws[index].snd_nxt = seq + 1400;
+            self.send_raw_to(index, 0);
+            self.run_for(Duration::from_micros(300));
+        }
+    }
+
+    /// It acknowledges what it hears, until `done`.
+    pub fn drain(&mut self, index: usize, done: impl Fn(&World) -> bool) {
+        self.raws[index].acknowledges = true;
+        self.raws[index].send(Flags::ACK, &[]);
+        let is_done = (0..20_000).any(|_| {
+            self.send_raw_to(index, 0);
+            self.run_until(Duration::from_micros(300), &done)
+        });
+        assert!(is_done, "it is captured once it holds less");
     }
 
     /// Puts a frame of a client on the wire; its Ethernet destination says to which node.

@@ -156,6 +156,31 @@ fn a_lossy_cluster_link_changes_nothing() {
 }
 
 /// The peer has less memory than the owner: it gives copies up, says so, and takes them when it can.
+/// One connection holds more than can be captured. The others are protected without it; what the peer lacks both sides count,
+/// until that one holds less.
+#[test]
+fn what_is_too_large_to_be_copied_is_counted_on_both_sides() {
+    let mut world = World::serving(Settings::large());
+    let raw = world.open_raw(ECHO);
+    world.stuff(raw);
+    world.mirror(0, Epoch(2));
+    let groups = world.settings.ports.len();
+    assert!(world.run_until(Duration::from_secs(5), |world| filled(world) == groups));
+    let told = world.nodes[0].reports.iter().map(|report| match report {
+        Report::Filled { missing, .. } => *missing,
+        _ => 0,
+    });
+    assert_eq!(told.sum::<u32>(), 1);
+    let counts = |world: &World| {
+        [0, 1].map(|node| {
+            let status = world.nodes[node].status();
+            status.fold((0, 0), |sum, group| (sum.0 + group.copied, sum.1 + group.all()))
+        })
+    };
+    assert_eq!(counts(&world), [(0, 1); 2]);
+    world.drain(raw, |world| counts(world) == [(1, 1); 2]);
+}
+
 #[test]
 fn a_copy_that_the_peer_gives_up_is_captured_again() {
     let settings = Settings { peer_chunks_max: Some(50), ..settings() };

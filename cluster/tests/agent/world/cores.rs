@@ -45,6 +45,7 @@ impl World {
                 epoch: Epoch(epoch),
                 core,
                 peer: Member { node: NodeId(peer.0), incarnation: Incarnation(peer.1) },
+                missing: 0,
             };
             self.touch(node, |agent, now| agent.handle_report(now, report));
         }
