@@ -67,6 +67,9 @@ impl Engine {
             *counter(&mut self.shelf.counters) += 1;
             return;
         }
+        if let (Fate::Send, None) = (&fate, hopped) {
+            self.listen_along(now, frame);
+        }
         let Some(kept) = self.shelf.keep(now, stray, hopped, frame) else { return };
         match fate {
             Fate::Send => self.shelf.send(kept.on_its_way()),
@@ -74,6 +77,16 @@ impl Engine {
                 self.shelf.counters.held += 1;
                 self.shelf.hold(kept);
             }
+        }
+    }
+
+    /// A client's frame leaves for the owner, of whose copies this node may be the heir. If the owner is dead, and it is not
+    /// known yet, the frame is kept like one that was overheard.
+    fn listen_along(&mut self, now: Instant, frame: &[u8]) {
+        if let Some(heard) = self.stack.overhear(now, frame)
+            && self.groups[usize::from(heard.group)].role == Role::Peer
+        {
+            self.note_heard(now, heard, frame);
         }
     }
 

@@ -58,14 +58,22 @@ impl Stack {
         if self.listening == 0 || self.is_sent_here(frame) {
             return None;
         }
-        self.listen(now, frame)
+        let heard = self.overhear(now, frame)?;
+        self.ahead.take();
+        if heard.worth != Worth::Served {
+            self.counters.rx_frames += 1;
+            self.counters.rx_heard += 1;
+        }
+        Some(heard)
     }
 
     fn is_sent_here(&self, frame: &[u8]) -> bool {
         frame.starts_with(&self.mac) || self.service_macs.iter().any(|mac| frame.starts_with(mac))
     }
 
-    fn listen(&mut self, now: Instant, frame: &[u8]) -> Option<Overheard> {
+    /// What a frame to a service that this node listens to may be good for, whoever it was sent to: one that was sent here
+    /// and is forwarded to its group's owner may reach a dead one.
+    pub fn overhear(&self, now: Instant, frame: &[u8]) -> Option<Overheard> {
         let Ok(Frame::Tcp(segment)) = parse_heard(frame) else { return None };
         let key = FlowKey::of(&segment);
         let found = self.find(&key);
@@ -85,11 +93,6 @@ impl Stack {
             Mode::Serving if now < self.env.grace_until[group as usize] => Worth::Served,
             Mode::Serving | Mode::Frozen | Mode::Off => return None,
         };
-        self.ahead.take();
-        if worth != Worth::Served {
-            self.counters.rx_frames += 1;
-            self.counters.rx_heard += 1;
-        }
         Some(Overheard { group, bytes: segment.payload.len() as u32, worth, key, end })
     }
 

@@ -240,6 +240,30 @@ fn home_takes_the_old_connections_over_when_their_owner_dies() {
     assert_eq!(flows(&world, 1), [1, 2], "nothing begins in what is closed");
 }
 
+/// What an old connection says reaches home first. If its owner has died and nobody knows yet, it was forwarded to nobody; a
+/// home that listens has kept it.
+#[test]
+fn what_was_forwarded_to_a_dead_owner_is_used_by_a_home_that_listens() {
+    for overheard in [0, 1] {
+        let (mut world, raw) = protected_with(Settings { overheard, ..Settings::default() });
+        close(&mut world);
+        open_next(&mut world);
+        speak(&mut world, raw, 1);
+        world.kill(0);
+        let before = world.raws[raw].received.len();
+        world.raws[raw].send(ACK.with(Flags::PSH), b"last words");
+        world.send_raw_to(raw, 1);
+        world.run_for(MOMENT);
+        let clock_jump = Duration::from_secs(2);
+        world.command(1, Command::Promote { group: OLD, epoch: Epoch(5), clock_jump });
+        world.drive(1);
+        world.run_for(MOMENT);
+        let heard = &world.raws[raw].received[before..];
+        assert_eq!(heard, if overheard > 0 { &b"last words"[..] } else { b"" });
+        assert_eq!(world.resets, 0);
+    }
+}
+
 #[test]
 fn the_end_of_the_last_old_connection_is_reported_once() {
     let (mut world, raw) = failed_back([2, 2]);
