@@ -628,7 +628,7 @@ impl Flow {
 }
 
 /// Where the right edge may be moved to, if that is worth a segment.
-pub(crate) fn worth_a_step(contract: &Contract, edge: Seq, buffer: u32) -> Option<Seq> {
+fn worth_a_step(contract: &Contract, edge: Seq, buffer: u32) -> Option<Seq> {
     let step = u32::from(contract.options.mss).min(buffer / 2) as i32;
     (edge.distance(contract.rcv_edge) >= step).then_some(edge)
 }

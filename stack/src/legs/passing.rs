@@ -28,7 +28,7 @@
 use crate::app::App;
 use crate::app::proxy::{Ahead, Phase, Proxy};
 use crate::fact::{Fact, Passed, PassedFin};
-use crate::flow::{Env, Flow, worth_a_step};
+use crate::flow::{Env, Flow};
 use crate::limits::{
     EARLY_RECORDS_MAX, FULL_SEGMENT_BYTES, HOLD_BACK, OPENED_BYTES, UNA_FLUSH_BYTES,
 };
@@ -44,6 +44,9 @@ use crate::time::Instant;
 /// Where the right edge of a leg may be moved to, as the log knows it: as far as the other leg's side has offered room, so
 /// that whatever is sent finds a receiver who acknowledges it, however slowly that is read; and as our buffer has any.
 /// What is ahead has taken the place of what was offered.
+///
+/// In whatever steps that side makes: it avoids silly windows itself (RFC 9293 3.8.6.2.2), and where it has little memory a step
+/// of ours that is left out leaves a sender with less than a segment, who waits for more.
 pub(crate) fn wider_edge(
     contract: &Contract,
     leg: &Proxy,
@@ -57,9 +60,7 @@ pub(crate) fn wider_edge(
     let offered = (receiver.una_offset + u64::from(receiver.snd_wnd)).saturating_sub(recorded);
     let received = contract.rcv_nxt - bytes;
     let edge = received + room.min(offered) as u32;
-    // A receiver with little memory offers less than a segment at a time.
-    let is_used_up = received == contract.rcv_edge && edge.after(received);
-    worth_a_step(contract, edge, buffer).or(is_used_up.then_some(edge))
+    edge.after(contract.rcv_edge).then_some(edge)
 }
 
 impl Contract {
@@ -266,6 +267,12 @@ impl Flow {
         }
     }
 
+    /// Whether its side has nothing under way that the other side has not acknowledged: it may be waiting for room, however much
+    /// it has left of it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.passes_ahead() && self.ahead().bytes == 0
+    }
+
     /// How much further its side's window reaches than the log knows.
     fn unrecorded_window(&self) -> i32 {
         let Contract { snd_una, snd_wnd, .. } = self.contract;
@@ -279,13 +286,13 @@ impl Flow {
         self.has_opened(env) && (!is_resting || is_much)
     }
 
-    /// Whether its side's window has opened by something worth telling the other one: anything, to who has used up what he
-    /// was offered.
+    /// Whether its side's window has opened by something worth telling the other one: anything, to who has nothing under way.
     pub(crate) fn has_opened(&self, env: &Env) -> bool {
         let Some(across) = env.across.as_ref().filter(|_| self.passes_ahead()) else {
             return false;
         };
-        let least = if across.contract.window() == 0 { 1 } else { across.contract.options.mss };
+        let is_awaited = across.contract.window() == 0 || self.behind().bytes == 0;
+        let least = if is_awaited { 1 } else { across.contract.options.mss };
         self.unrecorded_window() >= i32::from(least)
     }
 
@@ -350,6 +357,19 @@ mod tests {
         flow.contract.options = Options { mss: 1460, ..Options::default() };
         flow.local.snd_una = flow.contract.snd_una + passed;
         flow
+    }
+
+    /// Of 2500 bytes a full segment was sent, taken and read. What is left is too little for another one, and the step from
+    /// there is by the timestamps shorter than an MSS.
+    #[test]
+    fn a_step_is_whatever_the_other_side_makes() {
+        let Flow { app: App::Proxy(leg), contract, .. } = leg(0, 0) else { unreachable!() };
+        let sender = Contract { rcv_nxt: Seq(1448), rcv_edge: Seq(2500), ..contract };
+        let receiver = Contract { snd_wnd: 2500, ..Contract::default() };
+        let edge = |sender| wider_edge(sender, &leg, Some((&receiver, &Output::new())), 256 << 10);
+        assert_eq!(edge(&sender), Some(Seq(1448 + 2500)));
+        let sender = Contract { rcv_edge: Seq(1448 + 2500), ..sender };
+        assert_eq!(edge(&sender), None, "and never to the left");
     }
 
     #[test]

@@ -355,7 +355,7 @@ impl Flow {
         let step =
             if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
         let opens_window = edge.distance(self.local.adv_edge) >= step as i32
-            || (edge.after(self.local.adv_edge) && offered == 0);
+            || (edge.after(self.local.adv_edge) && (offered == 0 || self.is_awaited()));
         // A duplicate acknowledgement counts a loss: it waits until it can say which.
         let is_misleading = !is_new && self.is_hole_uncertain();
         let is_due = (self.local.owed.ack && !is_misleading)
