@@ -525,7 +525,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Decides when the payload is acknowledged: every second segment at once (RFC 9293 SHLD-19), a
+    /// Decides when the payload is acknowledged: every second full segment at once (RFC 9293 SHLD-19), a
     /// single one after a delay (SHLD-18, MUST-40), and the newest full segment of a stream not
     /// before the next (DESIGN 9, hold-back: so that a promoted peer has an acknowledgement to
     /// advance). Nothing is held back at a hole: its sender would take the segment for another loss.
@@ -543,7 +543,9 @@ impl Flow {
             local.deadlines.clear(Wait::HoldBack);
         }
         let unacked = self.contract.rcv_nxt.since(local.rcv_acked) as usize + bytes;
-        if unacked >= 2 * local.rcv_mss as usize {
+        // Two small ones are no reason: what answers them takes the acknowledgement along.
+        let full = local.rcv_mss.max(self.contract.options.mss.min(FULL_SEGMENT_BYTES as u16));
+        if unacked >= 2 * usize::from(full) {
             local.owed.ack_new = true;
         } else if !local.deadlines.is_set(Wait::Ack) {
             local.deadlines.set(Wait::Ack, now + ACK_DELAY);

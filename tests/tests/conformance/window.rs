@@ -194,6 +194,29 @@ fn must_40_acknowledgements_are_delayed_a_little() {
     }
 }
 
+/// RFC 9293 SHLD-19 speaks of full segments: small ones are acknowledged at once when they are worth two of these, and else
+/// with what answers them, or after a while.
+#[test]
+fn shld_19_small_segments_are_no_full_ones() {
+    for family in BOTH {
+        let mut desk = Desk::connected(Setup::new(family, AppConfig::Discard), PLAIN);
+        let put = |desk: &mut Desk, count: u32| {
+            for _ in 0..count {
+                let say = desk.segment(Flags::ACK.with(Flags::PSH), &[1; 60]);
+                desk.snd_nxt += 60;
+                desk.put(&say);
+            }
+            desk.poll()
+        };
+        assert!(put(&mut desk, 17).is_empty(), "1020 bytes");
+        let answer = put(&mut desk, 1);
+        assert_eq!((answer.len(), answer[0].ack), (1, desk.snd_nxt));
+        assert!(put(&mut desk, 2).is_empty());
+        let answer = desk.wait_ms(500);
+        assert_eq!((answer.len(), answer[0].ack), (1, desk.snd_nxt));
+    }
+}
+
 /// RFC 9293 MUST-58, MUST-59: segments that arrive together are all taken before one ACK answers
 /// them.
 #[test]
