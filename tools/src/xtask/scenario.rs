@@ -1,8 +1,8 @@
 //! `cargo xtask scenario`: a named story, played by its tests, with what came of it in one table.
 //!
 //! The names and their tests stand in `tests/SPECIFICATION.md`, under "Scenarios". Each test says in a line what
-//! became of its connections (`outcome: ...`); the in-memory kit and the world of agents check one voice at every
-//! event and say nothing.
+//! became of its connections (`outcome: ...`); the world of agents has none, checks at every event that there is one voice
+//! at most, and says nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,7 +44,8 @@ struct Outcome {
     survived: u64,
     resets: u64,
     wrong_bytes: u64,
-    late_frames: u64,
+    /// `None` if nobody counted them.
+    late_frames: Option<u64>,
     /// p50, p99 and max of the gaps; the worst test counts.
     gaps_us: Option<[u64; 3]>,
 }
@@ -153,7 +154,7 @@ impl Outcome {
             }
             ("resets", [count]) => self.resets += count,
             ("wrong_bytes", [count]) => self.wrong_bytes += count,
-            ("late_frames", [count]) => self.late_frames += count,
+            ("late_frames", [count]) => *self.late_frames.get_or_insert(0) += count,
             ("gaps_us", &[p50, p99, max]) => {
                 let worst = self.gaps_us.get_or_insert([0; 3]);
                 *worst = [worst[0].max(p50), worst[1].max(p99), worst[2].max(max)];
@@ -176,18 +177,22 @@ fn table(played: &[(String, Outcome)]) -> String {
     );
     for (name, outcome) in played {
         let survived = match outcome.connections {
-            0 => "in memory".to_string(),
+            0 => "of agents".to_string(),
             connections => format!("{}/{connections}", outcome.survived),
         };
         let gaps = outcome.gaps_us.map_or("-".to_string(), |gaps| {
             gaps.map(|us| format!("{:.1}", us as f64 / 1_000.0)).join("/")
         });
+        let of_connections = |count: u64| match outcome.connections {
+            0 => "-".to_string(),
+            _ => count.to_string(),
+        };
         text += &format!(
             "{name:<44}{:>7}{survived:>15}{:>8}{:>13}{:>13}{gaps:>24}{}\n",
             outcome.tests,
-            outcome.resets,
-            outcome.wrong_bytes,
-            outcome.late_frames,
+            of_connections(outcome.resets),
+            of_connections(outcome.wrong_bytes),
+            outcome.late_frames.map_or("-".to_string(), |count| count.to_string()),
             match (outcome.failed.is_empty(), outcome.skipped.len()) {
                 (false, _) => "  FAILED".into(),
                 (true, 0) => String::new(),
@@ -226,7 +231,7 @@ mod tests {
         let last = "outcome: survived=1/1 gaps_us=9/1/7\ntest result: ok. 2 passed; 0 failed\n";
         assert_eq!(outcome.add(last), 2);
         assert_eq!((outcome.survived, outcome.connections, outcome.tests), (4, 5, 2));
-        assert_eq!((outcome.resets, outcome.late_frames), (1, 2));
+        assert_eq!((outcome.resets, outcome.late_frames), (1, Some(2)));
         assert_eq!(outcome.gaps_us, Some([9, 6, 70]));
         let shown = table(&[("crash".into(), outcome)]);
         assert!(shown.contains("4/5") && shown.contains("0.0/0.0/0.1"), "{shown}");

@@ -4,12 +4,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dataplane::control::status::Role;
 use tools::demo::client::Load;
 use tools::demo::curl::{self, Curls, With};
-use tools::demo::outcome::{Moment, Restored, RunOutcome, Summary};
-use tools::demo::{KillMode, text};
+use tools::demo::outcome::{Moment, Restored, Row, RunOutcome, Summary};
+use tools::demo::{KillMode, text, voices};
+use tools::load::report::Percentiles;
 
-use crate::scene::{PATIENCE, Scene, UNDERSTUDY};
+use crate::scene::{PATIENCE, Scene, UNDERSTUDY, has_role};
 
 /// Between two looks at the progress.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -27,6 +29,8 @@ const RATE: u64 = 50_000;
 pub struct Traffic {
     curls: Curls,
     load: Load,
+    /// Who owned the service at the start, and who had the copies.
+    turns: (u8, u8),
 }
 
 impl Traffic {
@@ -43,7 +47,9 @@ impl Traffic {
             ("--seconds", seconds),
         ];
         let load = Load::start_with(scene.bed, UNDERSTUDY.as_ref(), &scene.dir, &options).unwrap();
-        Traffic { curls, load }
+        let turns = (scene.owner, scene.survivor());
+        voices::watch(scene.bed, turns.0, turns.1).unwrap();
+        Traffic { curls, load, turns }
     }
 
     /// Waits until every connection has moved bytes and the download is so far.
@@ -67,7 +73,8 @@ impl Traffic {
         assert!(!ended, "the transfers were over before the test had done its part");
     }
 
-    /// Waits for the end; every connection must have survived with every byte right. Prints gaps.
+    /// Waits for the end; every connection must have survived with every byte right. Prints gaps, and how many frames of
+    /// a former owner came late.
     pub fn finish(self, scene: &Scene<'_>, mode: KillMode, killed_ns: u64) {
         let curls = self.curls.verify().unwrap();
         let result = self.load.finish().unwrap_or_else(|error| panic!("{error:#}"));
@@ -77,6 +84,31 @@ impl Traffic {
         let outcome = RunOutcome::new(&mode, &moments, &result, curls, takeovers, restored);
         let summary = Summary::of(vec![outcome]);
         println!("{}", text::report(&summary));
+        let late = Self::late_frames(scene, self.turns);
+        println!("{}", outcome_line(&summary, late));
         assert!(summary.passed(), "connections did not survive");
     }
+
+    /// Frames of the first owner for connections that the next one had answered; `None` if it came back.
+    fn late_frames(scene: &Scene<'_>, (_, next): (u8, u8)) -> Option<u64> {
+        let owns = scene.cluster.status(next).is_ok_and(|status| has_role(&status, Role::Owner));
+        owns.then(|| voices::late(scene.bed).unwrap())
+    }
+}
+
+/// What `cargo xtask scenario` reads.
+fn outcome_line(summary: &Summary, late: Option<u64>) -> String {
+    let sum = |count: fn(&Row) -> u64| summary.rows.iter().map(count).sum::<u64>();
+    let gaps = summary.rows.iter().flat_map(|row| &row.gaps_ns).copied().collect();
+    let Percentiles { p50, p99, max, .. } = Percentiles::of(gaps);
+    let (all, survived) = summary.totals();
+    format!(
+        "outcome: survived={survived}/{all} resets={} wrong_bytes={}{} gaps_us={}/{}/{}",
+        sum(|row| row.resets),
+        sum(|row| row.wrong_bytes),
+        late.map_or(String::new(), |late| format!(" late_frames={late}")),
+        p50 / 1_000,
+        p99 / 1_000,
+        max / 1_000,
+    )
 }
