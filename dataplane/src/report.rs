@@ -41,6 +41,9 @@ pub(crate) const LATE: &str = "the node does not answer in time";
 /// An arbiter that has not answered for so long is gone: it is asked every second.
 const ARBITER_SILENT: stack::time::Duration = stack::time::Duration::from_secs(3);
 
+/// How old what another node has told of itself may be: it does so every second.
+const TOLD_EVERY: stack::time::Duration = stack::time::Duration::from_secs(1);
+
 /// Asks the threads of a node how they are.
 pub struct Reporter {
     config: RwLock<Arc<Config>>,
@@ -219,7 +222,11 @@ impl Reporter {
             cluster: self.cluster(&agent, &sealing),
             groups: groups
                 .filter(|(_, (group, _))| is_shown(&agent, group))
-                .map(|(n, (group, engine))| self.group(now, n, group, engine, has_arbiter))
+                .map(|(n, (group, engine))| {
+                    let has_arbiter = has_arbiter && self.is_heir_heard(&agent, &group.register);
+                    let copies = copies(&agent, group, engine);
+                    self.group(now, n, (group, engine), (copies, has_arbiter))
+                })
                 .collect(),
             cores: cores.iter().enumerate().map(|(n, core)| self.core(n, core)).collect(),
             ports: self.ports(&cores),
@@ -245,6 +252,17 @@ impl Reporter {
     fn has_arbiter(&self, agent: &Status) -> bool {
         let is_witness = self.is_witnessed();
         !is_witness || agent.witness_age.is_some_and(|age| age < ARBITER_SILENT)
+    }
+
+    /// Whether the arbiter has answered the group's peer of late, as that says itself: it could not take over otherwise.
+    fn is_heir_heard(&self, agent: &Status, register: &Register) -> bool {
+        let Some(peer) = register.in_sync_peer().filter(|peer| *peer != agent.me) else {
+            return true;
+        };
+        let node = agent.nodes.iter().find(|node| node.member == peer);
+        let told = node.and_then(|node| node.told.as_ref());
+        let age = told.and_then(|(state, age)| Some(state.witness_age?.0 + age.0));
+        !self.is_witnessed() || age.is_some_and(|age| age < ARBITER_SILENT.0 + TOLD_EVERY.0)
     }
 
     fn cluster(&self, agent: &Status, sealing: &SealingSnapshot) -> shown::ClusterStatus {
@@ -342,9 +360,8 @@ impl Reporter {
         &self,
         now: Instant,
         index: usize,
-        group: &GroupStatus,
-        engine: &Engine,
-        has_arbiter: bool,
+        (group, engine): (&GroupStatus, &Engine),
+        (copies, has_arbiter): ((u32, u32), bool),
     ) -> shown::GroupStatus {
         let config = self.config();
         let service = &config.services[usize::from(group.group.service())];
@@ -359,7 +376,7 @@ impl Reporter {
             owner: is_known.then_some(register.owner.node.0),
             peer: register.peer.filter(|_| is_known).map(|peer| peer.node.0),
             in_sync: register.in_sync,
-            protection: protection(register, engine, is_known, has_arbiter),
+            protection: protection(register, copies, is_known, has_arbiter),
             lease_remaining_us: group.lease.since(now).micros(),
             flows: engine.flows.into(),
             flows_copied: engine.copied.into(),
@@ -648,25 +665,32 @@ fn totals(cores: &[CoreSnapshot]) -> Vec<Engine> {
     totals
 }
 
+/// Connections that have a copy, and all of them: as the owner or the peer counts them, as the owner has told anybody else.
+fn copies(agent: &Status, group: &GroupStatus, engine: &Engine) -> (u32, u32) {
+    let owner = agent.nodes.iter().find(|node| node.member == group.register.owner);
+    let told = owner.and_then(told).and_then(|state| {
+        let known = state.groups.iter().find(|known| known.group == group.group)?;
+        Some((known.counts.copied, known.counts.flows))
+    });
+    told.filter(|_| group.role == Role::Idle).unwrap_or((engine.copied, engine.all()))
+}
+
 fn protection(
     register: &Register,
-    engine: &Engine,
+    (copied, total): (u32, u32),
     is_known: bool,
     has_arbiter: bool,
 ) -> shown::Protection {
     use shown::Protection as P;
+    let filling = P::Filling { copied: copied.into(), total: total.into() };
     match (is_known, register.peer, register.in_sync) {
         (false, ..) => P::Unknown,
         (_, _, true) if !has_arbiter => P::UnprotectedNoArbiter,
-        // A copy was given up and is being captured again.
-        (_, _, true) if engine.copied < engine.all() => {
-            P::Filling { copied: engine.copied.into(), total: engine.all().into() }
-        }
+        // A copy was given up and is being captured again, or holds too much to be captured.
+        (_, _, true) if copied < total => filling,
         (_, _, true) => P::Protected,
         (_, None, _) => P::UnprotectedNoPeer,
-        (_, Some(_), false) => {
-            P::Filling { copied: engine.copied.into(), total: engine.all().into() }
-        }
+        (_, Some(_), false) => filling,
     }
 }
 
@@ -825,13 +849,12 @@ mod tests {
             in_sync: true,
             ..Register::NEVER
         };
-        let shown = |engine: &Engine| protection(&register, engine, true, true);
-        for (copied, expected) in [(5, P::Protected), (4, P::Filling { copied: 4, total: 5 })] {
-            let owner = Engine { flows: 5, copied, ..Engine::default() };
-            assert_eq!(shown(&owner), expected);
+        let filling = P::Filling { copied: 4, total: 5 };
+        for (copied, expected) in [(5, P::Protected), (4, filling.clone())] {
+            assert_eq!(protection(&register, (copied, 5), true, true), expected);
         }
         let peer = Engine { flows: 4, copied: 4, awaited: 1, ..Engine::default() };
-        assert_eq!(shown(&peer), P::Filling { copied: 4, total: 5 });
-        assert_eq!(protection(&register, &peer, true, false), P::UnprotectedNoArbiter);
+        assert_eq!(protection(&register, (peer.copied, peer.all()), true, true), filling);
+        assert_eq!(protection(&register, (5, 5), true, false), P::UnprotectedNoArbiter);
     }
 }

@@ -86,6 +86,7 @@ impl Agent {
         }
         // The others learn it now, not a period later.
         self.heartbeat_at = self.heartbeat_at.min(now);
+        self.tell_at = self.tell_at.min(now);
     }
 
     fn become_owner(&mut self, at: usize, inherits: bool) {

@@ -405,7 +405,7 @@ pub enum Protection {
     },
     /// Every connection: there is no peer.
     UnprotectedNoPeer,
-    /// Every connection: there is a peer and no arbiter that could let it take over.
+    /// Every connection: there is a peer, and no arbiter that this node and that peer both hear, to let it take over.
     UnprotectedNoArbiter,
     /// Every connection: nobody serves the group.
     NotServed,

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use dataplane::control::status::Role;
+use dataplane::control::status::{Protection, Role};
 use nix::sys::signal::Signal;
 use tools::demo::KillMode;
 use tools::demo::bed::{NODES, Place, run};
@@ -15,10 +15,15 @@ use crate::{MIDDLE, SECONDS};
 
 /// Has the switch drop what comes from an interface on the cluster link.
 fn cut_half(scene: &Scene<'_>, port: &str) {
+    drop_frames(scene, &format!("iifname \"{port}\""));
+}
+
+/// Has the switch drop such frames.
+fn drop_frames(scene: &Scene<'_>, such: &str) {
     let rules = format!(
         "add table bridge half; \
          add chain bridge half way {{ type filter hook forward priority 0; policy accept; }}; \
-         add rule bridge half way iifname \"{port}\" drop"
+         add rule bridge half way {such} drop"
     );
     run(scene.bed.command(Place::Switch, "nft").arg(rules)).unwrap();
 }
@@ -71,6 +76,21 @@ fn an_owner_that_nobody_hears_is_replaced() {
             |scene, owner| cut_half(scene, &format!("node{owner}-eth1")),
             |scene, _| join_half(scene),
         );
+    });
+}
+
+/// Only the peer has lost the witness: it could not take over, so its owner does not say that it is protected.
+#[test]
+fn an_owner_whose_peer_has_lost_the_witness_says_so() {
+    play(|scene| {
+        let (owner, peer) = (scene.owner, scene.survivor());
+        drop_frames(scene, &format!("iifname \"node{peer}-eth1\" oifname \"witness-eth1\""));
+        scene.wait_for("a status that shows the loss of the witness", || {
+            let groups = scene.cluster.status(owner).unwrap().groups;
+            groups.iter().all(|group| group.protection == Protection::UnprotectedNoArbiter)
+        });
+        join_half(scene);
+        assert_eq!(scene.wait_protected(), owner);
     });
 }
 
