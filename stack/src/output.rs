@@ -384,9 +384,7 @@ impl Output {
         out.put_bool(self.closed);
         out.put_u32(u32::from(len > 0));
         if len > 0 {
-            let mut bytes = alloc::vec![0; len as usize];
-            self.read_bytes(memory, &mut bytes);
-            piece::export_bytes(&bytes, out);
+            piece::export_bytes(len, out, |bytes| self.read_bytes(memory, bytes));
         }
     }
 

@@ -111,11 +111,13 @@ impl Piece {
     }
 }
 
-/// Writes bytes as [`Piece::export`] writes a piece of them.
-pub(super) fn export_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+/// Writes so many bytes as [`Piece::export`] writes a piece of them; they are filled in where they stand.
+pub(super) fn export_bytes(len: u32, out: &mut Vec<u8>, fill: impl FnOnce(&mut [u8])) {
     out.put_u8(0);
-    out.put_u32(bytes.len() as u32);
-    out.put_bytes(bytes);
+    out.put_u32(len);
+    let at = out.len();
+    out.resize(at + len as usize, 0);
+    fill(&mut out[at..]);
 }
 
 /// Reads what [`Piece::export`] wrote and produces it.
