@@ -155,7 +155,7 @@ fn picture(figures: &Figures, measure: Measure, metric: &str, caption: &str) -> 
     format!("<figure><figcaption>{}</figcaption>{svg}</figure>", escaped(caption))
 }
 
-/// A row for each balancer, a column for each metric that one of them has.
+/// A row for each balancer, a column for each metric that one of them has; below each row what measures it again.
 fn table(figures: &Figures, measure: Measure) -> String {
     let has = |metric: &str| figures.of(measure).find(|figure| figure.metric == metric);
     let columns: Vec<(&str, &str, &str)> = COLUMNS
@@ -166,18 +166,22 @@ fn table(figures: &Figures, measure: Measure) -> String {
         .iter()
         .map(|(_, title, unit)| format!("<th>{title}<small>{}</small></th>", escaped(unit)))
         .collect();
-    let mut text = format!("<table><tr><th></th>{head}<th>again</th></tr>");
+    let mut text = format!("<table><tr><th></th>{head}</tr>");
     for rival in Rival::ALL {
         if figures.of(measure).all(|figure| figure.contender != rival) {
             continue;
         }
-        let _ = write!(text, "<tr><td>{}</td>", escaped(rival.title()));
+        let _ = write!(text, "<tr class=\"figures\"><td>{}</td>", escaped(rival.title()));
         for (metric, _, _) in &columns {
             let cell = figures.get(measure, metric, rival).map_or(String::new(), cell);
             let _ = write!(text, "<td>{cell}</td>");
         }
         let command = escaped(&figures.again(measure, &[rival]));
-        let _ = write!(text, "<td class=\"command\"><code>{command}</code></td></tr>");
+        let width = columns.len() + 1;
+        let _ = write!(
+            text,
+            "</tr><tr><td class=\"command\" colspan=\"{width}\"><code>{command}</code></td></tr>"
+        );
     }
     text + "</table>\n"
 }
