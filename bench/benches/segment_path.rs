@@ -11,8 +11,13 @@ use bench::kept::Kept;
 use bench::memory;
 use bench::report::{Report, Row};
 use bench::step::PerStep;
+use dataplane::memory::{self as node_memory, BigPages};
 use std::io::ErrorKind;
 use std::process::ExitCode;
+
+/// Large memory comes from where a node has it from, in huge pages.
+#[global_allocator]
+static MEMORY: BigPages = BigPages;
 
 /// Flows in memory.
 const FLOWS: [usize; 3] = [100, 10_000, 1_000_000];
@@ -40,6 +45,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    node_memory::take_at_once();
     let result = options(std::env::args().skip(1)).and_then(|options| match options.count {
         Some(flows) => {
             count(flows, options.link);
