@@ -83,9 +83,9 @@ pub struct DemoArgs {
     /// Instead of one story, many and a table: what a small request costs in each way of hearing. `--runs` for each row.
     #[arg(long, value_enum, conflicts_with_all = ["kill", "snoop", "appliance", "keep"])]
     pub table: Option<Table>,
-    /// What is passed on is acknowledged end to end (`ack = "end-to-end"`), not once the peer holds it.
+    /// What is passed on is acknowledged once the peer holds it (`ack = "held"`), not end to end.
     #[arg(long)]
-    pub end_to_end: bool,
+    pub held: bool,
 }
 
 /// Poll cores of node 1 and node 2.

@@ -523,7 +523,7 @@ pub enum Application {
 /// `[services.application]` with `type = "proxy"`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Proxy {
-    /// `ack`: when what one side says is acknowledged to it. Default "held".
+    /// `ack`: when what one side says is acknowledged to it. Default "end-to-end".
     pub ack: Ack,
     /// `balance`: how a server is chosen. Default "round-robin".
     pub balance: Balance,
@@ -594,9 +594,9 @@ pub enum OnServerDown {
 #[serde(rename_all = "kebab-case")]
 pub enum Ack {
     /// Once the other side has acknowledged it: no payload crosses the cluster link.
+    #[default]
     EndToEnd,
     /// Once the peer holds it: slow clients do not hold servers up.
-    #[default]
     Held,
 }
 

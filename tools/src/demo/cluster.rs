@@ -27,8 +27,8 @@ pub struct Setup {
     pub program: PathBuf,
     /// What serves.
     pub appliance: Appliance,
-    /// What is passed on is acknowledged end to end, not once the peer holds it.
-    pub end_to_end: bool,
+    /// What is passed on is acknowledged once the peer holds it, not end to end.
+    pub held: bool,
     /// The set of timers of nodes and witness, as the configuration names it.
     pub timers: &'static str,
     /// Cores of the first two nodes; the bed has as many queues. Others have one.
@@ -65,9 +65,9 @@ impl<'a> Cluster<'a> {
         let count = *bed.nodes().end();
         let appliance = setup.appliance;
         let backend = (appliance == Appliance::Proxy).then_some(SERVERS_ADDRESS);
-        let Setup { dir, sockets, timers, cores, arp, snoop, end_to_end, failback, .. } = &setup;
-        let (end_to_end, failback) = (*end_to_end, *failback);
-        let services = Services { arp: *arp, snoop: *snoop, backend, end_to_end, failback };
+        let Setup { dir, sockets, timers, cores, arp, snoop, held, failback, .. } = &setup;
+        let (held, failback) = (*held, *failback);
+        let services = Services { arp: *arp, snoop: *snoop, backend, held, failback };
         let files = files::write(dir, sockets, timers, count, *cores, services)?;
         files::edit(&files, &setup.edits)?;
         let nodes = Vec::new();

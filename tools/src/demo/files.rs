@@ -53,8 +53,8 @@ pub struct Services<'a> {
     /// The nodes serve nothing themselves, pass everything on to this host, and have a service more for each of the real
     /// servers.
     pub backend: Option<&'a str>,
-    /// That is acknowledged end to end, not once the peer holds it.
-    pub end_to_end: bool,
+    /// That is acknowledged once the peer holds it, not end to end.
+    pub held: bool,
     /// How they go back to their home, as the configuration calls it, after a second.
     pub failback: Option<&'a str>,
 }
@@ -155,7 +155,7 @@ listen = "{METRICS}"
 }
 
 fn tables(nodes: u8, services: Services<'_>) -> String {
-    let Services { arp, snoop, backend, end_to_end, failback } = services;
+    let Services { arp, snoop, backend, held, failback } = services;
     let failback = failback.map_or(String::new(), |mode| {
         format!("failback = \"{mode}\"\nfailback_hold_down = \"1s\"\n")
     });
@@ -190,7 +190,7 @@ snoop = "{snoop}"
     };
     for (name, addresses, port, application) in SERVICES {
         let application = match backend {
-            Some(host) => proxy(host, port, end_to_end),
+            Some(host) => proxy(host, port, held),
             None if application == "http" => "type = \"http\"\ngenerate = true\n".into(),
             None => format!("type = \"{application}\"\n"),
         };
@@ -198,19 +198,14 @@ snoop = "{snoop}"
     }
     if let Some(host) = backend {
         for real in REAL {
-            service(
-                real.name,
-                &[real.address],
-                real.port,
-                proxy(host, real.server_port, end_to_end),
-            );
+            service(real.name, &[real.address], real.port, proxy(host, real.server_port, held));
         }
     }
     text
 }
 
-fn proxy(host: &str, port: u16, end_to_end: bool) -> String {
-    let ack = if end_to_end { "end-to-end" } else { "held" };
+fn proxy(host: &str, port: u16, held: bool) -> String {
+    let ack = if held { "ack = \"held\"\n" } else { "" };
     let server = format!("name = \"only\", address = \"{host}\", port = {port}");
-    format!("type = \"proxy\"\nack = \"{ack}\"\nservers = [{{ {server} }}]\n")
+    format!("type = \"proxy\"\n{ack}servers = [{{ {server} }}]\n")
 }

@@ -53,7 +53,7 @@ pub fn tell(args: &DemoArgs, out: &Path, number: u32) -> anyhow::Result<RunOutco
     let setup = Setup {
         program: program.clone(),
         appliance: args.appliance,
-        end_to_end: args.end_to_end,
+        held: args.held,
         timers: TIMERS,
         cores: args.cores.0,
         arp: Arp::default(),

@@ -112,7 +112,7 @@ pub fn run_all(args: &PeersArgs) -> anyhow::Result<()> {
         let setup = Setup {
             program: program.clone(),
             appliance,
-            end_to_end: false,
+            held: false,
             timers: "ci",
             cores: [1, 1],
             failback: None,

@@ -20,7 +20,7 @@ fn proxied_transfers_survive_a_killed_owner() {
 }
 
 #[test]
-fn proxied_transfers_acknowledged_end_to_end_survive_a_killed_owner() {
+fn proxied_transfers_that_the_peer_holds_survive_a_killed_owner() {
     proxied_transfers_survive([1, 1], KillMode::Sigkill, true);
 }
 
@@ -42,13 +42,13 @@ fn real_servers_and_their_clients_survive_a_killed_owner() {
 }
 
 #[test]
-fn real_servers_and_their_clients_survive_a_killed_owner_end_to_end() {
+fn real_servers_and_their_clients_survive_a_killed_owner_that_acknowledges_early() {
     real_servers_and_their_clients_survive(true);
 }
 
-fn real_servers_and_their_clients_survive(end_to_end: bool) {
+fn real_servers_and_their_clients_survive(held: bool) {
     const BYTES: u64 = 8_000_000;
-    play_as((Appliance::Proxy, end_to_end), Layout::default(), |scene| {
+    play_as((Appliance::Proxy, held), Layout::default(), |scene| {
         curl::prepare(&scene.dir, BYTES).unwrap();
         let dialogues = Dialogues::begin(scene.bed, &scene.dir).unwrap();
         let mut curls = Curls::start(scene.bed, &scene.dir, BYTES, SECONDS, With::Nginx).unwrap();
@@ -74,7 +74,7 @@ fn clients_of_another_balancer_survive_a_killed_owner() {
     const BYTES: u64 = 8_000_000;
     let accepting = "type = \"proxy\"\naccept_proxy = true";
     let edits = vec![("type = \"proxy\"".to_string(), accepting.to_string())];
-    play_edited((Appliance::Proxy, false), Layout::default(), edits, |scene| {
+    play_edited((Appliance::Proxy, true), Layout::default(), edits, |scene| {
         let file = scene.dir.join("named.bin");
         let url = format!("http://{SERVICE_ADDRESS}/generate/{BYTES}?seed=5");
         let common = ["--silent", "--show-error", "--fail", "--limit-rate", "2000000", &url];
@@ -97,9 +97,9 @@ fn clients_of_another_balancer_survive_a_killed_owner() {
     });
 }
 
-fn proxied_transfers_survive(cores: [u8; 2], mode: KillMode, end_to_end: bool) {
+fn proxied_transfers_survive(cores: [u8; 2], mode: KillMode, held: bool) {
     let layout = Layout { queues: cores, ..Layout::default() };
-    play_as((Appliance::Proxy, end_to_end), layout, |scene| {
+    play_as((Appliance::Proxy, held), layout, |scene| {
         let mut echoes: Vec<_> = (0..CONNECTIONS).map(|_| connect_echo(scene)).collect();
         let mut traffic = Traffic::start(scene, 2 * SECONDS);
         traffic.until(MIDDLE);

@@ -57,14 +57,14 @@ pub fn play_with(appliance: Appliance, layout: Layout, story: impl FnOnce(&mut S
     play_edited((appliance, false), layout, Vec::new(), story);
 }
 
-/// The same, and what is passed on may be acknowledged end to end.
+/// The same, and what is passed on may be acknowledged once the peer holds it.
 pub fn play_as(appliance: (Appliance, bool), layout: Layout, story: impl FnOnce(&mut Scene<'_>)) {
     play_edited(appliance, layout, Vec::new(), story);
 }
 
 /// The same with something else in the place of what stands in the nodes' configuration.
 pub fn play_edited(
-    (appliance, end_to_end): (Appliance, bool),
+    (appliance, held): (Appliance, bool),
     layout: Layout,
     edits: Vec<(String, String)>,
     story: impl FnOnce(&mut Scene<'_>),
@@ -81,7 +81,7 @@ pub fn play_edited(
     let setup = Setup {
         program: UNDERSTUDY.into(),
         appliance,
-        end_to_end,
+        held,
         timers: TIMERS,
         cores: layout.queues,
         arp: layout.arp,
