@@ -1,7 +1,12 @@
 //! Whole clusters, each from a seed: see `tests/src/sim.rs`; `cargo xtask sim --help` plays more and single ones.
 
+use assert_no_alloc::AllocDisabler;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tests::sim::story::{Budget, Script, play};
+
+/// Tells when a core allocates.
+#[global_allocator]
+static ALLOCATOR: AllocDisabler = AllocDisabler;
 
 /// Seeds of each budget that are played every time.
 const FIXED: u64 = 40;

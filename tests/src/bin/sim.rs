@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 every story ended well; 1 at least one did not, or a capture could not be written.
 
+use assert_no_alloc::AllocDisabler;
 use clap::Parser;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,6 +14,10 @@ use std::time::Instant;
 use tests::sim::capture;
 use tests::sim::shrink::shrink;
 use tests::sim::story::{Budget, Outcome, Script, play};
+
+/// Tells when a core allocates.
+#[global_allocator]
+static ALLOCATOR: AllocDisabler = AllocDisabler;
 
 /// Plays whole clusters, each from a seed, with something going wrong again and again.
 #[derive(Parser, Clone, Debug)]
@@ -45,7 +50,7 @@ struct Args {
     /// Where the frames of the one seed, or of the first failure, are written for Wireshark.
     #[arg(long)]
     capture: Option<PathBuf>,
-    /// Ends with the first failure.
+    /// Ends with the first failure, and tells it as it is.
     #[arg(long)]
     fail_fast: bool,
 }
@@ -184,6 +189,9 @@ fn play_many(args: &Args) -> std::io::Result<bool> {
     let totals = totals.into_inner().expect("no story panicked");
     tell(&totals, began.elapsed().as_secs_f64());
     let Some((seed, _)) = totals.failures.iter().min() else { return Ok(true) };
+    if args.fail_fast && args.capture.is_none() {
+        return Ok(false);
+    }
     let (shortest, outcome) = shrink(&args.script(*seed));
     println!("The first that fails, shortened: {}", args.command(&shortest));
     outcome.diary.iter().for_each(|line| println!("{line}"));

@@ -135,6 +135,8 @@ pub struct Settings {
     pub ports: Vec<Port>,
     /// So many of the first clients are servers, to whom [`PROXY`] passes its connections on.
     pub servers: usize,
+    /// One that has left the configuration: it gets no new connections.
+    pub retired: Option<usize>,
     /// Each node has them in other places: moved on by its index.
     pub is_shuffled: bool,
     /// How one is chosen.
@@ -210,6 +212,7 @@ impl Default for Settings {
             generations: 1,
             trace: false,
             servers: 0,
+            retired: None,
             is_shuffled: false,
             balance: Balance::RoundRobin,
             accepts_header: false,
@@ -266,15 +269,20 @@ impl Settings {
         settings
     }
 
+    /// Whether something runs behind a port.
+    pub fn serves(&self, port: u16) -> bool {
+        self.ports.iter().any(|known| known.port == port)
+    }
+
     fn upstream(&self) -> Upstream {
         let server = |index| {
             let address = Address::v4(client::address(index));
             Server {
                 address,
                 port: client::port(index),
-                weight: 1,
+                weight: u16::from(self.retired != Some(index)),
                 next_hop: address,
-                is_retired: false,
+                is_retired: self.retired == Some(index),
                 is_backup: false,
                 connections_max: 0,
             }

@@ -16,6 +16,13 @@ pub enum Expected {
     Body(Vec<u8>),
     /// One HTTP response that says this.
     Receipt(String),
+    /// One HTTP response with this status; or nothing, if what was asked came too late.
+    Status(u16),
+}
+
+/// What an HTTP response with this status begins with.
+fn status_line(status: u16) -> Vec<u8> {
+    format!("HTTP/1.1 {status} ").into_bytes()
 }
 
 impl Expected {
@@ -27,25 +34,28 @@ impl Expected {
             Expected::Receipt(text) => {
                 matches!(bodies(received)[..], [body] if body.trim_ascii() == text.as_bytes())
             }
+            Expected::Status(status) => {
+                let is_answer = received.starts_with(&status_line(*status));
+                received.is_empty() || is_answer && bodies(received).len() == 1
+            }
         }
     }
 
     /// Whether `received` may be what has arrived so far.
     pub fn begins_with(&self, received: &[u8]) -> bool {
-        match self {
-            Expected::Bytes(bytes) => bytes.starts_with(received),
-            // The head is not ours to know; what is behind it is.
-            Expected::Body(_) | Expected::Receipt(_) => {
-                let whole = match self {
-                    Expected::Body(body) => body,
-                    Expected::Receipt(text) => text.as_bytes(),
-                    Expected::Bytes(bytes) => bytes,
-                };
-                let head = received.windows(4).position(|end| end == b"\r\n\r\n");
-                let body = head.map_or(&[][..], |at| &received[at + 4..]);
-                whole.starts_with(body.trim_ascii_end()) || whole.starts_with(body)
+        // The head is not ours to know; what is behind it is.
+        let whole = match self {
+            Expected::Bytes(bytes) => return bytes.starts_with(received),
+            Expected::Status(status) => {
+                let line = status_line(*status);
+                return line.iter().zip(received).all(|(one, other)| one == other);
             }
-        }
+            Expected::Body(body) => body,
+            Expected::Receipt(text) => text.as_bytes(),
+        };
+        let head = received.windows(4).position(|end| end == b"\r\n\r\n");
+        let body = head.map_or(&[][..], |at| &received[at + 4..]);
+        whole.starts_with(body.trim_ascii_end()) || whole.starts_with(body)
     }
 }
 

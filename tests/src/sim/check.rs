@@ -8,6 +8,7 @@ use crate::sim::node::Life;
 use crate::sim::wake::Wakes;
 use cluster::id::Epoch;
 use dataplane::port::BURST;
+use stack::app::proxy::Ack;
 use stack::flow::{Flow, Standing};
 use stack::key::FlowKey;
 use stack::seq::Seq;
@@ -189,6 +190,8 @@ impl Check {
                 "acknowledged {beyond} bytes that the peer does not hold, {key:?}"
             ));
         }
+        self.compare_passed(leaving.owner, flow, segment)?;
+        compare_output(flow, copy, segment).map_err(|why| format!("{why}, {key:?}"))?;
         // What the scale cannot say is rounded up where the window would shrink else.
         let known = copy.contract.rcv_edge;
         if let Some((edge, unit)) = edge
@@ -201,6 +204,33 @@ impl Check {
             ));
         }
         Ok(())
+    }
+
+    /// With acknowledgements end to end nothing is acknowledged to its sender that its receiver has not acknowledged.
+    fn compare_passed(&self, owner: &Life, flow: &Flow, segment: &Segment) -> Result<(), String> {
+        let leg = flow.app.leg().filter(|leg| leg.ack == Ack::EndToEnd && leg.is_joined());
+        let Some(leg) = leg else { return Ok(()) };
+        let mut flows = owner.flows(flow.group.into());
+        let Some(other) = flows.find(|other| other.id == flow.id.other_leg()) else {
+            return Ok(());
+        };
+        let Some(heard) = self.wakes.heard(&other.key) else { return Ok(()) };
+        let arrived = other.contract.offset_of(heard).unwrap_or(0);
+        let is_closing =
+            other.output.is_closed() || other.app.leg().is_some_and(|leg| leg.behind.fin);
+        let outstanding = (other.output.end() + u64::from(is_closing)).saturating_sub(arrived);
+        // The header of the PROXY protocol before it is the node's own.
+        let outstanding = outstanding.min(flow.contract.received + u64::from(is_closing));
+        let taken = flow.contract.rcv_nxt + u32::from(leg.ahead.fin);
+        let kept = i64::from(taken.distance(segment.ack));
+        match kept < outstanding as i64 {
+            false => Ok(()),
+            true => Err(format!(
+                "acknowledged {} bytes too early, {:?}",
+                outstanding as i64 - kept,
+                flow.key
+            )),
+        }
     }
 }
 
@@ -240,6 +270,26 @@ pub fn compare_contracts(flow: &Flow, copy: &Flow) -> Result<(), String> {
             flow.recorded(),
             copy.contract
         )),
+    }
+}
+
+/// Nothing is said that the peer, which has heard all that the owner has, would not say by itself: what follows from time and
+/// decisions waits for it. (What an application keeps back follows acknowledgements, which may lag; what one leg of a proxied
+/// connection says follows the other.)
+fn compare_output(flow: &Flow, copy: &Flow, segment: &Segment<'_>) -> Result<(), String> {
+    let (owner, peer) = (&flow.contract, &copy.contract);
+    let has_heard_all = peer.state.is_synchronized() && peer.rcv_nxt == owner.rcv_nxt;
+    let is_open = flow.app.leg().is_some() || copy.app.blocked(&copy.output);
+    // After a takeover a client may have had more from the former owner: what says nothing stands behind that.
+    let says_nothing = end_of(segment) == segment.seq;
+    if segment.flags.has(Flags::SYN) || says_nothing || !has_heard_all || is_open {
+        return Ok(());
+    }
+    let said = owner.offset_of(end_of(segment)).unwrap_or(0);
+    let known = copy.output.end() + u64::from(copy.output.is_closed());
+    match said.checked_sub(known) {
+        None | Some(0) => Ok(()),
+        Some(beyond) => Err(format!("said {beyond} bytes that the peer would not say")),
     }
 }
 

@@ -6,6 +6,8 @@
 use crate::kit::random::Random;
 use crate::sim::network::{Plug, Side, Weather};
 use crate::sim::world::Shape;
+use stack::upstream::decision::{Admin, Change};
+use stack::upstream::{Balance, WEIGHT_MAX};
 
 /// Nanoseconds of a millisecond.
 pub const MS: u64 = 1_000_000;
@@ -120,11 +122,45 @@ pub enum Fault {
         /// Its program ends and its kernel says so; else its machine has no power.
         is_told: bool,
     },
+    /// A node's checks have found a server up or down, which may be true or not.
+    Judge {
+        /// Which node.
+        node: usize,
+        /// Which server.
+        server: usize,
+        /// Up or down.
+        is_up: bool,
+    },
+    /// An operator gives an order about a server, whichever node it is for.
+    Assign {
+        /// Which server.
+        server: usize,
+        /// What is to change.
+        change: Change,
+    },
+    /// A node takes another configuration while it runs, or again the one that it had at first.
+    Reload {
+        /// Which node.
+        node: usize,
+        /// What is other.
+        change: Option<Reload>,
+    },
     /// A server starts again, and knows nothing.
     StartServer {
         /// Which server.
         server: usize,
     },
+}
+
+/// What a node may take while it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reload {
+    /// A server that is none any more.
+    pub retired: Option<usize>,
+    /// How servers are chosen.
+    pub balance: Balance,
+    /// For how long home waits before it takes its groups back, in nanoseconds.
+    pub hold_down: u64,
 }
 
 /// One thing that goes wrong, and what puts it right after so many nanoseconds.
@@ -145,8 +181,8 @@ pub struct Plan {
     pub groups: usize,
     /// Cores of each node, at most.
     pub cores: usize,
-    /// Fair weather on both networks.
-    pub delay: u64,
+    /// The weather on the clients' network and on the cluster's when nothing is wrong.
+    pub usual: [Weather; 2],
     /// Servers behind the proxy.
     pub servers: usize,
 }
@@ -158,7 +194,7 @@ impl Plan {
             nodes: shape.cores.len(),
             groups: shape.settings.groups().len(),
             cores: shape.cores.iter().copied().max().unwrap_or(1).into(),
-            delay: shape.delay,
+            usual: [Side::Client, Side::Cluster].map(|side| shape.weather(side)),
             servers: shape.settings.servers,
         }
     }
@@ -169,24 +205,29 @@ impl Plan {
         let core = random.below(self.cores as u64) as usize;
         let soon = MS + random.below(400 * MS);
         let single = |fault| Mishap { fault, repairs: Vec::new() };
-        match random.below(16) {
+        match random.below(19) {
             13 => {
                 let per_frame = 1_000 << random.below(7);
                 let repair = (soon, Fault::Slow { node, per_frame: 0 });
                 Mishap { fault: Fault::Slow { node, per_frame }, repairs: vec![repair] }
             }
-            14 | 15 if self.servers > 0 => {
-                let server = random.below(self.servers as u64) as usize;
-                let fault = Fault::StopServer { server, is_told: random.permille(500) };
-                let after = soon + random.below(1_000 * MS);
-                Mishap { fault, repairs: vec![(after, Fault::StartServer { server })] }
-            }
+            14 | 15 if self.servers > 0 => self.stop_server(soon, random),
+            16 if self.servers > 0 => self.judge(soon, random),
+            18 => self.reload(soon, random),
+            17 if self.servers > 0 => self.assign(soon, random),
             0..=2 => {
                 let fault = Fault::Crash { node, is_told: random.permille(700) };
-                let after = 5 * MS + random.below(3_000 * MS);
+                // Some are back before the takeover has woken everybody.
+                let most = if random.permille(300) { 20 * MS } else { 3_000 * MS };
+                let after = 5 * MS + random.below(most);
                 let mut repairs = vec![(after, Fault::Start { node })];
                 if random.permille(250) {
                     repairs.push((0, Fault::Ambush { time: 50 * MS + random.below(300 * MS) }));
+                } else if self.servers > 0 && random.permille(250) {
+                    // While its flows are copied again, a server fails.
+                    let server = self.stop_server(soon, random);
+                    repairs.push((random.below(200 * MS), server.fault));
+                    repairs.extend(server.repairs);
                 }
                 Mishap { fault, repairs }
             }
@@ -217,6 +258,69 @@ impl Plan {
         }
     }
 
+    fn stop_server(&self, soon: u64, random: &mut Random) -> Mishap {
+        let server = random.below(self.servers as u64) as usize;
+        let fault = Fault::StopServer { server, is_told: random.permille(500) };
+        let after = soon + random.below(1_000 * MS);
+        Mishap { fault, repairs: vec![(after, Fault::StartServer { server })] }
+    }
+
+    /// The checks of all nodes, one after the other, find a server down, and up again.
+    fn judge(&self, soon: u64, random: &mut Random) -> Mishap {
+        let server = random.below(self.servers as u64) as usize;
+        let judge = |node, is_up| Fault::Judge { node, server, is_up };
+        self.each_node(soon, random, |node| judge(node, false), |node| judge(node, true))
+    }
+
+    /// All nodes, one after the other, take another configuration, and go back to the one that they had.
+    fn reload(&self, soon: u64, random: &mut Random) -> Mishap {
+        let server = random.below(self.servers as u64) as usize;
+        let balances = [
+            Balance::RoundRobin,
+            Balance::LeastConnections,
+            Balance::Source,
+            Balance::RandomTwo,
+            Balance::Maglev,
+        ];
+        let change = Reload {
+            retired: (self.servers > 0 && random.permille(600)).then_some(server),
+            balance: balances[random.below(5) as usize],
+            hold_down: 100 * MS + random.below(2_000 * MS),
+        };
+        let reload = |change| move |node| Fault::Reload { node, change };
+        self.each_node(soon, random, reload(Some(change)), reload(None))
+    }
+
+    /// Something happens to all nodes, one after the other, and is put right so.
+    fn each_node(
+        &self,
+        soon: u64,
+        random: &mut Random,
+        fault: impl Fn(usize) -> Fault,
+        repair: impl Fn(usize) -> Fault,
+    ) -> Mishap {
+        let mut wait = || random.below(50 * MS);
+        let mut repairs: Vec<_> = (1..self.nodes).map(|node| (wait(), fault(node))).collect();
+        repairs.extend((0..self.nodes).map(|node| (wait(), repair(node))));
+        repairs[self.nodes - 1].0 += soon;
+        Mishap { fault: fault(0), repairs }
+    }
+
+    /// An operator gives a server another share, or none, and takes that back.
+    fn assign(&self, soon: u64, random: &mut Random) -> Mishap {
+        let server = random.below(self.servers as u64) as usize;
+        let weight = 1 + random.below(WEIGHT_MAX.into()) as u16;
+        let change = match random.below(3) {
+            0 => Change::Admin(Admin::Drain),
+            1 => Change::Admin(Admin::Maintenance),
+            _ => Change::Weight(weight),
+        };
+        // Said again, because nobody takes it while the service changes hands.
+        let ready = Fault::Assign { server, change: Change::Admin(Admin::Ready) };
+        let repairs = [soon, 50 * MS, 200 * MS].map(|wait| (wait, ready));
+        Mishap { fault: Fault::Assign { server, change }, repairs: repairs.into() }
+    }
+
     /// A direction between two ends on the cluster's network.
     fn cut(&self, node: usize, time: u64, random: &mut Random) -> Mishap {
         let (side, from) = (Side::Cluster, Plug::Node(node));
@@ -230,15 +334,16 @@ impl Plan {
 
     fn storm(&self, time: u64, random: &mut Random) -> Mishap {
         let side = if random.permille(500) { Side::Client } else { Side::Cluster };
+        let usual = self.usual[side as usize];
         let weather = Weather {
-            delay: self.delay + random.below(2 * MS),
+            delay: usual.delay + random.below(2 * MS),
             jitter: random.below(2 * MS),
             loss: random.below(80),
             twice: random.below(40),
-            straggling: random.below(2) * 300 * MS,
+            straggling: usual.straggling.max(random.below(2) * 300 * MS),
             damage: random.below(20),
         };
-        let fair = Fault::Weather { side, weather: Weather::fair(self.delay) };
-        Mishap { fault: Fault::Weather { side, weather }, repairs: vec![(time, fair)] }
+        let calm = Fault::Weather { side, weather: usual };
+        Mishap { fault: Fault::Weather { side, weather }, repairs: vec![(time, calm)] }
     }
 }

@@ -17,7 +17,7 @@ pub struct Host {
     pub expected: Expected,
     /// It resets its connection in the end, and may not have heard everything.
     pub is_abrupt: bool,
-    /// It may be reset: the server of its connection may have failed.
+    /// It may be reset: nobody is waiting for it, or the server of its connection may have failed.
     pub is_excused: bool,
     /// Its connection is passed on to a server.
     pub is_proxied: bool,
@@ -29,7 +29,8 @@ pub struct Host {
 impl Host {
     /// A machine that has just begun to connect; `number` is its own among clients and servers.
     pub fn new(now: Instant, number: usize, seed: u64, caller: Caller) -> Host {
-        let Caller { settings, dialogue, expected, lag, is_abrupt, is_proxied } = caller;
+        let Caller { settings, dialogue, expected, lag, is_abrupt, is_excused, is_proxied } =
+            caller;
         let address = match settings.ipv6 {
             false => Address::v4(client::address(number)),
             true => Address(client::address_6(number)),
@@ -40,7 +41,7 @@ impl Host {
             client: Client::new(now, number, seed, settings, dialogue),
             expected,
             is_abrupt,
-            is_excused: false,
+            is_excused,
             is_proxied,
             neighbor: Neighbor::new(now, (client::mac(number), address), service, lag),
             resets: 0,

@@ -67,6 +67,8 @@ fn damage(frame: &mut Vec<u8>, random: &mut Random) {
 pub struct Network {
     /// How bad it is.
     pub weather: Weather,
+    /// How bad it is when nothing is wrong.
+    usual: Weather,
     /// One way from the first to the second, nothing passes.
     cut: BTreeSet<(Plug, Plug)>,
     /// Plugs from which and to which nothing passes.
@@ -82,6 +84,7 @@ impl Network {
     pub fn new(weather: Weather, plugs: Vec<Plug>) -> Network {
         Network {
             weather,
+            usual: weather,
             cut: BTreeSet::new(),
             unplugged: BTreeSet::new(),
             table: BTreeMap::new(),
@@ -118,11 +121,16 @@ impl Network {
         !self.unplugged.contains(&plug)
     }
 
-    /// Everything passes again, and the weather is fair.
+    /// Whether everything passes, as it does when nothing is wrong.
+    pub fn is_well(&self) -> bool {
+        self.cut.is_empty() && self.unplugged.is_empty() && self.weather == self.usual
+    }
+
+    /// Everything passes again, and the weather is as usual.
     pub fn heal(&mut self) {
         self.cut.clear();
         self.unplugged.clear();
-        self.weather = Weather::fair(self.weather.delay);
+        self.weather = self.usual;
     }
 
     /// Where a switch sends a frame that comes in at `from`: to whom it has learnt, or to everybody.

@@ -6,7 +6,8 @@
 use crate::kit::settings::Settings;
 use crate::sim::clock::{CoreClock, Machine};
 use crate::sim::port::{Queue, SimPort};
-use cluster::agent::{Agent, Destination};
+use assert_no_alloc::{assert_no_alloc, violation_count};
+use cluster::agent::{Agent, Destination, GroupConfig};
 use cluster::engine::{Engine, EngineConfig};
 use cluster::id::{Incarnation, Member, NodeId};
 use cluster::link::Endpoint;
@@ -22,7 +23,7 @@ use dataplane::shared::{Shared, ToCore};
 use stack::flow::Flow;
 use stack::key::FlowKey;
 use stack::shard::Place;
-use stack::stack::StackConfig;
+use stack::stack::{Renewal, StackConfig};
 use stack::tcp::state::State;
 use stack::time::Instant;
 use stack::wire::Mac;
@@ -76,6 +77,8 @@ pub struct Polled {
     pub frames: Vec<Vec<u8>>,
     /// Datagrams for other nodes.
     pub datagrams: Vec<Vec<u8>>,
+    /// How often it asked for memory or gave some back, although no order had come: everything was taken at start.
+    pub allocations: u32,
 }
 
 /// One life of a node.
@@ -189,7 +192,7 @@ impl Life {
         if local >= self.agent.poll_timeout() {
             self.agent.handle_timeout(local);
             self.publish();
-            self.tell_neighbors(local);
+            self.tell_neighbors();
         }
         self.sealing.handle_timeout(local);
         while let Ok(report) = self.reports.try_recv() {
@@ -266,15 +269,15 @@ impl Life {
     fn carry_out(&mut self, local: Instant) -> Vec<(Destination, Vec<u8>)> {
         while let Some(keys) = self.sealing.poll_keys() {
             if keys.peer().node != WITNESS {
-                self.order(|| ToCore::Session(keys.session()));
+                tell(&self.orders, || ToCore::Session(keys.session()));
             }
         }
         for (register, &group) in self.registers.iter_mut().zip(self.shared.groups()) {
             *register = self.agent.register(group);
         }
         while let Some(command) = self.agent.poll_command() {
-            self.tell_neighbors(local);
-            self.order(|| ToCore::Command(command));
+            self.tell_neighbors();
+            tell(&self.orders, || ToCore::Command(command));
         }
         let mut said = Vec::new();
         while let Some((to, message)) = self.agent.poll_message() {
@@ -294,36 +297,58 @@ impl Life {
         said
     }
 
-    /// The same order for every core.
-    fn order(&self, order: impl Fn() -> ToCore) {
-        for core in &self.orders {
-            core.try_send(order()).expect("room for orders");
+    /// The services and groups have these settings from now on, which may be taken by who runs.
+    pub fn reload(&mut self, local: Instant, settings: &Settings, groups: Vec<GroupConfig>) {
+        let cores = self.orders.len() as u8;
+        for (core, orders) in (0..).zip(&self.orders) {
+            let place = Place { core, cores };
+            let services = (0..).zip(settings.services());
+            let renewals = services.map(|(n, service)| (n, Renewal::new(service, place)));
+            // What they replace is given back; nobody here needs it.
+            let order = ToCore::Reconfigure(renewals.collect(), bounded(1).0);
+            orders.try_send(order).expect("room for orders");
         }
+        self.agent.handle_settings(local, groups);
     }
 
-    fn tell_neighbors(&mut self, local: Instant) {
-        for node in self.agent.status(local).nodes {
-            let id = node.member.node;
-            if node.age.is_none() || self.neighbors.contains(&(id, node.mac)) {
+    /// The same order for every core.
+    pub fn tell_cores(&self, order: impl Fn() -> ToCore) {
+        tell(&self.orders, order);
+    }
+
+    /// Whether the cores have carried out every order.
+    pub fn is_told(&self) -> bool {
+        self.orders.iter().all(Sender::is_empty)
+    }
+
+    fn tell_neighbors(&mut self) {
+        for (id, mac) in self.agent.neighbors() {
+            if self.neighbors.contains(&(id, mac)) {
                 continue;
             }
             self.neighbors.retain(|(known, _)| *known != id);
-            self.neighbors.push((id, node.mac));
-            let endpoint = Endpoint { mac: node.mac, ..endpoint(id.0 as usize - 1) };
-            self.order(|| ToCore::Neighbor(id, endpoint));
+            self.neighbors.push((id, mac));
+            let endpoint = Endpoint { mac, ..endpoint(id.0 as usize - 1) };
+            tell(&self.orders, || ToCore::Neighbor(id, endpoint));
         }
     }
 
     /// One round of a core, which is interrupted for so many nanoseconds after it has read the clock.
     pub fn poll(&mut self, now: u64, core: usize, interruption: u64) -> Polled {
+        let has_orders = !self.orders[core].is_empty();
         let core = &mut self.cores[core];
         core.clock.begin(now, interruption);
-        let round = core.core.poll();
+        let before = violation_count();
+        let round = match has_orders {
+            true => core.core.poll(),
+            false => assert_no_alloc(|| core.core.poll()),
+        };
         Polled {
             round,
             at: core.clock.end(),
             frames: core.client.take(),
             datagrams: core.cluster.take(),
+            allocations: violation_count() - before,
         }
     }
 
@@ -357,6 +382,13 @@ impl Life {
     /// The flow with this key, on whichever core.
     pub fn find(&self, key: &FlowKey) -> Option<&Flow> {
         self.engines().find_map(|engine| engine.stack().flow(engine.stack().find(key)?))
+    }
+}
+
+/// The same order for every core.
+fn tell(cores: &[Sender<ToCore>], order: impl Fn() -> ToCore) {
+    for core in cores {
+        core.try_send(order()).expect("room for orders");
     }
 }
 

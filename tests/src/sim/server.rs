@@ -15,7 +15,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Address}
 use stack::app::proxy::header::HeaderVersion;
 use stack::generate;
 use stack::sha256::Sha256;
-use stack::time::Instant;
+use stack::time::{Duration, Instant};
 use stack::wire::{Address, Flags, Frame, Mac, Segment, parse};
 use std::net::IpAddr;
 
@@ -25,6 +25,8 @@ const CONNECTIONS_MAX: usize = 64;
 const BUFFER: usize = 6000;
 /// Bytes of an order.
 pub const ORDER_BYTES: usize = 9;
+/// Bytes of it that say how many bytes are wanted.
+const LEN_BYTES: usize = 6;
 
 /// What a client wants of its server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,22 +47,28 @@ pub struct Order {
     pub kind: Kind,
     /// How many bytes.
     pub len: usize,
+    /// How long the server thinks before it says anything.
+    pub pause_ms: u16,
 }
 
 impl Order {
     /// As it is said.
     pub fn bytes(&self) -> [u8; ORDER_BYTES] {
         let mut bytes = [self.kind as u8; ORDER_BYTES];
-        bytes[1..].copy_from_slice(&(self.len as u64).to_le_bytes());
+        let (len, pause) = bytes[1..].split_at_mut(LEN_BYTES);
+        len.copy_from_slice(&(self.len as u64).to_le_bytes()[..LEN_BYTES]);
+        pause.copy_from_slice(&self.pause_ms.to_le_bytes());
         bytes
     }
 
     fn read(bytes: &[u8]) -> Option<Order> {
-        let (&kind, len) = bytes.split_first()?;
-        let len = u64::from_le_bytes(*len.first_chunk()?) as usize;
+        let (&kind, rest) = bytes.split_first()?;
+        let (len, pause) = rest.split_at_checked(LEN_BYTES)?;
+        let len = len.iter().rev().fold(0, |len, &byte| len << 8 | usize::from(byte));
+        let pause_ms = u16::from_le_bytes(*pause.first_chunk()?);
         let kinds = [Kind::Echo, Kind::Generate, Kind::Digest];
         let kind = kinds.into_iter().find(|known| *known as u8 == kind)?;
-        Some(Order { kind, len })
+        Some(Order { kind, len, pause_ms })
     }
 
     /// What comes back for these bytes behind the order.
@@ -86,6 +94,15 @@ struct Connection {
     answer: Vec<u8>,
     /// Bytes of it that are in the send buffer.
     answered: usize,
+    /// When the first of them may be said; never before the order is known.
+    answers_at: Option<Instant>,
+}
+
+impl Connection {
+    /// Whether it has thought for long enough.
+    fn may_answer(&self, now: Instant) -> bool {
+        self.answers_at.is_some_and(|at| at <= now)
+    }
 }
 
 /// One server's machine.
@@ -153,7 +170,9 @@ impl Server {
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let at = self.interface.poll_at(smol(now), &self.sockets);
         let at = at.map(|at| Instant(at.total_micros() as u64 * 1_000));
-        [at, self.neighbor.poll_timeout()].into_iter().flatten().min()
+        let thinks = self.connections.iter().filter(|connection| !connection.may_answer(now));
+        let answers = thinks.filter_map(|connection| connection.answers_at).min();
+        [at, self.neighbor.poll_timeout(), answers].into_iter().flatten().min()
     }
 
     /// Does what is due; frames to send come out.
@@ -162,7 +181,7 @@ impl Server {
         // Each connection may have something to do for what another poll has changed; the bound is far above any need.
         for _ in 0..64 {
             self.interface.poll(smol(now), &mut self.wire, &mut self.sockets);
-            if !self.serve() && self.wire.incoming.is_empty() {
+            if !self.serve(now) && self.wire.incoming.is_empty() {
                 break;
             }
         }
@@ -213,11 +232,12 @@ impl Server {
             heard: Vec::new(),
             answer: Vec::new(),
             answered: 0,
+            answers_at: None,
         });
     }
 
     /// Takes and answers what has come; whether that was anything.
-    fn serve(&mut self) -> bool {
+    fn serve(&mut self, now: Instant) -> bool {
         let Server { sockets, connections, header, complaint, .. } = self;
         let mut moved = false;
         for connection in connections {
@@ -232,12 +252,17 @@ impl Server {
             if connection.heard.len() > before {
                 moved = true;
                 match answer(&connection.heard, *header) {
-                    Ok(answer) => connection.answer = answer,
+                    Ok(Some((order, answer))) => {
+                        let pause = Duration::from_millis(order.pause_ms.into());
+                        connection.answer = answer;
+                        connection.answers_at.get_or_insert(now + pause);
+                    }
+                    Ok(None) => {}
                     Err(why) => *complaint = Some(why),
                 }
             }
             let rest = connection.answer.get(connection.answered..).unwrap_or(&[]);
-            if !rest.is_empty() && socket.may_send() {
+            if !rest.is_empty() && connection.may_answer(now) && socket.may_send() {
                 let said = socket.send_slice(rest).unwrap_or(0);
                 connection.answered += said;
                 moved |= said > 0;
@@ -265,15 +290,18 @@ impl Server {
     }
 }
 
-/// Everything that is to be said for what was heard. Errors: what no proxy may say.
-fn answer(heard: &[u8], header: Option<HeaderVersion>) -> Result<Vec<u8>, String> {
-    let Some(said) = without_header(heard, header)? else { return Ok(Vec::new()) };
-    let Some((order, said)) = said.split_at_checked(ORDER_BYTES) else { return Ok(Vec::new()) };
+/// What is wanted, once that is known, and everything that is to be said for what was heard. Errors: what no proxy may say.
+fn answer(heard: &[u8], header: Option<HeaderVersion>) -> Result<Option<(Order, Vec<u8>)>, String> {
+    let said = without_header(heard, header)?;
+    let Some((order, said)) = said.and_then(|said| said.split_at_checked(ORDER_BYTES)) else {
+        return Ok(None);
+    };
     let order = Order::read(order).ok_or("a connection does not begin with its order")?;
-    Ok(match order.kind {
+    let answer = match order.kind {
         Kind::Digest if said.len() < order.len => Vec::new(),
         _ => order.answer(said),
-    })
+    };
+    Ok(Some((order, answer)))
 }
 
 /// What stands behind the header that names the client; `None` as long as it is not complete.

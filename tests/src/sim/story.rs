@@ -5,7 +5,7 @@
 
 use crate::kit::client::Ending;
 use crate::kit::random::Random;
-use crate::kit::settings::{ECHO, GENERATE_STAY, HTTP, PROXY, Port, Settings};
+use crate::kit::settings::{ECHO, GENERATE_STAY, HTTP, HTTP_IMPATIENT, PROXY, Port, Settings};
 use crate::sim::capture::Captured;
 use crate::sim::fault::{MS, Mishap, Plan};
 use crate::sim::host::Host;
@@ -177,7 +177,8 @@ fn number(items: &mut usize) -> usize {
 }
 
 fn callers(random: &mut Random, shape: &Shape, items: &mut usize) -> Vec<Item<(Caller, u64)>> {
-    let count = random.below(4);
+    // Now and then a crowd: a change of role takes a while to reach everybody.
+    let count = if random.permille(50) { 8 + random.below(16) } else { random.below(4) };
     let caller = |_| {
         let caller = workload::draw(random, &shape.settings);
         (number(items), (caller, random.below(3 * MS)))
@@ -187,7 +188,11 @@ fn callers(random: &mut Random, shape: &Shape, items: &mut usize) -> Vec<Item<(C
 
 fn shape(random: &mut Random, script: &Script) -> Shape {
     let mut settings = Settings { flows_max: 128, chunks_max: 4096, ..Settings::default() };
-    let is_wanted = |port: &Port| [HTTP, ECHO, GENERATE_STAY].contains(&port.port);
+    let has_impatient = random.permille(300);
+    let is_wanted = |port: &Port| {
+        [HTTP, ECHO, GENERATE_STAY].contains(&port.port)
+            || has_impatient && port.port == HTTP_IMPATIENT
+    };
     settings.ports.retain(is_wanted);
     if random.permille(700) {
         let ack = if random.permille(700) { Ack::EndToEnd } else { Ack::Held };
@@ -227,11 +232,28 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
         settings,
         cores: (0..nodes).map(|_| 1 + random.below(3) as u8).collect(),
         timers: Timers::bed(),
-        delay: 10_000 + random.below(100_000),
+        delay: delay(random),
+        echoes: echoes(random),
         failback: (failback, Duration::from_millis(100 + random.below(900))),
         is_sealed: random.permille(400),
         trace: script.trace,
         capture: script.capture,
+    }
+}
+
+/// One way through a network: in one room, or between two sites.
+fn delay(random: &mut Random) -> u64 {
+    match random.permille(200) {
+        true => 500_000 + random.below(2_500_000),
+        false => 10_000 + random.below(100_000),
+    }
+}
+
+/// How often in a thousand the cluster's network says something twice, and up to how much later: longer than roles last.
+fn echoes(random: &mut Random) -> (u64, u64) {
+    match random.permille(300) {
+        true => (5 + random.below(30), (300 * MS) << (3 * random.below(2))),
+        false => (0, 0),
     }
 }
 

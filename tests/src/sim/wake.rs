@@ -69,6 +69,11 @@ impl Wakes {
         }
     }
 
+    /// Up to where one side of a connection has acknowledged what it was told.
+    pub fn heard(&self, key: &FlowKey) -> Option<Seq> {
+        self.owed.get(key)?.heard.map(|(heard, _)| heard)
+    }
+
     /// A connection begins or is over.
     pub fn forget(&mut self, key: &FlowKey) {
         self.owed.remove(key);

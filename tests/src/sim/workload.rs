@@ -3,7 +3,7 @@
 use crate::kit::client::{ClientSettings, Opener};
 use crate::kit::dialogue::{Dialogue, Step};
 use crate::kit::random::Random;
-use crate::kit::settings::{PROXY, Port, Settings};
+use crate::kit::settings::{HTTP_IMPATIENT, PROXY, Port, Settings};
 use crate::kit::workload::{self, Expected};
 use crate::sim::fault::MS;
 use crate::sim::server::{Kind, Order};
@@ -22,6 +22,8 @@ pub struct Caller {
     pub lag: u64,
     /// It resets its connection in the end, and may not have heard everything.
     pub is_abrupt: bool,
+    /// It may be reset, whatever happens.
+    pub is_excused: bool,
     /// Its connection is passed on to a server.
     pub is_proxied: bool,
 }
@@ -29,12 +31,16 @@ pub struct Caller {
 /// Draws a client of any of the services.
 pub fn draw(random: &mut Random, services: &Settings) -> Caller {
     let is_proxied = services.servers > 0 && random.permille(400);
-    let (mut dialogue, expected) = match is_proxied {
-        true => draw_proxied(random),
-        false => workload::draw(random),
+    let is_unfinished = !is_proxied && services.serves(HTTP_IMPATIENT) && random.permille(200);
+    let (mut dialogue, expected) = match (is_proxied, is_unfinished) {
+        (true, _) => draw_proxied(random),
+        (_, true) => draw_unfinished(random),
+        _ => workload::draw(random),
     };
-    let is_abrupt = random.permille(80);
-    vary(random, &mut dialogue, is_abrupt);
+    let is_abrupt = !is_unfinished && random.permille(80);
+    if !is_unfinished {
+        vary(random, &mut dialogue, is_abrupt);
+    }
     let is_it = |port: &&Port| port.port == dialogue.port;
     let port = services.ports.iter().find(is_it).expect("a service for every dialogue");
     let settings = ClientSettings {
@@ -47,7 +53,9 @@ pub fn draw(random: &mut Random, services: &Settings) -> Caller {
         ..ClientSettings::default()
     };
     let lag = random.below(5 * MS);
-    Caller { settings, dialogue, expected, lag, is_abrupt, is_proxied }
+    // A time-out of a promoted flow says nothing but RST: its former owner may have answered already.
+    let is_excused = is_unfinished;
+    Caller { settings, dialogue, expected, lag, is_abrupt, is_excused, is_proxied }
 }
 
 /// Turns some dialogues: closed by half before the answer, with a time in which nothing is read, ended by a reset.
@@ -77,23 +85,34 @@ fn draw_proxied(random: &mut Random) -> (Dialogue, Expected) {
         false => 1 + random.below(40_000) as usize,
     };
     let kind = [Kind::Echo, Kind::Generate, Kind::Digest][random.below(3) as usize];
-    let order = Order { kind, len };
+    let pause_ms = if random.permille(300) { 1 + random.below(400) as u16 } else { 0 };
+    let order = Order { kind, len, pause_ms };
     let said = match kind {
         Kind::Generate => Vec::new(),
         Kind::Echo | Kind::Digest => random.bytes(len),
     };
-    let answer = order.answer(&said);
-    let heard = answer.len();
-    let steps = vec![
-        Step::Send([&order.bytes()[..], &said].concat()),
-        Step::Receive(heard),
-        Step::Close,
-        Step::End,
-        Step::Gone,
-    ];
+    let expected = order.answer(&said);
+    let heard = expected.len();
+    let order = Step::Send([&order.bytes()[..], &said].concat());
+    // Whoever knows that it will take a while may close its side at once.
+    let answer = match pause_ms > 0 && random.permille(500) {
+        true => [Step::Close, Step::Receive(heard)],
+        false => [Step::Receive(heard), Step::Close],
+    };
+    let steps = [vec![order], answer.into(), vec![Step::End, Step::Gone]].concat();
     let reading = random
         .permille(300)
         .then(|| (500 + random.below(2000) as usize, Duration::from_micros(random.below(3000))));
     let dialogue = Dialogue { reading, ..Dialogue::new("proxied", PROXY, steps) };
-    (dialogue, Expected::Bytes(answer))
+    (dialogue, Expected::Bytes(expected))
+}
+
+/// A request of which the rest never comes: it is answered all the same, after a while.
+fn draw_unfinished(random: &mut Random) -> (Dialogue, Expected) {
+    let request = match random.permille(500) {
+        true => "GET /generate/10 HT",
+        false => "PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nand so on",
+    };
+    let steps = vec![Step::Send(request.into()), Step::End, Step::Close, Step::Gone];
+    (Dialogue::new("unfinished", HTTP_IMPATIENT, steps), Expected::Status(408))
 }

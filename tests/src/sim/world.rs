@@ -12,13 +12,14 @@ mod apply;
 mod asks;
 mod machines;
 mod roles;
+mod strays;
 
 use crate::kit::random::Random;
 use crate::kit::settings::Settings;
 use crate::sim::capture::Captured;
 use crate::sim::check::Check;
 use crate::sim::clock::Machine;
-use crate::sim::fault::{Fault, MS};
+use crate::sim::fault::{Fault, MS, Reload};
 use crate::sim::host::Host;
 use crate::sim::network::{Network, Plug, Side, Weather};
 use crate::sim::node::Life;
@@ -28,9 +29,11 @@ use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
 use cluster::witness::Witness;
 use dataplane::sealing::Sealing;
+use stack::key::FlowKey;
 use stack::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
+use strays::Strays;
 
 /// What a world is built from, beside its seed.
 #[derive(Clone, Debug)]
@@ -41,8 +44,10 @@ pub struct Shape {
     pub cores: Vec<u8>,
     /// Time constants of the cluster.
     pub timers: Timers,
-    /// Both networks, when nothing is wrong.
+    /// Both networks, when nothing is wrong: one way, in nanoseconds.
     pub delay: u64,
+    /// What the cluster's network says twice even then, in a thousand, and up to how much later.
+    pub echoes: (u64, u64),
     /// Failback of every group, and its hold-down.
     pub failback: (Failback, Duration),
     /// What crosses the cluster's network is sealed.
@@ -51,6 +56,18 @@ pub struct Shape {
     pub trace: bool,
     /// Keeps every frame that arrives.
     pub capture: bool,
+}
+
+impl Shape {
+    /// The weather on a network when nothing is wrong.
+    pub fn weather(&self, side: Side) -> Weather {
+        let fair = Weather::fair(self.delay);
+        let (twice, straggling) = self.echoes;
+        match side {
+            Side::Client => fair,
+            Side::Cluster => Weather { twice, straggling, ..fair },
+        }
+    }
 }
 
 /// Something that happens to one machine.
@@ -105,10 +122,14 @@ pub struct Node {
     /// The present life, if it has one.
     pub life: Option<Life>,
     paused_until: u64,
+    /// What is other in its configuration than it was at first.
+    change: Option<Reload>,
     /// What a frame takes beside what it always takes, in nanoseconds.
     per_frame: u64,
     /// Interruption of each core's next round.
     interruptions: Vec<Interruption>,
+    /// For which group connections of this life spoke last: what ends one is said when it is gone.
+    spoke: BTreeMap<FlowKey, u8>,
 }
 
 /// The witness's machine.
@@ -154,6 +175,7 @@ pub struct World {
     clients: Network,
     cluster: Network,
     check: Check,
+    strays: Strays,
     queue: BTreeMap<(u64, u64), Event>,
     order: u64,
     lives: u64,
@@ -185,8 +207,10 @@ impl World {
             cores: *cores,
             life: None,
             paused_until: 0,
+            change: None,
             per_frame: 0,
             interruptions: vec![Interruption::default(); usize::from(*cores)],
+            spoke: BTreeMap::new(),
         };
         let nodes: Vec<Node> = shape.cores.iter().map(node).collect();
         let witness = WitnessMachine {
@@ -201,16 +225,18 @@ impl World {
         let settings = &shape.settings;
         let servers = 0..settings.servers;
         let server = |number| Server::new(Instant::ZERO, number, seed, settings.header);
-        let fair = Weather::fair(shape.delay);
+        let usual = |side| shape.weather(side);
+        let plugged = servers.clone().map(Plug::Server).chain(plugs.clone()).collect();
         let groups = shape.settings.groups().len();
         let mut world = World {
             now: 0,
             witness,
             hosts: Vec::new(),
-            servers: servers.clone().map(server).collect(),
-            clients: Network::new(fair, servers.map(Plug::Server).chain(plugs.clone()).collect()),
-            cluster: Network::new(fair, plugs),
+            servers: servers.map(server).collect(),
+            clients: Network::new(usual(Side::Client), plugged),
+            cluster: Network::new(usual(Side::Cluster), plugs),
             check: Check::new(groups),
+            strays: Strays::default(),
             queue: BTreeMap::new(),
             order: 0,
             lives: 0,
@@ -329,6 +355,7 @@ impl World {
             if let Some(broken) = self.check.wakes.overdue(self.now) {
                 self.fail(broken);
             }
+            self.check_strays();
         }
         true
     }

@@ -1,9 +1,9 @@
 //! Faults happen.
 
 use super::{Event, Interruption, World};
-use crate::kit::settings::PROXY;
+use crate::kit::settings::{PROXY, Settings};
 use crate::sim::clock::Machine;
-use crate::sim::fault::{Fault, MS};
+use crate::sim::fault::{Fault, MS, Reload};
 use crate::sim::network::{Plug, Side};
 use crate::sim::node::{Birth, Life, cluster_mac};
 use cluster::agent::handover::Order;
@@ -14,8 +14,11 @@ use cluster::message::{Header, Message, WITNESS, any_life, encode};
 use cluster::register::Register;
 use cluster::seal::{self, Counters, Key, Keyring, Party, SEED_BYTES};
 use cluster::witness::Witness;
+use crossbeam_channel::bounded;
 use dataplane::sealing::Sealing;
-use stack::time::Instant;
+use dataplane::shared::ToCore;
+use stack::time::{Duration, Instant};
+use stack::upstream::decision::{Admin, Change};
 
 /// An ambush waits for so long for a peer to get in sync.
 const AMBUSH: u64 = 1_000 * MS;
@@ -26,6 +29,7 @@ impl World {
     pub(super) fn apply(&mut self, fault: Fault) {
         let now = self.now;
         self.check.wakes.excuse();
+        self.strays.excuse();
         match fault {
             Fault::Crash { node, is_told } => self.crash(node, is_told),
             Fault::Start { node } => self.start(node),
@@ -65,6 +69,9 @@ impl World {
                 (self.ambush, self.trouble_until) = (Some(time), now + AMBUSH);
             }
             Fault::StopServer { server, is_told } => self.stop_server(server, is_told),
+            Fault::Judge { node, server, is_up } => self.judge(node, server, is_up),
+            Fault::Assign { server, change } => self.assign(server, change),
+            Fault::Reload { node, change } => self.reload(node, change),
             Fault::StartServer { server } => self.start_server(server),
         }
     }
@@ -117,6 +124,65 @@ impl World {
         self.run_server(index);
     }
 
+    /// Position of the service whose connections are passed on.
+    fn proxied(&self) -> Option<u8> {
+        let position = self.shape.settings.ports.iter().position(|port| port.port == PROXY);
+        position.map(|index| index as u8)
+    }
+
+    fn judge(&mut self, node: usize, server: usize, is_up: bool) {
+        let Some(service) = self.proxied() else { return };
+        let verdict = [(server as u16, is_up)];
+        self.tell_cores(node, || ToCore::Verdicts(service, verdict.into()));
+    }
+
+    /// Whoever owns nothing of the service refuses.
+    fn assign(&mut self, server: usize, change: Change) {
+        let Some(service) = self.proxied() else { return };
+        let (answer, _) = bounded(1);
+        let order = || ToCore::Decide(service, server as u16, change, answer.clone());
+        (0..self.nodes.len()).for_each(|node| self.tell_cores(node, order));
+    }
+
+    /// A process that does nothing takes none; one that is dead finds it when it starts.
+    fn reload(&mut self, node: usize, change: Option<Reload>) {
+        let state = &mut self.nodes[node];
+        if state.life.is_some() && state.paused_until > self.now {
+            return;
+        }
+        state.change = change;
+        let local = state.machine.local(self.now);
+        let (settings, groups) = (self.settings(node), self.agent_config(node).groups);
+        if let Some(life) = &mut self.nodes[node].life {
+            life.reload(local, &settings, groups);
+            self.wake_cores(node);
+        }
+    }
+
+    /// The services as a node has them by now.
+    fn settings(&self, node: usize) -> Settings {
+        let settings = self.shape.settings.clone();
+        match self.nodes[node].change {
+            None => settings,
+            Some(Reload { retired, balance, .. }) => Settings { retired, balance, ..settings },
+        }
+    }
+
+    /// An order for every core of a node.
+    fn tell_cores(&mut self, node: usize, order: impl Fn() -> ToCore) {
+        if let Some(life) = &self.nodes[node].life {
+            life.tell_cores(order);
+            self.wake_cores(node);
+        }
+    }
+
+    fn wake_cores(&mut self, node: usize) {
+        for core in 0..usize::from(self.nodes[node].cores) {
+            let wake = 1_000 + self.random.below(5_000);
+            self.wake_core(node, core, self.now + wake);
+        }
+    }
+
     fn start_server(&mut self, index: usize) {
         self.clients.set_unplugged(Plug::Server(index), false);
         self.servers[index].restart(Instant(self.now));
@@ -163,14 +229,14 @@ impl World {
             return;
         }
         self.lives += 1;
-        let incarnation = self.lives;
+        let (incarnation, settings) = (self.lives, self.settings(node));
         let life = Life::new(
             self.now,
             Birth {
                 index: node,
                 incarnation,
                 machine: self.nodes[node].machine,
-                settings: &self.shape.settings,
+                settings: &settings,
                 cores: self.nodes[node].cores,
                 cluster: CLUSTER,
                 agent: self.agent_config(node),
@@ -183,6 +249,7 @@ impl World {
         );
         let cores = life.cores.len();
         self.nodes[node].life = Some(life);
+        self.nodes[node].spoke.clear();
         for core in 0..cores {
             self.push(self.now, Event::Core { node, life: incarnation, core });
         }
@@ -205,6 +272,8 @@ impl World {
 
     fn agent_config(&self, node: usize) -> agent::Config {
         let nodes: Vec<NodeId> = (1..=self.nodes.len() as u8).map(NodeId).collect();
+        let change = self.nodes[node].change;
+        let hold_down = change.map(|change| Duration(change.hold_down));
         let config = |group: GroupId| {
             // Homes take turns, so that every node owns something and stands in for something.
             let home = nodes[usize::from(group.service()) % nodes.len()];
@@ -219,7 +288,7 @@ impl World {
                     Failback::NewConnections if port == PROXY => Failback::All,
                     failback => failback,
                 },
-                hold_down: self.shape.failback.1,
+                hold_down: hold_down.unwrap_or(self.shape.failback.1),
                 advertisement: Advertise::default(),
             }
         };
@@ -277,6 +346,10 @@ impl World {
                 self.start_server(server);
             }
         }
+        for server in 0..self.servers.len() {
+            self.assign(server, Change::Admin(Admin::Ready));
+            (0..self.nodes.len()).for_each(|node| self.judge(node, server, true));
+        }
         (self.ambush, self.trouble_until) = (None, self.now);
         self.clients.heal();
         self.cluster.heal();
@@ -287,6 +360,9 @@ impl World {
             self.nodes[node].per_frame = 0;
             if let Some(life) = &mut self.nodes[node].life {
                 life.cores.iter_mut().for_each(|core| core.stuck_until = 0);
+            }
+            if self.nodes[node].change.is_some() {
+                self.apply(Fault::Reload { node, change: None });
             }
             self.apply(Fault::Start { node });
             self.apply(Fault::Undrain { node });

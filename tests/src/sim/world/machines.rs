@@ -7,7 +7,7 @@ use crate::sim::check::{Leaving, is_question, key_of, service_of};
 use crate::sim::fault::MS;
 use crate::sim::host::Host;
 use crate::sim::network::{Plug, Side};
-use crate::sim::node::{Life, Polled, cluster_mac};
+use crate::sim::node::{Life, Polled, SimCore, cluster_mac};
 use crate::sim::workload::Caller;
 use cluster::agent::Destination;
 use cluster::engine::Engine;
@@ -16,6 +16,9 @@ use cluster::message::WITNESS;
 use cluster::seal::Opened;
 use cluster::witness::Effect;
 use stack::time::Instant;
+
+/// A frame, and under what it was made.
+type Tagged = (Vec<u8>, Said);
 
 /// A core's round without frames, in nanoseconds.
 const ROUND: u64 = 700;
@@ -107,13 +110,17 @@ impl World {
                 answer.iter().for_each(|answer| self.switch(to, answer));
                 self.run_server(index);
             }
-            Plug::Node(node) => self.receive(node, Side::Client, frame),
+            Plug::Node(node) => {
+                self.note_came(node, &frame);
+                self.receive(node, Side::Client, frame);
+            }
             Plug::Witness => {}
         }
     }
 
     pub(super) fn deliver_datagram(&mut self, node: usize, frame: Vec<u8>) {
         self.tally.frames += 1;
+        self.note_hopped(node, &frame);
         self.receive(node, Side::Cluster, frame);
     }
 
@@ -182,8 +189,13 @@ impl World {
             Some(at) => at.min(end + CORE_SLEEP),
             None => end + CORE_SLEEP,
         };
-        self.check_lease((node, core), looked, &polled);
-        self.put_out((node, core), polled);
+        if polled.allocations > 0 {
+            self.fail(format!("node {} allocated {} times", node + 1, polled.allocations));
+        }
+        let Polled { at, frames, datagrams, .. } = polled;
+        let frames = self.tagged((node, core), frames);
+        self.check_lease(node, looked, &frames);
+        self.put_out(node, at, (frames, datagrams));
         if has_crossed {
             let cores = usize::from(self.nodes[node].cores);
             (0..cores).filter(|other| *other != core).for_each(|other| {
@@ -197,54 +209,60 @@ impl World {
         self.wake_core(node, core, next);
     }
 
+    /// What a core has kicked, and under what each frame was made.
+    fn tagged(&mut self, (node, core): (usize, usize), frames: Vec<Vec<u8>>) -> Vec<Tagged> {
+        let mut tagged = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let said = self.said((node, core), &frame).unwrap_or_default();
+            if let (Some(key), Some(group), true) = (key_of(&frame), said.group, said.is_flow) {
+                self.nodes[node].spoke.insert(key, group as u8);
+            }
+            tagged.push((frame, said));
+        }
+        tagged
+    }
+
     /// A core kicks nothing for a group of which the node had no lease when it looked last.
-    fn check_lease(&mut self, (node, core): (usize, usize), looked: u64, polled: &Polled) {
+    fn check_lease(&mut self, node: usize, looked: u64, frames: &[Tagged]) {
         let state = &self.nodes[node];
         let Some(life) = &state.life else { return };
         let looked = state.machine.local(looked);
-        let lacks_lease = |frame: &&Vec<u8>| {
-            let said = self.said(life, core, frame).and_then(|said| said.group);
-            said.is_some_and(|group| life.lease(group) <= looked)
-        };
-        if let Some(frame) = polled.frames.iter().find(lacks_lease) {
+        let lacks_lease = |said: &Said| said.group.is_some_and(|group| life.lease(group) <= looked);
+        if let Some((frame, _)) = frames.iter().find(|(_, said)| lacks_lease(said)) {
             let frame = describe_frame(frame);
             self.fail(format!("node {} speaks without a lease: {frame}", node + 1));
         }
     }
 
     /// For which group, and in which epoch of it, a core of a node says this.
-    fn said(&self, life: &Life, core: usize, frame: &[u8]) -> Option<Said> {
+    fn said(&self, (node, core): (usize, usize), frame: &[u8]) -> Option<Said> {
+        let life = self.nodes[node].life.as_ref()?;
         let service = service_of(&self.shape.settings, frame)?;
-        let flow = key_of(frame).and_then(|key| life.find(&key));
+        let key = key_of(frame);
+        let flow = key.and_then(|key| life.find(&key));
+        let former = || self.nodes[node].spoke.get(&key?).copied();
         // Not every core knows at once of a generation that takes the newcomers.
         let newest = || Some(life.engines().nth(core)?.stack().newest_of(service as u8));
         // Each generation asks for its servers: whichever of them has a lease, if one has.
         let services = self.shape.settings.ports.len();
         let generations = (service..life.leases()).step_by(services);
         let asker = || generations.max_by_key(|group| life.lease(*group)).map(|group| group as u8);
-        let other = || if is_question(frame) { asker() } else { newest() };
+        let other = || if is_question(frame) { asker() } else { former().or_else(newest) };
         let group = usize::from(flow.map(|flow| flow.group).or_else(other)?);
-        let statuses = life.engines().filter_map(|engine| engine.status().nth(group));
-        let epoch = statuses.map(|status| status.epoch).max()?;
+        let epoch = life.engines().map(|engine| engine.status_of(group).epoch).max()?;
         Some(Said { group: Some(group), epoch, is_flow: flow.is_some() })
     }
 
     /// What a round has kicked leaves when it was kicked, under the epoch in which the core served then.
-    fn put_out(&mut self, (node, core): (usize, usize), polled: Polled) {
-        let Polled { at, frames, datagrams, .. } = polled;
+    fn put_out(&mut self, node: usize, at: u64, (frames, datagrams): (Vec<Tagged>, Vec<Vec<u8>>)) {
         let Some(life) = &self.nodes[node].life else { return };
-        let incarnation = life.member.incarnation.0;
+        let life = life.member.incarnation.0;
         if !frames.is_empty() {
-            let tag = |frame: Vec<u8>| {
-                let said = self.said(life, core, &frame).unwrap_or_default();
-                (frame, said)
-            };
-            let frames = frames.into_iter().map(tag).collect();
-            self.push(at, Event::Leave { node, life: incarnation, side: Side::Client, frames });
+            self.push(at, Event::Leave { node, life, side: Side::Client, frames });
         }
         if !datagrams.is_empty() {
             let frames = datagrams.into_iter().map(|frame| (frame, Said::default())).collect();
-            self.push(at, Event::Leave { node, life: incarnation, side: Side::Cluster, frames });
+            self.push(at, Event::Leave { node, life, side: Side::Cluster, frames });
         }
     }
 
@@ -266,6 +284,7 @@ impl World {
             }
             let to = (0..self.nodes.len()).find(|to| frame[..6] == cluster_mac(*to));
             let Some(to) = to.filter(|to| *to != node) else { continue };
+            self.note_left(node, &frame);
             let path = (from, Plug::Node(to));
             for (at, frame) in self.cluster.carry(self.now, path, &frame, &mut self.random) {
                 self.push(at, Event::Datagram { node: to, frame });
@@ -274,9 +293,11 @@ impl World {
     }
 
     /// Whether nothing keeps a core of a node from working.
-    fn is_hale(&self, node: usize) -> bool {
+    pub(super) fn is_hale(&self, node: usize) -> bool {
         let state = &self.nodes[node];
-        let works = |life: &Life| life.cores.iter().all(|core| core.stuck_until <= self.now);
+        // An interruption is over when the round is that it fell into.
+        let is_at_work = |core: &SimCore| core.stuck_until.max(core.busy_until) <= self.now + MS;
+        let works = |life: &Life| life.cores.iter().all(is_at_work);
         state.paused_until <= self.now
             && state.interruptions.iter().all(|interruption| interruption.time == 0)
             && state.life.as_ref().is_some_and(works)

@@ -4,8 +4,10 @@ use super::World;
 use crate::sim::check::compare_contracts;
 use crate::sim::host::Host;
 use crate::sim::node::Life;
+use cluster::engine::Engine;
 use cluster::register::{Phase, Register};
 use stack::flow::Standing;
+use stack::upstream::decision::Decided;
 use std::collections::BTreeSet;
 
 impl World {
@@ -61,8 +63,8 @@ impl World {
         let index = usize::from(owner.member.node.0) - 1;
         let has_voice = owner.lease(group) > self.nodes[index].machine.local(self.now);
         let has_copies = owner.engines().all(|engine| {
-            let status = engine.status().nth(group);
-            status.is_some_and(|status| status.copied == status.flows)
+            let status = engine.status_of(group);
+            status.copied == status.flows
         });
         has_voice && has_copies && knows(peer).is_some()
     }
@@ -79,6 +81,7 @@ impl World {
                     compare_contracts(flow, copy)?;
                 }
             }
+            compare_decisions(group, owner, peer)?;
         }
         Ok(())
     }
@@ -95,6 +98,25 @@ impl World {
     /// What must hold of every life when it is over, or the story is.
     pub fn check_end(&self) -> Result<(), String> {
         self.lives().try_for_each(check_life)
+    }
+}
+
+/// What is decided about servers every core of both nodes knows, as soon as everything that was recorded has arrived.
+fn compare_decisions(group: usize, owner: &Life, peer: &Life) -> Result<(), String> {
+    let has_told = owner.is_told() && peer.is_told();
+    let is_on_its_way = owner.engines().any(|engine| engine.status_of(group).lag_ops > 0);
+    if !has_told || is_on_its_way {
+        return Ok(());
+    }
+    let decided = |engine: &Engine| -> Vec<Decided> {
+        let roster = engine.stack().roster(group as u8);
+        roster.servers().iter().map(|server| server.decided).collect()
+    };
+    let mut all = owner.engines().chain(peer.engines()).map(decided);
+    let first = all.next();
+    match all.find(|other| Some(other) != first.as_ref()) {
+        None => Ok(()),
+        Some(other) => Err(format!("decisions differ in group {group}: {first:?} and {other:?}")),
     }
 }
 
