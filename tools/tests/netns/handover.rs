@@ -65,6 +65,7 @@ fn a_handover_is_shown_refused_and_followed_by_a_death() {
             let back = first.to_string();
             let text = scene.done(first, &["handover", service, "--to", &back]);
             assert!(text.contains(&format!("over to node {first}")), "{text}");
+            traffic.count_late_anew(scene);
             scene.done(second, &["handover", service, "--to", &to]);
         }
         scene.wait_owns(second);
