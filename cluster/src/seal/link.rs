@@ -88,6 +88,8 @@ struct Pair {
     current: Box<LinkSession>,
     /// The one before, of the same life.
     former: Option<Box<LinkSession>>,
+    /// The keys of that are gone. Its memory stays until another takes its place: a core that serves gives none back.
+    is_former_over: bool,
     /// From when on the current one is known to the other side.
     settled: Instant,
 }
@@ -119,9 +121,15 @@ impl LinkSeal {
                 let replaced = core::mem::replace(&mut pair.current, session);
                 let is_same_life = replaced.peer == pair.current.peer;
                 pair.former = is_same_life.then_some(replaced);
+                pair.is_former_over = false;
                 pair.settled = now + SESSION_SETTLED;
             }
-            None => self.pairs.push(Pair { current: session, former: None, settled: now }),
+            None => self.pairs.push(Pair {
+                current: session,
+                former: None,
+                is_former_over: false,
+                settled: now,
+            }),
         }
     }
 
@@ -157,7 +165,7 @@ impl LinkSeal {
     fn session_to(&mut self, now: Instant, to: Member) -> Option<&mut LinkSession> {
         let pair = self.pairs.iter_mut().find(|pair| pair.current.peer == to)?;
         if now >= pair.settled + SESSION_KEPT {
-            pair.former = None;
+            pair.end_former();
         }
         match &mut pair.former {
             Some(former) if now < pair.settled => Some(former),
@@ -195,12 +203,26 @@ impl LinkSeal {
                 pair.settled = pair.settled.min(now);
                 return Ok((pair.current.peer, &bytes[HEADER_BYTES..HEADER_BYTES + len]));
             }
-            if let Some(former) = pair.former.as_mut().filter(|former| former.id == id) {
+            let is_over = pair.is_former_over;
+            let former = pair.former.as_mut().filter(|former| former.id == id && !is_over);
+            if let Some(former) = former {
                 let len = former.open(self.core, place, bytes)?;
                 return Ok((former.peer, &bytes[HEADER_BYTES..HEADER_BYTES + len]));
             }
         }
         Err(Unopened::UnknownSession)
+    }
+}
+
+impl Pair {
+    /// What was sealed under the former session opens no more, whoever reads this memory.
+    fn end_former(&mut self) {
+        if let Some(former) = &mut self.former
+            && !self.is_former_over
+        {
+            (former.send, former.receive) = (Cipher::new(&[0; 32]), Cipher::new(&[0; 32]));
+            self.is_former_over = true;
+        }
     }
 }
 
