@@ -80,13 +80,20 @@ impl Kept {
     }
 }
 
-/// A forwarded frame of which the first parts are there.
+/// A forwarded frame of which some parts are there, in whatever order they came.
 struct Assembly {
     from: (Member, u8),
     number: u32,
     total: usize,
+    /// Where the parts begin that are there; none if it waits for nothing.
+    offsets: Vec<u16>,
+    /// Bytes of all of them.
+    held: usize,
     frame: Vec<u8>,
 }
+
+/// Parts of a frame at most; of the longest, in the shortest datagrams.
+const FRAME_PARTS_MAX: usize = 64;
 
 /// The frames of one core.
 pub(super) struct Shelf {
@@ -105,15 +112,22 @@ pub(super) struct Shelf {
 
 /// Bytes that a shelf takes for frames of up to `frame_bytes`.
 pub fn shelf_memory_bytes(frame_bytes: usize) -> usize {
-    (SHELF_FRAMES_MAX + ASSEMBLIES_MAX) * frame_bytes
+    let offsets = FRAME_PARTS_MAX * size_of::<u16>();
+    SHELF_FRAMES_MAX * frame_bytes + ASSEMBLIES_MAX * (frame_bytes + offsets)
 }
 
 impl Shelf {
     /// Takes all memory.
     pub fn new(frame_bytes: usize) -> Shelf {
         let buffer = || Vec::with_capacity(frame_bytes);
-        let assembly =
-            |_| Assembly { from: (Member::default(), 0), number: 0, total: 0, frame: buffer() };
+        let assembly = |_| Assembly {
+            from: (Member::default(), 0),
+            number: 0,
+            total: 0,
+            offsets: Vec::with_capacity(FRAME_PARTS_MAX),
+            held: 0,
+            frame: buffer(),
+        };
         Shelf {
             free: (0..SHELF_FRAMES_MAX).map(|_| buffer()).collect(),
             frame_bytes,
@@ -237,28 +251,40 @@ impl Shelf {
             self.counters.too_long += 1;
             return None;
         }
-        let known = self.assemblies.iter().position(|assembly| assembly.from == from);
-        let at = known.unwrap_or_else(|| {
+        let (total, offset) = (usize::from(part.total), usize::from(part.offset));
+        let is_it = |assembly: &Assembly| {
+            !assembly.offsets.is_empty()
+                && (assembly.from, assembly.number) == (from, part.number)
+                && assembly.total == total
+        };
+        let known = self.assemblies.iter().position(is_it);
+        let is_free = |assembly: &Assembly| assembly.offsets.is_empty();
+        let at = known.or_else(|| self.assemblies.iter().position(is_free)).unwrap_or_else(|| {
             self.oldest = (self.oldest + 1) % ASSEMBLIES_MAX;
             self.oldest
         });
         let assembly = &mut self.assemblies[at];
-        let is_unfinished = !assembly.frame.is_empty();
-        let is_next = is_unfinished
-            && (assembly.from, assembly.number) == (from, part.number)
-            && assembly.total == part.total as usize
-            && assembly.frame.len() == part.offset as usize;
-        if !is_next {
-            self.counters.incomplete += u64::from(is_unfinished || part.offset > 0);
+        if known.is_none() {
+            self.counters.incomplete += u64::from(!assembly.offsets.is_empty());
+            assembly.offsets.clear();
+            (assembly.from, assembly.number, assembly.total) = (from, part.number, total);
+            assembly.held = 0;
             assembly.frame.clear();
-            if part.offset > 0 {
-                return None;
-            }
-            (assembly.from, assembly.number) = (from, part.number);
-            assembly.total = part.total as usize;
+            assembly.frame.resize(total, 0);
         }
-        assembly.frame.extend_from_slice(part.bytes);
-        (assembly.frame.len() == assembly.total).then(|| core::mem::take(&mut assembly.frame))
+        let is_new = !assembly.offsets.contains(&part.offset);
+        let end = offset + part.bytes.len();
+        if !is_new || end > total || assembly.offsets.len() == FRAME_PARTS_MAX {
+            return None;
+        }
+        assembly.frame[offset..end].copy_from_slice(part.bytes);
+        assembly.offsets.push(part.offset);
+        assembly.held += part.bytes.len();
+        if assembly.held < total {
+            return None;
+        }
+        assembly.offsets.clear();
+        Some(core::mem::take(&mut assembly.frame))
     }
 
     /// What [`Shelf::assemble`] lent.
@@ -320,8 +346,41 @@ mod tests {
             assert_eq!(got, b"x");
             to.give_back(got);
         }
-        assert_eq!((whole, to.counters.incomplete), (2, 1));
+        assert_eq!((whole, to.counters.incomplete), (2, 0));
         assert!(to.assemblies.iter().all(|assembly| assembly.frame.capacity() > 0));
+    }
+
+    /// A NIC deals the datagrams of one sender to several queues: so its parts overtake each other, and with them frames.
+    #[test]
+    fn parts_come_in_any_order_and_twice_and_what_lacks_one_gives_way() {
+        let (mut from, mut to) = (Shelf::new(1600), Shelf::new(1600));
+        let frame: Vec<u8> = (0..1500).map(|n| n as u8).collect();
+        let frames = ASSEMBLIES_MAX + 2;
+        for _ in 0..frames {
+            let kept = from.keep(Instant::ZERO, STRAY, None, &frame).unwrap();
+            from.send(kept);
+        }
+        let parts = parts(&mut from, 800);
+        let mut whole = 0;
+        let mut take = |to: &mut Shelf, at: usize| {
+            let (number, total, offset, bytes) = &parts[at];
+            let part = FramePart { number: *number, total: *total, offset: *offset, bytes };
+            if let Some(got) = to.assemble(sender(1), &part) {
+                assert_eq!(got, frame);
+                to.give_back(got);
+                whole += 1;
+            }
+            whole
+        };
+        // The first two frames, last part first and each part twice, mixed.
+        for (at, expected) in [(1, 0), (3, 0), (3, 0), (1, 0), (0, 1), (2, 2)] {
+            assert_eq!(take(&mut to, at), expected);
+        }
+        // Of all others the second part alone: the longest kept gives way.
+        (2..frames).for_each(|n| assert_eq!(take(&mut to, 2 * n + 1), 2));
+        assert_eq!(to.counters.incomplete, 0);
+        assert_eq!(take(&mut to, 1), 2, "it is a new one by now");
+        assert_eq!(to.counters.incomplete, 1);
     }
 
     #[test]
