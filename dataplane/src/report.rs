@@ -1,9 +1,11 @@
 //! The node's status, put together from what the agent and the core say of themselves.
 
-use crate::address;
-use crate::agent_thread::refused::in_words;
+mod decision;
+mod fields;
+mod protection;
+
 use crate::clock;
-use crate::config::{Config, Failback, Mac, Service, Snoop};
+use crate::config::{Config, Failback};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
 use crate::health::Board;
@@ -14,19 +16,21 @@ use crate::sealing::SealingSnapshot;
 use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
 use crate::watch::Phases;
 use crate::xdp_program::{Verdict, XdpProgram};
-use cluster::agent::Reason;
 use cluster::agent::declare::{Claim, Fitness};
-use cluster::agent::status::{DeclaredStatus, GroupStatus, NodeStatus, PathStatus, Status};
+use cluster::agent::status::{GroupStatus, NodeStatus, Status};
 use cluster::engine::GroupStatus as Engine;
 use cluster::id::{Member, NodeId};
-use cluster::lease::Timers;
-use cluster::message::advertise::{self, Advertise};
+use cluster::message::WITNESS;
 use cluster::message::state::{GroupState, NodeState};
-use cluster::message::{Role, WITNESS};
-use cluster::register::{Phase, Refusal, Register};
+use cluster::register::{Phase, Register};
 use cluster::seal::Unopened;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use stack::stack::{Conflict, Ending};
+use decision::{decision, sentence};
+use fields::{
+    declared, events, group_counters, path, role_shown, sealed, sealing_counters, timers,
+};
+use protection::{copies, hears_percent, is_shown, protection, totals};
+use stack::stack::Ending;
 use stack::time::Instant;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -395,7 +399,7 @@ impl Reporter {
             presence: service.presence(),
             declared: group.declared.iter().map(declared).collect(),
             claim: group.claim.map(|claim| self.claim(now, &claim)),
-            conflict: engine.conflict.map(|conflict| self::conflict(now, conflict)),
+            conflict: engine.conflict.map(|conflict| fields::conflict(now, conflict)),
             decisions: group.reasons.iter().map(|d| decision(now, d)).collect(),
         }
     }
@@ -510,351 +514,7 @@ impl Reporter {
     }
 }
 
-/// How `node` is spoken with.
-fn sealed(sealing: &SealingSnapshot, node: NodeId) -> shown::SealedStatus {
-    let standing = sealing.standings.iter().find(|standing| standing.node == node);
-    let session = standing.filter(|standing| standing.key.is_some());
-    let is_heard = session.is_some_and(|session| !session.is_silent);
-    let refused = sealing.refused.iter().find(|(id, ..)| *id == node && !is_heard);
-    shown::SealedStatus {
-        key: session.and_then(|session| session.key).map(|key| key.to_string()),
-        age_us: session.map_or(0, |session| session.age.micros()),
-        refused: refused.map(|(_, reason, _)| in_words(*reason).into()),
-        refused_age_us: refused.map_or(0, |(.., age)| age.micros()),
-    }
-}
-
-fn sealing_counters(sealing: &SealingSnapshot) -> BTreeMap<String, u64> {
-    let counters = &sealing.counters;
-    let unopened = Unopened::ALL.into_iter().zip(counters.unopened);
-    let unopened = unopened.map(|(reason, count)| (reason.key(), count));
-    let counted = [
-        ("opened", counters.opened),
-        ("sealed", counters.sealed),
-        ("no_session", counters.no_session),
-        ("handshakes_begun", counters.begun),
-        ("handshakes_answered", counters.answered),
-        ("sessions", counters.sessions),
-        ("hints_withheld", counters.hints_withheld),
-    ];
-    counted.into_iter().chain(unopened).map(|(name, count)| (name.into(), count)).collect()
-}
-
-/// What a core's stack has counted beside frames.
-fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
-    let stack = &core.stack;
-    let astray = core.forward.events().into_iter().chain(core.hearing.events());
-    let events = [
-        ("opened", stack.opened),
-        ("closed", stack.closed),
-        ("ended_by_operator", stack.ended),
-        ("endings_not_logged", stack.endings_lost),
-        ("connects", stack.connects),
-        ("connects_refused", stack.refused),
-        ("bad_proxy_header", stack.bad_header),
-        ("no_server", stack.no_server),
-        ("no_source_port", stack.no_source_port),
-        ("server_down_resets", stack.server_down),
-        ("queue_full", stack.queue_full),
-        ("queue_timeouts", stack.queue_timeouts),
-        ("cookies_sent", stack.cookies_sent),
-        ("cookies_accepted", stack.cookies_accepted),
-        ("address_conflicts", stack.address_conflicts),
-        ("active_refused", core.places_refused),
-    ];
-    events.into_iter().chain(astray).map(|(name, count)| (name.to_string(), count)).collect()
-}
-
-fn role_shown(role: Role) -> shown::Role {
-    match role {
-        Role::Owner => shown::Role::Owner,
-        Role::Peer => shown::Role::Peer,
-        Role::Idle | Role::Filling => shown::Role::None,
-    }
-}
-
 /// What another node has told of itself.
 fn told(node: &NodeStatus) -> Option<&NodeState> {
     node.told.as_ref().map(|(state, _)| state)
-}
-
-/// What a node declares about a group.
-fn declared(declared: &DeclaredStatus) -> shown::Declared {
-    let DeclaredStatus { by, age, said, fitness, agrees_on_policy } = declared;
-    let Advertise { service, addresses, protocol, application, macs, limits, digest, .. } = said;
-    let port = |(first, last): &(u16, u16)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
-    };
-    shown::Declared {
-        node: by.node.0,
-        incarnation: by.incarnation.to_string(),
-        age_us: age.micros(),
-        service: service.clone(),
-        owner: said.epoch.0.gt(&0).then_some(said.owner.node.0),
-        epoch: said.epoch.0,
-        home: said.home.0,
-        order: said.order.iter().map(|node| node.0).collect(),
-        failback: match said.failback {
-            advertise::Failback::Manual => "manual",
-            advertise::Failback::All => "all",
-            advertise::Failback::NewConnections => "new-connections",
-        }
-        .into(),
-        on_peer_loss: match said.on_peer_loss {
-            advertise::OnPeerLoss::Serve => "serve",
-            advertise::OnPeerLoss::Stop => "stop",
-        }
-        .into(),
-        addresses: addresses.iter().map(ToString::to_string).collect(),
-        ports: said.ports.iter().map(port).collect(),
-        protocol: if *protocol == 6 { "tcp".into() } else { protocol.to_string() },
-        application: application.clone(),
-        arp: match said.arp {
-            advertise::ArpPolicy::Gratuitous => "gratuitous",
-            advertise::ArpPolicy::VirtualMac => "virtual-mac",
-            advertise::ArpPolicy::None => "none",
-        }
-        .into(),
-        macs: macs.iter().map(|mac| Mac(*mac).to_string()).collect(),
-        limits: limits.named().map(|(name, limit)| (name.into(), limit.into())).into(),
-        digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-        behaviour: said.behaviour,
-        unfit: match fitness {
-            Fitness::Unfit(why) => Some(orders::unfit_text(*why)),
-            Fitness::Fit | Fitness::Undeclared => None,
-        },
-        agrees_on_policy: *agrees_on_policy,
-    }
-}
-
-/// Another host claims one of the group's addresses.
-fn conflict(now: Instant, conflict: Conflict) -> shown::Conflict {
-    let Conflict { address, mac, at, count } = conflict;
-    let (address, mac) = (address::to_ip(&address).to_string(), Mac(mac).to_string());
-    shown::Conflict { address, mac, count, age_us: now.since(at).micros() }
-}
-
-/// How a node reaches its clients.
-fn path(path: &PathStatus) -> shown::ClientPath {
-    let health = path.health;
-    shown::ClientPath {
-        carrier: health.carrier,
-        next_hops: health.hops,
-        answering: health.answering,
-        silent_ms: (health.silent_ms < u32::MAX).then_some(health.silent_ms.into()),
-        dips: path.dips,
-    }
-}
-
-/// A generation that nobody owns is worth a line only if its service has no other.
-fn is_shown(agent: &Status, group: &GroupStatus) -> bool {
-    let is_live = |other: &GroupStatus| other.register.is_live();
-    let is_same = |other: &&GroupStatus| other.group.service() == group.group.service();
-    let has_live = agent.groups.iter().filter(is_same).any(is_live);
-    is_live(group) || (!has_live && group.group.generation() == 0)
-}
-
-/// How the groups stand, all cores together.
-fn totals(cores: &[CoreSnapshot]) -> Vec<Engine> {
-    let (first, others) = cores.split_first().expect("a node has a core");
-    let mut totals = first.groups.clone();
-    for core in others {
-        totals.iter_mut().zip(&core.groups).for_each(|(total, group)| *total += *group);
-    }
-    totals
-}
-
-/// Connections that have a copy, and all of them: as the owner or the peer counts them, as the owner has told anybody else.
-fn copies(agent: &Status, group: &GroupStatus, engine: &Engine) -> (u32, u32) {
-    let owner = agent.nodes.iter().find(|node| node.member == group.register.owner);
-    let told = owner.and_then(told).and_then(|state| {
-        let known = state.groups.iter().find(|known| known.group == group.group)?;
-        Some((known.counts.copied, known.counts.flows))
-    });
-    told.filter(|_| group.role == Role::Idle).unwrap_or((engine.copied, engine.all()))
-}
-
-fn protection(
-    register: &Register,
-    (copied, total): (u32, u32),
-    is_known: bool,
-    has_arbiter: bool,
-) -> shown::Protection {
-    use shown::Protection as P;
-    let filling = P::Filling { copied: copied.into(), total: total.into() };
-    match (is_known, register.peer, register.in_sync) {
-        (false, ..) => P::Unknown,
-        (_, _, true) if !has_arbiter => P::UnprotectedNoArbiter,
-        // A copy was given up and is being captured again, or holds too much to be captured.
-        (_, _, true) if copied < total => filling,
-        (_, _, true) => P::Protected,
-        (_, None, _) => P::UnprotectedNoPeer,
-        (_, Some(_), false) => filling,
-    }
-}
-
-/// Of the bytes that the log has told a peer that listens, how many it has heard.
-fn hears_percent(service: &Service, engine: &Engine) -> Option<u8> {
-    let listens = service.snoop == Snoop::Wire && engine.role == cluster::engine::Role::Peer;
-    let told = engine.backup.bytes;
-    (listens && told > 0).then(|| (engine.heard_bytes * 100 / told).min(100) as u8)
-}
-
-fn group_counters(engine: &Engine, differed: u64) -> BTreeMap<String, u64> {
-    let (log, backup) = (&engine.log, &engine.backup);
-    [
-        ("log_records", log.records),
-        ("log_datagrams", log.datagrams),
-        ("log_bytes_sent", log.bytes_sent),
-        ("log_resent", log.resent),
-        ("copy_records", backup.records),
-        ("copy_bytes", backup.bytes),
-        ("copy_heard_bytes", engine.heard_bytes),
-        ("copy_repeated", backup.repeated),
-        ("copy_stash_full", backup.stash_full),
-        ("copy_malformed", backup.malformed),
-        ("copy_lost", backup.lost),
-        ("copy_unknown", backup.unknown),
-        ("digests", backup.digests),
-        ("digest_mismatches", differed),
-    ]
-    .map(|(name, count)| (name.to_string(), count))
-    .into()
-}
-
-fn decision(now: Instant, decision: &cluster::agent::Decision) -> String {
-    let ago = now.since(decision.at).millis();
-    let times = if decision.times > 1 { format!(" ({} times)", decision.times) } else { "".into() };
-    format!("{ago} ms ago, epoch {}: {}{times}", decision.epoch, sentence(decision.reason))
-}
-
-/// A decision in words.
-fn sentence(reason: Reason) -> String {
-    let ms = |span: stack::time::Duration| {
-        format!("{}.{} ms", span.millis(), span.micros() % 1000 / 100)
-    };
-    match reason {
-        Reason::Became(role) => format!("became {role:?}").to_lowercase(),
-        Reason::Reconfigured => "its settings were changed by a reload".into(),
-        Reason::AskedFirst => "asked to own it: it was never owned".into(),
-        Reason::AskedPeer(peer) => format!("asked to add node {} as peer", peer.node),
-        Reason::AskedInSync(peer, missing) if missing > 0 => format!(
-            "asked to declare node {} in sync: it holds every connection but {missing}, which hold too much to be copied now",
-            peer.node
-        ),
-        Reason::AskedInSync(peer, _) => {
-            format!("asked to declare node {} in sync: it holds every connection", peer.node)
-        }
-        Reason::AskedAlone(span) => {
-            format!("asked to be alone: the peer granted nothing for {}", ms(span))
-        }
-        Reason::AskedAloneStalled(node) => format!(
-            "asked to be alone: node {node} lives and acknowledges nothing of what it is sent; see copy_malformed there"
-        ),
-        Reason::AskedAloneNewLife(node) => {
-            format!("asked to be alone: node {node} has begun a new life")
-        }
-        Reason::AskedTakeOver(span) => {
-            format!("asked to take over: the owner was silent for {}", ms(span))
-        }
-        Reason::Surrendered(node) => {
-            format!("node {node} has surrendered: its process has ended")
-        }
-        Reason::Declared(node) => format!("an operator has said that node {node} is dead"),
-        Reason::AskedTakeOverSurrendered => "asked to take over: the owner has surrendered".into(),
-        Reason::AskedAloneSurrendered => "asked to be alone: the peer has surrendered".into(),
-        Reason::CopiesStale(node) => format!(
-            "gave its copies up: there is no arbiter, and node {node} may have served without them before it ended"
-        ),
-        Reason::GaveHint(peer) => format!("told node {peer} that the owner is silent here"),
-        Reason::Hinted(node) => format!("node {node} says that the owner is silent there, too"),
-        Reason::AskedFresh => {
-            "asked for a fresh start: nobody who held the connections seems to live".into()
-        }
-        Reason::Refused(Refusal::PeerUnregistered) => {
-            "refused by the witness: that node has not said hello to it; does it reach the witness?"
-                .into()
-        }
-        Reason::Refused(refusal) => format!("refused by the arbiter: {refusal:?}"),
-        Reason::NotSurvivor => "did not go on alone: another node is the survivor".into(),
-        Reason::Superseded => "ended: another life of this node is registered".into(),
-        Reason::Ordered(node, cause) => {
-            format!("began to hand it over to node {node}: {}", orders::cause(cause))
-        }
-        Reason::AskedAloneForHandover(node) => {
-            format!("asked to be alone: node {node} is to be the peer before it is the owner")
-        }
-        Reason::AskedSwap(node) => {
-            format!("asked to change places with node {node}: it holds every connection as it is")
-        }
-        Reason::HandedOver(node, flows) => format!("handed {flows} connections to node {node}"),
-        Reason::TookOverFrom(node) => format!("node {node} has handed it over"),
-        Reason::RefusedPeer(node, why) => {
-            format!("refused node {node} as peer: {}", orders::unfit_text(why))
-        }
-        Reason::CopiesDiffered(owner) => {
-            format!("copies of node {owner}'s connections differed from them and are captured anew")
-        }
-        Reason::AskedClose(home) => {
-            format!("asked to close it: node {home} is back and gets the new connections")
-        }
-        Reason::AskedNext => {
-            "asked for the next generation: this one takes the new connections".into()
-        }
-        Reason::AskedRetire => {
-            "asked to end it: it is closed, and its last connection is over".into()
-        }
-        Reason::HandoverFailed(failure) => {
-            format!("the handover came to nothing: {}", orders::failure_text(failure))
-        }
-    }
-}
-
-fn timers(configured: &Timers, effective: &Timers) -> Vec<shown::TimerStatus> {
-    let value = |timers: &Timers| {
-        [
-            ("heartbeat", timers.heartbeat),
-            ("lease", timers.lease),
-            ("promise", timers.promise(timers.lease)),
-            ("stuck_core", timers.stuck),
-            ("peer_silent", timers.peer_silent),
-            ("lease_alone", timers.alone_lease),
-        ]
-    };
-    let pairs = value(configured).into_iter().zip(value(effective));
-    pairs
-        .map(|((name, configured), (_, effective))| shown::TimerStatus {
-            name: name.into(),
-            configured_us: configured.micros(),
-            effective_us: effective.micros(),
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use cluster::id::{Epoch, Incarnation, Member, NodeId};
-    use shown::Protection as P;
-
-    /// DESIGN 1.4: in sync by the register is not enough to call a service protected.
-    #[test]
-    fn a_copy_that_was_given_up_is_not_protected() {
-        let member = |node| Member { node: NodeId(node), incarnation: Incarnation(node.into()) };
-        let register = Register {
-            epoch: Epoch(3),
-            owner: member(1),
-            peer: Some(member(2)),
-            in_sync: true,
-            ..Register::NEVER
-        };
-        let filling = P::Filling { copied: 4, total: 5 };
-        for (copied, expected) in [(5, P::Protected), (4, filling.clone())] {
-            assert_eq!(protection(&register, (copied, 5), true, true), expected);
-        }
-        let peer = Engine { flows: 4, copied: 4, awaited: 1, ..Engine::default() };
-        assert_eq!(protection(&register, (peer.copied, peer.all()), true, true), filling);
-        assert_eq!(protection(&register, (5, 5), true, false), P::UnprotectedNoArbiter);
-    }
 }

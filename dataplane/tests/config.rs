@@ -64,10 +64,18 @@ fn files(directory: &str) -> Vec<(String, String)> {
     files
 }
 
+/// The configuration that the README shows.
+fn shown_in_readme() -> (String, String) {
+    let readme = fs::read_to_string(repository("README.md")).expect("the README");
+    let (_, rest) = readme.split_once("```toml\n").expect("a sample in it");
+    let (sample, _) = rest.split_once("```").expect("its end");
+    ("README.md".into(), sample.into())
+}
+
 #[test]
 fn the_samples_are_accepted_and_mean_what_they_spell_out() {
     let directory = Directory::new("samples");
-    for (name, text) in files("tools/examples") {
+    for (name, text) in files("tools/examples").into_iter().chain([shown_in_readme()]) {
         let loaded = directory.parse(&text);
         assert_eq!(loaded.count(Severity::Error), 0, "{name}:\n{}", loaded.render(false));
         let warnings = if name == "alone" { 2 } else { 0 };

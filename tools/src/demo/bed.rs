@@ -194,7 +194,8 @@ impl Bed {
         let file = File::options().create(true).append(true).open(&log)?;
         let mut command = self.command(place, program);
         command.args(args).stdout(file.try_clone()?).stderr(file);
-        Process::start(name, command, Some(log))
+        let process = Process::start(name, command, Some(log))?;
+        Ok(if self.teardown.keep { process.left() } else { process })
     }
 
     fn build(&self) -> anyhow::Result<()> {

@@ -11,12 +11,13 @@ use nix::unistd::Pid;
 /// Lines shown of a log when something went wrong.
 const TAIL_LINES: usize = 15;
 
-/// A running program.
+/// A running program. It ends with this, unless it is left to itself.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     log: Option<PathBuf>,
+    is_left: bool,
 }
 
 impl Process {
@@ -27,7 +28,13 @@ impl Process {
         log: Option<PathBuf>,
     ) -> anyhow::Result<Process> {
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Process { name: name.into(), child, log })
+        Ok(Process { name: name.into(), child, log, is_left: false })
+    }
+
+    /// The same, running on when this is gone.
+    pub fn left(mut self) -> Process {
+        self.is_left = true;
+        self
     }
 
     /// What it is called.
@@ -82,5 +89,15 @@ impl Process {
         let from = lines.len().saturating_sub(TAIL_LINES);
         let shown = lines[from..].iter().map(|line| format!("    {line}\n"));
         format!("{} ends with:\n{}", log.display(), shown.collect::<String>())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.is_left {
+            // Gone already is as good; waited for, lest many runs leave as many dead children.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
