@@ -118,7 +118,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         round.received += self.receive_frames(now);
         round.received += self.receive_parcels(now);
         self.engine.handle_timeouts(now);
-        self.tell_sticks();
+        self.tell_cores();
         round.sent += self.send_datagrams(now);
         round.sent += self.send_frames(now);
         while let Some(report) = self.engine.poll_report() {
@@ -253,7 +253,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         crossing.receive(|parcels| {
             engine.look_ahead_hashed(parcels.iter().filter_map(|parcel| match parcel.side() {
                 Side::Client(hash) => Some(hash),
-                Side::Cluster | Side::Stick { .. } => None,
+                Side::Cluster | Side::Stick { .. } | Side::Decided { .. } => None,
             }));
             for parcel in parcels {
                 match parcel.side() {
@@ -267,17 +267,27 @@ impl<P: Port, C: Clock> Core<P, C> {
                         let client = Address(parcel.frame().try_into().expect("an address"));
                         engine.hear_stick(now, service, client, server);
                     }
+                    Side::Decided { group, owned_from } => {
+                        engine.hear_decided(now, group, owned_from, parcel.frame());
+                    }
                 }
             }
         })
     }
 
-    /// Tells the other cores where clients were led.
-    fn tell_sticks(&mut self) {
+    /// Tells the other cores where clients were led, and what is decided about servers: that waits until there is room.
+    fn tell_cores(&mut self) {
         let Core { engine, crossing, .. } = self;
         let mut has_told = false;
         while let Some((service, client, server)) = engine.poll_stick() {
             crossing.send_to_all(Side::Stick { service, server }, &client.0);
+            has_told = true;
+        }
+        while engine.has_untold()
+            && crossing.has_room()
+            && let Some((group, owned_from, word)) = engine.poll_untold()
+        {
+            crossing.send_to_all(Side::Decided { group, owned_from }, word);
             has_told = true;
         }
         if has_told {

@@ -16,6 +16,7 @@
 
 use crate::port::BURST;
 use crate::sys::event::Event;
+use cluster::id::Epoch;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::io;
 use std::os::fd::RawFd;
@@ -38,6 +39,13 @@ pub enum Side {
         service: u8,
         /// The server.
         server: u16,
+    },
+    /// From nowhere: a core tells the others what is decided about a server.
+    Decided {
+        /// Index of the group.
+        group: u8,
+        /// Since which epoch the node owns it.
+        owned_from: Epoch,
     },
 }
 
@@ -189,6 +197,14 @@ impl Crossing {
                 outgoing.free.push(parcel);
             }
         }
+    }
+
+    /// Whether there is a parcel for every other core.
+    pub fn has_room(&mut self) -> bool {
+        self.outgoing.iter_mut().all(|outgoing| {
+            outgoing.take_back();
+            !outgoing.free.is_empty()
+        })
     }
 
     /// The same for every other core.

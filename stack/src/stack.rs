@@ -17,6 +17,7 @@
 mod ahead;
 mod behaviour;
 mod connect;
+mod decide;
 mod ending;
 mod error;
 mod forward;
@@ -276,6 +277,8 @@ pub struct Stack {
     purge: Walk,
     /// Where clients were led, for the other cores of this node.
     sticks: VecDeque<(u8, Address, u16)>,
+    /// One bit for each service of whose servers the other cores have something to hear.
+    untold: u64,
     /// Connections that have ended, until they are fetched.
     endings: Vec<Ending>,
     announce_at: Instant,
@@ -366,6 +369,7 @@ impl Stack {
             probes: Probes::default(),
             purge: Walk::default(),
             sticks: VecDeque::with_capacity(STICKS_TOLD_MAX),
+            untold: 0,
             endings: Vec::new(),
             announce_at: Instant::MAX,
             speaking: 0,

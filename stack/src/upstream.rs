@@ -21,6 +21,7 @@ use crate::shard::Place;
 use crate::time::{Duration, Instant};
 use crate::wire::{Address, Mac};
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use decision::{Change, Decided};
 use maglev::Maglev;
 use queue::Queue;
@@ -139,6 +140,10 @@ pub struct ServerStatus {
     pub decided_at: Instant,
     /// Which change of the roster that was; 0 if it never was.
     change: u64,
+    /// How often it was changed by those who owned the service.
+    pub revision: u32,
+    /// The other cores of this node have yet to hear of it.
+    is_untold: bool,
     /// What this node's own checks have found last: up, or down; `None` before they have found anything.
     pub verdict: Option<bool>,
     /// Since when it is in use, if it was not before; ZERO if it always was.
@@ -311,13 +316,22 @@ impl Roster {
     }
 
     /// From now on this node serves: the addresses of all next hops are asked for, and what its own checks have found
-    /// is decided.
+    /// is decided. The other cores are to hear what holds here: an order may have reached only some of the cores from which
+    /// those of this node know it.
     pub fn begin(&mut self, now: Instant) {
         for server in &mut self.servers {
             (server.asks, server.ask_at) = (0, now);
         }
         self.ask_at = if self.servers.is_empty() { Instant::MAX } else { now };
+        self.go_on(now);
+    }
+
+    /// This node serves again what it was about to hand over; an order that came meanwhile may have reached only some cores.
+    pub fn go_on(&mut self, now: Instant) {
         self.adopt_verdicts(now);
+        for server in &mut self.servers {
+            server.is_untold = server.change > 0;
+        }
     }
 
     /// This node's own checks have found that; nothing follows from it yet.
@@ -332,7 +346,7 @@ impl Roster {
         for index in 0..self.servers.len() {
             let ServerStatus { decided, verdict, .. } = self.servers[index];
             if let Some(is_up) = verdict {
-                self.put(now, index, Decided { is_down: !is_up, ..decided });
+                self.change(now, index, Decided { is_down: !is_up, ..decided });
             }
         }
     }
@@ -340,17 +354,44 @@ impl Roster {
     /// Changes what is in force for a server; `false` if there is no such server.
     pub fn decide(&mut self, now: Instant, server: u16, change: Change) -> bool {
         let Some(status) = self.servers.get(server as usize) else { return false };
-        self.put(now, server as usize, status.decided.after(change));
+        self.change(now, server as usize, status.decided.after(change));
         true
     }
 
-    /// What the owner has decided about a server.
-    pub fn follow(&mut self, now: Instant, server: u16, decided: Decided) {
-        self.put(now, server as usize, decided);
+    /// What a core of the owner, or another one of this node, holds about a server, and in which revision. It counts if it is
+    /// newer than what is known here; answers which of them is.
+    pub fn follow(&mut self, now: Instant, server: u16, told: (u32, Decided)) -> Ordering {
+        let status = &self.servers[server as usize];
+        let order = told.cmp(&(status.revision, status.decided));
+        if order == Ordering::Greater {
+            self.put(now, server as usize, told);
+        }
+        order
     }
 
-    fn put(&mut self, now: Instant, server: usize, decided: Decided) {
+    /// The other cores of this node are to hear what holds here about a server.
+    pub fn tell(&mut self, server: u16) {
+        self.servers[server as usize].is_untold = true;
+    }
+
+    /// A server of which the other cores have yet to hear; they do now.
+    pub fn take_untold(&mut self) -> Option<u16> {
+        let server = self.servers.iter().position(|server| server.is_untold)?;
+        self.servers[server].is_untold = false;
+        Some(server as u16)
+    }
+
+    /// The next revision, if it is one.
+    fn change(&mut self, now: Instant, server: usize, decided: Decided) {
+        let status = &self.servers[server];
+        if status.decided != decided {
+            self.put(now, server, (status.revision.saturating_add(1), decided));
+        }
+    }
+
+    fn put(&mut self, now: Instant, server: usize, (revision, decided): (u32, Decided)) {
         let status = &mut self.servers[server];
+        status.revision = revision;
         if status.decided == decided {
             return;
         }
@@ -378,6 +419,7 @@ impl Roster {
     pub fn forget_decisions(&mut self) {
         for status in &mut self.servers {
             (status.decided, status.decided_at, status.change) = Default::default();
+            (status.revision, status.is_untold) = Default::default();
             status.used_from = Instant::ZERO;
         }
         self.is_stale = true;
@@ -389,13 +431,10 @@ impl Roster {
         self.changes
     }
 
-    /// Servers about which something was decided since there were `told` changes, with the number of the last one
-    /// about each, in that order.
-    pub fn changed_since(&self, told: u64) -> Vec<(u64, u16)> {
-        let servers = self.servers.iter().zip(0..).filter(|(server, _)| server.change > told);
-        let mut changed: Vec<(u64, u16)> = servers.map(|(server, n)| (server.change, n)).collect();
-        changed.sort_unstable();
-        changed
+    /// The first change since there were `told` of them that was not overtaken by a later one, and the server that it is about.
+    pub fn next_change(&self, told: u64) -> Option<(u64, u16)> {
+        let changes = self.servers.iter().zip(0..).map(|(server, n)| (server.change, n));
+        changes.filter(|(change, _)| *change > told).min()
     }
 
     /// Share of the connections that a server gets: the operator's word goes before the configuration.

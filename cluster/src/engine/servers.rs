@@ -10,9 +10,13 @@
 //! each core that shares flows with it. A new session begins with everything that was ever decided, so that a joining peer knows
 //! it before the first flow.
 //!
+//! A core that is stuck when its node dies has not told its part of the peer. So the cores of a new owner tell each other:
+//! under the epoch in which they began to own, for a word may lie with a stuck core until its node is something else.
+//!
 //! Bounds: one record of [`PART_BYTES`] for each lane and poll.
 
-use super::Engine;
+use super::{Engine, Role};
+use crate::id::Epoch;
 use crate::limits::PART_BYTES;
 use crate::mirror::RecordKind;
 use alloc::vec::Vec;
@@ -44,6 +48,32 @@ impl Engine {
     /// What the other cores of this node should be told of a client and its server.
     pub fn poll_stick(&mut self) -> Option<(u8, Address, u16)> {
         self.stack.poll_stick()
+    }
+
+    /// Whether the other cores of this node should hear something about servers.
+    #[inline]
+    pub fn has_untold(&self) -> bool {
+        self.stack.has_untold()
+    }
+
+    /// What they should hear next: of the group with which index, and since which epoch this node owns it.
+    pub fn poll_untold(&mut self) -> Option<(u8, Epoch, &[u8])> {
+        self.scratch.clear();
+        let index = self.stack.poll_untold(&mut self.scratch)?;
+        Some((index, self.groups[usize::from(index)].owned_from, &self.scratch))
+    }
+
+    /// Another core of this node tells it. One that is about to be told to serve under that epoch believes it, too.
+    pub fn hear_decided(&mut self, now: Instant, index: u8, owned_from: Epoch, word: &[u8]) {
+        let group = &self.groups[usize::from(index)];
+        let is_meant = match group.role {
+            Role::Owner => group.owned_from == owned_from,
+            Role::Peer => group.epoch < owned_from,
+            Role::Idle => false,
+        };
+        if is_meant {
+            self.stack.hear_decided(now, index, word);
+        }
     }
 
     /// Exchanges the connections that have ended for an empty list.

@@ -31,7 +31,8 @@ impl Stack {
             state.mode = Mode::Serving;
             self.note_speaking(group);
             // What the checks have found meanwhile.
-            self.rosters[group as usize].adopt_verdicts(now);
+            self.rosters[group as usize].go_on(now);
+            self.tell_cores(group);
             self.begin_purge(group);
         }
     }

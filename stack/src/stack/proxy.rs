@@ -15,7 +15,6 @@
 use super::{Mode, Stack};
 use crate::app::proxy::end::End;
 use crate::app::proxy::{NO_SERVER, Phase, Proxy, Side};
-use crate::codec::{ImportError, Reader};
 use crate::drop::Drop;
 use crate::fact::{Fact, Open, Passed, Tick};
 use crate::flow::{Flow, FlowId, Standing};
@@ -33,11 +32,9 @@ use crate::tcp::deadline::{Heard, Wait};
 use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use crate::upstream::choice::Wish;
-use crate::upstream::decision::{Change, DECISION_BYTES_MAX, Decided};
 use crate::upstream::stick::Stick;
-use crate::upstream::{NoServer, Roster, Server};
+use crate::upstream::{NoServer, Roster};
 use crate::wire::{Address, Frame, Mac};
-use alloc::vec::Vec;
 
 /// What became of a search for a server.
 pub(super) enum Search {
@@ -55,66 +52,6 @@ impl Stack {
     /// What this core knows of a service's servers.
     pub fn roster(&self, service: u8) -> &Roster {
         &self.rosters[service as usize]
-    }
-
-    /// This node's own checks have found that servers are up (`true`) or down. It is decided if this node serves, else
-    /// kept until it does.
-    pub fn set_verdicts(&mut self, now: Instant, service: u8, verdicts: &[(u16, bool)]) {
-        for &(server, is_up) in verdicts {
-            self.rosters[service as usize].set_verdict(server, is_up);
-        }
-        if self.groups[service as usize].mode == Mode::Serving {
-            self.rosters[service as usize].adopt_verdicts(now);
-            self.purge_lost(service);
-        }
-    }
-
-    /// Changes what is in force for a server; only the owner may. `false` if it is not served here, or there is no such
-    /// server.
-    pub fn decide(&mut self, now: Instant, service: u8, server: u16, change: Change) -> bool {
-        let is_decided = self.groups[service as usize].mode == Mode::Serving
-            && self.rosters[service as usize].decide(now, server, change);
-        self.purge_lost(service);
-        is_decided
-    }
-
-    /// Writes what is in force for servers behind `out`, as far as `bytes_max` go: those about which something was
-    /// decided since there were `told` changes. Answers what is told then.
-    pub fn export_decisions(
-        &self,
-        service: u8,
-        told: u64,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> u64 {
-        let roster = &self.rosters[service as usize];
-        let upstream = &self.env.services[service as usize].upstream;
-        for (change, server) in roster.changed_since(told) {
-            if out.len() + DECISION_BYTES_MAX > bytes_max {
-                return change - 1;
-            }
-            let Server { address, port, .. } = upstream.servers[server as usize];
-            roster.servers()[server as usize].decided.encode(&address, port, out);
-        }
-        roster.changes()
-    }
-
-    /// As peer: takes what the owner has decided about servers. Those that this node does not know are passed over.
-    pub fn follow_decisions(
-        &mut self,
-        now: Instant,
-        service: u8,
-        bytes: &[u8],
-    ) -> Result<(), ImportError> {
-        let mut reader = Reader::new(bytes);
-        while reader.remaining() > 0 {
-            let (address, port, decided) = Decided::decode(&mut reader)?;
-            let upstream = &self.env.services[service as usize].upstream;
-            if let Some(server) = upstream.position(&address, port) {
-                self.rosters[service as usize].follow(now, server, decided);
-            }
-        }
-        Ok(())
     }
 
     /// The other leg of a proxied connection lends what facts of the one in `slot` may change.

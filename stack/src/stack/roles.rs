@@ -30,6 +30,7 @@ impl Stack {
         match mode {
             Mode::Serving => {
                 self.rosters[group as usize].begin(now);
+                self.tell_cores(group);
                 self.begin_purge(group);
             }
             Mode::Off => {

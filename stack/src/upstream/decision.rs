@@ -5,19 +5,21 @@
 //! decisions when it owns it ([`super::Roster::begin`]).
 //!
 //! ```text
-//! a server in a record:  family (1) address (4 or 16) port (2) | is down, order, has a weight (1) | weight (2)
+//! a server in a record:  family (1) address (4 or 16) port (2) | revision (4) | is down, order, has a weight (1) | weight (2)
 //! ```
 //!
-//! A server is named by its address and port: nodes whose configurations differ for a while mean the same one.
+//! A server is named by its address and port: nodes whose configurations differ for a while mean the same one. Its *revision*
+//! is how often that was changed. An order goes to each core of a node; of two cores that differ, because one of them
+//! was stuck when its node lost the service, the higher revision is right.
 
 use crate::codec::{ImportError, Put, Reader};
 use crate::wire::Address;
 
 /// Bytes of one server in a record at most.
-pub const DECISION_BYTES_MAX: usize = 22;
+pub const DECISION_BYTES_MAX: usize = 26;
 
 /// What the operator wants of a server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 #[repr(u8)]
 pub enum Admin {
     /// Connections as usual.
@@ -29,8 +31,9 @@ pub enum Admin {
     Maintenance = 2,
 }
 
-/// What is in force for a server. Every node of a service holds the same.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// What is in force for a server. Every node of a service holds the same. (Its order tells what holds where two of one
+/// revision differ; it means nothing else.)
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Decided {
     /// The checks say so: nothing new is sent there.
     pub is_down: bool,
@@ -68,8 +71,8 @@ impl Decided {
         self.is_down || self.admin == Admin::Maintenance
     }
 
-    /// Writes it behind `out`, about the server at this address and port.
-    pub fn encode(&self, address: &Address, port: u16, out: &mut impl Put) {
+    /// Writes it behind `out`, in this revision, about the server at this address and port.
+    pub fn encode(&self, (address, port): (&Address, u16), revision: u32, out: &mut impl Put) {
         let Decided { is_down, admin, weight } = *self;
         match address.as_v4() {
             Some(v4) => {
@@ -82,18 +85,20 @@ impl Decided {
             }
         }
         out.put_u16(port);
+        out.put_u32(revision);
         out.put_u8(is_down as u8 | (admin as u8) << 1 | (weight.is_some() as u8) << 3);
         out.put_u16(weight.unwrap_or(0));
     }
 
-    /// Reads what [`Decided::encode`] wrote.
-    pub fn decode(reader: &mut Reader) -> Result<(Address, u16, Decided), ImportError> {
+    /// Reads what [`Decided::encode`] wrote: where the server is, and what is in force for it in which revision.
+    pub fn decode(reader: &mut Reader) -> Result<(Address, u16, (u32, Decided)), ImportError> {
         let address = match reader.u8()? {
             4 => Address::v4(reader.array()?),
             6 => Address(reader.array()?),
             _ => return Err(ImportError::Invalid),
         };
-        let (port, flags, weight) = (reader.u16()?, reader.u8()?, reader.u16()?);
+        let (port, revision) = (reader.u16()?, reader.u32()?);
+        let (flags, weight) = (reader.u8()?, reader.u16()?);
         let admin = match flags >> 1 & 3 {
             0 => Admin::Ready,
             1 => Admin::Drain,
@@ -104,7 +109,7 @@ impl Decided {
             return Err(ImportError::Invalid);
         }
         let weight = (flags & 8 != 0).then_some(weight);
-        Ok((address, port, Decided { is_down: flags & 1 != 0, admin, weight }))
+        Ok((address, port, (revision, Decided { is_down: flags & 1 != 0, admin, weight })))
     }
 }
 
@@ -122,10 +127,10 @@ mod tests {
             {
                 let decided = Decided { is_down, admin, weight };
                 let mut bytes = Vec::new();
-                decided.encode(&address, 8080, &mut bytes);
+                decided.encode((&address, 8080), 70_000, &mut bytes);
                 assert!(bytes.len() <= DECISION_BYTES_MAX);
                 let read = Decided::decode(&mut Reader::new(&bytes));
-                assert_eq!(read, Ok((address, 8080, decided)));
+                assert_eq!(read, Ok((address, 8080, (70_000, decided))));
                 for cut in 0..bytes.len() {
                     assert!(Decided::decode(&mut Reader::new(&bytes[..cut])).is_err());
                 }

@@ -321,6 +321,12 @@ fn servers_come_and_go_and_those_that_stay_keep_what_is_known_of_them() {
     assert_eq!(chosen(&mut roster, &routed, NONE), Err(NoServer::NotYet));
 }
 
+/// What was decided since there were `told` changes.
+fn changes(roster: &Roster, told: u64) -> Vec<(u64, u16)> {
+    let next = |known: &(u64, u16)| roster.next_change(known.0);
+    core::iter::successors(roster.next_change(told), next).collect()
+}
+
 /// The operator's order and weight hold whatever the checks find, and each change is told once to whoever has to know.
 #[test]
 fn decisions_are_kept_apart_and_told_in_order() {
@@ -330,13 +336,13 @@ fn decisions_are_kept_apart_and_told_in_order() {
     assert!(roster.decide(now, 1, Change::Admin(Admin::Drain)));
     set_down(&mut roster, 2);
     assert!(!roster.decide(now, 3, Change::Weight(3)));
-    assert_eq!(roster.changed_since(0), [(1, 1), (2, 2)]);
+    assert_eq!(changes(&roster, 0), [(1, 1), (2, 2)]);
     for _ in 0..4 {
         assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(0));
     }
     roster.decide(now, 1, Change::Weight(5));
     roster.decide(now, 1, Change::Weight(5));
-    assert_eq!((roster.changes(), roster.changed_since(1)), (3, vec![(2, 2), (3, 1)]));
+    assert_eq!((roster.changes(), changes(&roster, 1)), (3, vec![(2, 2), (3, 1)]));
     let expected = Decided { is_down: false, admin: Admin::Drain, weight: Some(5) };
     assert_eq!(roster.servers()[1].decided, expected);
     roster.decide(now, 1, Change::Admin(Admin::Ready));
@@ -346,11 +352,47 @@ fn decisions_are_kept_apart_and_told_in_order() {
     roster.decide(now, 1, Change::Admin(Admin::Maintenance));
     assert_eq!(chosen(&mut roster, &upstream, NONE), Err(NoServer::AllDown));
     roster.forget_decisions();
-    assert_eq!(roster.changed_since(0), []);
+    assert_eq!(changes(&roster, 0), []);
     // A new owner decides what it has found itself.
     roster.begin(now);
     assert!(roster.servers()[2].decided.is_down);
-    assert_eq!(roster.changed_since(0), [(7, 2)]);
+    assert_eq!(changes(&roster, 0), [(7, 2)]);
+}
+
+/// Of what two cores hold, the later revision counts, whoever is told by whom, and however often.
+#[test]
+fn of_two_cores_that_differ_the_later_revision_counts() {
+    let now = Instant(3_000_000_000);
+    let upstream = upstream(Balance::RoundRobin, &[1, 1]);
+    let [mut one, mut other] = [roster(&upstream), roster(&upstream)];
+    one.decide(now, 0, Change::Weight(5));
+    other.decide(now, 0, Change::Weight(5));
+    one.decide(now, 0, Change::Admin(Admin::Drain));
+    let told = |roster: &Roster, server: usize| {
+        let status = &roster.servers()[server];
+        (status.revision, status.decided)
+    };
+    assert_eq!((told(&one, 0).0, told(&other, 0).0), (2, 1));
+    assert_eq!(one.follow(now, 0, told(&other, 0)), Ordering::Less);
+    assert_eq!(one.servers()[0].decided.admin, Admin::Drain);
+    assert_eq!(other.follow(now, 0, told(&one, 0)), Ordering::Greater);
+    assert_eq!(other.follow(now, 0, told(&one, 0)), Ordering::Equal);
+    // The same number of changes and not the same: one of the two counts on both.
+    one.decide(now, 1, Change::Admin(Admin::Drain));
+    other.decide(now, 1, Change::Weight(5));
+    let (of_one, of_other) = (told(&one, 1), told(&other, 1));
+    assert_ne!(one.follow(now, 1, of_other), other.follow(now, 1, of_one));
+    assert_eq!(told(&one, 1), told(&other, 1));
+    // Who begins to serve tells of each about which anything was ever decided.
+    one.begin(now);
+    let untold: Vec<u16> = core::iter::from_fn(|| one.take_untold()).collect();
+    assert_eq!(untold, [0, 1]);
+    one.tell(1);
+    one.forget_decisions();
+    assert_eq!((one.take_untold(), told(&one, 0)), (None, (0, Decided::default())));
+    // No number that a record can hold ends anything.
+    assert_eq!(one.follow(now, 0, (u32::MAX, Decided::default())), Ordering::Greater);
+    assert!(one.decide(now, 0, Change::Admin(Admin::Drain)));
 }
 
 #[test]

@@ -316,9 +316,14 @@ impl Life {
         tell(&self.orders, order);
     }
 
-    /// Whether the cores have carried out every order.
+    /// Whether the cores have carried out every order, and have heard all that they tell each other.
     pub fn is_told(&self) -> bool {
-        self.orders.iter().all(Sender::is_empty)
+        let crossings = self.cores.iter().map(|core| core.core.crossing().counters());
+        let (sent, received) = crossings.fold((0, 0), |(sent, received), counters| {
+            (sent + counters.sent, received + counters.received)
+        });
+        let has_untold = self.engines().any(Engine::has_untold);
+        self.orders.iter().all(Sender::is_empty) && sent == received && !has_untold
     }
 
     fn tell_neighbors(&mut self) {

@@ -1,6 +1,8 @@
 //! What is decided about servers outlives the node that decided it.
 
+use cluster::engine::Engine;
 use cluster::id::Epoch;
+use cluster::role::Command;
 use stack::time::Duration;
 use stack::upstream::decision::{Admin, Change, Decided};
 use tests::kit::settings::{Link, Settings};
@@ -65,6 +67,52 @@ fn the_peer_is_told_and_carries_it_on() {
         world.run_for(Duration::from_millis(5));
         assert_eq!(decided(&world, 0), [DOWN, DOWN, DRAINED]);
     }
+}
+
+/// A core that is stuck takes no order, and its node loses the service for that: every core of the next owner holds what those
+/// know that were told, whichever of them that is.
+#[test]
+fn an_order_that_reached_only_one_core_holds_on_every_core_of_the_next_owner() {
+    for (cores, told) in
+        CORES.into_iter().filter(|cores| cores[0] > 1).flat_map(|c| [(c, 0), (c, 1)])
+    {
+        let mut world = World::mirrored(settings(cores));
+        decide(&mut world, 0);
+        let now = world.now;
+        let order = |engine: &mut Engine| {
+            assert!(engine.decide(now, 0, 0, Change::Admin(Admin::Maintenance)));
+            assert!(engine.decide(now, 0, 2, Change::Admin(Admin::Ready)));
+        };
+        order(&mut world.nodes[0].engines[told]);
+        world.drive(0);
+        world.run_for(Duration::from_millis(5));
+        world.kill(0);
+        world.promote(1, Epoch(3));
+        let kept_out = Decided { admin: Admin::Maintenance, ..DOWN };
+        let ready = Decided { admin: Admin::Ready, ..DRAINED };
+        assert_eq!(decided(&world, 1), [kept_out, Decided::default(), ready], "{cores:?}, {told}");
+    }
+}
+
+/// While some cores are frozen already and others are not, an order reaches these alone; nothing comes of the handover.
+#[test]
+fn an_order_in_the_middle_of_a_freeze_holds_on_every_core_or_on_none() {
+    let mut world = World::mirrored(settings([3, 2]));
+    decide(&mut world, 0);
+    let (now, group) = (world.now, world.nodes[0].status().next().expect("a group").id);
+    let freeze = Command::Freeze { group, epoch: Epoch(2), attempt: 1 };
+    let [first, second, third] = &mut world.nodes[0].engines[..] else { panic!("three cores") };
+    first.handle_command(now, freeze);
+    assert!(!first.decide(now, 0, 1, Change::Weight(9)));
+    second.handle_command(now, freeze);
+    assert!(third.decide(now, 0, 1, Change::Weight(9)));
+    third.handle_command(now, freeze);
+    world.thaw(0);
+    world.drive(0);
+    let expected = [DOWN, Decided { weight: Some(9), ..Decided::default() }, DRAINED];
+    assert_eq!(decided(&world, 0), expected);
+    world.run_for(Duration::from_millis(5));
+    assert_eq!(decided(&world, 1), expected);
 }
 
 /// The link loses and repeats, and datagrams overtake each other: the decisions are in the log like everything else.

@@ -230,6 +230,18 @@ impl Node {
 
     pub(super) fn handle_timeouts(&mut self, now: Instant) {
         self.engines.iter_mut().for_each(|engine| engine.handle_timeouts(now));
+        self.tell_cores(now);
+    }
+
+    /// What one core has to tell the others about servers, they hear.
+    fn tell_cores(&mut self, now: Instant) {
+        while let Some(core) = self.engines.iter().position(Engine::has_untold) {
+            let Some((group, epoch, word)) = self.engines[core].poll_untold() else { continue };
+            let word = word.to_vec();
+            for other in (0..self.engines.len()).filter(|&other| other != core) {
+                self.engines[other].hear_decided(now, group, epoch, &word);
+            }
+        }
     }
 
     pub(super) fn poll_datagram(&mut self, now: Instant, buffer: &mut [u8]) -> Option<usize> {
