@@ -240,6 +240,15 @@ pub fn is_question(frame: &[u8]) -> bool {
     matches!(parse(frame, &to, &[]), Ok(Frame::AddressQuery { is_claim: false, .. }))
 }
 
+/// Whether a frame is a reset that answers a segment of no connection: it has the number that this acknowledges, or none (RFC
+/// 9293 3.10.7.1). One that ends a connection has its own, and acknowledges.
+pub fn answers_stranger(frame: &[u8]) -> bool {
+    let to = frame.get(..6).and_then(|to| to.try_into().ok()).unwrap_or_default();
+    let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return false };
+    let has_own = segment.flags.has(Flags::ACK) && segment.seq != Seq(0);
+    segment.flags.has(Flags::RST) && !has_own
+}
+
 /// Whether a flow has something to say to a client that has heard everything before.
 fn has_more(flow: &Flow, heard: Seq) -> bool {
     let contract = &flow.contract;

@@ -3,7 +3,7 @@
 use super::asks::Asked;
 use super::{Event, Interruption, Node, Said, World, describe_frame};
 use crate::kit::client;
-use crate::sim::check::{Leaving, is_question, key_of, service_of};
+use crate::sim::check::{Leaving, answers_stranger, is_question, key_of, service_of};
 use crate::sim::fault::MS;
 use crate::sim::host::Host;
 use crate::sim::network::{Plug, Side};
@@ -247,7 +247,12 @@ impl World {
         let services = self.shape.settings.ports.len();
         let generations = (service..life.leases()).step_by(services);
         let asker = || generations.max_by_key(|group| life.lease(*group)).map(|group| group as u8);
-        let other = || if is_question(frame) { asker() } else { former().or_else(newest) };
+        let other = || match frame {
+            _ if is_question(frame) => asker(),
+            // Whoever is in no connection hears that from who would begin one, whatever was before.
+            _ if answers_stranger(frame) => newest(),
+            _ => former().or_else(newest),
+        };
         let group = usize::from(flow.map(|flow| flow.group).or_else(other)?);
         let epoch = life.engines().map(|engine| engine.status_of(group).epoch).max()?;
         Some(Said { group: Some(group), epoch, is_flow: flow.is_some() })
