@@ -249,6 +249,12 @@ pub fn answers_stranger(frame: &[u8]) -> bool {
     segment.flags.has(Flags::RST) && !has_own
 }
 
+/// Whether a frame opens a connection, or answers one that does.
+pub fn is_syn(frame: &[u8]) -> bool {
+    let to = frame.get(..6).and_then(|to| to.try_into().ok()).unwrap_or_default();
+    matches!(parse(frame, &to, &[]), Ok(Frame::Tcp(segment)) if segment.flags.has(Flags::SYN))
+}
+
 /// Whether a flow has something to say to a client that has heard everything before.
 fn has_more(flow: &Flow, heard: Seq) -> bool {
     let contract = &flow.contract;

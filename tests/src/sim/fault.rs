@@ -115,6 +115,13 @@ pub enum Fault {
         /// Nanoseconds.
         time: u64,
     },
+    /// As soon as a server has answered somebody who connects, nobody reaches it for so long.
+    Trap {
+        /// Which server.
+        server: usize,
+        /// Nanoseconds.
+        time: u64,
+    },
     /// A server fails: its connections are lost.
     StopServer {
         /// Which server.
@@ -205,16 +212,17 @@ impl Plan {
         let core = random.below(self.cores as u64) as usize;
         let soon = MS + random.below(400 * MS);
         let single = |fault| Mishap { fault, repairs: Vec::new() };
-        match random.below(19) {
+        match random.below(20) {
             13 => {
                 let per_frame = 1_000 << random.below(7);
                 let repair = (soon, Fault::Slow { node, per_frame: 0 });
                 Mishap { fault: Fault::Slow { node, per_frame }, repairs: vec![repair] }
             }
             14 | 15 if self.servers > 0 => self.stop_server(soon, random),
+            19 if self.servers > 0 => self.unplug_server(soon, random),
             16 if self.servers > 0 => self.judge(soon, random),
             18 => self.reload(soon, random),
-            17 if self.servers > 0 => self.assign(soon, random),
+            17 if self.servers > 0 => self.assign((node, core), soon, random),
             0..=2 => {
                 let fault = Fault::Crash { node, is_told: random.permille(700) };
                 // Some are back before the takeover has woken everybody.
@@ -224,9 +232,12 @@ impl Plan {
                 if random.permille(250) {
                     repairs.push((0, Fault::Ambush { time: 50 * MS + random.below(300 * MS) }));
                 } else if self.servers > 0 && random.permille(250) {
-                    // While its flows are copied again, a server fails.
-                    let server = self.stop_server(soon, random);
-                    repairs.push((random.below(200 * MS), server.fault));
+                    // While its flows are copied again, a server fails, or is not to be reached.
+                    let server = match random.permille(500) {
+                        true => self.stop_server(soon, random),
+                        false => self.unplug_server(soon, random),
+                    };
+                    repairs.push((random.below(60 * MS), server.fault));
                     repairs.extend(server.repairs);
                 }
                 Mishap { fault, repairs }
@@ -263,6 +274,18 @@ impl Plan {
         let fault = Fault::StopServer { server, is_told: random.permille(500) };
         let after = soon + random.below(1_000 * MS);
         Mishap { fault, repairs: vec![(after, Fault::StartServer { server })] }
+    }
+
+    /// Nobody reaches a server for a while; it runs on. Often that begins in the moment that it has answered a SYN: what is
+    /// said to it then is not acknowledged.
+    fn unplug_server(&self, soon: u64, random: &mut Random) -> Mishap {
+        let server = random.below(self.servers as u64) as usize;
+        if random.permille(500) {
+            return Mishap { fault: Fault::Trap { server, time: soon }, repairs: Vec::new() };
+        }
+        let plug = Plug::Server(server);
+        let unplug = |is_out| Fault::Unplug { side: Side::Client, plug, is_out };
+        Mishap { fault: unplug(true), repairs: vec![(soon, unplug(false))] }
     }
 
     /// The checks of all nodes, one after the other, find a server down, and up again.
@@ -306,8 +329,9 @@ impl Plan {
         Mishap { fault: fault(0), repairs }
     }
 
-    /// An operator gives a server another share, or none, and takes that back.
-    fn assign(&self, soon: u64, random: &mut Random) -> Mishap {
+    /// An operator gives a server another share, or none, and takes that back; now and then while a core is stuck, and hears
+    /// of it when its node may have lost the service.
+    fn assign(&self, (node, core): (usize, usize), soon: u64, random: &mut Random) -> Mishap {
         let server = random.below(self.servers as u64) as usize;
         let weight = 1 + random.below(WEIGHT_MAX.into()) as u16;
         let change = match random.below(3) {
@@ -317,8 +341,13 @@ impl Plan {
         };
         // Said again, because nobody takes it while the service changes hands.
         let ready = Fault::Assign { server, change: Change::Admin(Admin::Ready) };
-        let repairs = [soon, 50 * MS, 200 * MS].map(|wait| (wait, ready));
-        Mishap { fault: Fault::Assign { server, change }, repairs: repairs.into() }
+        let mut repairs = [soon, 50 * MS, 200 * MS].map(|wait| (wait, ready)).to_vec();
+        let order = Fault::Assign { server, change };
+        if random.permille(500) {
+            return Mishap { fault: order, repairs };
+        }
+        repairs.insert(0, (random.below(20 * MS), order));
+        Mishap { fault: Fault::Stick { node, core, time: 400 * MS }, repairs }
     }
 
     /// A direction between two ends on the cluster's network.

@@ -105,6 +105,8 @@ pub struct Life {
     reports: Receiver<Report>,
     progress: Vec<(u64, Instant)>,
     neighbors: Vec<(NodeId, Mac)>,
+    /// A lease has begun of which the cores have not heard.
+    has_voice: bool,
 }
 
 /// What a life is made of.
@@ -178,6 +180,7 @@ impl Life {
             orders,
             reports,
             neighbors: Vec::new(),
+            has_voice: false,
         }
     }
 
@@ -191,13 +194,13 @@ impl Life {
         let local = self.machine.local(now);
         if local >= self.agent.poll_timeout() {
             self.agent.handle_timeout(local);
-            self.publish();
+            self.publish(local);
             self.tell_neighbors();
         }
         self.sealing.handle_timeout(local);
         while let Ok(report) = self.reports.try_recv() {
             self.agent.handle_report(local, report);
-            self.publish();
+            self.publish(local);
         }
         self.watch_progress(local);
         self.carry_out(local)
@@ -217,7 +220,7 @@ impl Life {
                 let received = self.agent.counters().received;
                 self.agent.handle_message(local, message);
                 self.mistaken += u64::from(!is_mine && self.agent.counters().received > received);
-                self.publish();
+                self.publish(local);
                 None
             }
             Ok(Opened::Reply(reply)) => Some(reply),
@@ -233,11 +236,17 @@ impl Life {
         self.machine.when(self.agent.poll_timeout())
     }
 
-    fn publish(&self) {
+    fn publish(&mut self, local: Instant) {
         for (lease, &group) in self.shared.leases.iter().zip(self.shared.groups()) {
             let until = self.agent.lease(group).0;
-            lease.until.store(until, std::sync::atomic::Ordering::Release);
+            let known = lease.until.swap(until, std::sync::atomic::Ordering::AcqRel);
+            self.has_voice |= known <= local.0 && local.0 < until;
         }
+    }
+
+    /// Whether the cores have something to hear: an order, or that they may speak again.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_voice) || self.orders.iter().any(|orders| !orders.is_empty())
     }
 
     /// Groups that there are.
@@ -262,7 +271,7 @@ impl Life {
         }
         self.agent.handle_progress(local, !is_stuck);
         self.agent.handle_path(local, self.shared.path(local));
-        self.publish();
+        self.publish(local);
     }
 
     /// As the agent's thread does it: keys go to the cores before anything that was heard under them.

@@ -181,7 +181,8 @@ fn callers(random: &mut Random, shape: &Shape, items: &mut usize) -> Vec<Item<(C
     let count = if random.permille(50) { 8 + random.below(16) } else { random.below(4) };
     let caller = |_| {
         let caller = workload::draw(random, &shape.settings);
-        (number(items), (caller, random.below(3 * MS)))
+        let pause = if random.permille(150) { 150 * MS } else { 3 * MS };
+        (number(items), (caller, random.below(pause)))
     };
     (0..count).map(caller).collect()
 }

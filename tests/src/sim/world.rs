@@ -186,6 +186,8 @@ pub struct World {
     newest: Vec<Epoch>,
     /// How long an owner and its next peer lose each other as soon as that is in sync.
     ambush: Option<u64>,
+    /// Which server nobody reaches for how long as soon as it has answered a SYN.
+    trap: Option<(usize, u64)>,
     /// Something that was planned is still to come or under way until then.
     trouble_until: u64,
     captured: Vec<Captured>,
@@ -246,6 +248,7 @@ impl World {
             tally: Tally::default(),
             newest: vec![Epoch(0); groups],
             ambush: None,
+            trap: None,
             trouble_until: 0,
             captured: Vec::new(),
             failure: None,

@@ -2,6 +2,7 @@
 
 use super::{Event, Interruption, World};
 use crate::kit::settings::{PROXY, Settings};
+use crate::sim::check::is_syn;
 use crate::sim::clock::Machine;
 use crate::sim::fault::{Fault, MS, Reload};
 use crate::sim::network::{Plug, Side};
@@ -20,7 +21,7 @@ use dataplane::shared::ToCore;
 use stack::time::{Duration, Instant};
 use stack::upstream::decision::{Admin, Change};
 
-/// An ambush waits for so long for a peer to get in sync.
+/// An ambush waits for so long for a peer to get in sync, or for a client to connect.
 const AMBUSH: u64 = 1_000 * MS;
 /// The cluster's id.
 const CLUSTER: u64 = 0x0c0f_fee0;
@@ -68,6 +69,9 @@ impl World {
             Fault::Ambush { time } => {
                 (self.ambush, self.trouble_until) = (Some(time), now + AMBUSH);
             }
+            Fault::Trap { server, time } => {
+                (self.trap, self.trouble_until) = (Some((server, time)), now + AMBUSH);
+            }
             Fault::StopServer { server, is_told } => self.stop_server(server, is_told),
             Fault::Judge { node, server, is_up } => self.judge(node, server, is_up),
             Fault::Assign { server, change } => self.assign(server, change),
@@ -91,6 +95,20 @@ impl World {
             self.schedule(wait + time, cut(false));
         }
         self.trouble_until = self.now + late + time;
+    }
+
+    /// A server has said something: if it was an answer to a SYN, and that was planned, nobody reaches it from now on.
+    pub(super) fn close_trap(&mut self, server: usize, frame: &[u8]) {
+        let is_due = self.now < self.trouble_until;
+        let Some((_, time)) = self.trap.filter(|trap| trap.0 == server && is_due) else { return };
+        if is_syn(frame) {
+            self.trap = None;
+            let plug = Plug::Server(server);
+            let unplug = |is_out| Fault::Unplug { side: Side::Client, plug, is_out };
+            self.schedule(0, unplug(true));
+            self.schedule(time, unplug(false));
+            self.trouble_until = self.now + time;
+        }
     }
 
     fn network(&mut self, side: Side) -> &mut crate::sim::network::Network {
@@ -176,7 +194,7 @@ impl World {
         }
     }
 
-    fn wake_cores(&mut self, node: usize) {
+    pub(super) fn wake_cores(&mut self, node: usize) {
         for core in 0..usize::from(self.nodes[node].cores) {
             let wake = 1_000 + self.random.below(5_000);
             self.wake_core(node, core, self.now + wake);
@@ -350,7 +368,7 @@ impl World {
             self.assign(server, Change::Admin(Admin::Ready));
             (0..self.nodes.len()).for_each(|node| self.judge(node, server, true));
         }
-        (self.ambush, self.trouble_until) = (None, self.now);
+        (self.ambush, self.trap, self.trouble_until) = (None, None, self.now);
         self.clients.heal();
         self.cluster.heal();
         for node in 0..self.nodes.len() {

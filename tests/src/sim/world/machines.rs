@@ -85,6 +85,9 @@ impl World {
                 self.push(at, Event::Frame { to, frame });
             }
         }
+        if let Plug::Server(server) = from {
+            self.close_trap(server, frame);
+        }
     }
 
     /// A NIC passes on what is sent to it or to everybody; that of a node, everything.
@@ -361,9 +364,9 @@ impl World {
             };
             self.transmit(Plug::Node(node), to, bytes);
         }
-        for core in 0..usize::from(self.nodes[node].cores) {
-            let wake = 1_000 + self.random.below(5_000);
-            self.wake_core(node, core, self.now + wake);
+        let has_news = self.nodes[node].life.as_mut().is_some_and(Life::take_news);
+        if has_news {
+            self.wake_cores(node);
         }
         let now = self.now;
         let Some(life) = &mut self.nodes[node].life else { return };
