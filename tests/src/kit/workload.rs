@@ -41,6 +41,19 @@ impl Expected {
         }
     }
 
+    /// Bytes of `received` that are other ones than they should be, or too many.
+    pub fn wrong_bytes(&self, received: &[u8]) -> usize {
+        let body = &received[begin_of_body(received)..];
+        let (whole, said) = match self {
+            Expected::Bytes(bytes) => (&bytes[..], received),
+            Expected::Body(whole) => (&whole[..], body),
+            Expected::Receipt(text) => (text.as_bytes(), body.trim_ascii_end()),
+            Expected::Status(_) => return usize::from(!self.begins_with(received)),
+        };
+        let other = whole.iter().zip(said).filter(|(one, other)| one != other).count();
+        other + said.len().saturating_sub(whole.len())
+    }
+
     /// Whether `received` may be what has arrived so far.
     pub fn begins_with(&self, received: &[u8]) -> bool {
         // The head is not ours to know; what is behind it is.
@@ -53,10 +66,15 @@ impl Expected {
             Expected::Body(body) => body,
             Expected::Receipt(text) => text.as_bytes(),
         };
-        let head = received.windows(4).position(|end| end == b"\r\n\r\n");
-        let body = head.map_or(&[][..], |at| &received[at + 4..]);
+        let body = &received[begin_of_body(received)..];
         whole.starts_with(body.trim_ascii_end()) || whole.starts_with(body)
     }
+}
+
+/// Where the body of an HTTP response begins, if its head is complete; else behind everything.
+fn begin_of_body(received: &[u8]) -> usize {
+    let head = received.windows(4).position(|end| end == b"\r\n\r\n");
+    head.map_or(received.len(), |at| at + 4)
 }
 
 /// Draws a download, an upload, a dialogue or a stream.

@@ -35,6 +35,8 @@ pub struct Check {
     voices: Vec<Voice>,
     /// Frames of a former owner, of which each is within its burst.
     pub late: u64,
+    /// Frames beyond that burst: a second voice.
+    pub two_voices: u64,
     /// Segments that were compared with the copy that the peer holds.
     pub compared: u64,
     /// Resets sent to clients.
@@ -154,6 +156,7 @@ impl Check {
             voice.late += 1;
             self.late += 1;
             if voice.late > leaving.bursts * BURST {
+                self.two_voices += 1;
                 return Err(format!(
                     "two voices: {} frames of epoch {:?} after {:?} had spoken",
                     voice.late, leaving.epoch, voice.epoch

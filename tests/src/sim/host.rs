@@ -3,6 +3,7 @@
 use crate::kit::client::{self, Client, Ending};
 use crate::kit::workload::Expected;
 use crate::sim::neighbor::{Neighbor, service_address};
+use crate::sim::pulse::Pulse;
 use crate::sim::workload::Caller;
 use stack::key::FlowKey;
 use stack::time::Instant;
@@ -24,6 +25,8 @@ pub struct Host {
     neighbor: Neighbor,
     /// Segments with RST that it was sent.
     pub resets: u64,
+    /// How long its transfer has stood still.
+    pub pulse: Pulse,
 }
 
 impl Host {
@@ -45,6 +48,7 @@ impl Host {
             is_proxied,
             neighbor: Neighbor::new(now, (client::mac(number), address), service, lag),
             resets: 0,
+            pulse: Pulse::new(now),
         }
     }
 
@@ -67,6 +71,7 @@ impl Host {
     /// Does what is due; frames to send come out.
     pub fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
         self.client.handle_timeouts(now);
+        self.note_progress(now);
         let Host { client, neighbor, .. } = self;
         neighbor.poll(now, std::iter::from_fn(|| client.poll_packet()))
     }
@@ -92,6 +97,15 @@ impl Host {
         self.client.handle_timeouts(now);
         if is_reset && !was_closed && ending == Ending::Open && self.client.is_closed() {
             self.client.ending = Ending::Reset;
+        }
+        self.note_progress(now);
+    }
+
+    /// What comes of the connection when its dialogue is over is no progress.
+    fn note_progress(&mut self, now: Instant) {
+        if !self.is_done() {
+            let (heard, waiting) = (self.client.received.len(), self.client.unacknowledged());
+            self.pulse.note(now, heard, waiting);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::sim::fault::{MS, Mishap, Plan};
 use crate::sim::host::Host;
 use crate::sim::workload::{self, Caller};
 use crate::sim::world::{Shape, Tally, World};
+use cluster::agent::Arbiter;
 use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
 use stack::app::AppConfig;
@@ -113,7 +114,7 @@ struct Tale {
 pub fn play(script: &Script) -> Outcome {
     let tale = Tale::draw(script);
     let mut world = World::new(script.seed, tale.shape.clone());
-    let mut story = Story { script, diary: Vec::new() };
+    let mut story = Story::new(script);
     let played = catch_unwind(AssertUnwindSafe(|| story.play(&mut world, &tale)));
     let failure = played.unwrap_or_else(|panic| Err(said_by(panic))).err();
     let resets = world.hosts.iter().filter(|host| host.client.ending == Ending::Reset).count();
@@ -233,6 +234,7 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
         settings,
         cores: (0..nodes).map(|_| 1 + random.below(3) as u8).collect(),
         timers: Timers::bed(),
+        arbiter: Arbiter::Witness,
         delay: delay(random),
         echoes: echoes(random),
         failback: (failback, Duration::from_millis(100 + random.below(900))),
@@ -258,12 +260,18 @@ fn echoes(random: &mut Random) -> (u64, u64) {
     }
 }
 
-struct Story<'a> {
+/// A story that is being played.
+pub(super) struct Story<'a> {
     script: &'a Script,
     diary: Vec<String>,
 }
 
 impl Story<'_> {
+    /// Its beginning.
+    pub fn new(script: &Script) -> Story<'_> {
+        Story { script, diary: Vec::new() }
+    }
+
     fn play(&mut self, world: &mut World, tale: &Tale) -> Result<(), String> {
         await_protection(world, "at the start")?;
         for round in &tale.rounds {
@@ -318,15 +326,20 @@ impl Story<'_> {
 
     /// After the faults everybody gets what was theirs.
     fn conclude(&self, world: &mut World) -> Result<(), String> {
-        let end = world.now + PATIENCE;
-        while world.now < end && world.failure.is_none() && !self.are_settled(world) {
-            world.run_for(LOOK);
-        }
+        self.settle(world);
         let (now, known) = (Instant(world.now), world.clients_known());
         for (index, host) in world.hosts.iter_mut().enumerate() {
             self.conclude_one(now, host, known.contains(&index))?;
         }
         world.check_end()
+    }
+
+    /// Waits until nothing more can come of any client's connection, but not for ever.
+    pub fn settle(&self, world: &mut World) {
+        let end = world.now + PATIENCE;
+        while world.now < end && world.failure.is_none() && !self.are_settled(world) {
+            world.run_for(LOOK);
+        }
     }
 
     fn are_settled(&self, world: &mut World) -> bool {
@@ -367,7 +380,8 @@ impl Story<'_> {
     }
 }
 
-fn await_protection(world: &mut World, when: &str) -> Result<(), String> {
+/// Waits until every group is protected, and looks at every copy.
+pub(super) fn await_protection(world: &mut World, when: &str) -> Result<(), String> {
     if world.run_until(PEACE, World::is_protected) {
         return world.check_copies();
     }

@@ -11,6 +11,7 @@
 mod apply;
 mod asks;
 mod machines;
+mod oddity;
 mod roles;
 mod strays;
 
@@ -24,6 +25,7 @@ use crate::sim::host::Host;
 use crate::sim::network::{Network, Plug, Side, Weather};
 use crate::sim::node::Life;
 use crate::sim::server::Server;
+use cluster::agent::Arbiter;
 use cluster::id::Epoch;
 use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
@@ -34,6 +36,8 @@ use stack::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use strays::Strays;
+
+pub use oddity::Oddity;
 
 /// What a world is built from, beside its seed.
 #[derive(Clone, Debug)]
@@ -48,6 +52,8 @@ pub struct Shape {
     pub delay: u64,
     /// What the cluster's network says twice even then, in a thousand, and up to how much later.
     pub echoes: (u64, u64),
+    /// Who keeps the registers.
+    pub arbiter: Arbiter,
     /// Failback of every group, and its hold-down.
     pub failback: (Failback, Duration),
     /// What crosses the cluster's network is sealed.
@@ -124,6 +130,8 @@ pub struct Node {
     paused_until: u64,
     /// What is other in its configuration than it was at first.
     change: Option<Reload>,
+    /// In what it is another one than the rest, from its next life on.
+    oddity: Option<Oddity>,
     /// What a frame takes beside what it always takes, in nanoseconds.
     per_frame: u64,
     /// Interruption of each core's next round.
@@ -154,6 +162,8 @@ pub struct Tally {
     pub takeovers: u64,
     /// Frames of a former owner that its one burst explains.
     pub late: u64,
+    /// Frames of a former owner beyond that.
+    pub two_voices: u64,
     /// Segments that were compared with the copy of the peer.
     pub compared: u64,
     /// Segments of connections that stayed where they were while home took the new ones.
@@ -210,6 +220,7 @@ impl World {
             life: None,
             paused_until: 0,
             change: None,
+            oddity: None,
             per_frame: 0,
             interruptions: vec![Interruption::default(); usize::from(*cores)],
             spoke: BTreeMap::new(),
@@ -271,7 +282,8 @@ impl World {
 
     /// What the run has cost and seen so far.
     pub fn tally(&self) -> Tally {
-        Tally { late: self.check.late, compared: self.check.compared, ..self.tally }
+        let Check { late, two_voices, compared, .. } = self.check;
+        Tally { late, two_voices, compared, ..self.tally }
     }
 
     /// A number that every event has gone into: the same for the same seed on every machine.

@@ -1,10 +1,10 @@
 //! `cargo xtask scenario`: a named story, played by its tests, with what came of it in one table.
 //!
 //! The names and their tests stand in `tests/SPECIFICATION.md`, under "Scenarios". Each test says in a line what
-//! became of its connections (`outcome: ...`); the world of agents has none, checks at every event that there is one voice
-//! at most, and says nothing.
+//! became of its connections (`outcome: ...`), as far as it has counted that; the world of agents has none, checks at
+//! every event that there is one voice at most, and says nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -33,6 +33,15 @@ struct Scenario {
     tests: Vec<String>,
 }
 
+/// What tests count beside the connections that survived, each with the head of its column.
+const COUNTED: [(&str, &str); 5] = [
+    ("unheld", "unheld"),
+    ("resets", "resets"),
+    ("wrong_bytes", "wrong bytes"),
+    ("late_frames", "late frames"),
+    ("two_voices", "two voices"),
+];
+
 /// What became of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
@@ -42,10 +51,8 @@ struct Outcome {
     failed: Vec<String>,
     connections: u64,
     survived: u64,
-    resets: u64,
-    wrong_bytes: u64,
-    /// `None` if nobody counted them.
-    late_frames: Option<u64>,
+    /// What is in [`COUNTED`], as far as a test has.
+    counts: BTreeMap<&'static str, u64>,
     /// p50, p99 and max of the gaps; the worst test counts.
     gaps_us: Option<[u64; 3]>,
 }
@@ -152,12 +159,15 @@ impl Outcome {
                 self.survived += survived;
                 self.connections += connections;
             }
-            ("resets", [count]) => self.resets += count,
-            ("wrong_bytes", [count]) => self.wrong_bytes += count,
-            ("late_frames", [count]) => *self.late_frames.get_or_insert(0) += count,
             ("gaps_us", &[p50, p99, max]) => {
                 let worst = self.gaps_us.get_or_insert([0; 3]);
                 *worst = [worst[0].max(p50), worst[1].max(p99), worst[2].max(max)];
+            }
+            (_, [count]) => {
+                let known = COUNTED.iter().find(|(known, _)| *known == key);
+                if let Some((known, _)) = known {
+                    *self.counts.entry(known).or_default() += count;
+                }
             }
             _ => {}
         }
@@ -165,40 +175,30 @@ impl Outcome {
 }
 
 fn table(played: &[(String, Outcome)]) -> String {
-    let mut text = format!(
-        "{:<44}{:>7}{:>15}{:>8}{:>13}{:>13}{:>24}\n",
-        "scenario",
-        "tests",
-        "survived",
-        "resets",
-        "wrong bytes",
-        "late frames",
-        "gap p50/p99/max ms"
-    );
+    let mut text = format!("{:<28}{:>7}{:>15}", "scenario", "tests", "survived");
+    for (_, head) in COUNTED {
+        text += &format!("{head:>13}");
+    }
+    text += &format!("{:>26}\n", "gap p50/p99/max ms");
     for (name, outcome) in played {
         let survived = match outcome.connections {
             0 => "of agents".to_string(),
             connections => format!("{}/{connections}", outcome.survived),
         };
+        text += &format!("{name:<28}{:>7}{survived:>15}", outcome.tests);
+        for (key, _) in COUNTED {
+            let count = outcome.counts.get(key).map_or("-".to_string(), u64::to_string);
+            text += &format!("{count:>13}");
+        }
         let gaps = outcome.gaps_us.map_or("-".to_string(), |gaps| {
             gaps.map(|us| format!("{:.1}", us as f64 / 1_000.0)).join("/")
         });
-        let of_connections = |count: u64| match outcome.connections {
-            0 => "-".to_string(),
-            _ => count.to_string(),
+        text += &format!("{gaps:>26}");
+        text += &match (outcome.failed.is_empty(), outcome.skipped.len()) {
+            (false, _) => "  FAILED\n".to_string(),
+            (true, 0) => "\n".to_string(),
+            (true, skipped) => format!("  {skipped} SKIPPED\n"),
         };
-        text += &format!(
-            "{name:<44}{:>7}{survived:>15}{:>8}{:>13}{:>13}{gaps:>24}{}\n",
-            outcome.tests,
-            of_connections(outcome.resets),
-            of_connections(outcome.wrong_bytes),
-            outcome.late_frames.map_or("-".to_string(), |count| count.to_string()),
-            match (outcome.failed.is_empty(), outcome.skipped.len()) {
-                (false, _) => "  FAILED".into(),
-                (true, 0) => String::new(),
-                (true, skipped) => format!("  {skipped} SKIPPED"),
-            },
-        );
     }
     for (name, outcome) in played {
         for reason in &outcome.skipped {
@@ -231,7 +231,9 @@ mod tests {
         let last = "outcome: survived=1/1 gaps_us=9/1/7\ntest result: ok. 2 passed; 0 failed\n";
         assert_eq!(outcome.add(last), 2);
         assert_eq!((outcome.survived, outcome.connections, outcome.tests), (4, 5, 2));
-        assert_eq!((outcome.resets, outcome.late_frames), (1, Some(2)));
+        let counts = ["resets", "wrong_bytes", "late_frames", "unheld"];
+        let counts = counts.map(|key| outcome.counts.get(key).copied());
+        assert_eq!(counts, [Some(1), Some(0), Some(2), None], "nobody counted the last");
         assert_eq!(outcome.gaps_us, Some([9, 6, 70]));
         let shown = table(&[("crash".into(), outcome)]);
         assert!(shown.contains("4/5") && shown.contains("0.0/0.0/0.1"), "{shown}");

@@ -115,7 +115,10 @@ fn outcome_line(summary: &Summary, late: Option<u64>) -> String {
         "outcome: survived={survived}/{all} resets={} wrong_bytes={}{} gaps_us={}/{}/{}",
         sum(|row| row.resets),
         sum(|row| row.wrong_bytes),
-        late.map_or(String::new(), |late| format!(" late_frames={late}")),
+        late.map_or(String::new(), |late| {
+            let beyond = late.saturating_sub(LATE_MAX);
+            format!(" late_frames={late} two_voices={beyond}")
+        }),
         p50 / 1_000,
         p99 / 1_000,
         max / 1_000,

@@ -10,10 +10,10 @@ use crate::sim::node::{Birth, Life, cluster_mac};
 use cluster::agent::handover::Order;
 use cluster::agent::{self, Arbiter, GroupConfig};
 use cluster::id::{GroupId, Incarnation, Member, NodeId};
-use cluster::message::advertise::{Advertise, Failback, OnPeerLoss};
+use cluster::message::advertise::{Failback, OnPeerLoss};
 use cluster::message::{Header, Message, WITNESS, any_life, encode};
 use cluster::register::Register;
-use cluster::seal::{self, Counters, Key, Keyring, Party, SEED_BYTES};
+use cluster::seal::{self, Counters, Party, SEED_BYTES};
 use cluster::witness::Witness;
 use crossbeam_channel::bounded;
 use dataplane::sealing::Sealing;
@@ -24,7 +24,7 @@ use stack::upstream::decision::{Admin, Change};
 /// An ambush waits for so long for a peer to get in sync, or for a client to connect.
 const AMBUSH: u64 = 1_000 * MS;
 /// The cluster's id.
-const CLUSTER: u64 = 0x0c0f_fee0;
+pub(super) const CLUSTER: u64 = 0x0c0f_fee0;
 
 impl World {
     pub(super) fn apply(&mut self, fault: Fault) {
@@ -179,7 +179,8 @@ impl World {
 
     /// The services as a node has them by now.
     fn settings(&self, node: usize) -> Settings {
-        let settings = self.shape.settings.clone();
+        let flows_max = self.flows_of(node);
+        let settings = Settings { flows_max, ..self.shape.settings.clone() };
         match self.nodes[node].change {
             None => settings,
             Some(Reload { retired, balance, .. }) => Settings { retired, balance, ..settings },
@@ -230,7 +231,12 @@ impl World {
             let bytes = encode(header, &Message::Surrender { at });
             // One for each key of the cluster.
             let said = match self.shape.is_sealed {
-                true => seal::surrender(&keyring(), life.member, salt, &bytes),
+                true => seal::surrender(
+                    &self.keyring_of(NodeId(node as u8 + 1)),
+                    life.member,
+                    salt,
+                    &bytes,
+                ),
                 false => vec![bytes],
             };
             for pause in [0, 1, 5, 20] {
@@ -285,7 +291,8 @@ impl World {
         let mut seed = [0; SEED_BYTES];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8..16].copy_from_slice(&incarnation.to_le_bytes());
-        Sealing::Noise(Box::new(Party::new(machine.local(self.now), me, keyring(), others, seed)))
+        let keys = self.keyring_of(node);
+        Sealing::Noise(Box::new(Party::new(machine.local(self.now), me, keys, others, seed)))
     }
 
     fn agent_config(&self, node: usize) -> agent::Config {
@@ -307,7 +314,7 @@ impl World {
                     failback => failback,
                 },
                 hold_down: hold_down.unwrap_or(self.shape.failback.1),
-                advertisement: Advertise::default(),
+                advertisement: self.declared_by(node),
             }
         };
         agent::Config {
@@ -319,7 +326,7 @@ impl World {
             groups: self.shape.settings.groups().into_iter().map(config).collect(),
             nodes: nodes.clone(),
             timers: self.shape.timers,
-            arbiter: Arbiter::Witness,
+            arbiter: self.shape.arbiter,
         }
     }
 
@@ -341,7 +348,7 @@ impl World {
     }
 
     fn start_witness(&mut self) {
-        if self.witness.witness.is_some() {
+        if self.witness.witness.is_some() || self.shape.arbiter != Arbiter::Witness {
             return;
         }
         self.lives += 1;
@@ -387,9 +394,4 @@ impl World {
         }
         self.apply(Fault::StartWitness);
     }
-}
-
-/// The cluster's keys.
-fn keyring() -> Keyring {
-    Keyring::new(CLUSTER, &[Key::new([9; 32])])
 }

@@ -89,6 +89,12 @@ impl World {
         }
     }
 
+    /// The register of a group as the witness has it, if that is there.
+    pub(super) fn written(&self, group: usize) -> Option<Register> {
+        let (witness, _) = self.witness.witness.as_ref()?;
+        Some(register_of(witness, self.shape.settings.groups()[group]))
+    }
+
     fn index_of(&self, group: GroupId) -> Option<usize> {
         self.shape.settings.groups().iter().position(|known| *known == group)
     }

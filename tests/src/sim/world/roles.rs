@@ -4,6 +4,7 @@ use super::World;
 use crate::sim::check::compare_contracts;
 use crate::sim::host::Host;
 use crate::sim::node::Life;
+use cluster::agent::status::Status;
 use cluster::engine::Engine;
 use cluster::register::{Phase, Register};
 use stack::flow::Standing;
@@ -25,6 +26,29 @@ impl World {
                 return self.fail(message);
             }
         }
+    }
+
+    /// What a living node's agent says of itself.
+    pub fn status(&self, node: usize) -> Option<Status> {
+        let state = &self.nodes[node];
+        Some(state.life.as_ref()?.agent.status(state.machine.local(self.now)))
+    }
+
+    /// Who may speak for a group by its own clock, if somebody may.
+    pub fn speaker(&self, group: usize) -> Option<usize> {
+        let speaks = |node: &super::Node| {
+            let life = node.life.as_ref();
+            life.is_some_and(|life| life.lease(group) > node.machine.local(self.now))
+        };
+        self.nodes.iter().position(speaks)
+    }
+
+    /// Whether a living node serves a group, or could take it over: its connections need not be lost.
+    pub fn is_held(&self, group: usize) -> bool {
+        let register = self.written(group).into_iter().chain([self.register(group)]);
+        let Some(register) = register.max_by_key(|register| register.epoch) else { return false };
+        let mut holders = [Some(register.owner), register.in_sync_peer()].into_iter().flatten();
+        holders.any(|holder| self.lives().any(|life| life.member == holder))
     }
 
     fn lives(&self) -> impl Iterator<Item = &Life> {
