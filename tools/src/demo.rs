@@ -83,6 +83,9 @@ pub struct DemoArgs {
     /// Instead of one story, many and a table: what a small request costs in each way of hearing. `--runs` for each row.
     #[arg(long, value_enum, conflicts_with_all = ["kill", "snoop", "appliance", "keep"])]
     pub table: Option<Table>,
+    /// With `--table`: only this row, `sigkill:flooded` say; may be repeated.
+    #[arg(long = "row", value_name = "KILL:WAY", value_parser = table::cell, requires = "table")]
+    pub cells: Vec<table::Cell>,
     /// What is passed on is acknowledged once the peer holds it (`ack = "held"`), not end to end.
     #[arg(long)]
     pub held: bool,

@@ -24,8 +24,36 @@ pub enum Table {
 /// Seconds that the transfers of one run last, unless told otherwise.
 const SECONDS: u64 = 4;
 
+/// What happens to the owners.
+const KILLS: [KillMode; 2] = [KillMode::Sigkill, KillMode::Power];
+
 /// Bytes of each curl transfer at most: it is the small requests that the table is about.
 const SIZE_MAX: u64 = 16 << 20;
+
+/// What happens to the owner, and how its peer hears.
+pub type Cell = (KillMode, Snoop);
+
+/// Reads one, `sigkill:flooded` say.
+pub fn cell(text: &str) -> Result<Cell, String> {
+    let (kill, snoop) = text.split_once(':').ok_or("write KILL:WAY, sigkill:flooded say")?;
+    let kill = KillMode::from_str(kill, false).map_err(|_| format!("{kill}: no such kill"))?;
+    let snoop = Snoop::from_str(snoop, false).map_err(|_| format!("{snoop}: no such way"))?;
+    if !KILLS.contains(&kill) {
+        return Err("the table is of sigkill and power".into());
+    }
+    Ok((kill, snoop))
+}
+
+/// The run with the longest silence of a row, and where that takeover spent its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Worst {
+    /// Which run, from 1.
+    pub run: usize,
+    /// The silence.
+    pub gap_ns: u64,
+    /// Phases of the slowest takeover of that run: names and microseconds.
+    pub phases: Vec<(String, u64)>,
+}
 
 /// A row: what happened to the owner, and how its peer heard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,6 +72,8 @@ pub struct Row {
     pub survived: u64,
     /// The longest silence of each of them around the kill.
     pub gap_ns: Percentiles,
+    /// The longest of them.
+    pub worst: Option<Worst>,
 }
 
 /// Runs every cell `args.runs` times. `tell_row` hears of each row when it is complete.
@@ -53,8 +83,11 @@ pub fn play(
     mut tell_row: impl FnMut(&Row),
 ) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for kill in [KillMode::Sigkill, KillMode::Power] {
+    for kill in KILLS {
         for snoop in Snoop::value_variants() {
+            if !args.cells.is_empty() && !args.cells.contains(&(kill, *snoop)) {
+                continue;
+            }
             let args = DemoArgs {
                 kill,
                 snoop: *snoop,
@@ -88,7 +121,22 @@ fn row(kill: KillMode, snoop: Snoop, runs: &[RunOutcome]) -> Row {
         connections: echoes.clone().map(|row| row.connections).sum(),
         survived: echoes.map(|row| row.survived).sum(),
         gap_ns: Percentiles::of(gaps),
+        worst: worst(runs, &name),
     }
+}
+
+fn worst(runs: &[RunOutcome], name: &str) -> Option<Worst> {
+    let longest = |run: &RunOutcome| {
+        let rows = run.rows.iter().filter(|row| row.name == name);
+        rows.flat_map(|row| row.gaps_ns.iter().copied()).max()
+    };
+    let gaps = runs.iter().enumerate().filter_map(|(at, run)| Some((longest(run)?, at)));
+    let (gap_ns, at) = gaps.max()?;
+    let takeovers = runs[at].takeovers.iter();
+    let slowest =
+        takeovers.max_by_key(|takeover| takeover.phases.iter().map(|(_, us)| us).sum::<u64>());
+    let phases = slowest.map_or(Vec::new(), |takeover| takeover.phases.clone());
+    Some(Worst { run: at + 1, gap_ns, phases })
 }
 
 fn is_whole(run: &RunOutcome) -> bool {
@@ -125,6 +173,11 @@ pub fn render(rows: &[Row]) -> String {
             ms(p99),
             ms(max),
         );
+        if let Some(worst) = &row.worst {
+            let phases = worst.phases.iter().map(|(name, us)| format!("{name} {}", ms(us * 1_000)));
+            let phases = phases.collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "  longest {} in run {}: {phases}", ms(worst.gap_ns), worst.run);
+        }
     }
     text
 }
@@ -136,6 +189,14 @@ mod tests {
     use crate::load::report::Outcome;
 
     #[test]
+    fn a_row_is_named_by_its_kill_and_its_way() {
+        assert_eq!(cell("power:port-down"), Ok((KillMode::Power, Snoop::PortDown)));
+        for wrong in ["sigkill", "sigkill:radio", "none:off", "power:"] {
+            assert!(cell(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_row_holds_the_echoes_and_a_lost_connection_fails_the_table() {
         let good = sample(Outcome::Survived).runs;
         let of_good = row(KillMode::Power, Snoop::PortDown, &good);
@@ -144,6 +205,7 @@ mod tests {
         let text = render(std::slice::from_ref(&of_good));
         assert!(text.contains("power     port-down"), "{text}");
         assert!(text.contains("41.0"), "{text}");
+        assert!(text.contains("longest 41.0 in run 1: detect"), "{text}");
         let bad = row(KillMode::Sigkill, Snoop::Off, &sample(Outcome::Reset).runs);
         assert!(passed(std::slice::from_ref(&of_good)));
         assert!(!passed(&[of_good, bad]) && !passed(&[]));
