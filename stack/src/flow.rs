@@ -172,6 +172,8 @@ pub struct Local {
     pub fin_answers: bool,
     /// How much of [`crate::limits::EARLY_RECORDS_MAX`] is used up.
     pub early_records: u8,
+    /// So many of the next words are acknowledged as soon as that may be said.
+    pub eager_acks: u8,
     /// Counted as half open by the stack.
     pub is_half_open: bool,
     /// Carried on after a takeover: a former owner may have said what this node does not know.

@@ -70,6 +70,10 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// retransmission timer.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
+/// After a delayed acknowledgement that had to go by itself, so many words are acknowledged without delay; then it is tried
+/// again whether something takes it along. It costs whoever waits for it 25 ms in so many words.
+pub const EAGER_ACKS: u8 = 64;
+
 /// Shorter segments are no stream's, whatever its path takes (RFC 9293 MUST-15).
 pub const FULL_SEGMENT_BYTES: u32 = 536;
 

@@ -15,4 +15,5 @@ mod scenario {
     mod scarce;
     mod servers;
     mod takeover;
+    mod word;
 }

@@ -53,6 +53,7 @@ fn play(seed: u64, trace: bool) {
                 receive_buffer: 1500 << random.below(5),
                 send_buffer: 1500 << random.below(5),
                 timestamps: random.permille(500),
+                nagle: false,
                 ipv6: random.permille(300),
                 opener: [Opener::Client, Opener::Client, Opener::Node, Opener::Both]
                     [random.below(4) as usize],

@@ -167,12 +167,19 @@ impl Flow {
         Passed { bytes, fin }
     }
 
-    /// Whether what was acknowledged is worth a record: two for each window, one in a while, and a few where everything is
-    /// through. Who has half of what he is offered through may wait for nothing else; and so may who has just
-    /// begun, and sends no more than his congestion window before he hears of it.
+    /// Whether what was acknowledged is worth a record: two for each window, one in a while, one for each word that was
+    /// answered, and a few where everything is through. Who has half of what he is offered through may wait for nothing else; so
+    /// may who has said a word and says the next when the first is acknowledged (Nagle's algorithm); and so may who has just
+    /// begun, and sends no more than his congestion window before he hears of it. And a word that is recorded need not
+    /// be said again to a promoted peer.
     ///
     /// (That all is through is no sign of that where the other side is near: there it is true all the time. Hence the few.)
-    pub(crate) fn is_passing_due(&mut self, source_window: u32, is_resting: bool) -> bool {
+    pub(crate) fn is_passing_due(
+        &mut self,
+        source_window: u32,
+        is_resting: bool,
+        is_answer: bool,
+    ) -> bool {
         let passed = self.local.snd_una.since(self.contract.snd_una);
         let behind = self.behind().bytes;
         if passed >= UNA_FLUSH_BYTES || 2 * passed >= source_window + behind || !is_resting {
@@ -180,6 +187,9 @@ impl Flow {
         }
         // Receivers delay the acknowledgement of the last segment.
         let segment = u32::from(self.contract.options.mss);
+        if is_answer && passed < segment && passed >= behind {
+            return true;
+        }
         let is_through = passed >= 2 * segment && passed + segment >= behind;
         let may = is_through && self.local.early_records < EARLY_RECORDS_MAX;
         self.local.early_records += u8::from(may);
@@ -375,17 +385,23 @@ mod tests {
     #[test]
     fn who_begins_hears_soon_and_who_goes_on_now_and_then() {
         const WINDOW: u32 = 200_000;
-        assert!(leg(1, 100_000).is_passing_due(WINDOW, false), "the first in a while");
-        assert!(leg(150_000, 100_000).is_passing_due(WINDOW, true), "half of what was offered");
-        assert!(!leg(140_000, 200_000).is_passing_due(WINDOW, true), "more is under way");
-        assert!(!leg(2000, 2000).is_passing_due(WINDOW, true), "a word or two may wait");
+        assert!(leg(1, 100_000).is_passing_due(WINDOW, false, false), "the first in a while");
+        assert!(
+            leg(150_000, 100_000).is_passing_due(WINDOW, true, false),
+            "half of what was offered"
+        );
+        assert!(!leg(140_000, 200_000).is_passing_due(WINDOW, true, false), "more is under way");
+        assert!(!leg(2000, 2000).is_passing_due(WINDOW, true, false), "a word or two may wait");
+        assert!(leg(1000, 1000).is_passing_due(WINDOW, true, true), "not one that was answered");
+        assert!(!leg(1000, 1200).is_passing_due(WINDOW, true, true), "more was said");
+        assert!(!leg(2000, 2000).is_passing_due(WINDOW, true, true), "and a stream is no word");
         let mut flow = leg(14_480, 14_480);
-        let early = (0..100).filter(|_| flow.is_passing_due(WINDOW, true)).count();
+        let early = (0..100).filter(|_| flow.is_passing_due(WINDOW, true, false)).count();
         assert_eq!(early, usize::from(EARLY_RECORDS_MAX), "all is through: a few times");
         flow.note_passed(Passed { bytes: 14_480, ..Passed::default() });
-        assert!(!flow.is_passing_due(WINDOW, true));
+        assert!(!flow.is_passing_due(WINDOW, true, false));
         flow.note_passed(Passed { bytes: UNA_FLUSH_BYTES / 2, ..Passed::default() });
-        assert!(flow.is_passing_due(WINDOW, true), "earned");
-        assert!(!flow.is_passing_due(WINDOW, true));
+        assert!(flow.is_passing_due(WINDOW, true, false), "earned");
+        assert!(!flow.is_passing_due(WINDOW, true, false));
     }
 }

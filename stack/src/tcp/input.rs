@@ -314,7 +314,7 @@ impl Flow {
             local.snd_una = segment.ack;
             local.snd_nxt = local.snd_nxt.max(segment.ack);
             local.persist_count = 0;
-            self.note_acknowledged(now, slot, env, recorder);
+            self.note_acknowledged(now, slot, env, recorder, !segment.payload.is_empty());
         } else if window_update {
             let is_resting = self.local.deadlines.is_set(Wait::UnaFlush);
             if self.is_opening_due(env, is_resting) {
@@ -366,13 +366,15 @@ impl Flow {
         }
     }
 
-    /// SND.UNA moved: recorded at once where something depends on it, else now and then.
+    /// SND.UNA moved, and the other side has answered in the same segment (`is_answer`) or not: recorded at once where
+    /// something depends on it, else now and then.
     fn note_acknowledged<R: Recorder>(
         &mut self,
         now: Instant,
         slot: u32,
         env: &mut Env,
         recorder: &mut R,
+        is_answer: bool,
     ) {
         let contract = &self.contract;
         let behind = self.local.snd_una.since(contract.snd_una);
@@ -387,7 +389,7 @@ impl Flow {
         let is_due = is_first
             || acked_all
             || if self.passes_ahead() {
-                self.is_passing_due(source, is_resting)
+                self.is_passing_due(source, is_resting, is_answer)
             } else {
                 !self.backlog.is_empty() || behind >= UNA_FLUSH_BYTES || window < receive_buffer / 2
             };
@@ -526,7 +528,7 @@ impl Flow {
     }
 
     /// Decides when the payload is acknowledged: every second full segment at once (RFC 9293 SHLD-19), a
-    /// single one after a delay (SHLD-18, MUST-40), and the newest full segment of a stream not
+    /// single one after a delay (SHLD-18, MUST-40) or, if that was in vain lately, as soon as it may be, and the newest full segment of a stream not
     /// before the next (DESIGN 9, hold-back: so that a promoted peer has an acknowledgement to
     /// advance). Nothing is held back at a hole: its sender would take the segment for another loss.
     fn note_arrival(&mut self, now: Instant, segment: &Segment, bytes: usize) {
@@ -546,6 +548,9 @@ impl Flow {
         // Two small ones are no reason: what answers them takes the acknowledgement along.
         let full = local.rcv_mss.max(self.contract.options.mss.min(FULL_SEGMENT_BYTES as u16));
         if unacked >= 2 * usize::from(full) {
+            local.owed.ack_new = true;
+        } else if local.eager_acks > 0 {
+            local.eager_acks -= 1;
             local.owed.ack_new = true;
         } else if !local.deadlines.is_set(Wait::Ack) {
             local.deadlines.set(Wait::Ack, now + ACK_DELAY);

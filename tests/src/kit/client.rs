@@ -47,6 +47,8 @@ pub struct ClientSettings {
     pub send_buffer: usize,
     /// Timestamps are offered.
     pub timestamps: bool,
+    /// It says a small segment only when all before is acknowledged (RFC 9293 3.7.4, Nagle's algorithm).
+    pub nagle: bool,
     /// It speaks IPv6.
     pub ipv6: bool,
     /// Who opens the connection.
@@ -79,6 +81,7 @@ impl Default for ClientSettings {
             receive_buffer: 8192,
             send_buffer: 8192,
             timestamps: true,
+            nagle: false,
             ipv6: false,
             opener: Opener::Client,
             host: settings::ADDRESS[3],
@@ -119,7 +122,7 @@ impl Client {
             SocketBuffer::new(vec![0; settings.receive_buffer]),
             SocketBuffer::new(vec![0; settings.send_buffer]),
         );
-        socket.set_nagle_enabled(false);
+        socket.set_nagle_enabled(settings.nagle);
         if settings.timestamps {
             socket.set_tsval_generator(Some(packets::clock));
         }
