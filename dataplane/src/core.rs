@@ -383,8 +383,13 @@ impl<P: Port, C: Clock> Core<P, C> {
         let groups = (0..).zip(self.engine.status());
         let upstreams = |(n, group): (u8, GroupStatus)| {
             let roster = stack.roster(n);
-            let (servers, queued) = (roster.servers().to_vec(), roster.queue.len());
-            Upstreams { service: group.id.service(), role: group.role, servers, queued }
+            Upstreams {
+                service: group.id.service(),
+                role: group.role,
+                servers: roster.servers().to_vec(),
+                queued: roster.queue.len(),
+                tally: roster.tally,
+            }
         };
         groups.map(upstreams).collect()
     }

@@ -7,7 +7,8 @@ use crate::clock;
 use crate::config::{self, Application, Proxy};
 use crate::control::Reply;
 use crate::control::servers::{
-    CheckOutcome, CheckStatus, ServerOrder, ServerState, ServerStatus, Servers, ServiceServers,
+    CheckOutcome, CheckStatus, EndedStatus, ServerOrder, ServerState, ServerStatus, Servers,
+    ServiceServers,
 };
 use crate::control::status::Role;
 use crate::health::Checked;
@@ -16,6 +17,7 @@ use crate::orders::service_index;
 use crate::report::{LATE, PATIENCE, Reporter};
 use crate::shared::{ToCore, Upstreams};
 use cluster::engine;
+use stack::app::proxy::end::End;
 use stack::time::Instant;
 use stack::upstream::ServerStatus as Known;
 use stack::upstream::WEIGHT_MAX;
@@ -138,6 +140,8 @@ fn service_servers(
             connections: sum(|server| server.connections.into()),
             opened: sum(|server| server.opened),
             failed: sum(|server| server.failed),
+            sent_bytes: sum(|server| server.said.by_clients),
+            received_bytes: sum(|server| server.said.by_servers),
             check: checked.get(n).map(|checked| check(now, checked)),
         }
     });
@@ -151,8 +155,22 @@ fn service_servers(
         role,
         queued: cores.iter().map(|core| core.queued as u64).sum(),
         max_connections: proxy.max_connections,
+        clients: cores.iter().map(|core| core.tally.clients).sum(),
+        received_bytes: cores.iter().map(|core| core.tally.said.by_clients).sum(),
+        sent_bytes: cores.iter().map(|core| core.tally.said.by_servers).sum(),
+        ended: ended(cores),
         servers: servers.collect(),
     }
+}
+
+/// Connections that are over, all cores together, by what ended them.
+fn ended(cores: &[&Upstreams]) -> Vec<EndedStatus> {
+    let of = |end: End| {
+        let all = cores.iter().flat_map(|core| core.tally.ended());
+        let connections = all.filter(|(known, _)| *known == end).map(|(_, count)| count).sum();
+        EndedStatus { by: end.by().into(), how: end.key().into(), connections }
+    };
+    End::ALL.map(of).into()
 }
 
 fn check(now: Instant, checked: &Checked) -> CheckStatus {

@@ -22,6 +22,7 @@ use stack::stack::{Counters, Ended, Ending, Filter, Listed, Renewal};
 use stack::time::Instant;
 use stack::upstream::ServerStatus;
 use stack::upstream::decision::Change;
+use stack::upstream::traffic::Tally;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -129,6 +130,8 @@ pub struct Upstreams {
     pub servers: Vec<ServerStatus>,
     /// Clients that wait for one with room.
     pub queued: usize,
+    /// What has come and gone.
+    pub tally: Tally,
 }
 
 /// What one core needs for the new settings of services, by the indices of their groups.

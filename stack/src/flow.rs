@@ -303,6 +303,11 @@ impl Flow {
             ..self.local_at_rest(now, ts_now, ts_offset)
         };
         self.standing = Standing::Absent;
+        let is_over = self.contract.state == State::TimeWait;
+        if let Some(leg) = self.app.leg_mut().filter(|_| is_over) {
+            // The former owner has counted it, and told of it.
+            leg.is_end_told = true;
+        }
     }
 
     /// What an owner served becomes a copy: of how it was served here nothing is left.

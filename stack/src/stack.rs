@@ -35,6 +35,7 @@ mod queue;
 mod reload;
 mod roles;
 mod speak;
+mod traffic;
 mod turnover;
 
 pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
@@ -531,7 +532,9 @@ impl Stack {
         let was_opening = flow.contract.is_active && !flow.contract.state.is_synchronized();
         let lent = self.lend(now, slot);
         let flow = &mut self.flows[slot];
+        let received = flow.contract.received;
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
+        let said = flow.contract.received - received;
         if was_opening && flow.contract.state == State::Closed {
             // RFC 9293 MUST-11 and 3.10.7.3: connection refused.
             self.counters.refused += 1;
@@ -540,6 +543,9 @@ impl Stack {
             self.counters.challenges_withheld += 1;
         }
         self.attend(now, slot, lent, recorder);
+        if said > 0 || was_opening {
+            self.note_said(slot, said, was_opening);
+        }
         self.settle(now, slot);
         if let (Err(Drop::AckUnsent), Some(group)) = (outcome, alien_to) {
             self.reset(segment, group)?;
@@ -562,7 +568,9 @@ impl Stack {
         if flow.local.is_half_open && flow.contract.state != State::SynReceived {
             flow.local.is_half_open = false;
             self.syn_received -= 1;
+            self.note_opened(slot);
         }
+        let flow = &mut self.flows[slot];
         if flow.contract.state == State::TimeWait && !flow.local.deadlines.is_set(Wait::TimeWait) {
             flow.local.deadlines.set(Wait::TimeWait, now + crate::limits::TIME_WAIT);
             // The server has forgotten it, or will by itself.

@@ -12,6 +12,7 @@ pub mod decision;
 pub mod maglev;
 pub mod queue;
 pub mod stick;
+pub mod traffic;
 
 use crate::app::proxy::header::HeaderVersion;
 use crate::limits::{
@@ -26,6 +27,7 @@ use decision::{Change, Decided};
 use maglev::Maglev;
 use queue::Queue;
 use stick::{STICKS_MAX, Stick, Sticks};
+use traffic::{Said, Tally};
 
 /// Servers of one service at most.
 pub const SERVERS_MAX: usize = 1024;
@@ -154,6 +156,8 @@ pub struct ServerStatus {
     pub opened: u64,
     /// Of these, refused or not answered.
     pub failed: u64,
+    /// What it and its clients have said.
+    pub said: Said,
     /// Questions about the next hop that have no answer yet.
     asks: u8,
     /// When the next hop is asked for next.
@@ -195,6 +199,8 @@ pub struct Roster {
     connections: u32,
     /// Clients that wait for one.
     pub queue: Queue,
+    /// What has come and gone.
+    pub tally: Tally,
     /// Where clients were led, if that counts.
     sticks: Option<Sticks>,
     /// When [`Roster::poll_query`] is due.
@@ -214,6 +220,7 @@ impl Roster {
             is_stale: is_maglev,
             connections: 0,
             queue: Queue::new(upstream.queue_max),
+            tally: Tally::default(),
             sticks: (upstream.stick > Duration::ZERO).then(|| Sticks::new(STICKS_MAX)),
             ask_at: Instant::MAX,
         };
@@ -276,9 +283,9 @@ impl Roster {
         upstream: &Upstream,
         is_serving: bool,
     ) {
-        let Roster { changes, has_lost, connections, ask_at, .. } = *old;
+        let Roster { changes, has_lost, connections, tally, ask_at, .. } = *old;
         (self.changes, self.has_lost, self.connections) = (changes, has_lost, connections);
-        self.ask_at = ask_at;
+        (self.tally, self.ask_at) = (tally, ask_at);
         self.queue.succeed(&mut old.queue);
         if self.sticks.is_some() && old.sticks.is_some() {
             core::mem::swap(&mut self.sticks, &mut old.sticks);

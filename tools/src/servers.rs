@@ -2,7 +2,7 @@
 //! used.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -11,7 +11,7 @@ use dataplane::control::status::Role;
 use dataplane::control::{Reply, Request};
 
 use crate::handover::finish;
-use crate::status::{ask, json, socket, span, table};
+use crate::status::{ask, bytes, json, socket, span, table};
 
 /// Arguments of `understudy servers`.
 #[derive(Args, Debug, Clone)]
@@ -54,7 +54,7 @@ pub struct ServerArgs {
 pub enum Order {
     /// No new connections, but for clients that stick to it; those that it has go on.
     Drain,
-    /// No new connections at all; those that it has go on.
+    /// No new connections at all; those that it has go on, or are reset with `on_server_down = "reset"`.
     Maint,
     /// Connections as usual.
     Ready,
@@ -92,12 +92,16 @@ fn path(text: &str) -> Result<(String, String), String> {
 }
 
 fn text(args: &ServersArgs) -> Result<String, String> {
-    let socket = socket(args.socket.as_deref())?;
-    let servers = match ask(&socket, &Request::Servers { service: args.service.clone() })? {
-        Reply::Servers { servers } => servers,
-        _ => return Err("the node answered something else".into()),
-    };
-    if args.json { json(&*servers) } else { Ok(render(&servers)) }
+    let servers = read(&socket(args.socket.as_deref())?, args.service.clone())?;
+    if args.json { json(&servers) } else { Ok(render(&servers)) }
+}
+
+/// The servers of a service, or of all, as the node behind `socket` knows them.
+pub(crate) fn read(socket: &Path, service: Option<String>) -> Result<Servers, String> {
+    match ask(socket, &Request::Servers { service })? {
+        Reply::Servers { servers } => Ok(*servers),
+        _ => Err("the node answered something else".into()),
+    }
 }
 
 fn render(servers: &Servers) -> String {
@@ -119,7 +123,24 @@ fn render(servers: &Servers) -> String {
             0 => String::new(),
             max => format!("; {max} connections at most"),
         };
-        let _ = writeln!(text, "{name}: node {node} {role}{limit}{queued}");
+        let clients = match (service.clients, service.received_bytes + service.sent_bytes) {
+            (0, 0) => String::new(),
+            (clients, _) => format!(
+                "; {clients} new clients so far, {} from all and {} to them",
+                bytes(service.received_bytes),
+                bytes(service.sent_bytes)
+            ),
+        };
+        let _ = writeln!(text, "{name}: node {node} {role}{limit}{clients}{queued}");
+        let over = service.ended.iter().filter(|ended| ended.connections > 0);
+        let over: Vec<String> = over
+            .map(|ended| {
+                format!("{} {} {}", ended.by, ended.how.replace('_', " "), ended.connections)
+            })
+            .collect();
+        if !over.is_empty() {
+            let _ = writeln!(text, "over, by whom and how: {}", over.join(", "));
+        }
         let rows = service.servers.iter().map(row).collect();
         let head = [
             "server",
@@ -130,6 +151,8 @@ fn render(servers: &Servers) -> String {
             "connections",
             "opened",
             "failed",
+            "to it",
+            "from it",
             "last check",
         ];
         table(&mut text, head, rows);
@@ -137,7 +160,7 @@ fn render(servers: &Servers) -> String {
     text
 }
 
-fn row(server: &ServerStatus) -> [String; 9] {
+fn row(server: &ServerStatus) -> [String; 11] {
     let weight = match server.weight == server.configured_weight {
         true => server.weight.to_string(),
         false => format!("{} (configured: {})", server.weight, server.configured_weight),
@@ -158,6 +181,8 @@ fn row(server: &ServerStatus) -> [String; 9] {
         },
         server.opened.to_string(),
         server.failed.to_string(),
+        bytes(server.sent_bytes),
+        bytes(server.received_bytes),
         server.check.as_ref().map_or("-".into(), check),
     ]
 }

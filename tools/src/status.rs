@@ -306,7 +306,7 @@ fn standings(text: &mut String, cluster: &ClusterStatus) {
             format!("{stands}{age}"),
         ]
     });
-    let head = ["service", "node", "role", "epoch", "connections", "peer behind", "stands"];
+    let head = ["service", "node", "role", "epoch", "flows", "peer behind", "stands"];
     table(text, head, rows.collect());
 }
 
@@ -344,7 +344,7 @@ fn groups(text: &mut String, status: &Status) {
         "owner",
         "peer",
         "protection",
-        "connections",
+        "flows",
         "peer behind",
         "lease",
         "epoch",
@@ -365,7 +365,7 @@ fn details(text: &mut String, group: &GroupStatus) {
     if let Some(takeover) = group.last_takeover {
         let _ = writeln!(
             text,
-            "\n{}: took over {} connections {} ago (epoch {}) in {}: detect {}, grant {}, \
+            "\n{}: took over {} flows {} ago (epoch {}) in {}: detect {}, grant {}, \
              apply {}, announce {}, first byte {}",
             group.service,
             takeover.flows,
@@ -469,7 +469,7 @@ pub(crate) fn handed_over(handed: &dataplane::control::status::Handed) -> String
         lost => format!(", {lost} LOST"),
     };
     format!(
-        "handed {} connections over to node {} {} ago (epoch {}{lost}): prepare {}, freeze {}, change places {}",
+        "handed {} flows over to node {} {} ago (epoch {}{lost}): prepare {}, freeze {}, change places {}",
         handed.connections,
         handed.to,
         span(handed.age_us),
@@ -498,15 +498,8 @@ pub(crate) fn cores(text: &mut String, status: &Status) {
             counters(&core.drops),
         ]
     };
-    let head = [
-        "core",
-        "connections",
-        "segments in",
-        "segments out",
-        "crossed in",
-        "crossed out",
-        "drops",
-    ];
+    let head =
+        ["core", "flows", "segments in", "segments out", "crossed in", "crossed out", "drops"];
     table(text, head, status.cores.iter().map(core).collect());
     for core in &status.cores {
         let (number, events) = (core.core, counters(&core.events));
@@ -549,6 +542,17 @@ pub(crate) fn span(us: u64) -> String {
         }
         _ => format!("{} h {} min", us / 3_600_000_000, us / 60_000_000 % 60),
     }
+}
+
+/// So many bytes, in a unit that suits them.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let (unit, shift) = match bytes {
+        0..0x2800 => return format!("{bytes} B"),
+        0x2800..0xa0_0000 => ("KiB", 10),
+        0xa0_0000..0x2_8000_0000 => ("MiB", 20),
+        _ => ("GiB", 30),
+    };
+    format!("{} {unit}", bytes >> shift)
 }
 
 /// Columns as wide as their widest cell, two spaces apart, a blank line before; nothing if empty.
@@ -678,21 +682,21 @@ node 1 at 10.99.0.1  NEVER; NOT UNDERSTOOD 1.0 ms ago: it does not seal  -      
 node 3 at            1.5 ms ago, session 3.0 s old                       -                 -        900 us       -        -            -              DARK: no carrier; worse once in ten minutes
 agents' datagrams: unsealed 3
 
-service  node    role   epoch  connections     peer behind  stands
+service  node    role   epoch  flows           peer behind  stands
 web      node 2  owner  7      104, 60 copied  12 records   serves, node 1 is being filled
 web      node 1  none   7      -               -            being filled by node 2
 web      node 3  none   6      -               -            UNFIT as peer: its content (as of 4.0 s ago)
 
-service  role   owner   peer    protection         connections      peer behind  lease    epoch
+service  role   owner   peer    protection         flows            peer behind  lease    epoch
 web      owner  node 2  node 1  filling 60 of 104  104 (60 copied)  12 records   21.4 ms  7
 
 web: peer is 12 records, 2048 bytes behind
 
-web: took over 104 connections 3.0 s ago (epoch 5) in 33.4 ms: detect 30.1 ms, grant 900 us, \
+web: took over 104 flows 3.0 s ago (epoch 5) in 33.4 ms: detect 30.1 ms, grant 900 us, \
 apply 2.3 ms, announce 40 us, first byte 120 us
 
-core    connections  segments in  segments out  crossed in  crossed out  drops
-core 1  0            5            0             0           0            no_flow 3
+core    flows  segments in  segments out  crossed in  crossed out  drops
+core 1  0      5            0             0           0            no_flow 3
 core 1: active_refused 4; ICMP errors: too_big 4
 
 timer  configured  in use

@@ -9,10 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use dataplane::control::servers::{ServerStatus, Servers, ServiceServers};
 use dataplane::control::status::{CoreStatus, PortStatus, Status};
 
 use crate::handover::finish;
 use crate::print;
+use crate::servers;
 use crate::status::{behind, read, socket, span, table};
 
 /// Arguments of `understudy top`.
@@ -40,11 +42,13 @@ pub fn main(args: &TopArgs) -> ExitCode {
 fn show(args: &TopArgs) -> Result<(), String> {
     let socket = socket(args.socket.as_deref())?;
     let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-    let mut before = read(&socket)?;
+    let look =
+        || Ok::<_, String>(Look { status: read(&socket)?, servers: servers::read(&socket, None)? });
+    let mut before = look()?;
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         thread::sleep(Duration::from_secs(args.interval));
-        let after = read(&socket)?;
+        let after = look()?;
         print(&format!("{clear}{}", screen(&before, &after)));
         before = after;
         left -= 1;
@@ -52,14 +56,23 @@ fn show(args: &TopArgs) -> Result<(), String> {
     Ok(())
 }
 
+/// What a node says of itself at one time.
+#[derive(Default)]
+struct Look {
+    status: Status,
+    servers: Servers,
+}
+
 /// What has happened between two looks. One that was born between them is shown since then.
-fn screen(before: &Status, after: &Status) -> String {
-    let since_birth = Status::default();
-    let is_one_life = before.incarnation == after.incarnation;
-    let before = if is_one_life { before } else { &since_birth };
+fn screen(before: &Look, after: &Look) -> String {
+    let since_birth = Look::default();
+    let is_one_life = before.status.incarnation == after.status.incarnation;
+    let Look { status: before, servers: known } = if is_one_life { before } else { &since_birth };
+    let Look { status: after, servers } = after;
     let rates = Rates { us: after.uptime_us.saturating_sub(before.uptime_us).max(1) };
     let mut text = format!("node {}, up {}\n", after.node, span(after.uptime_us));
     services(&mut text, after);
+    passed_on(&mut text, &rates, known, servers);
     cores(&mut text, &rates, &before.cores, &after.cores);
     ports(&mut text, &rates, &before.ports, &after.ports);
     text
@@ -104,8 +117,43 @@ fn services(text: &mut String, status: &Status) {
             behind(&group.lag),
         ]
     };
-    let head = ["service", "role", "protection", "connections", "peer behind"];
+    let head = ["service", "role", "protection", "flows", "peer behind"];
     table(text, head, status.groups.iter().map(row).collect());
+}
+
+/// Services that pass connections on, and below each its servers.
+fn passed_on(text: &mut String, rates: &Rates, before: &Servers, after: &Servers) {
+    let mut rows = Vec::new();
+    for service in &after.services {
+        let known = before.services.iter().find(|known| known.service == service.service);
+        let none = ServiceServers::default();
+        let before = known.unwrap_or(&none);
+        rows.push([
+            service.service.clone(),
+            format!("{} wait", service.queued),
+            service.servers.iter().map(|server| server.connections).sum::<u64>().to_string(),
+            rates.of(before.clients, service.clients).to_string(),
+            bits(rates.of(before.received_bytes, service.received_bytes)),
+            bits(rates.of(before.sent_bytes, service.sent_bytes)),
+        ]);
+        for server in &service.servers {
+            let none = ServerStatus::default();
+            let is_it = |known: &&ServerStatus| {
+                (&known.address, known.port) == (&server.address, server.port)
+            };
+            let before = before.servers.iter().find(is_it).unwrap_or(&none);
+            rows.push([
+                format!("  {}", server.name),
+                server.state.to_string(),
+                server.connections.to_string(),
+                rates.of(before.opened, server.opened).to_string(),
+                bits(rates.of(before.sent_bytes, server.sent_bytes)),
+                bits(rates.of(before.received_bytes, server.received_bytes)),
+            ]);
+        }
+    }
+    let head = ["passed on", "state", "connections", "opened/s", "from clients", "to clients"];
+    table(text, head, rows);
 }
 
 fn cores(text: &mut String, rates: &Rates, before: &[CoreStatus], after: &[CoreStatus]) {
@@ -125,8 +173,7 @@ fn cores(text: &mut String, rates: &Rates, before: &[CoreStatus], after: &[CoreS
             rates.of(drops(known), drops(core)).to_string(),
         ]
     };
-    let head =
-        ["core", "connections", "busy", "opened/s", "closed/s", "frames in/s", "out/s", "drops/s"];
+    let head = ["core", "flows", "busy", "opened/s", "closed/s", "frames in/s", "out/s", "drops/s"];
     table(text, head, after.iter().enumerate().map(row).collect());
 }
 
@@ -164,36 +211,51 @@ fn bits(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    fn status(seconds: u64, opened: u64, bytes: u64) -> Status {
+    fn look(seconds: u64, opened: u64, bytes: u64) -> Look {
         let events = BTreeMap::from([("opened".to_string(), opened)]);
         let drops = BTreeMap::from([("bad_checksum".to_string(), opened / 10)]);
         let (segments_in, busy_us) = (opened * 4, opened * 1_000);
         let core = CoreStatus { events, drops, segments_in, busy_us, ..CoreStatus::default() };
         let counters = BTreeMap::from([("rx_bytes".to_string(), bytes)]);
         let port = PortStatus { interface: "eth0".into(), counters, ..PortStatus::default() };
-        Status {
+        let server = ServerStatus { name: "a".into(), opened, ..ServerStatus::default() };
+        let service = ServiceServers {
+            service: "shop".into(),
+            clients: opened,
+            received_bytes: bytes,
+            servers: vec![server],
+            ..ServiceServers::default()
+        };
+        let status = Status {
             incarnation: "a".into(),
             uptime_us: seconds * 1_000_000,
             cores: vec![core],
             ports: vec![port],
             ..Status::default()
-        }
+        };
+        Look { status, servers: Servers { node: 1, services: vec![service] } }
     }
 
     #[test]
     fn rates_are_what_was_counted_over_the_time_between() {
-        let text = screen(&status(10, 100, 1_000), &status(12, 300, 2_501_000));
+        let text = screen(&look(10, 100, 1_000), &look(12, 300, 2_501_000));
         let core = text.lines().find(|line| line.starts_with("core 0")).expect("a row");
         let cells: Vec<&str> = core.split_whitespace().collect();
         assert_eq!(cells, ["core", "0", "0", "10%", "100", "0", "400", "0", "10"], "{text}");
-        assert!(text.contains("10.0 Mbit/s"), "{text}");
+        let cells = |name: &str| -> Vec<String> {
+            let line = text.lines().find(|line| line.trim_start().starts_with(name));
+            line.expect("a row").split_whitespace().map(String::from).collect()
+        };
+        assert_eq!(cells("eth0")[3..5], ["10.0", "Mbit/s"], "{text}");
+        assert_eq!(cells("shop")[3..6], ["0", "100", "10.0"], "{text}");
+        assert_eq!(cells("a ")[..4], ["a", "up", "0", "100"], "{text}");
     }
 
     #[test]
     fn a_node_that_began_anew_has_no_negative_rates() {
-        let mut young = status(1, 5, 0);
-        young.incarnation = "b".into();
-        let text = screen(&status(1000, 900, 5_000_000), &young);
+        let mut young = look(1, 5, 0);
+        young.status.incarnation = "b".into();
+        let text = screen(&look(1000, 900, 5_000_000), &young);
         let core = text.lines().find(|line| line.starts_with("core 0")).expect("a row");
         assert_eq!(core.split_whitespace().nth(4), Some("5"), "{text}");
         assert_eq!([bits(0), bits(125_000_000)], ["0 kbit/s", "1.00 Gbit/s"]);

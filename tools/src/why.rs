@@ -66,7 +66,7 @@ fn render(node: u8, group: &GroupStatus) -> String {
     if let Some(takeover) = group.last_takeover {
         let _ = writeln!(
             text,
-            "\ntaken over by this node {} ago (epoch {}), {} connections: detect {}, grant {}, apply {}, announce {}, \
+            "\ntaken over by this node {} ago (epoch {}), {} flows: detect {}, grant {}, apply {}, announce {}, \
              first byte {}",
             span(takeover.age_us),
             takeover.epoch,
@@ -119,7 +119,7 @@ mod tests {
         };
         let text = render(1, &group);
         assert!(text.starts_with("web: owned by node 2, copies at node 1"), "{text}");
-        assert!(text.contains("handed 104 connections over to node 2 3.0 s ago (epoch 7)"));
+        assert!(text.contains("handed 104 flows over to node 2 3.0 s ago (epoch 7)"));
         assert!(text.contains("prepare 900 us, freeze 1.2 ms, change places 800 us"));
         assert!(text.contains("epoch 7: handed 104"));
     }

@@ -27,6 +27,14 @@ pub struct ServiceServers {
     pub queued: u64,
     /// Connections at most, all servers together; 0: as many as come.
     pub max_connections: u32,
+    /// Clients that have come since this node began; as all counts, of what this node has served.
+    pub clients: u64,
+    /// Bytes that they have said.
+    pub received_bytes: u64,
+    /// Bytes that servers have said to them.
+    pub sent_bytes: u64,
+    /// Their connections that are over, by who ended them and how.
+    pub ended: Vec<EndedStatus>,
     /// In the order of the configuration.
     pub servers: Vec<ServerStatus>,
 }
@@ -59,8 +67,24 @@ pub struct ServerStatus {
     pub opened: u64,
     /// Of these, refused or not answered.
     pub failed: u64,
+    /// Bytes that clients have said to it.
+    pub sent_bytes: u64,
+    /// Bytes that it has said to them.
+    pub received_bytes: u64,
     /// What the checks of the node that answers have found; `None` if it does not check.
     pub check: Option<CheckStatus>,
+}
+
+/// How many connections have ended in one way.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndedStatus {
+    /// Who did it: "client", "server", "node", "operator", or "unknown".
+    pub by: String,
+    /// How: "closed", "reset", "silent" and others, as the log of connections has it in words.
+    pub how: String,
+    /// How many.
+    pub connections: u64,
 }
 
 /// What a node's own checks of a server have found.
@@ -123,7 +147,7 @@ pub enum ServerState {
 pub enum ServerOrder {
     /// No new connections, but for clients that stick to it; those that it has go on.
     Drain,
-    /// No new connections at all; those that it has go on.
+    /// No new connections at all; those that it has go on, or are reset with `on_server_down = "reset"`.
     Maint,
     /// Connections as usual.
     Ready,

@@ -202,9 +202,9 @@ fn services(families: &mut Families, groups: &[GroupStatus]) {
     families.gauge("service_protection", help, protections);
     let help = "Version of the register, as this node knows it.";
     families.gauge("service_epoch", help, each(groups, |group| group.epoch as f64));
-    let help = "Connections of the service on this node.";
+    let help = "Flows of the service on this node: connections, and each side of those that are passed on.";
     families.gauge("service_flows", help, each(groups, |group| group.flows as f64));
-    let help = "Connections whose copy is complete.";
+    let help = "Flows whose copy is complete.";
     families.gauge("service_flows_copied", help, each(groups, |group| group.flows_copied as f64));
     let help = "Records that the peer has not acknowledged.";
     families.gauge("service_lag_records", help, each(groups, |group| group.lag.ops as f64));
@@ -288,11 +288,34 @@ fn each_server<'a>(
     })
 }
 
+/// What has come and gone through services that pass connections on.
+fn clients(families: &mut Families, services: &[ServiceServers]) {
+    let name = |service: &ServiceServers| vec![("service", service.service.clone())];
+    let each = |value: fn(&ServiceServers) -> u64| {
+        services.iter().map(move |service| (name(service), value(service) as f64))
+    };
+    let help = "Clients whose connection was opened, to be passed on.";
+    families.counter("service_clients_total", help, each(|service| service.clients));
+    let help = "Bytes that clients have said.";
+    families.counter("service_received_bytes_total", help, each(|service| service.received_bytes));
+    let help = "Bytes that servers have said to clients.";
+    families.counter("service_sent_bytes_total", help, each(|service| service.sent_bytes));
+    let ended = services.iter().flat_map(|service| {
+        service.ended.iter().map(move |ended| {
+            let how = [("by", ended.by.clone()), ("how", ended.how.clone())];
+            (name(service).into_iter().chain(how).collect(), ended.connections as f64)
+        })
+    });
+    let help = "Connections that are over, by who ended them and how.";
+    families.counter("service_ended_total", help, ended);
+}
+
 fn servers(families: &mut Families, services: &[ServiceServers]) {
     let queued = services
         .iter()
         .map(|service| (vec![("service", service.service.clone())], service.queued as f64));
     families.gauge("service_queued", "Clients that wait for a server with room.", queued);
+    self::clients(families, services);
     let all = [
         ServerState::Up,
         ServerState::Down,
@@ -320,6 +343,12 @@ fn servers(families: &mut Families, services: &[ServiceServers]) {
     let failed = each_server(services, |server| Some(server.failed as f64));
     let help = "Connections to the server that were refused or not answered.";
     families.counter("server_failed_total", help, failed);
+    let sent = each_server(services, |server| Some(server.sent_bytes as f64));
+    let help = "Bytes that clients have said to the server.";
+    families.counter("server_sent_bytes_total", help, sent);
+    let received = each_server(services, |server| Some(server.received_bytes as f64));
+    let help = "Bytes that the server has said to clients.";
+    families.counter("server_received_bytes_total", help, received);
     let help =
         "Whether this node's checks have found the server up; absent while that is not known.";
     let is_up = each_server(services, |server| Some(flag(server.check.as_ref()?.is_up?)));
@@ -346,7 +375,7 @@ fn cores(families: &mut Families, cores: &[CoreStatus]) {
     families.counter("core_frames_sent_total", "Frames of the client side made.", sent);
     let help = "Frames handed over to another core.";
     families.counter("core_frames_crossed_total", help, each(|core| core.crossed_out));
-    let help = "Connections held, owned and copied.";
+    let help = "Flows held, owned and copied.";
     families.gauge("core_flows", help, each(|core| core.flows));
     type Counters = fn(&CoreStatus) -> &BTreeMap<String, u64>;
     let all = |label: &'static str, counters: Counters| {

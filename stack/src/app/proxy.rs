@@ -92,7 +92,7 @@ pub struct Proxy {
     pub is_counted: bool,
     /// What ended the connection; of the client's leg.
     pub end: End,
-    /// That was told to whoever keeps a log of it.
+    /// That was counted, and told to whoever keeps a log of it.
     pub is_end_told: bool,
 }
 

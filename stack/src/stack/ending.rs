@@ -1,7 +1,7 @@
-//! Proxied connections that have ended, for whoever keeps a log of them.
+//! Proxied connections that have ended: counted, and told to whoever keeps a log of them.
 //!
-//! One is told when its client's side is over (nothing of it is left but TIME-WAIT), by the node that serves it. They wait in
-//! memory that whoever fetches them has brought; where that is full, or nobody has brought any, they are lost and counted.
+//! One is over when its client's side is (nothing of it is left but TIME-WAIT), for the node that serves it. Those that are told
+//! wait in memory that whoever fetches them has brought; where that is full, or nobody has brought any, they are lost and counted.
 //!
 //! Bounds: the capacity of that memory. Units: bytes, milliseconds.
 
@@ -43,8 +43,7 @@ impl Stack {
     pub(super) fn note_ending(&mut self, now: Instant, slot: u32) {
         let flow = &mut self.flows[slot];
         let group = &self.groups[flow.group as usize];
-        let is_logged = self.env.services[flow.service as usize].upstream.logs;
-        if !is_logged || group.mode != Mode::Serving {
+        if group.mode != Mode::Serving {
             return;
         }
         let clock_ms = group.clock(now).millis() as u32;
@@ -57,6 +56,10 @@ impl Stack {
         let client = flow.key;
         let Some(leg) = flow.app.leg_mut().filter(|leg| leg.side == Side::Client) else { return };
         if core::mem::replace(&mut leg.is_end_told, true) {
+            return;
+        }
+        self.rosters[service as usize].tally.note_end(leg.end);
+        if !self.env.services[service as usize].upstream.logs {
             return;
         }
         if self.endings.len() == self.endings.capacity() {

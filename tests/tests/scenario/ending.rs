@@ -107,6 +107,24 @@ fn a_promoted_peer_tells_of_the_end() {
     }
 }
 
+/// What was over when its owner died is not over once more: it still waits in TIME-WAIT, and is told of by nobody else.
+#[test]
+fn what_was_over_before_a_takeover_is_told_once() {
+    let case = dialogue(3000, 5000, Duration::ZERO);
+    for case in [case.clone(), held(case)] {
+        let mut world = case.start();
+        assert!(world.nodes.iter_mut().all(|node| node.endings(16).is_empty()));
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.nodes[0].endings(0).len(), 1);
+        assert!(world.nodes[1].flows().next().is_some(), "its peer holds it for a while");
+        world.kill(0);
+        world.promote(1, Epoch(3));
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.nodes[1].endings(0), []);
+        assert!(world.nodes[1].stack().roster(0).tally.ended().all(|(_, count)| count == 0));
+    }
+}
+
 #[test]
 fn a_node_that_gives_up_says_why() {
     let wait = Step::Idle(Duration::from_secs(15));
@@ -120,6 +138,36 @@ fn a_node_that_gives_up_says_why() {
     let ending = only(&case, false);
     assert_eq!((ending.end, ending.server), (End::ServerDown, 0));
     assert_ne!(ending.server, NO_SERVER);
+}
+
+/// A node counts what has passed through it, each connection while it serves it; what a client says before a server has answered
+/// is that server's as well.
+#[test]
+fn what_passes_is_counted_for_service_and_server() {
+    let case = dialogue(3000, 5000, Duration::from_secs(3));
+    for case in [case.clone(), held(case)] {
+        for dies in [false, true] {
+            let mut world = case.start();
+            world.run_for(Duration::from_millis(20));
+            if dies {
+                world.kill(0);
+                world.promote(1, Epoch(3));
+            }
+            world.run_for(Duration::from_secs(20));
+            let of = |node: usize| world.nodes[node].stack().roster(0);
+            let (clients, said, server) =
+                (of(0).tally.clients, of(0).tally.said, of(0).servers()[0].said);
+            assert_eq!((clients, said.by_clients, said.by_servers), (1, 3000, 5000));
+            assert_eq!(server, said);
+            let ended = |node: usize, end: End| {
+                of(node).tally.ended().find(|(known, _)| *known == end).map(|(_, count)| count)
+            };
+            let all = [ended(0, End::Closed(Side::Client)), ended(1, End::Closed(Side::Client))];
+            assert_eq!(all, [Some(u64::from(!dies)), Some(u64::from(dies))]);
+            let again = of(1).tally;
+            assert_eq!((again.clients, again.said.by_clients), (0, 0), "the first has counted it");
+        }
+    }
 }
 
 /// What nobody has brought memory for is counted, and nothing is taken for it.

@@ -1,7 +1,7 @@
 //! `show stat`: services and servers as HAProxy's CSV.
 
 use super::{Handler, Proxy, ServerState, ServerStatus, numbered, proxies, servers, status};
-use crate::control::servers::{CheckOutcome, ServiceServers};
+use crate::control::servers::{CheckOutcome, EndedStatus, ServiceServers};
 
 /// The columns, in HAProxy's order.
 const COLUMNS: [&str; 83] = [
@@ -177,10 +177,29 @@ impl Line {
 fn frontend(proxy: &Proxy, servers: Option<&ServiceServers>) -> Line {
     // A connection that is passed on has two legs.
     let connections = if servers.is_some() { proxy.flows.div_ceil(2) } else { proxy.flows };
-    Line::new(&proxy.name, "FRONTEND", Kind::Frontend, (proxy.id, 0)).with([
+    let line = Line::new(&proxy.name, "FRONTEND", Kind::Frontend, (proxy.id, 0)).with([
         ("scur", connections.to_string()),
         ("status", if proxy.is_owned { "OPEN" } else { "STOP" }.into()),
+    ]);
+    let Some(service) = servers else { return line };
+    line.with(bytes(service.received_bytes, service.sent_bytes)).with([
+        ("stot", service.clients.to_string()),
+        ("slim", limit(service.max_connections)),
+        ("conn_tot", service.clients.to_string()),
+        // Whom nobody could name.
+        ("ereq", ended(service, "client", "no_header").to_string()),
     ])
+}
+
+/// What clients have said, and servers.
+fn bytes(by_clients: u64, by_servers: u64) -> [(&'static str, String); 2] {
+    [("bin", by_clients.to_string()), ("bout", by_servers.to_string())]
+}
+
+/// Connections that have ended so.
+fn ended(service: &ServiceServers, by: &str, how: &str) -> u64 {
+    let is_so = |ended: &&EndedStatus| ended.by == by && ended.how == how;
+    service.ended.iter().find(is_so).map_or(0, |ended| ended.connections)
 }
 
 fn server(proxy: &Proxy, server: &ServerStatus, sid: usize) -> Line {
@@ -194,6 +213,8 @@ fn server(proxy: &Proxy, server: &ServerStatus, sid: usize) -> Line {
         ("bck", u8::from(server.backup).to_string()),
         ("slim", limit(server.max_connections)),
         ("lastchg", (server.since_us.unwrap_or(0) / 1_000_000).to_string()),
+        ("bin", server.sent_bytes.to_string()),
+        ("bout", server.received_bytes.to_string()),
         ("lbtot", server.opened.to_string()),
         ("addr", format!("{}:{}", server.address, server.port)),
     ]);
@@ -226,18 +247,22 @@ fn backend(service: &ServiceServers, iid: usize) -> Line {
     let (active, backup) = (up(false).count(), up(true).count());
     let used = up(active == 0);
     let weight: u64 = used.map(|server| u64::from(server.weight)).sum();
-    Line::new(&service.service, "BACKEND", Kind::Backend, (iid, 0)).with([
-        ("scur", sum(|server| server.connections).to_string()),
-        ("stot", sum(|server| server.opened).to_string()),
-        ("econ", sum(|server| server.failed).to_string()),
-        ("qcur", service.queued.to_string()),
-        ("slim", limit(service.max_connections)),
-        ("status", if active + backup > 0 { "UP" } else { "DOWN" }.into()),
-        ("weight", weight.to_string()),
-        ("act", active.to_string()),
-        ("bck", backup.to_string()),
-        ("lbtot", sum(|server| server.opened).to_string()),
-    ])
+    Line::new(&service.service, "BACKEND", Kind::Backend, (iid, 0))
+        .with([
+            ("scur", sum(|server| server.connections).to_string()),
+            ("stot", sum(|server| server.opened).to_string()),
+            ("econ", sum(|server| server.failed).to_string()),
+            ("qcur", service.queued.to_string()),
+            ("slim", limit(service.max_connections)),
+            ("status", if active + backup > 0 { "UP" } else { "DOWN" }.into()),
+            ("weight", weight.to_string()),
+            ("act", active.to_string()),
+            ("bck", backup.to_string()),
+            ("lbtot", sum(|server| server.opened).to_string()),
+            ("cli_abrt", ended(service, "client", "reset").to_string()),
+            ("srv_abrt", ended(service, "server", "reset").to_string()),
+        ])
+        .with(bytes(service.received_bytes, service.sent_bytes))
 }
 
 /// A server's state in HAProxy's words.

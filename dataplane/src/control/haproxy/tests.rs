@@ -1,7 +1,7 @@
 //! The words of HAProxy, spoken to a node that is a closure.
 
 use super::*;
-use crate::control::servers::ServiceServers;
+use crate::control::servers::{EndedStatus, ServiceServers};
 use crate::control::status::{ClusterStatus, CoreStatus, GroupStatus, Role};
 use std::sync::{Arc, Mutex};
 
@@ -43,6 +43,8 @@ fn node(orders: Arc<Mutex<Vec<Request>>>) -> impl Fn(Request) -> Reply + Send + 
                 configured_weight: 4,
                 connections: 2,
                 opened: 9,
+                sent_bytes: 300,
+                received_bytes: 4000,
                 ..ServerStatus::default()
             };
             let backup = ServerStatus { backup: true, ..server("c", ServerState::Up) };
@@ -54,6 +56,16 @@ fn node(orders: Arc<Mutex<Vec<Request>>>) -> impl Fn(Request) -> Reply + Send + 
                 role: Role::Owner,
                 queued: 5,
                 max_connections: 100,
+                clients: 40,
+                received_bytes: 1000,
+                sent_bytes: 20_000,
+                ended: [("client", 5), ("server", 6)]
+                    .map(|(by, connections)| EndedStatus {
+                        by: by.into(),
+                        how: "reset".into(),
+                        connections,
+                    })
+                    .into(),
                 servers,
             };
             let services = vec![shop];
@@ -110,6 +122,10 @@ fn the_table_has_a_line_for_each_service_and_server() {
         ["100", ""]
     );
     assert_eq!(row(&table, "shop", "BACKEND", "type"), "1");
+    let of = |part, columns: [&str; 3]| columns.map(|column| row(&table, "shop", part, column));
+    assert_eq!(of("FRONTEND", ["stot", "bin", "bout"]), ["40", "1000", "20000"]);
+    assert_eq!(of("BACKEND", ["bin", "cli_abrt", "srv_abrt"]), ["1000", "5", "6"]);
+    assert_eq!(of("a", ["stot", "bin", "bout"]), ["9", "300", "4000"]);
     assert!(table.ends_with(",\n\n"), "an empty line ends it");
     let part = |line: &str| said(line).lines().filter(|line| line.contains(',')).count() - 1;
     assert_eq!(

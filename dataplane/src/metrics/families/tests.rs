@@ -1,7 +1,7 @@
 //! What the text says is what the status says, in a form that scrapers and their linters accept.
 
 use super::*;
-use crate::control::servers::CheckStatus;
+use crate::control::servers::{CheckStatus, EndedStatus};
 use crate::control::status::{
     ClusterStatus, GuardianStatus, Lag, NodeStatus, PortStatus, TimerStatus,
 };
@@ -68,13 +68,24 @@ fn servers() -> Servers {
         connections: 3,
         opened: 40,
         failed: 1,
+        sent_bytes: 500,
+        received_bytes: 6000,
         ..ServerStatus::default()
     };
     let check = CheckStatus { is_up: Some(false), passed: 7, failed: 5, ..CheckStatus::default() };
     let checked = ServerStatus { check: Some(check), ..server("b", ServerState::Down) };
     let servers = vec![server("a", ServerState::Up), checked];
-    let service =
-        ServiceServers { service: "shop".into(), queued: 6, servers, ..ServiceServers::default() };
+    let reset = EndedStatus { by: "client".into(), how: "reset".into(), connections: 2 };
+    let service = ServiceServers {
+        service: "shop".into(),
+        queued: 6,
+        clients: 80,
+        received_bytes: 1000,
+        sent_bytes: 12_000,
+        ended: vec![reset],
+        servers,
+        ..ServiceServers::default()
+    };
     Servers { node: 1, services: vec![service] }
 }
 
@@ -211,7 +222,17 @@ fn the_servers_are_shown_each_with_its_state() {
     assert_eq!([of("opened_total", "a", &[]), of("failed_total", "b", &[])], [40.0, 1.0]);
     assert_eq!([of("check_up", "b", &[]), of("checks_passed_total", "b", &[])], [0.0, 7.0]);
     assert_eq!(of("checks_failed_total", "b", &[]), 5.0);
-    assert_eq!(value(&families, "understudy_service_queued", &[("service", "shop")]), 6.0);
+    assert_eq!(
+        [of("sent_bytes_total", "a", &[]), of("received_bytes_total", "b", &[])],
+        [500.0, 6000.0]
+    );
+    let of = |name: &str, more: &[(&str, &str)]| {
+        let labels = [&[("service", "shop")], more].concat();
+        value(&families, &format!("understudy_service_{name}"), &labels)
+    };
+    assert_eq!([of("queued", &[]), of("clients_total", &[])], [6.0, 80.0]);
+    assert_eq!([of("received_bytes_total", &[]), of("sent_bytes_total", &[])], [1000.0, 12_000.0]);
+    assert_eq!(of("ended_total", &[("by", "client"), ("how", "reset")]), 2.0);
     assert!(families["understudy_server_check_up"].samples.len() == 1, "the other is not checked");
 }
 

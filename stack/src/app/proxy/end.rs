@@ -28,6 +28,35 @@ pub enum End {
 }
 
 impl End {
+    /// All of them.
+    pub const ALL: [End; 11] = [
+        End::Unknown,
+        End::Closed(Side::Client),
+        End::Closed(Side::Server),
+        End::Reset(Side::Client),
+        End::Reset(Side::Server),
+        End::Silent(Side::Client),
+        End::Silent(Side::Server),
+        End::NoHeader,
+        End::NoServer,
+        End::ServerDown,
+        End::Ordered,
+    ];
+
+    /// What it was, in one word: whoever counts them shows it.
+    pub fn key(self) -> &'static str {
+        match self {
+            End::Unknown => "unknown",
+            End::Closed(_) => "closed",
+            End::Reset(_) => "reset",
+            End::Silent(_) => "silent",
+            End::NoHeader => "no_header",
+            End::NoServer => "no_server",
+            End::ServerDown => "server_down",
+            End::Ordered => "ordered",
+        }
+    }
+
     /// Who did it.
     pub fn by(self) -> &'static str {
         match self {
