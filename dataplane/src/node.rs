@@ -49,6 +49,7 @@ use stack::service::Service;
 use stack::sha256::Sha256;
 use stack::shard::Place;
 use stack::time::Instant;
+use std::io;
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -263,7 +264,18 @@ fn guardian() -> Command {
 fn agent_socket(config: &Config) -> Result<UdpSocket, StartError> {
     let address = (config.cluster.address, config.cluster.agent_port);
     let doing = format!("listen for heartbeats on {}:{}", address.0, address.1);
-    let socket = UdpSocket::bind(address).map_err(failed(&doing))?;
+    let socket = UdpSocket::bind(address).map_err(|error| {
+        let help = match error.kind() {
+            io::ErrorKind::AddrNotAvailable => format!(
+                "; no interface of this host has the address: `ip address add {}/PREFIX dev {}`, or another \
+                 `cluster.address`",
+                address.0, config.interfaces.cluster.name
+            ),
+            io::ErrorKind::AddrInUse => "; does a node run here already?".into(),
+            _ => String::new(),
+        };
+        failed(&doing)(format!("{error}{help}"))
+    })?;
     socket.set_nonblocking(true).map_err(failed(&doing))?;
     Ok(socket)
 }

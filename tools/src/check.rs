@@ -100,12 +100,17 @@ fn summary(loaded: &Loaded) -> String {
     let (idle, active) = config.limits.idle_and_active_bytes(cores);
     text += &format!(
         "\nnode {} of cluster {:?} with {}; {}; about {mebibytes} MiB of memory at start, of it {idle} bytes \
-         for each of {} connections and {} MiB for what only active ones need",
+         for each of {} flows{} and {} MiB for what only active ones need",
         config.node.id,
         config.cluster.name,
         counted(config.others().count(), "other node"),
         counted(config.services.len(), "service"),
         config.limits.flows,
+        if config.services.iter().any(|service| !service.sources().is_empty()) {
+            " (a connection that is passed on is two)"
+        } else {
+            ""
+        },
         active.div_ceil(1 << 20),
     );
     for service in &config.services {

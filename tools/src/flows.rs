@@ -43,6 +43,9 @@ pub struct FlowArgs {
 #[derive(Subcommand, Debug, Clone)]
 enum FlowCommand {
     /// End a connection: both of its sides are reset.
+    #[command(
+        after_help = "Exit codes: 0 it is ended, 1 not (the reason is on standard error), 2 wrong usage."
+    )]
     Kill {
         /// Its name, as `understudy flows` shows it.
         id: String,

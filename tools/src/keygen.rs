@@ -11,6 +11,9 @@ use crate::print;
 
 /// Arguments of `understudy keygen`.
 #[derive(Args, Debug, Clone)]
+#[command(
+    after_help = "Exit codes: 0 written, 1 not (the reason is on standard error), 2 wrong usage."
+)]
 pub struct KeygenArgs {
     /// Where to write it; a file that is there is left alone.
     pub file: PathBuf,

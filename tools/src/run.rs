@@ -13,6 +13,12 @@ use crate::{check, manager};
 
 /// Arguments of `understudy run`.
 #[derive(Args, Debug, Clone)]
+#[command(
+    after_help = "SIGTERM or SIGINT ends it, and its peer takes over at once; `understudy drain` before that costs clients \
+                  less. SIGHUP is `understudy reload`.\n\n\
+                  Exit codes: 0 ended as it was told, 1 it could not start, or a part of it has failed (the reason is on standard \
+                  error), 2 wrong usage."
+)]
 pub struct RunArgs {
     /// The node's configuration file.
     pub file: PathBuf,

@@ -15,6 +15,11 @@ use crate::manager;
 
 /// Arguments of `understudy witness`.
 #[derive(Args, Debug, Clone)]
+#[command(
+    after_help = "SIGTERM ends it: nobody is served worse while it is away, but ownership cannot change.\n\n\
+                  Exit codes: 1 it could not start, or its store cannot be written (the reason is on standard error), 2 wrong \
+                  usage."
+)]
 pub struct WitnessArgs {
     /// UDP address and port to listen on, as `cluster.witness` of the nodes names it.
     #[arg(long)]

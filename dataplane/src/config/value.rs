@@ -39,6 +39,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if number.is_empty() {
         return Err("a duration is a number and a unit, \"20ms\" for example".into());
     }
+    if unit.is_empty() {
+        return Err(format!("{number} of what? A duration has a unit: \"{number}s\" for example"));
+    }
     let Some((_, nanoseconds)) = UNITS.iter().find(|(name, _)| *name == unit) else {
         return Err(format!("`{unit}` is no unit of time; use us, ms, s, m or h"));
     };
