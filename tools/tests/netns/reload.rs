@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::traffic::Traffic;
 use super::{MIDDLE, SECONDS};
-use crate::dialogue::{connect_echo, echo};
+use crate::dialogue::{Chat, connect_echo, echo};
 use crate::scene::{Scene, UNDERSTUDY, play_with};
-use dataplane::control::status::Status;
+use dataplane::control::status::{GroupStatus, Protection, Status};
 use dataplane::control::{self, Reply, Request};
 use nix::sys::signal::Signal;
 use tools::demo::bed::{Layout, Place, SERVERS_ADDRESS};
@@ -230,6 +230,69 @@ fn a_takeover_between_two_reloads_loses_nobody() {
         );
         reload(scene, survivor, &[]);
         assert_eq!(scene.wait_protected(), survivor);
+    });
+}
+
+/// What a file says of one more service, behind the others.
+const ONE_MORE: &str = r#"
+[[services]]
+name = "late"
+home = 1
+peers = [2]
+addresses = ["10.88.0.110"]
+ports = 7000
+[services.application]
+type = "proxy"
+servers = [{ name = "only", address = "10.88.0.20", port = 7 }]
+"#;
+
+/// Ends a node that owns nothing, and begins its next life with what its file says by now.
+fn restart(scene: &mut Scene<'_>, node: u8) {
+    scene.cluster.signal(node, Signal::SIGTERM).unwrap();
+    scene.cluster.revive(node, KillMode::Sigkill).unwrap();
+}
+
+/// A service comes, and goes again, while one node after the other begins anew. Whoever is connected to the others does not
+/// notice: what a node owns it hands over before, or its peer takes it when it ends.
+#[test]
+fn a_service_comes_and_goes_by_restarts_one_after_the_other() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        let chats: Vec<_> = (0..4).map(|_| Chat::start(connect_echo(scene))).collect();
+        let has_late = |scene: &Scene<'_>, node: u8, protection: Protection| {
+            let status = scene.cluster.status(node);
+            let is_it =
+                |group: &GroupStatus| group.service == "late" && group.protection == protection;
+            status.is_ok_and(|status| status.groups.iter().any(is_it))
+        };
+        for comes in [true, false] {
+            let (owner, other) = (scene.owner, scene.survivor());
+            for node in [owner, other] {
+                let path = scene.cluster.config(node);
+                let text = fs::read_to_string(path).unwrap();
+                let less = text.strip_suffix(ONE_MORE).map(String::from);
+                fs::write(path, less.unwrap_or(text + ONE_MORE)).unwrap();
+            }
+            restart(scene, other);
+            assert_eq!(scene.wait_protected(), owner);
+            if comes {
+                scene.done(owner, &["drain", &owner.to_string()]);
+            }
+            restart(scene, owner);
+            assert_eq!(scene.wait_protected(), other);
+            scene.owner = other;
+            if comes {
+                scene.wait_for("the newcomer to be protected", || {
+                    [owner, other].iter().any(|node| has_late(scene, *node, Protection::Protected))
+                });
+                echo(&mut scene.connect("10.88.0.110", 7000).unwrap(), 7).unwrap();
+            } else {
+                let status = scene.cluster.status(other).unwrap();
+                assert!(!status.groups.iter().any(|group| group.service == "late"));
+            }
+        }
+        for chat in chats {
+            assert!(chat.finish() > 0);
+        }
     });
 }
 
