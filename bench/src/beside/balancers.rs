@@ -24,7 +24,7 @@ mod progress;
 mod rival;
 mod session;
 mod takeover;
-mod usage;
+pub mod usage;
 
 use std::fs;
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,12 @@ use tools::demo::bed::{SERVERS_ADDRESS, WITNESS};
 use tools::demo::files::write_key;
 
 use crate::Seal;
+
+/// The one service of nodes before a pool, and its servers: ports of both. A process on either side holds the connections of
+/// one of them.
+pub const POOL_ADDRESS: &str = "10.88.0.100";
+/// See [`POOL_ADDRESS`].
+pub const POOL_PORTS: RangeInclusive<u16> = 9001..=9008;
 
 /// The services of every node: name, address, port, application.
 pub const SERVICES: [(&str, &str, u16, &str); 3] = [
@@ -32,6 +39,17 @@ pub enum Serves {
     Itself,
     /// [`PROXIED`]: they are passed on; with a line for each application.
     Passing(&'static str),
+    /// [`POOL_PORTS`] of one address: they are passed on to as many servers.
+    Pool,
+}
+
+/// A service of a configuration.
+struct Written {
+    name: &'static str,
+    address: &'static str,
+    ports: String,
+    /// The lines of its application.
+    application: String,
 }
 
 /// The cluster's name.
@@ -126,7 +144,7 @@ chunks = {chunks}
         let _ = write!(text, "\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
     }
     let peers = if nodes.len() > 1 { "[2]" } else { "[]" };
-    for (name, address, port, application) in services(*serves) {
+    for Written { name, address, ports, application } in services(*serves) {
         let _ = write!(
             text,
             r#"
@@ -135,7 +153,7 @@ name = "{name}"
 home = 1
 peers = {peers}
 addresses = ["{address}"]
-ports = {port}
+ports = {ports}
 idle_timeout = "{idle_secs}s"
 
 [services.application]
@@ -146,24 +164,37 @@ idle_timeout = "{idle_secs}s"
     text
 }
 
-/// Name, address, port, and the lines of the application.
-fn services(serves: Serves) -> Vec<(&'static str, &'static str, u16, String)> {
+fn services(serves: Serves) -> Vec<Written> {
+    let server = |name: &str, port: u16| {
+        format!("{{ name = \"{name}\", address = \"{SERVERS_ADDRESS}\", port = {port} }}")
+    };
     match serves {
         Serves::Itself => {
-            let own = |(name, address, port, application)| {
-                (name, address, port, format!("type = \"{application}\""))
+            let own = |(name, address, port, application): (_, _, u16, &str)| Written {
+                name,
+                address,
+                ports: port.to_string(),
+                application: format!("type = \"{application}\""),
             };
             SERVICES.map(own).into()
         }
         Serves::Passing(line) => {
-            let passing = |(name, address, port, server_port)| {
-                let server = format!(
-                    "{{ name = \"only\", address = \"{SERVERS_ADDRESS}\", port = {server_port} }}"
-                );
+            let passing = |(name, address, port, server_port): (_, _, u16, _)| {
+                let server = server("only", server_port);
                 let application = format!("type = \"proxy\"\nservers = [{server}]\n{line}");
-                (name, address, port, application)
+                Written { name, address, ports: port.to_string(), application }
             };
             PROXIED.map(passing).into()
+        }
+        Serves::Pool => {
+            let servers = POOL_PORTS.map(|port| server(&format!("s{port}"), port));
+            let servers = servers.collect::<Vec<_>>().join(", ");
+            vec![Written {
+                name: "pool",
+                address: POOL_ADDRESS,
+                ports: format!("\"{}-{}\"", POOL_PORTS.start(), POOL_PORTS.end()),
+                application: format!("type = \"proxy\"\nservers = [{servers}]"),
+            }]
         }
     }
 }

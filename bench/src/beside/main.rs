@@ -20,10 +20,12 @@ mod flood;
 mod flows;
 mod hand;
 mod handover;
+mod held;
 mod lossy;
 mod maker;
 mod moving;
 mod pingpong;
+mod proxied;
 mod refill;
 mod report;
 mod stage;
@@ -57,6 +59,8 @@ enum Subject {
     Flood(flood::FloodArgs),
     /// What an idle flow takes on owner and peer.
     Flows(flows::FlowsArgs),
+    /// What an idle proxied connection takes on owner and peer; all of them outlive the owner.
+    Proxied(proxied::ProxiedArgs),
     /// A large owner is killed while connections run.
     Crash(crash::CrashArgs),
     /// A peer that comes back is filled while small exchanges run.
@@ -158,6 +162,9 @@ fn main() -> ExitCode {
         Subject::Flood(args) => present(args.common.clone(), |common| flood::run(&args, common)),
         Subject::Lossy(args) => present(args.common.clone(), |common| lossy::run(&args, common)),
         Subject::Crash(args) => present(args.common.clone(), |common| crash::run(&args, common)),
+        Subject::Proxied(args) => {
+            present(args.common.clone(), |common| proxied::run(&args, common))
+        }
         Subject::Refill(args) => present(args.common.clone(), |common| refill::run(&args, common)),
         Subject::Handover(args) => {
             present(args.common.clone(), |common| handover::run(&args, common))

@@ -24,6 +24,9 @@ use crate::{Common, Seal};
 /// How long anything may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long a server may take to listen.
+const LISTENING_WITHIN: Duration = Duration::from_secs(10);
+
 /// Between two looks at something that will come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -167,6 +170,29 @@ impl<'a> Stage<'a> {
         let mut words = vec!["-c", &cpu, &program];
         words.extend(args);
         self.bed.spawn(place, name, "taskset".as_ref(), &words)
+    }
+
+    /// Waits until somebody listens on a port.
+    pub fn wait_listening(
+        &self,
+        place: Place,
+        port: u16,
+        mut process: Option<&mut Process>,
+    ) -> anyhow::Result<()> {
+        let limit = Instant::now() + LISTENING_WITHIN;
+        let (bed, port) = (&self.bed, port.to_string());
+        loop {
+            let text = run(bed.command(place, "ss").args(["-Hltn", "sport", "=", &port]))?;
+            if !text.trim().is_empty() {
+                return Ok(());
+            }
+            let ended = process.as_mut().map(|process| process.ended()).transpose()?.flatten();
+            if ended.is_some() || Instant::now() > limit {
+                let log = process.map_or(String::new(), |process| process.log_tail());
+                bail!("nobody listens on port {port} ({ended:?})\n{log}");
+            }
+            thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// Where logs and configuration files go.

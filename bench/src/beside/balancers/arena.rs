@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
@@ -19,12 +17,6 @@ use crate::{Common, Seal};
 
 /// Connections that a node has room for: what a run closes stays for a minute.
 const FLOWS: u32 = 131_072;
-
-/// How long a server may take to listen.
-const LISTENING_WITHIN: Duration = Duration::from_secs(10);
-
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// From this MTU on, balancers of the kernel may leave cutting and checksums to the cable.
 const OFFLOADS_FROM_MTU: u32 = 4_000;
@@ -106,7 +98,7 @@ impl<'a> Arena<'a> {
                 let process = self.spawn(Place::Node(1), rival.name(), cpu, &command)?;
                 standing.process = Some(process);
                 let port = rival.target(Ask::Objects).port();
-                self.wait_listening(Place::Node(1), port, standing.process.as_mut())?;
+                self.stage.wait_listening(Place::Node(1), port, standing.process.as_mut())?;
             }
             Rival::Alone => standing.nodes = Some(self.stage.start_with(Contender::Alone, setup)?),
             Rival::Mirrored | Rival::Held | Rival::Unsealed => {
@@ -161,32 +153,9 @@ impl<'a> Arena<'a> {
             self.servers.push(process);
         }
         for (_, _, _, port) in PROXIED {
-            self.wait_listening(Place::Servers, port, None)?;
+            self.stage.wait_listening(Place::Servers, port, None)?;
         }
         Ok(())
-    }
-
-    /// Waits until somebody listens on a port.
-    pub fn wait_listening(
-        &self,
-        place: Place,
-        port: u16,
-        mut process: Option<&mut Process>,
-    ) -> anyhow::Result<()> {
-        let limit = Instant::now() + LISTENING_WITHIN;
-        let (bed, port) = (&self.stage.bed, port.to_string());
-        loop {
-            let text = run(bed.command(place, "ss").args(["-Hltn", "sport", "=", &port]))?;
-            if !text.trim().is_empty() {
-                return Ok(());
-            }
-            let ended = process.as_mut().map(|process| process.ended()).transpose()?.flatten();
-            if ended.is_some() || Instant::now() > limit {
-                let log = process.map_or(String::new(), |process| process.log_tail());
-                bail!("nobody listens on port {port} ({ended:?})\n{log}");
-            }
-            thread::sleep(LOOK_EVERY);
-        }
     }
 }
 

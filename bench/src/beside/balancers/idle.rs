@@ -6,27 +6,18 @@
 //!
 //! Units: bytes a connection.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
-
-use anyhow::{Context, bail};
-use tools::bench::idle::Open;
-use tools::demo::bed::Place;
-
 use super::arena::{Arena, Standing};
 use super::measure::Sample;
 use super::rival::{Ask, Rival};
 use super::usage::{resident, slab};
 use crate::Common;
+use crate::held::Held;
 
 /// Connections, as many as a process may hold where descriptors are few.
 const CONNECTIONS: u32 = 5_000;
 
 /// Flows of the smaller of two nodes.
 const FLOWS_FEW: u32 = 4_096;
-
-/// Clients that hold connections; they end when this is dropped.
-struct Held(Child);
 
 /// Measures a balancer; `sockets` is what a connection takes without any.
 pub fn take(
@@ -83,25 +74,8 @@ fn hold(
     standing: &Standing<'_>,
     connections: u32,
 ) -> anyhow::Result<Held> {
-    let mut command = arena.stage.bed.command(Place::Client, "taskset");
-    command.args(["-c", &common.client_cpu.to_string()]).arg(arena.stage.program());
-    command.args(["bench", "idle", "--json", "--ms=600000"]);
-    command.arg(format!("--target={}", standing.rival.target(Ask::Pages)));
-    command.arg(format!("--connections={connections}")).stdout(Stdio::piped());
-    let mut held = Held(command.spawn().context("cannot start a client")?);
-    let output = held.0.stdout.take().context("the client has no output")?;
-    let mut line = String::new();
-    BufReader::new(output).read_line(&mut line)?;
-    match serde_json::from_str::<Open>(&line) {
-        Ok(Open { open }) if open == connections => Ok(held),
-        _ => bail!("{connections} idle connections cannot be opened: {line:?}"),
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    let target = standing.rival.target(Ask::Pages);
+    let mut held = Held::begin(&arena.stage, common.client_cpu, target, connections)?;
+    held.wait_open()?;
+    Ok(held)
 }

@@ -46,7 +46,7 @@ pub fn run(arena: &Arena<'_>, common: &Common, paced: Paced) -> anyhow::Result<R
     pair.start(common, 2)?;
     for node in [1, 2] {
         let port = PROXIED[Ask::Objects as usize].2;
-        arena.wait_listening(Place::Node(node), port, None)?;
+        arena.stage.wait_listening(Place::Node(node), port, None)?;
     }
     let load = moving::begin_paced(&arena.stage, Paced { seconds: SECONDS, ..paced })?;
     thread::sleep(BEFORE);
