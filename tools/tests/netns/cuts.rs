@@ -13,9 +13,19 @@ use crate::scene::{Scene, has_role, play};
 use crate::traffic::Traffic;
 use crate::{MIDDLE, SECONDS};
 
-/// Has the switch drop what comes from an interface on the cluster link.
-fn cut_half(scene: &Scene<'_>, port: &str) {
-    drop_frames(scene, &format!("iifname \"{port}\""));
+/// What becomes of half a cable: what a node says on the cluster link is lost, or what it is told.
+enum Half {
+    Said,
+    Heard,
+}
+
+/// Has the switch drop that.
+fn cut_half(scene: &Scene<'_>, node: u8, half: Half) {
+    let way = match half {
+        Half::Said => "iifname",
+        Half::Heard => "oifname",
+    };
+    drop_frames(scene, &format!("{way} \"node{node}-eth1\""));
 }
 
 /// Has the switch drop such frames.
@@ -73,7 +83,19 @@ fn an_owner_that_nobody_hears_is_replaced() {
     play(|scene| {
         lose_the_cluster(
             scene,
-            |scene, owner| cut_half(scene, &format!("node{owner}-eth1")),
+            |scene, owner| cut_half(scene, owner, Half::Said),
+            |scene, _| join_half(scene),
+        );
+    });
+}
+
+/// It is heard, and says that it has no lease; it does not hear that another one serves.
+#[test]
+fn an_owner_that_hears_nobody_is_replaced() {
+    play(|scene| {
+        lose_the_cluster(
+            scene,
+            |scene, owner| cut_half(scene, owner, Half::Heard),
             |scene, _| join_half(scene),
         );
     });
