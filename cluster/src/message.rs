@@ -301,6 +301,42 @@ pub enum Drop {
 impl Drop {
     /// How many reasons there are.
     pub const COUNT: usize = 13;
+
+    /// All of them, in their order.
+    pub const ALL: [Drop; Drop::COUNT] = [
+        Drop::Truncated,
+        Drop::BadMagic,
+        Drop::BadVersion,
+        Drop::OtherCluster,
+        Drop::UnknownKind,
+        Drop::BadField,
+        Drop::TrailingBytes,
+        Drop::NotForMe,
+        Drop::UnknownSender,
+        Drop::Unexpected,
+        Drop::Surrendered,
+        Drop::Refuted,
+        Drop::Unproven,
+    ];
+
+    /// Its name among the counters.
+    pub fn key(self) -> &'static str {
+        match self {
+            Drop::Truncated => "truncated",
+            Drop::BadMagic => "bad_magic",
+            Drop::BadVersion => "bad_version",
+            Drop::OtherCluster => "other_cluster",
+            Drop::UnknownKind => "unknown_kind",
+            Drop::BadField => "bad_field",
+            Drop::TrailingBytes => "trailing_bytes",
+            Drop::NotForMe => "not_for_me",
+            Drop::UnknownSender => "unknown_sender",
+            Drop::Unexpected => "unexpected",
+            Drop::Surrendered => "surrendered",
+            Drop::Refuted => "refuted",
+            Drop::Unproven => "unproven",
+        }
+    }
 }
 
 impl Header {

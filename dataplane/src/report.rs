@@ -27,7 +27,8 @@ use cluster::seal::Unopened;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use decision::{decision, sentence};
 use fields::{
-    declared, events, group_counters, path, role_shown, sealed, sealing_counters, timers,
+    agent_counters, declared, events, group_counters, path, role_shown, sealed, sealing_counters,
+    timers,
 };
 use protection::{copies, hears_percent, is_shown, protection, totals};
 use stack::stack::Ending;
@@ -283,6 +284,7 @@ impl Reporter {
             seal: if sealing.keys.is_empty() { "none" } else { "noise" }.into(),
             keys: sealing.keys.iter().map(ToString::to_string).collect(),
             sealing: sealing_counters(sealing),
+            agent: agent_counters(&agent.counters),
             witness_sealed: sealed(sealing, WITNESS),
             nodes: agent
                 .nodes

@@ -264,6 +264,9 @@ pub(crate) fn nodes(text: &mut String, status: &Status) {
     if !status.cluster.sealing.is_empty() {
         let _ = writeln!(text, "agents' datagrams: {}", counters(&status.cluster.sealing));
     }
+    if !status.cluster.agent.is_empty() {
+        let _ = writeln!(text, "agent: {}", counters(&status.cluster.agent));
+    }
 }
 
 /// What is to be said of how a party is spoken with.

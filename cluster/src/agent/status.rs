@@ -2,7 +2,7 @@
 
 use super::declare::{Claim, Fitness};
 use super::handover::{Handed, Handover};
-use super::{Agent, Arbiter, Decision, Survivor, Takeover};
+use super::{Agent, Arbiter, Counters, Decision, Survivor, Takeover};
 use crate::id::{GroupId, Incarnation, Member};
 use crate::lease::{Lessor, Timers};
 use crate::message::Role;
@@ -38,6 +38,8 @@ pub struct Status {
     pub witness_age: Option<Duration>,
     /// Whether the configuration lets two nodes own one group at the same time.
     pub split_brain_possible: bool,
+    /// What it has counted.
+    pub counters: Counters,
     /// How this node is, as it tells the others.
     pub state: NodeState,
     /// The other nodes.
@@ -163,6 +165,7 @@ impl Agent {
             witness: self.witness.map(|witness| witness.incarnation),
             witness_age: self.witness.map(|_| now.since(self.witness_heard)),
             split_brain_possible: self.config.arbiter == Arbiter::None { survivor: Survivor::Both },
+            counters: self.counters,
             state: NodeState {
                 groups: (0..self.groups.len()).map(|at| self.group_state(at)).collect(),
                 ..self.node_state(now)

@@ -109,6 +109,8 @@ pub struct ClusterStatus {
     pub keys: Vec<String>,
     /// What sealing has counted of what agents and the witness say.
     pub sealing: BTreeMap<String, u64>,
+    /// What this node's agent has counted: datagrams by what became of them, leases granted, nodes refused as peer.
+    pub agent: BTreeMap<String, u64>,
     /// How the witness is spoken with; empty without one.
     pub witness_sealed: SealedStatus,
     /// Every other node.

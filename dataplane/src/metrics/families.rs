@@ -154,6 +154,9 @@ fn cluster(families: &mut Families, status: &Status) {
     let sealing = named(&[], "event", &cluster.sealing);
     let help = "What sealing has counted of what agents and the witness say.";
     families.counter("cluster_sealing_events_total", help, sealing);
+    let agent = named(&[], "event", &cluster.agent);
+    let help = "What the agent has counted: datagrams, leases granted, nodes refused as peer.";
+    families.counter("cluster_agent_events_total", help, agent);
     let ages = cluster.nodes.iter().filter_map(|node| {
         Some((vec![("peer_node", node.node.to_string())], seconds(node.heartbeat_age_us?)))
     });

@@ -7,13 +7,14 @@ use crate::control::status as shown;
 use crate::orders;
 use crate::sealing::SealingSnapshot;
 use crate::shared::CoreSnapshot;
+use cluster::agent::Counters;
 use cluster::agent::declare::Fitness;
 use cluster::agent::status::{DeclaredStatus, PathStatus};
 use cluster::engine::GroupStatus as Engine;
 use cluster::id::NodeId;
 use cluster::lease::Timers;
-use cluster::message::Role;
 use cluster::message::advertise::{self, Advertise};
+use cluster::message::{Drop, Role};
 use cluster::seal::Unopened;
 use stack::stack::Conflict;
 use stack::time::Instant;
@@ -55,6 +56,21 @@ pub(super) fn sealing_counters(sealing: &SealingSnapshot) -> BTreeMap<String, u6
         ("hints_withheld", counters.hints_withheld),
     ];
     counted.into_iter().chain(unopened).map(|(name, count)| (name.into(), count)).collect()
+}
+
+pub(super) fn agent_counters(counters: &Counters) -> BTreeMap<String, u64> {
+    let dropped = Drop::ALL.into_iter().zip(counters.dropped);
+    let dropped = dropped.map(|(reason, count)| (format!("dropped_{}", reason.key()), count));
+    let counted = [
+        ("received", counters.received),
+        ("sent", counters.sent),
+        ("overflowed", counters.overflowed),
+        ("granted", counters.granted),
+        ("late", counters.late),
+        ("claims", counters.claims),
+        ("refused_peers", counters.refused_peers),
+    ];
+    counted.map(|(name, count)| (name.to_string(), count)).into_iter().chain(dropped).collect()
 }
 
 /// What a core's stack has counted beside frames.

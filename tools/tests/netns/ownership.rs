@@ -35,7 +35,9 @@ fn a_peer_with_lower_limits_is_refused_and_says_why() {
                     == SERVICES.len()
             })
         });
-        let groups = scene.cluster.status(owner).unwrap().groups;
+        let status = scene.cluster.status(owner).unwrap();
+        assert_eq!(status.cluster.agent["refused_peers"], SERVICES.len() as u64, "once for each");
+        let groups = status.groups;
         assert!(groups.iter().all(|group| group.protection == Protection::UnprotectedNoPeer));
         let text = scene.done(owner, &["why", "web"]);
         assert!(text.contains(&format!("refused node {peer} as peer: {why}")), "{text}");

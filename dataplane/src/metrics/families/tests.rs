@@ -46,6 +46,7 @@ fn status() -> Status {
             arbiter: "witness".into(),
             arbiter_answer_age_us: Some(500_000),
             sealing: count("opened", 3),
+            agent: count("refused_peers", 2),
             nodes: vec![peer],
             ..ClusterStatus::default()
         },
