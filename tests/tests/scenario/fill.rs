@@ -294,3 +294,32 @@ fn a_flow_captured_at_any_op_carries_on_with_the_same_bytes() {
     println!("{captures} captures");
     assert!(captures > 60, "{captures}");
 }
+
+/// A takeover wakes so many copies at once and the others in turn; the next peer joins meanwhile, and is filled only when it
+/// holds those as well.
+#[test]
+fn a_peer_that_joins_while_copies_are_being_woken_gets_all_of_them() {
+    const FLOWS: usize = 60;
+    let settings = Settings { link_mbits: 40, flows_max: 128, ..Settings::default() };
+    let mut world = World::mirrored(settings);
+    for _ in 0..FLOWS {
+        let stay = Step::Idle(Duration::from_secs(5));
+        let steps = vec![Step::Send(vec![7]), Step::Receive(1), stay, Step::Close, Step::Gone];
+        world.connect(ClientSettings::default(), Dialogue::new("stays", ECHO, steps));
+    }
+    world.run_for(Duration::from_millis(200));
+    assert_eq!(world.nodes[1].flows().count(), FLOWS);
+    world.kill(0);
+    world.promote(1, Epoch(3));
+    world.restart(0);
+    world.mirror(1, Epoch(4));
+    assert!(world.nodes[1].stack().is_turning(), "nobody waits to be woken");
+    let is_filled = |world: &World| {
+        let reports = world.nodes[1].reports.iter();
+        let filled = reports.filter(|report| matches!(report, Report::Filled { .. }));
+        filled.count() == world.settings.ports.len()
+    };
+    assert!(world.run_until(Duration::from_secs(2), is_filled));
+    assert!(world.nodes[1].flows().all(|flow| flow.standing == Standing::Copied));
+    assert_eq!(world.nodes[0].flows().count(), FLOWS);
+}
