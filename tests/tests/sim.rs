@@ -11,7 +11,7 @@ static ALLOCATOR: AllocDisabler = AllocDisabler;
 /// Seeds of each budget that are played every time.
 const FIXED: u64 = 40;
 /// Seeds of each budget that nobody has played before.
-const FRESH: u64 = 5;
+const FRESH: u64 = 20;
 
 /// The fixed seeds, and some that the clock chooses; a failure prints the command that plays it again.
 fn play_some(budget: Budget, flag: &str) {
