@@ -45,9 +45,13 @@ impl Held {
         Ok(())
     }
 
-    /// Has each connection ask for a page and end; how many were answered.
-    pub fn ask_all(mut self) -> anyhow::Result<u32> {
+    /// Has each connection ask for a page and end, one after the other.
+    pub fn begin_to_ask(&mut self) {
         drop(self.child.stdin.take());
+    }
+
+    /// Waits until all have asked; how many were answered.
+    pub fn finish(mut self) -> anyhow::Result<u32> {
         let Answered { answered } = self.hear("connections have not asked")?;
         Ok(answered)
     }

@@ -125,11 +125,15 @@ fn turn(stage: &Stage<'_>, common: &Common, connections: u32) -> anyhow::Result<
     }
     let nodes = [resident(server.node_pid(1))?, resident(server.node_pid(2))?];
     let sockets = slab().saturating_sub(before);
-    eprintln!("{connections} proxied connections are established and copied");
+    eprintln!(
+        "{connections} proxied connections are established and copied; resident: owner {} bytes, peer {}",
+        nodes[0].rss, nodes[1].rss
+    );
     server.signal_node(1, Signal::SIGKILL)?;
+    held.iter_mut().for_each(Held::begin_to_ask);
     let mut answered = 0;
     for held in held {
-        answered += held.ask_all()?;
+        answered += held.finish()?;
     }
     eprintln!("{answered} of them were answered after the owner was killed");
     Ok(Turn { nodes, sockets, answered })
