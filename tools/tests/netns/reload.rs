@@ -135,6 +135,7 @@ fn a_reload_every_second_is_not_noticed() {
             ("--downloads", 5),
             ("--uploads", 5),
             ("--rate", 50_000),
+            ("--bulk-rate", 500_000),
             ("--fresh-every-ms", 20),
             ("--seconds", seconds + 2),
         ];
