@@ -600,11 +600,18 @@ impl Flow {
     }
 
     /// The peer holds everything of the flow up to `op`. What is said about a copy that was given up since, or
-    /// about a former flow in this slot, is ignored; answers whether it was.
-    pub fn handle_committed(&mut self, now: Instant, op: u64, progress: Progress) -> bool {
+    /// about a former flow in this slot, is ignored. Answers whether there may be something to say now.
+    pub fn handle_committed(
+        &mut self,
+        now: Instant,
+        env: &Env,
+        op: u64,
+        progress: Progress,
+    ) -> bool {
         if self.standing == Standing::Absent || op < self.local.hold_op {
             return false;
         }
+        let was_held = self.is_held();
         self.hold_back_passed(now, progress);
         let local = &mut self.local;
         local.committed = progress;
@@ -612,7 +619,7 @@ impl Flow {
             local.last_op = 0;
         }
         local.hold_op = 0;
-        true
+        was_held || self.is_stirred(now, env)
     }
 
     /// Gives everything that the flow holds in the pools back.

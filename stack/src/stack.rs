@@ -145,6 +145,8 @@ pub struct Group {
     flows: u32,
     copied: u32,
     eras: Eras,
+    /// The hardware address that it speaks from.
+    mac: Mac,
     /// The generation of its service to which whoever has no flow belongs; itself, unless it was left behind.
     newest: u8,
     /// No flow begins in it: newcomers wait until the next generation has an owner.
@@ -656,7 +658,7 @@ impl Stack {
         // Another flow may be in this slot by now, of another log; and what has not been brought up has no records in one.
         let flow = &self.flows[slot];
         let is_it = flow.id == id && flow.era == self.groups[flow.group as usize].eras.present;
-        if is_it && self.flows[slot].handle_committed(now, op, progress) {
+        if is_it && self.flows[slot].handle_committed(now, &self.env, op, progress) {
             self.settle(now, slot);
         }
     }

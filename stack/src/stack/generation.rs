@@ -11,7 +11,7 @@ use super::{Mode, Stack};
 use crate::key::FlowKey;
 use crate::service::{ArpPolicy, Service};
 use crate::time::Instant;
-use crate::wire::{Address, Mac};
+use crate::wire::Address;
 
 impl Stack {
     /// Of two generations of one service `group` is the newest from now on.
@@ -72,14 +72,5 @@ impl Stack {
     pub(super) fn service_of(&self, address: &Address) -> Option<usize> {
         let index = self.env.services.iter().position(|service| service.holds(address))?;
         Some(self.groups[index].newest as usize)
-    }
-
-    /// The hardware address that the group speaks from.
-    #[inline]
-    pub(super) fn mac_of(&self, group: u8) -> Mac {
-        match self.is_left(group) {
-            true => self.mac,
-            false => self.env.services[group as usize].source_mac(&self.mac),
-        }
     }
 }

@@ -54,6 +54,7 @@ impl Stack {
         self.groups[index as usize].rearm_until = now + longest;
         core::mem::swap(known, service);
         core::mem::swap(&mut self.rosters[index as usize], roster);
+        self.choose_macs();
         self.begin_purge(index);
     }
 }

@@ -42,28 +42,35 @@ impl Stack {
             if !self.bring_up(now, slot) {
                 continue;
             }
-            let mac = self.mac_of(self.flows[slot].group);
             let flow = &mut self.flows[slot];
             let group = flow.group;
-            let clock = self.groups[group as usize].clock(now);
-            let ts_now = (clock.millis() as u32).wrapping_add(flow.local.ts_offset);
-            let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &mac, buffer);
-            if bytes > 0 {
-                self.counters.tx_frames += 1;
+            let state = &self.groups[group as usize];
+            let ts_now = (state.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
+            let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &state.mac, buffer);
+            if bytes > 0 && flow.has_more(&self.env) {
                 self.turn += 1;
                 if self.turn >= TURN_FRAMES {
-                    self.turn = 0;
                     self.ready.remove(group, slot);
                     self.ready.push(group, slot);
-                    self.ready.pass_turn(group);
+                    self.end_turn(group);
                 }
+            } else {
+                self.rest(now, slot);
+                self.end_turn(group);
+            }
+            if bytes > 0 {
+                self.counters.tx_frames += 1;
                 return Some((bytes, group));
             }
-            self.rest(now, slot);
-            self.ready.pass_turn(group);
-            self.turn = 0;
         }
         self.transmit_small(Replies::pop, buffer)
+    }
+
+    /// A flow of the group had its turn.
+    #[inline]
+    fn end_turn(&mut self, group: u8) {
+        self.ready.pass_turn(group);
+        self.turn = 0;
     }
 
     fn transmit_small(
@@ -78,7 +85,7 @@ impl Stack {
                 let service = &self.env.services[reply.group() as usize];
                 let (mac, hop_limit) = (service.mac(&self.mac), service.hop_limit);
                 let bytes = reply.emit(&mac, hop_limit, buffer);
-                buffer[SOURCE_MAC].copy_from_slice(&self.mac_of(reply.group()));
+                buffer[SOURCE_MAC].copy_from_slice(&group.mac);
                 return Some((bytes, reply.group()));
             }
         }
@@ -143,8 +150,14 @@ impl Stack {
         self.choose_macs();
     }
 
-    /// What is sent to a hardware address that belongs to a service is taken only by who serves it.
-    fn choose_macs(&mut self) {
+    /// From which hardware address each group speaks. What is sent to one that belongs to a service is taken only by who
+    /// serves it.
+    pub(super) fn choose_macs(&mut self) {
+        for (index, group) in self.groups.iter_mut().enumerate() {
+            let is_left = group.newest as usize != index;
+            let own = self.env.services[index].source_mac(&self.mac);
+            group.mac = if is_left { self.mac } else { own };
+        }
         let groups = self.groups.iter().zip(&self.env.services).enumerate();
         let macs = groups.filter_map(|(index, (group, service))| match service.arp {
             ArpPolicy::VirtualMac(mac)

@@ -93,6 +93,12 @@ impl Deadlines {
         self.set |= IS_OTHER;
     }
 
+    /// Whether [`Deadlines::take_change`] has something to tell.
+    #[inline]
+    pub fn has_changed(&self) -> bool {
+        self.set & (IS_OTHER | IS_FRESH) != 0
+    }
+
     /// What has changed since this was last asked. What is not said here has not become due earlier.
     #[inline]
     pub fn take_change(&mut self) -> Change {

@@ -99,6 +99,12 @@ impl Seat {
         self.active(senders).is_none_or(Sender::is_idle)
     }
 
+    /// See [`Sender::is_repairing`].
+    #[inline]
+    pub fn is_repairing(&self, senders: &Senders) -> bool {
+        self.active(senders).is_some_and(Sender::is_repairing)
+    }
+
     /// See [`Sender::is_probe_due`].
     pub fn is_probe_due(&self, senders: &Senders) -> bool {
         self.active(senders).is_some_and(Sender::is_probe_due)

@@ -264,6 +264,12 @@ impl Sender {
         self.probe.is_due() || self.is_test_due()
     }
 
+    /// Whether [`Sender::poll_resend`] may have something: never while nothing is known to be lost and no probe is due.
+    #[inline]
+    pub fn is_repairing(&self) -> bool {
+        self.phase != Phase::Open || self.probe.is_due() || self.flight.lost_first().is_some()
+    }
+
     /// Consecutive retransmission time-outs without progress.
     pub fn timeouts(&self) -> u8 {
         self.rtt.timeouts()

@@ -6,7 +6,7 @@
 //!
 //! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
 
-use crate::flow::{Env, Flow, Local};
+use crate::flow::{Env, Flow, Local, Owed};
 use crate::limits::SEND_AGAIN;
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
@@ -57,6 +57,15 @@ impl Flow {
             return self.transmit_new(now, ts_now, env, source_mac, plan, buffer);
         }
         self.transmit_ack(now, ts_now, env, source_mac, buffer)
+    }
+
+    /// Whether [`Flow::poll_transmit`], which has just said something, may have more to say at once. Most often it has
+    /// not, and this sees it sooner than another call: acknowledgement and window went out with what was said.
+    #[inline]
+    pub fn has_more(&self, env: &Env) -> bool {
+        self.local.owed != Owed::default()
+            || self.has_unsent()
+            || self.sender.is_repairing(&env.senders)
     }
 
     /// The acknowledgement that may be said now: no further than the peer holds, and not the newest full
@@ -346,21 +355,11 @@ impl Flow {
         }
         let ack = self.ack_value(now);
         let is_new = ack.after(self.local.rcv_acked);
-        let (_, edge) = self.window_value(ack, self.contract.options.rcv_scale);
-        let buffer_bytes = env.services[self.service as usize].receive_buffer;
-        // RFC 9293 MUST-39: worth a segment of its own are half of the buffer, and a full segment to a client
-        // that has not got room for two.
-        let offered = self.local.adv_edge.since(self.local.rcv_acked);
-        let segment = self.local.rcv_mss.max(self.contract.options.mss) as u32;
-        let step =
-            if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
-        let opens_window = edge.distance(self.local.adv_edge) >= step as i32
-            || (edge.after(self.local.adv_edge) && (offered == 0 || self.is_awaited()));
         // A duplicate acknowledgement counts a loss: it waits until it can say which.
         let is_misleading = !is_new && self.is_hole_uncertain();
         let is_due = (self.local.owed.ack && !is_misleading)
             || (is_new && (self.local.owed.ack_new || self.local.deadlines.is_due(now, Wait::Ack)))
-            || opens_window
+            || self.opens_window(env, ack)
             || self.local.owed.kick;
         if !is_due {
             return 0;
@@ -368,6 +367,30 @@ impl Flow {
         self.local.owed.kick = false;
         let plan = Plan { seq: self.local.snd_nxt, payload_bytes: 0, flags: Flags::ACK };
         self.emit(now, ts_now, env, source_mac, plan, buffer)
+    }
+
+    /// Whether the window that goes with `ack` is worth a segment of its own. RFC 9293 MUST-39: half of the buffer is, and
+    /// a full segment to a client that has not got room for two.
+    fn opens_window(&self, env: &Env, ack: Seq) -> bool {
+        let (_, edge) = self.window_value(ack, self.contract.options.rcv_scale);
+        let buffer_bytes = env.services[self.service as usize].receive_buffer;
+        let offered = self.local.adv_edge.since(self.local.rcv_acked);
+        let segment = self.local.rcv_mss.max(self.contract.options.mss) as u32;
+        let step =
+            if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
+        edge.distance(self.local.adv_edge) >= step as i32
+            || (edge.after(self.local.adv_edge) && (offered == 0 || self.is_awaited()))
+    }
+
+    /// Whether what the peer holds since a moment ago may let something be said or needs a timer. Of an open connection it
+    /// seldom does: what is acknowledged goes with the next answer, or when its delay is over.
+    pub(crate) fn is_stirred(&self, now: Instant, env: &Env) -> bool {
+        self.contract.state != State::Established
+            || self.closes()
+            || self.ahead().fin
+            || self.local.owed != Owed::default()
+            || self.local.deadlines.has_changed()
+            || self.opens_window(env, self.ack_value(now))
     }
 
     /// Writes a segment and notes what it acknowledged and offered.
