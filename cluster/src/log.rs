@@ -218,9 +218,9 @@ impl Log {
     }
 
     /// The last record changes `flow` as well.
-    pub fn follow(&mut self, flow: FlowName, progress: Progress) {
+    pub fn follow(&mut self, flow: FlowName, progress: Progress, is_awaited: bool) {
         let op = self.last();
-        self.is_awaited = true;
+        self.is_awaited |= is_awaited;
         self.pending.push_back(Commit { op, flow: flow.id, slot: flow.slot, progress });
     }
 

@@ -577,7 +577,7 @@ impl Flow {
         }
         let must_hold = env.across.as_ref().map(Across::standing) != across_before;
         if must_hold || env.across.as_ref().map(Across::progress) != told_before {
-            self.tell_across(env, recorder, op, (other, must_hold));
+            self.tell_across(env, recorder, (op, fact), (other, must_hold));
         }
     }
 

@@ -251,16 +251,17 @@ impl Flow {
         &self,
         env: &mut Env,
         recorder: &mut R,
-        op: u64,
+        (op, fact): (u64, &Fact),
         (slot, must_hold): (u32, bool),
     ) {
+        let is_awaited = must_hold || !self.may_linger(env, fact);
         let Some(across) = &mut env.across else { return };
         across.last_op = op;
         if must_hold {
             across.hold_op = op;
         }
         let name = FlowName { group: self.group, id: self.id.other_leg(), slot };
-        recorder.follow(name, across.progress());
+        recorder.follow(name, across.progress(), is_awaited);
     }
 }
 

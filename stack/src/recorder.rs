@@ -58,8 +58,8 @@ pub trait Recorder {
     fn record(&mut self, flow: FlowName, fact: &Fact, progress: Progress, is_awaited: bool) -> u64;
 
     /// What was just recorded changes `flow` as well, the other leg of the same proxied connection: it learns with
-    /// the first when the peer holds that.
-    fn follow(&mut self, flow: FlowName, progress: Progress);
+    /// the first when the peer holds that. If it `is_awaited`, that leg has something to say then.
+    fn follow(&mut self, flow: FlowName, progress: Progress, is_awaited: bool);
 }
 
 /// A stack without a peer.
@@ -80,7 +80,7 @@ impl Recorder for Unmirrored {
         unreachable!("no flow of an unmirrored stack is copied")
     }
 
-    fn follow(&mut self, _flow: FlowName, _progress: Progress) {
+    fn follow(&mut self, _flow: FlowName, _progress: Progress, _is_awaited: bool) {
         unreachable!("no flow of an unmirrored stack is copied")
     }
 }

@@ -183,7 +183,7 @@ fn capture(stack: &mut Stack, log: &mut Log, slot: u32, bytes: &[u8]) {
             if let Some(other) = other {
                 let leg = stack.flow(other).expect("a linked leg exists");
                 let name = FlowName { group: leg.group, id: leg.id, slot: other };
-                log.follow(name, leg.progress());
+                log.follow(name, leg.progress(), true);
                 stack.attach(other, op.0);
             }
         }

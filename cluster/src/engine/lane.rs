@@ -160,9 +160,9 @@ impl Recorder for Logs {
     }
 
     #[inline]
-    fn follow(&mut self, flow: FlowName, progress: Progress) {
+    fn follow(&mut self, flow: FlowName, progress: Progress, is_awaited: bool) {
         let lane = self.0[flow.group as usize].of_shard_mut(flow.id.shard());
-        lane.expect("a copied flow has a log").log.follow(flow, progress);
+        lane.expect("a copied flow has a log").log.follow(flow, progress, is_awaited);
     }
 }
 

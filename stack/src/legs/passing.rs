@@ -63,6 +63,13 @@ pub(crate) fn wider_edge(
     edge.after(contract.rcv_edge).then_some(edge)
 }
 
+/// Whether a word or two have passed, of whoever is offered a `window` of many more: he goes on without hearing of it, and
+/// hears of it with what is said to him anyway.
+fn may_linger(passed: &Passed, mss: u16, window: u32) -> bool {
+    let words = 2 * u32::from(mss);
+    passed.bytes > 0 && passed.bytes < words && passed.fin == PassedFin::None && window >= 2 * words
+}
+
 impl Contract {
     /// Where it stands for the log.
     #[inline]
@@ -194,6 +201,12 @@ impl Flow {
         let may = is_through && self.local.early_records < EARLY_RECORDS_MAX;
         self.local.early_records += u8::from(may);
         may
+    }
+
+    /// Whether this fact, which changes the other leg, may wait for other records.
+    pub(crate) fn may_linger(&self, env: &Env, fact: &Fact) -> bool {
+        let (Fact::Acked(acked), Some(across)) = (fact, &env.across) else { return false };
+        may_linger(&acked.passed, self.contract.options.mss, across.contract.window())
     }
 
     /// What passes is recorded; much of it at once lets another record be early.
@@ -380,6 +393,17 @@ mod tests {
         assert_eq!(edge(&sender), Some(Seq(1448 + 2500)));
         let sender = Contract { rcv_edge: Seq(1448 + 2500), ..sender };
         assert_eq!(edge(&sender), None, "and never to the left");
+    }
+
+    #[test]
+    fn a_word_may_linger_unless_somebody_waits() {
+        let passed = |bytes, fin| Passed { bytes, fin };
+        let lingers = |passed, window| may_linger(&passed, 1460, window);
+        assert!(lingers(passed(100, PassedFin::None), 30_000));
+        assert!(!lingers(passed(2920, PassedFin::None), 30_000), "a stream that begins");
+        assert!(!lingers(passed(100, PassedFin::None), 4_000), "little room is left");
+        assert!(!lingers(passed(100, PassedFin::Last), 30_000), "the end of it");
+        assert!(!lingers(passed(0, PassedFin::None), 30_000), "a window that opens");
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl Recorder for NoRoom {
         unreachable!("there was no room")
     }
 
-    fn follow(&mut self, _: FlowName, _: Progress) {
+    fn follow(&mut self, _: FlowName, _: Progress, _: bool) {
         unreachable!("there was no room")
     }
 }
