@@ -18,6 +18,7 @@ nginx:nginx
 libnginx-mod-stream:/usr/lib/nginx/modules/ngx_stream_module.so
 haproxy:haproxy
 keepalived:keepalived
+conntrackd:conntrackd
 redis-server:redis-server
 redis-tools:redis-cli
 openssh-server:sshd
@@ -66,7 +67,7 @@ apt-get install -y -qq --no-install-recommends $missing || {
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends $missing
 }
-for pair in nginx:nginx haproxy:haproxy keepalived:keepalived redis-server:redis-server openssh-server:ssh; do
+for pair in nginx:nginx haproxy:haproxy keepalived:keepalived conntrackd:conntrackd redis-server:redis-server openssh-server:ssh; do
     case " $missing " in
     *" ${pair%%:*} "*) systemctl --quiet disable "${pair#*:}" 2>/dev/null || true ;;
     esac

@@ -62,6 +62,10 @@ pub struct RunArgs {
     /// Rate of each paced connection, bytes per second.
     #[arg(long, default_value_t = 100_000)]
     pub rate: u64,
+    /// Milliseconds between two steps of a paced or fast connection: the more connections, the longer, or the clients'
+    /// machine has more to do than it can.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub pace_ms: u64,
     /// Fast downloads.
     #[arg(long, default_value_t = 1)]
     pub bulk_downloads: u32,

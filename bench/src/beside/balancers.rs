@@ -16,6 +16,7 @@ mod chart;
 mod distribution;
 mod environment;
 mod figures;
+mod growth;
 mod idle;
 mod keepalived;
 mod measure;
@@ -51,6 +52,13 @@ const SCHEMA: u32 = 1;
 pub const ROUNDS: &str = "5";
 const TURN_MS: u64 = 1_500;
 
+/// Deaths of each kind, connections then, bytes a second of each of them, and milliseconds between its steps: with a thousand
+/// connections a pace that clients and servers can keep on one processor.
+const TAKEOVERS: u32 = 3;
+const CONNECTIONS: u64 = 1_000;
+const RATE: u64 = 40_000;
+const PACE_MS: u64 = 50;
+
 /// Where distributions of latencies go.
 const HGRM_DIR: &str = "hgrm";
 
@@ -75,14 +83,17 @@ pub struct BalancersArgs {
     #[arg(long, value_name = "MILLISECONDS", default_value_t = TURN_MS)]
     ms: u64,
     /// Deaths of each kind.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = TAKEOVERS)]
     takeovers: u32,
     /// Paced connections when a node dies.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = CONNECTIONS)]
     connections: u64,
     /// Bytes a second of each of them.
-    #[arg(long, default_value_t = 40_000)]
+    #[arg(long, default_value_t = RATE)]
     rate: u64,
+    /// Milliseconds between two steps of each of them.
+    #[arg(long, default_value_t = PACE_MS)]
+    pace: u64,
 }
 
 /// Everything that a run came to.
@@ -108,7 +119,6 @@ pub struct Outcome {
 pub fn run(args: &BalancersArgs) -> anyhow::Result<bool> {
     let common = args.common.clone().prepared()?;
     let outcome = measure(args, &common)?;
-    write(&outcome)?;
     tools::print(&match common.json {
         true => serde_json::to_string_pretty(&outcome)? + "\n",
         false => text(&outcome),
@@ -123,16 +133,26 @@ pub fn run(args: &BalancersArgs) -> anyhow::Result<bool> {
 }
 
 impl BalancersArgs {
-    /// What decides how long is measured, as far as it is not the usual.
+    /// What decides how long and how much is measured, as far as it is not the usual.
     fn options(&self, rounds: u32) -> String {
-        let [rounds, ms] = [
+        let options = [
             ("rounds", rounds.to_string(), ROUNDS.to_string()),
             ("ms", self.ms.to_string(), TURN_MS.to_string()),
-        ]
-        .map(
-            |(name, is, usual)| if is == usual { String::new() } else { format!(" --{name} {is}") },
-        );
-        rounds + &ms
+            ("takeovers", self.takeovers.to_string(), TAKEOVERS.to_string()),
+            ("connections", self.connections.to_string(), CONNECTIONS.to_string()),
+            ("rate", self.rate.to_string(), RATE.to_string()),
+            ("pace", self.pace.to_string(), PACE_MS.to_string()),
+        ];
+        let unusual = options.iter().filter(|(_, is, usual)| is != usual);
+        unusual.map(|(name, is, _)| format!(" --{name} {is}")).collect()
+    }
+
+    /// Whether something is measured in the bed with this MTU.
+    fn needs(&self, mtu: u32) -> bool {
+        let dies =
+            [Measure::Idle, Measure::Takeover].into_iter().any(|measure| self.wants(measure));
+        (mtu == MTUS[0] && dies)
+            || self.contenders.iter().any(|rival| !self.turns(*rival, mtu).is_empty())
     }
 
     fn wants(&self, measure: Measure) -> bool {
@@ -161,7 +181,12 @@ impl BalancersArgs {
             planned += self.contenders.len() as f64 * IDLE_SECONDS;
         }
         if self.wants(Measure::Takeover) {
-            planned += f64::from(3 * self.takeovers) * takeover::RUN_SECONDS;
+            let dying = [Rival::Haproxy, Rival::Nat].iter().filter(|r| self.contenders.contains(r));
+            let kinds = (takeover::Death::ALL.len() + dying.count()) as f64;
+            planned += kinds * f64::from(self.takeovers) * takeover::RUN_SECONDS;
+        }
+        if self.wants(Measure::Growth) {
+            planned += f64::from(self.takeovers) * growth::RUN_SECONDS;
         }
         planned.max(1.0)
     }
@@ -170,31 +195,40 @@ impl BalancersArgs {
 /// MTUs of the two beds.
 const MTUS: [u32; 2] = [1_500, 9_000];
 
+/// Measures; what was found is written after every step.
 fn measure(args: &BalancersArgs, common: &Common) -> anyhow::Result<Outcome> {
     let mut environment = Environment::of(common);
     let hgrm = common.out.join(HGRM_DIR);
     // What an earlier run left there would be taken for this one's.
     let _ = fs::remove_dir_all(&hgrm);
     fs::create_dir_all(&hgrm).with_context(|| format!("cannot make {}", hgrm.display()))?;
-    let mut session = Session::new(args, common)?;
+    let mut session = Session::new(args, common);
     for (mtu, arena) in &session.arenas {
         environment.add_offloads(arena, *mtu);
     }
-    session.run();
-    let configurations = configurations(&session.arenas)?;
-    let Session { figures, problems, takeovers, .. } = session;
-    let (dir, bars, rounds) = (common.out.clone(), bars::bars(&figures), common.rounds);
-    Ok(Outcome {
-        schema: SCHEMA,
-        rounds,
-        problems,
-        bars,
-        figures,
-        takeovers,
-        environment,
-        configurations,
-        dir,
-    })
+    session.run(|session| write(&Outcome::of(session, common, &environment)?))?;
+    Outcome::of(&session, common, &environment)
+}
+
+impl Outcome {
+    /// What a run has come to so far.
+    fn of(
+        session: &Session<'_>,
+        common: &Common,
+        environment: &Environment,
+    ) -> anyhow::Result<Outcome> {
+        Ok(Outcome {
+            schema: SCHEMA,
+            rounds: common.rounds,
+            problems: session.problems.clone(),
+            bars: bars::bars(&session.figures),
+            figures: session.figures.clone(),
+            takeovers: session.takeovers.clone(),
+            environment: environment.clone(),
+            configurations: configurations(&session.arenas)?,
+            dir: common.out.clone(),
+        })
+    }
 }
 
 /// How every balancer was set up: names and texts.
@@ -220,7 +254,9 @@ fn write(outcome: &Outcome) -> anyhow::Result<()> {
     };
     save("result.json", serde_json::to_string_pretty(outcome)? + "\n")?;
     save("env.json", serde_json::to_string_pretty(&outcome.environment)? + "\n")?;
-    for measure in Measure::TURNS.into_iter().chain([Measure::Idle, Measure::Takeover]) {
+    for measure in
+        Measure::TURNS.into_iter().chain([Measure::Idle, Measure::Takeover, Measure::Growth])
+    {
         if outcome.figures.of(measure).next().is_some() {
             save(&format!("{}.csv", measure.name()), outcome.figures.csv(measure))?;
         }

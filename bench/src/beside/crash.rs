@@ -14,11 +14,12 @@ use clap::Args;
 use nix::sys::signal::Signal;
 use tools::demo::bed::Layout;
 use tools::demo::status::takeovers;
-use tools::load::report::Percentiles;
+use tools::load::report::{ConnectionReport, Percentiles};
 use tools::load::wire::monotonic_ns;
 
 use crate::Common;
 use crate::bulk::places;
+use crate::config::NodeSetup;
 use crate::flows::{open_idle, resident};
 use crate::moving::{self, Fates, ms};
 use crate::report::{Bound, Fact, Report};
@@ -57,6 +58,42 @@ pub struct CrashArgs {
     resident: u64,
 }
 
+/// What became of connections whose owner was killed.
+pub struct Death {
+    /// Every paced connection.
+    pub connections: Vec<ConnectionReport>,
+    /// When the owner was killed.
+    pub killed_ns: u64,
+    /// How long the clients' processor stood still since then.
+    stood_ns: u64,
+    /// The owner's resident memory before.
+    mib: f64,
+    /// Each phase of the takeover, in microseconds.
+    phases: Vec<(String, u64)>,
+}
+
+/// One death of an owner with that many paced connections and that many idle ones beside them.
+pub fn die(
+    stage: &Stage<'_>,
+    common: &Common,
+    setup: &NodeSetup,
+    (connections, flows): (u64, u32),
+) -> anyhow::Result<Death> {
+    let mut server = stage.start_with(Contender::Mirrored, setup)?;
+    open_idle(stage, &mut server, flows)?;
+    let load = moving::begin(stage, connections, SECONDS)?;
+    thread::sleep(BEFORE_KILL);
+    let mib = resident(server.node_pid(1))?.rss as f64 / f64::from(1 << 20);
+    let watch = Standstill::watch(common.client_cpu)?;
+    let killed_ns = monotonic_ns();
+    server.signal_node(1, Signal::SIGKILL)?;
+    let result = load.finish()?;
+    let stood_ns = watch.end();
+    let of_web = takeovers(&server.status(2)?).into_iter().filter(|t| t.service == "web");
+    let phases = of_web.flat_map(|takeover| takeover.phases).collect();
+    Ok(Death { connections: result.connections, killed_ns, stood_ns, mib, phases })
+}
+
 /// Measures.
 pub fn run(args: &CrashArgs, common: &Common) -> anyhow::Result<Report> {
     let stage = Stage::new(common, "crash", Layout::default())?;
@@ -69,31 +106,20 @@ pub fn run(args: &CrashArgs, common: &Common) -> anyhow::Result<Report> {
     let mut phases: Vec<(String, Vec<u64>)> = Vec::new();
     let mut least = f64::INFINITY;
     for run in 1..=common.rounds {
-        let mut server = stage.start_with(Contender::Mirrored, &setup)?;
-        open_idle(&stage, &mut server, args.flows)?;
-        let load = moving::begin(&stage, args.connections, SECONDS)?;
-        thread::sleep(BEFORE_KILL);
-        let mib = resident(server.node_pid(1))?.rss as f64 / f64::from(1 << 20);
-        least = least.min(mib);
-        let watch = Standstill::watch(common.client_cpu)?;
-        let killed_ns = monotonic_ns();
-        server.signal_node(1, Signal::SIGKILL)?;
-        let result = load.finish()?;
-        let stood_ns = watch.end();
-        standstills.push(stood_ns);
-        let told = fates.take(&result.connections, killed_ns);
-        if stood_ns <= STANDSTILL_MAX_NS {
-            undisturbed.take(&result.connections, killed_ns);
+        let death = die(&stage, common, &setup, (args.connections, args.flows))?;
+        least = least.min(death.mib);
+        standstills.push(death.stood_ns);
+        let told = fates.take(&death.connections, death.killed_ns);
+        if death.stood_ns <= STANDSTILL_MAX_NS {
+            undisturbed.take(&death.connections, death.killed_ns);
         }
-        for takeover in takeovers(&server.status(2)?).into_iter().filter(|t| t.service == "web") {
-            for (name, us) in takeover.phases {
-                match phases.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, all)) => all.push(us),
-                    None => phases.push((name, vec![us])),
-                }
+        for (name, us) in death.phases {
+            match phases.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, all)) => all.push(us),
+                None => phases.push((name, vec![us])),
             }
         }
-        let stood = ms(stood_ns);
+        let (mib, stood) = (death.mib, ms(death.stood_ns));
         eprintln!(
             "run {run} of {}: {mib:.0} MiB resident, {told}; the processor stood still for {stood:.1} ms",
             common.rounds

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes a second of a paced connection.
 pub const RATE: u64 = 100_000;
 
+/// Milliseconds between two steps of a paced connection.
+const PACE_MS: u64 = 5;
+
 /// Between two looks at a load.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -31,6 +34,8 @@ pub struct Paced {
     pub connections: u64,
     /// Bytes a second of each.
     pub rate: u64,
+    /// Milliseconds between two of its steps.
+    pub pace_ms: u64,
     /// Milliseconds between two newcomers beside them; 0: there are none.
     pub fresh_every_ms: u64,
     /// How long they run.
@@ -39,16 +44,18 @@ pub struct Paced {
 
 /// Starts that many paced connections for so many seconds, and waits until all move.
 pub fn begin(stage: &Stage<'_>, connections: u64, seconds: u64) -> anyhow::Result<Load> {
-    begin_paced(stage, Paced { connections, rate: RATE, fresh_every_ms: 0, seconds })
+    let (rate, pace_ms) = (RATE, PACE_MS);
+    begin_paced(stage, Paced { connections, rate, pace_ms, fresh_every_ms: 0, seconds })
 }
 
 /// The same of any pace.
 pub fn begin_paced(stage: &Stage<'_>, paced: Paced) -> anyhow::Result<Load> {
-    let Paced { connections, rate, fresh_every_ms, seconds } = paced;
+    let Paced { connections, rate, pace_ms, fresh_every_ms, seconds } = paced;
     let options = [
         ("--downloads", connections - connections / 2),
         ("--uploads", connections / 2),
         ("--rate", rate),
+        ("--pace-ms", pace_ms),
         ("--bulk-downloads", 0),
         ("--bulk-uploads", 0),
         ("--echo", 0),

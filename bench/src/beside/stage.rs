@@ -155,6 +155,10 @@ impl<'a> Stage<'a> {
             server.processes.push(self.spawn_node(id, &file)?);
             server.sockets.push(socket);
             server.files.push(file);
+            if server.contender == Contender::Mirrored && id == 1 {
+                // On a busy machine the second could be there before it, and become the owner.
+                server.wait_for("the first node to own every service", is_owner)?;
+            }
         }
         server.wait_ready()?;
         Ok(server)
@@ -369,6 +373,11 @@ impl Server<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether this node owns every service.
+fn is_owner(status: &Status) -> bool {
+    status.groups.iter().all(|group| group.role == Role::Owner)
 }
 
 /// Whether this node owns every service, and a failure now would cost nothing.

@@ -16,9 +16,6 @@ use super::wire::{Step, Wire, outcome_of};
 /// Smallest receive buffer: a segment or two.
 const BUFFER_MIN: u64 = 2 * 1024;
 
-/// Time between two looks at whether more may be read.
-const PACE_NS: u64 = 5_000_000;
-
 /// The connection and how far it is.
 #[derive(Debug)]
 pub struct Download {
@@ -30,6 +27,8 @@ pub struct Download {
     body_from_ns: Option<u64>,
     size: u64,
     rate: u64,
+    /// Between two looks at whether more may be read.
+    pace_ns: u64,
     /// Bytes of the body read and checked.
     offset: u64,
     /// The kernel's count at the last look.
@@ -43,7 +42,7 @@ impl Download {
         let mut track = Track::new(now, plan.kind, plan.id);
         // Half of what one interval carries (the kernel doubles it), so that it is filled again at
         // once when it has been read.
-        let fitting = (plan.rate * PACE_NS / 1_000_000_000).max(BUFFER_MIN) as usize;
+        let fitting = (plan.rate * plan.pace_ns / 1_000_000_000).max(BUFFER_MIN) as usize;
         let buffer = plan.receive_buffer.unwrap_or(fitting);
         let wire = Wire::connect(target, Some(buffer).filter(|buffer| *buffer > 0))
             .map_err(|error| track.end(now, outcome_of(&error), Some(error.to_string())))
@@ -56,6 +55,7 @@ impl Download {
             body_from_ns: None,
             size: plan.size,
             rate: plan.rate,
+            pace_ns: plan.pace_ns,
             offset: 0,
             received: 0,
             read_at_ns: now,
@@ -76,7 +76,7 @@ impl Download {
         self.read_at_ns = now;
         while let Some(wire) = self.wire.as_ref() {
             let due = self.body_from_ns.map(|from| {
-                ((now - from + PACE_NS) as u128 * self.rate as u128 / 1_000_000_000) as u64
+                ((now - from + self.pace_ns) as u128 * self.rate as u128 / 1_000_000_000) as u64
             });
             // All or nothing: a buffer read in part would open its window in part, and the other
             // side would send driblets or wait for its persist timer.
@@ -147,13 +147,13 @@ impl Exchange for Download {
             self.received = received;
         }
         // Pending errors and the head are taken at once, the body at its pace.
-        if self.body_from_ns.is_none() || now - self.read_at_ns >= PACE_NS {
+        if self.body_from_ns.is_none() || now - self.read_at_ns >= self.pace_ns {
             self.read(now, bench);
         }
     }
 
     fn tick(&mut self, now: u64, bench: &mut Bench) {
-        if now - self.read_at_ns >= PACE_NS {
+        if now - self.read_at_ns >= self.pace_ns {
             self.read(now, bench);
         }
     }

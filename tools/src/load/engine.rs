@@ -84,6 +84,8 @@ pub struct Plan {
     pub size: u64,
     /// Bytes per second.
     pub rate: u64,
+    /// Time between two looks at whether more is due.
+    pub pace_ns: u64,
     /// Receive buffer, if not one that fits the rate.
     pub receive_buffer: Option<usize>,
 }
@@ -203,7 +205,8 @@ impl Engine {
                 self.fresh_open += 1;
                 let (kind, id) = (Kind::Fresh, self.fresh_id);
                 let (size, receive_buffer) = (FRESH_SIZE, None);
-                let plan = Plan { at_ns: now, kind, id, size, rate: 0, receive_buffer };
+                let (rate, pace_ns) = (0, 0);
+                let plan = Plan { at_ns: now, kind, id, size, rate, pace_ns, receive_buffer };
                 self.open(now, &plan)?;
             }
         }
@@ -312,7 +315,8 @@ fn plan(now: u64, args: &RunArgs) -> VecDeque<Plan> {
             let at_ns = now + id * STAGGER_NS;
             let size = (*rate * args.seconds).max(1);
             let (kind, rate, receive_buffer) = (*kind, *rate, args.receive_buffer);
-            plans.push_back(Plan { at_ns, kind, id, size, rate, receive_buffer });
+            let pace_ns = args.pace_ms * 1_000_000;
+            plans.push_back(Plan { at_ns, kind, id, size, rate, pace_ns, receive_buffer });
         }
     }
     plans

@@ -14,9 +14,6 @@ use super::report::Outcome;
 use super::track::Track;
 use super::wire::{Step, Wire, outcome_of};
 
-/// Time between two writes.
-const PACE_NS: u64 = 5_000_000;
-
 /// The connection and how far it is.
 #[derive(Debug)]
 pub struct Upload {
@@ -25,6 +22,10 @@ pub struct Upload {
     request: Vec<u8>,
     size: u64,
     rate: u64,
+    /// Between two writes.
+    pace_ns: u64,
+    /// Bytes of the head that the kernel took.
+    head_bytes: u64,
     /// Bytes of the body that the kernel took.
     written: u64,
     hash: Sha256,
@@ -51,6 +52,8 @@ impl Upload {
             request: put(target.ip(), plan.id, plan.size),
             size: plan.size,
             rate: plan.rate,
+            pace_ns: plan.pace_ns,
+            head_bytes: 0,
             written: 0,
             hash: Sha256::new(),
             body_from_ns: None,
@@ -64,7 +67,10 @@ impl Upload {
     fn request(&mut self, now: u64) {
         let Some(wire) = self.wire.as_ref().filter(|_| !self.request.is_empty()) else { return };
         match wire.write(&self.request) {
-            Step::Bytes(len) => drop(self.request.drain(..len)),
+            Step::Bytes(len) => {
+                drop(self.request.drain(..len));
+                self.head_bytes += len as u64;
+            }
             Step::Later | Step::Closed => return,
             Step::Failed(error) => return self.fail(now, &error),
         }
@@ -78,7 +84,7 @@ impl Upload {
     fn write(&mut self, now: u64, bench: &mut Bench) {
         let Some(from) = self.body_from_ns else { return };
         self.write_at_ns = now;
-        let due = (now - from + PACE_NS) as u128 * self.rate as u128 / 1_000_000_000;
+        let due = (now - from + self.pace_ns) as u128 * self.rate as u128 / 1_000_000_000;
         let due = (due as u64).min(self.size);
         while let Some(wire) = self.wire.as_ref().filter(|_| self.written < due) {
             let want = (due - self.written).min(bench.buffer.len() as u64) as usize;
@@ -163,12 +169,15 @@ impl Exchange for Upload {
     }
 
     fn tick(&mut self, now: u64, bench: &mut Bench) {
-        if let Some(wire) = self.wire.as_ref().filter(|_| self.body_from_ns.is_some()) {
+        // The kernel counts the SYN as well: with that, everything is acknowledged and need not be asked for.
+        let has_all = self.acked == 1 + self.head_bytes + self.written;
+        let waits = self.body_from_ns.is_some() && !has_all;
+        if let Some(wire) = self.wire.as_ref().filter(|_| waits) {
             let acked = wire.acked();
             self.track.progress(now, acked.saturating_sub(self.acked), &mut bench.series);
             self.acked = self.acked.max(acked);
         }
-        if now - self.write_at_ns >= PACE_NS && self.written < self.size {
+        if now - self.write_at_ns >= self.pace_ns && self.written < self.size {
             self.write(now, bench);
         }
     }

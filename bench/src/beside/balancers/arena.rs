@@ -18,6 +18,9 @@ use crate::{Common, Seal};
 /// Connections that a node has room for: what a run closes stays for a minute.
 const FLOWS: u32 = 131_072;
 
+/// Seconds that a client may take beside the time for which it measures, until it is ended: one turn is lost then, not all.
+const PATIENCE_SECS: u64 = 30;
+
 /// From this MTU on, balancers of the kernel may leave cutting and checksums to the cable.
 const OFFLOADS_FROM_MTU: u32 = 4_000;
 
@@ -27,6 +30,8 @@ pub struct Arena<'a> {
     pub stage: Stage<'a>,
     common: &'a Common,
     servers: Vec<Process>,
+    /// Seconds after which a client that has not ended is ended.
+    patience_secs: u64,
 }
 
 /// A balancer that is ready; it is ended when this is dropped.
@@ -40,8 +45,8 @@ pub struct Standing<'a> {
 }
 
 impl<'a> Arena<'a> {
-    /// Builds the bed, `name` is the directory of its files, and starts the servers.
-    pub fn new(common: &'a Common, name: &str, mtu: u32) -> anyhow::Result<Arena<'a>> {
+    /// Builds the bed, `name` is the directory of its files, and starts the servers. Clients measure for `ms` milliseconds.
+    pub fn new(common: &'a Common, name: &str, mtu: u32, ms: u64) -> anyhow::Result<Arena<'a>> {
         // A jumbo frame's record needs room for its headers on the cluster's link.
         let link_mtu = if mtu >= OFFLOADS_FROM_MTU { 9216 } else { 1500 };
         let layout = Layout { mtu, link_mtu, ..Layout::default() };
@@ -55,9 +60,23 @@ impl<'a> Arena<'a> {
             let ports = "net.ipv4.ip_local_port_range=1024 65000";
             run(stage.bed.command(place, "sysctl").args(["-qw", ports]))?;
         }
-        let mut arena = Arena { stage, common, servers: Vec::new() };
+        let patience_secs = PATIENCE_SECS + ms / 1_000;
+        let mut arena = Arena { stage, common, servers: Vec::new(), patience_secs };
+        arena.receive_elsewhere()?;
         arena.start_servers()?;
         Ok(arena)
+    }
+
+    /// What the balancing machine has sent is received on the processor of clients and servers, as by machines of their own:
+    /// a virtual cable would have it received on the sender's, and charge a balancer with what they do.
+    fn receive_elsewhere(&self) -> anyhow::Result<()> {
+        let processors = 1u64 << self.common.client_cpu;
+        for port in ["node1-eth0", "node1-eth1"] {
+            let file = format!("/sys/class/net/{port}/queues/rx-0/rps_cpus");
+            let words = format!("echo {processors:x} > {file}");
+            run(self.stage.bed.command(Place::Switch, "sh").args(["-c", &words]))?;
+        }
+        Ok(())
     }
 
     /// How a node is set up.
@@ -92,6 +111,7 @@ impl<'a> Arena<'a> {
         let mut standing = Standing { rival, arena: self, process: None, nodes: None };
         match rival {
             Rival::Direct => {}
+            Rival::Nat => bail!("it stands only where a machine dies"),
             Rival::Haproxy | Rival::Nginx => {
                 let command = rival.command(self.stage.dir())?;
                 let cpu = self.common.server_cpu;
@@ -114,8 +134,9 @@ impl<'a> Arena<'a> {
     /// Runs `understudy bench WORDS --json` as the client; what it found out.
     pub fn ask<T: DeserializeOwned>(&self, words: &[String]) -> anyhow::Result<T> {
         let (program, cpu) = (self.stage.program(), self.common.client_cpu.to_string());
-        let mut command = self.stage.bed.command(Place::Client, "taskset");
-        command.args(["-c", &cpu]).arg(program).arg("bench").args(words).arg("--json");
+        let mut command = self.stage.bed.command(Place::Client, "timeout");
+        command.args(["-k", "1", &self.patience_secs.to_string(), "taskset", "-c", &cpu]);
+        command.arg(program).arg("bench").args(words).arg("--json");
         let output = command.output().context("cannot start a client")?;
         let text = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {

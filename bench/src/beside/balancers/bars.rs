@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::figures::Figures;
+use super::growth;
 use super::measure::Measure;
 use super::rival::Rival;
 use crate::report::{Bound, plain};
@@ -55,16 +56,19 @@ pub fn bars(figures: &Figures) -> Vec<Bar> {
     let mut all = against_haproxy(figures);
     all.extend(price_of_mirroring(figures));
     all.extend(takeovers(figures));
-    all.push(
-        Bar::new(
-            "Takeover with 100 000 flows: gap of the busy against that with 100".into(),
-            None,
-            "x",
-            Bound::AtMost(2.0),
-        )
-        .by("make beside ARGS=\"crash --flows 100000\"; make beside ARGS=crash"),
-    );
+    all.push(growth(figures));
     all
+}
+
+/// How much longer the busy stand still where very many are idle.
+fn growth(figures: &Figures) -> Bar {
+    let median =
+        |metric: &str| Some(figures.get(Measure::Growth, metric, Rival::Mirrored)?.spread.median);
+    let [many, few] = growth::COMPARED.map(median);
+    let value = many.zip(few.filter(|few| *few > 0.0)).map(|(many, few)| many / few);
+    let text = "Takeover with 100 000 flows: gap p50 of the busy against that with 100";
+    let bar = Bar::new(text.into(), value, "x", Bound::AtMost(2.0));
+    bar.by(figures.again(Measure::Growth, &[]))
 }
 
 fn ratio(

@@ -20,7 +20,7 @@ const OFFLOADS: [&str; 5] = [
 ];
 
 /// See the module.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Environment {
     /// The processor.
     pub processor: String,
@@ -67,6 +67,8 @@ impl Environment {
             ("understudy", vec![program.as_str(), "--version"]),
             ("haproxy", vec!["haproxy", "-v"]),
             ("nginx", vec!["nginx", "-v"]),
+            ("keepalived", vec!["keepalived", "--version"]),
+            ("conntrackd", vec!["conntrackd", "-v"]),
             ("rustc", vec!["rustc", "--version"]),
             ("ethtool", vec!["ethtool", "--version"]),
         ];

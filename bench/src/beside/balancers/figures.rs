@@ -29,7 +29,7 @@ pub struct Figure {
 }
 
 /// All of them, in the order of their first samples.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Clone, Serialize)]
 #[serde(transparent)]
 pub struct Figures {
     all: Vec<Figure>,
@@ -48,7 +48,7 @@ impl Figures {
     pub fn again(&self, measure: Measure, rivals: &[Rival]) -> String {
         let names: Vec<&str> = rivals.iter().map(|rival| rival.name()).collect();
         let who = match measure {
-            Measure::Takeover => String::new(),
+            Measure::Takeover | Measure::Growth => String::new(),
             _ => format!(" --contenders {}", names.join(",")),
         };
         format!("make bench ARGS=\"--measures {}{who}{}\"", measure.name(), self.options)

@@ -41,6 +41,8 @@ pub enum Measure {
     Idle,
     /// A killed node: gaps of paced connections, and the first answer to a newcomer.
     Takeover,
+    /// A killed node with 100 connections, and with 100 000.
+    Growth,
 }
 
 /// One figure of a turn.
@@ -92,6 +94,7 @@ impl Measure {
             Measure::JumboUpload => "jumbo-upload",
             Measure::Idle => "idle",
             Measure::Takeover => "takeover",
+            Measure::Growth => "growth",
         }
     }
 
@@ -108,6 +111,7 @@ impl Measure {
             Measure::JumboUpload => "One upload, MTU 9000, offloads on",
             Measure::Idle => "Idle connections",
             Measure::Takeover => "A node dies under 1 000 paced connections",
+            Measure::Growth => "A node dies, with 100 connections and with 100 000",
         }
     }
 
@@ -123,6 +127,7 @@ impl Measure {
     pub fn suits(self, rival: Rival) -> bool {
         use Measure::*;
         match rival {
+            Rival::Nat => self == Takeover,
             Rival::Held => matches!(self, Download | Upload | JumboDownload | JumboUpload),
             Rival::Unsealed => matches!(self, Connect | Request | JumboDownload | JumboUpload),
             _ => true,
@@ -139,7 +144,9 @@ impl Measure {
                 let spent = turn.standing.usage()?.since(&before);
                 Ok(of_exchanges(&outcome, &spent))
             }
-            Measure::Idle | Measure::Takeover => unreachable!("they have no turns"),
+            Measure::Idle | Measure::Takeover | Measure::Growth => {
+                unreachable!("they have no turns")
+            }
             _ => {
                 let moved: Moved = turn.arena.ask(&words)?;
                 let spent = turn.standing.usage()?.since(&before);

@@ -72,6 +72,7 @@ pub fn page(outcome: &Outcome) -> String {
     }
     text.push_str(&idle(figures));
     text.push_str(&takeover(figures, &outcome.takeovers));
+    text.push_str(&growth(figures));
     text.push_str(&appendix(outcome));
     text + "</html>\n"
 }
@@ -240,7 +241,24 @@ fn takeover(figures: &Figures, runs: &[Run]) -> String {
     for lost in runs.iter().flat_map(|run| &run.lost) {
         let _ = write!(text, "<p class=\"missed\">{}</p>", escaped(lost));
     }
-    text.push_str(
+    text + &list(figures, measure)
+}
+
+fn growth(figures: &Figures) -> String {
+    let measure = Measure::Growth;
+    if figures.of(measure).next().is_none() {
+        return String::new();
+    }
+    format!(
+        "<h2>{}</h2><p>100 connections are paced; the others say nothing.</p>{}",
+        measure.title(),
+        list(figures, measure)
+    )
+}
+
+/// A row for each figure.
+fn list(figures: &Figures, measure: Measure) -> String {
+    let mut text = String::from(
         "<table><tr><th></th><th>median</th><th>least</th><th>most</th><th>again</th></tr>",
     );
     for figure in figures.of(measure) {
@@ -262,6 +280,7 @@ fn takeover(figures: &Figures, runs: &[Run]) -> String {
 fn who(rival: Rival) -> &'static str {
     match rival {
         Rival::Haproxy => "keepalived (10 ms) and HAProxy",
+        Rival::Nat => "keepalived (10 ms), NAT and conntrackd",
         _ => rival.title(),
     }
 }

@@ -32,6 +32,8 @@ pub enum Rival {
     Haproxy,
     /// nginx with its stream module, one worker.
     Nginx,
+    /// The kernel's NAT, which ends no connection, and conntrackd: only of interest when a machine dies.
+    Nat,
     /// One node of ours without a peer.
     Alone,
     /// A pair of ours.
@@ -57,10 +59,11 @@ pub enum Ask {
 
 impl Rival {
     /// All, in the order of their turns.
-    pub const ALL: [Rival; 7] = [
+    pub const ALL: [Rival; 8] = [
         Rival::Direct,
         Rival::Haproxy,
         Rival::Nginx,
+        Rival::Nat,
         Rival::Alone,
         Rival::Mirrored,
         Rival::Held,
@@ -68,10 +71,11 @@ impl Rival {
     ];
 
     /// Those that take part unless the command line says otherwise.
-    pub const USUAL: [Rival; 6] = [
+    pub const USUAL: [Rival; 7] = [
         Rival::Direct,
         Rival::Haproxy,
         Rival::Nginx,
+        Rival::Nat,
         Rival::Alone,
         Rival::Mirrored,
         Rival::Unsealed,
@@ -83,6 +87,7 @@ impl Rival {
             Rival::Direct => "direct",
             Rival::Haproxy => "haproxy",
             Rival::Nginx => "nginx",
+            Rival::Nat => "nat",
             Rival::Alone => "alone",
             Rival::Mirrored => "mirrored",
             Rival::Held => "held",
@@ -96,6 +101,7 @@ impl Rival {
             Rival::Direct => "no balancer (kernel TCP)",
             Rival::Haproxy => "HAProxy, TCP mode",
             Rival::Nginx => "nginx stream",
+            Rival::Nat => "kernel NAT (no termination)",
             Rival::Alone => "Understudy, no peer",
             Rival::Mirrored => "Understudy, mirrored",
             Rival::Held => "Understudy, mirrored, ack = held",
@@ -105,7 +111,7 @@ impl Rival {
 
     /// Whether it is one of ours.
     pub fn is_ours(self) -> bool {
-        !matches!(self, Rival::Direct | Rival::Haproxy | Rival::Nginx)
+        !matches!(self, Rival::Direct | Rival::Haproxy | Rival::Nginx | Rival::Nat)
     }
 
     /// Where clients ask.
@@ -125,6 +131,7 @@ impl Rival {
             Rival::Direct => &[PAGES_FILE],
             Rival::Haproxy => &[HAPROXY_FILE],
             Rival::Nginx => &[NGINX_FILE],
+            Rival::Nat => &[],
             Rival::Alone => &["node1.toml"],
             Rival::Mirrored | Rival::Held | Rival::Unsealed => &["node1.toml", "node2.toml"],
         }

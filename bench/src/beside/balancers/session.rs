@@ -3,8 +3,9 @@
 use super::arena::Arena;
 use super::distribution;
 use super::figures::Figures;
+use super::growth;
 use super::idle;
-use super::keepalived;
+use super::keepalived::{self, Behind};
 use super::measure::{Measure, Turn};
 use super::progress::Progress;
 use super::rival::Rival;
@@ -29,36 +30,50 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Builds both beds.
-    pub fn new(args: &'a BalancersArgs, common: &'a Common) -> anyhow::Result<Session<'a>> {
-        let mut arenas = Vec::new();
-        for mtu in MTUS {
-            arenas.push((mtu, Arena::new(common, &format!("mtu-{mtu}"), mtu)?));
-        }
-        Ok(Session {
+    /// Builds the beds that are wanted. Of one that cannot be built the report says why; the other is as good without it.
+    pub fn new(args: &'a BalancersArgs, common: &'a Common) -> Session<'a> {
+        let mut session = Session {
             args,
             common,
-            arenas,
+            arenas: Vec::new(),
             progress: Progress::new(args.planned_seconds(common.rounds)),
             figures: Figures::new(args.options(common.rounds)),
             problems: Vec::new(),
             takeovers: Vec::new(),
-        })
+        };
+        for mtu in MTUS.into_iter().filter(|mtu| args.needs(*mtu)) {
+            match Arena::new(common, &format!("mtu-{mtu}"), mtu, args.ms) {
+                Ok(arena) => session.arenas.push((mtu, arena)),
+                Err(error) => session.fail(format!("the bed with MTU {mtu}: {error:#}")),
+            }
+        }
+        session
     }
 
-    /// Measures all that is wanted.
-    pub fn run(&mut self) {
+    /// Measures all that is wanted. `save` is called after every step: what was found is not lost by what comes after.
+    pub fn run(&mut self, save: impl Fn(&Session<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
         for round in 1..=self.common.rounds {
             self.round(round);
+            save(self)?;
         }
-        if self.args.wants(Measure::Idle) {
-            self.idle();
-        }
-        if self.args.wants(Measure::Takeover) {
-            self.die();
+        for (measure, step) in [
+            (Measure::Idle, Session::idle as fn(&mut Session<'a>)),
+            (Measure::Takeover, Session::die),
+            (Measure::Growth, Session::grow),
+        ] {
+            if self.args.wants(measure) {
+                step(self);
+                save(self)?;
+            }
         }
         self.progress.begin("done");
         self.progress.say("");
+        Ok(())
+    }
+
+    /// The bed in which connections are small and machines die.
+    fn usual_arena(&self) -> Option<&Arena<'a>> {
+        self.arenas.iter().find(|(mtu, _)| *mtu == MTUS[0]).map(|(_, arena)| arena)
     }
 
     /// Every balancer's turn in both beds.
@@ -111,7 +126,7 @@ impl<'a> Session<'a> {
 
     fn idle(&mut self) {
         let Session { args, common, arenas, progress, figures, .. } = self;
-        let (_, arena) = &arenas[0];
+        let Some((_, arena)) = arenas.iter().find(|(mtu, _)| *mtu == MTUS[0]) else { return };
         let mut failures = Vec::new();
         let mut sockets = 0.0;
         // What connections take without a balancer comes first.
@@ -136,6 +151,7 @@ impl<'a> Session<'a> {
         let paced = Paced {
             connections: self.args.connections,
             rate: self.args.rate,
+            pace_ms: self.args.pace,
             fresh_every_ms: 1,
             seconds: 0,
         };
@@ -143,7 +159,8 @@ impl<'a> Session<'a> {
             for death in Death::ALL {
                 let (name, runs) = (death.name(), self.args.takeovers);
                 self.progress.begin(&format!("takeover, {name}, run {run} of {runs}"));
-                match takeover::run(&self.arenas[0].1, death, paced) {
+                let Some(arena) = self.usual_arena() else { return };
+                match takeover::run(arena, death, paced) {
                     Ok(found) => {
                         let samples = found.samples();
                         self.figures.add(Measure::Takeover, Rival::Mirrored, run, &samples);
@@ -153,24 +170,48 @@ impl<'a> Session<'a> {
                 }
                 self.progress.end(takeover::RUN_SECONDS);
             }
-            if self.args.contenders.contains(&Rival::Haproxy) {
-                self.die_elsewhere(run, paced);
+            for (rival, behind) in
+                [(Rival::Haproxy, Behind::Haproxy), (Rival::Nat, Behind::Conntrackd)]
+            {
+                if self.args.contenders.contains(&rival) {
+                    self.die_elsewhere(run, rival, behind, paced);
+                }
             }
         }
     }
 
-    /// The same of two HAProxys whose addresses keepalived moves.
-    fn die_elsewhere(&mut self, run: u32, paced: Paced) {
-        let runs = self.args.takeovers;
-        self.progress.begin(&format!("takeover, keepalived and HAProxy, run {run} of {runs}"));
-        match keepalived::run(&self.arenas[0].1, self.common, paced) {
+    /// The same of two other machines whose addresses keepalived moves.
+    fn die_elsewhere(&mut self, run: u32, rival: Rival, behind: Behind, paced: Paced) {
+        let (name, runs) = (rival.name(), self.args.takeovers);
+        self.progress.begin(&format!("takeover, keepalived and {name}, run {run} of {runs}"));
+        let Some(arena) = self.usual_arena() else { return };
+        match keepalived::run(arena, self.common, behind, paced) {
             Ok(found) => {
-                let samples = found.samples_of_the_dead();
-                self.figures.add(Measure::Takeover, Rival::Haproxy, run, &samples);
+                let samples = match behind {
+                    Behind::Haproxy => found.samples_of_the_dead(),
+                    Behind::Conntrackd => found.samples(),
+                };
+                self.figures.add(Measure::Takeover, rival, run, &samples);
             }
-            Err(error) => self.fail(format!("takeover, keepalived, run {run}: {error:#}")),
+            Err(error) => self.fail(format!("takeover, {name}, run {run}: {error:#}")),
         }
         self.progress.end(takeover::RUN_SECONDS);
+    }
+
+    /// The same of us with few connections and with very many.
+    fn grow(&mut self) {
+        let runs = self.args.takeovers;
+        for run in 1..=runs {
+            self.progress
+                .begin(&format!("takeover with 100 and with 100 000 flows, run {run} of {runs}"));
+            match growth::take(self.common) {
+                Ok(samples) => {
+                    self.figures.add(Measure::Growth, Rival::Mirrored, run, &samples);
+                }
+                Err(error) => self.fail(format!("growth, run {run}: {error:#}")),
+            }
+            self.progress.end(growth::RUN_SECONDS);
+        }
     }
 
     fn fail(&mut self, problem: String) {

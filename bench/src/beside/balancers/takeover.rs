@@ -39,7 +39,7 @@ pub enum Death {
 }
 
 /// One death.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Run {
     /// How it died.
     pub death: Death,
