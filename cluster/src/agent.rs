@@ -35,6 +35,7 @@ pub mod pass;
 mod receive;
 pub mod status;
 pub mod tell;
+mod unasked;
 
 use crate::detector::{Detector, Gaps};
 use crate::id::{GroupId, Incarnation, Member, NodeId};

@@ -35,6 +35,8 @@ pub struct Heard {
     pub member: Member,
     /// When it was heard last.
     pub at: Instant,
+    /// When its present life was heard first.
+    pub since: Instant,
     /// Send time of its newest heartbeat, on its own clock (echoed back to it).
     pub sent: Instant,
     /// Whether its cores make progress.
@@ -113,7 +115,7 @@ impl Detector {
                 }
                 heard.supersede();
             }
-            heard.begin(from);
+            heard.begin(now, from);
         }
         heard.at = heard.at.max(now);
         Hearing::Present
@@ -165,7 +167,7 @@ impl Detector {
             return Err(Drop::Surrendered);
         }
         if heard.member.incarnation.0 == 0 {
-            heard.begin(life);
+            heard.begin(now, life);
         }
         if heard.member != life {
             if heard.said_dead.len() == PAST_LIVES {
@@ -253,6 +255,7 @@ impl Heard {
             node: member.node,
             member,
             at: Instant::ZERO,
+            since: Instant::ZERO,
             sent: Instant::ZERO,
             core_ok: false,
             draining: false,
@@ -278,12 +281,12 @@ impl Heard {
         self.past.push_back(life);
     }
 
-    /// `member` is the present life; nothing is known of it yet.
-    fn begin(&mut self, member: Member) {
+    /// `member` is the present life from now on; nothing is known of it yet.
+    fn begin(&mut self, now: Instant, member: Member) {
         let past = core::mem::take(&mut self.past);
         let mut said_dead = core::mem::take(&mut self.said_dead);
         said_dead.retain(|life| *life != member.incarnation);
-        *self = Heard { past, said_dead, at: self.at, ..Heard::new(member) };
+        *self = Heard { past, said_dead, at: self.at, since: now, ..Heard::new(member) };
     }
 }
 

@@ -23,6 +23,8 @@ mod story;
 mod surrender;
 #[path = "agent/third.rs"]
 mod third;
+#[path = "agent/unasked.rs"]
+mod unasked;
 #[path = "agent/world.rs"]
 mod world;
 

@@ -184,6 +184,7 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::Failback => "its home node is back and holds every connection",
         Cause::NewConnections => "its home node is back and gets the new connections",
         Cause::Path => "the peer reaches the clients better",
+        Cause::Copies => "its home node is back and gets the copies",
     }
 }
 

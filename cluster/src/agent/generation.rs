@@ -71,16 +71,18 @@ impl Agent {
     /// A home that is back and has held every copy for long enough gets the newcomers, if its configuration says so and
     /// the other generation is free.
     pub(super) fn wants_to_close(&self, now: Instant, at: usize) -> bool {
-        let entry = &self.groups[at];
+        let is_wanted = self.groups[at].config.failback == Failback::NewConnections;
+        is_wanted && self.may_close(at) && self.has_home_settled(now, at)
+    }
+
+    /// Whether the group is open, and the other generation free to follow it.
+    pub(super) fn may_close(&self, at: usize) -> bool {
         let is_free = self.sibling(at).is_some_and(|other| {
             let other = &self.groups[other];
             other.known && !other.register.is_live()
         });
-        entry.config.failback == Failback::NewConnections
-            && entry.register.phase == Phase::Open
-            && self.config.arbiter == Arbiter::Witness
-            && is_free
-            && self.has_home_settled(now, at)
+        let has_arbiter = self.config.arbiter == Arbiter::Witness;
+        self.groups[at].register.phase == Phase::Open && has_arbiter && is_free
     }
 
     /// Closes the group: every record that was made is at the peer, and the cores let no flow begin.

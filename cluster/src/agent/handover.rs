@@ -10,14 +10,13 @@
 //! everything and may take over; after it the former owner does. From asking for the swap until its outcome is known
 //! this node neither renews nor speaks (`Group::is_mute`), as for every change that takes the voice from its owner.
 //!
-//! Spec: PROTOCOL.md, "Handover". Bounds: [`REPLACE_MAX`], [`SOUND_MAX`], [`FREEZE_LEASES`], [`COPY_MAX`].
+//! What begins one by itself is in `agent/unasked.rs`. Spec: PROTOCOL.md, "Handover". Bounds: [`REPLACE_MAX`], [`SOUND_MAX`], [`FREEZE_LEASES`], [`COPY_MAX`].
 
 use super::declare::Fitness;
 use super::{Agent, Arbiter, Reason, Survivor};
 use crate::gather::Gather;
 use crate::id::{Epoch, GroupId, Member, NodeId};
 use crate::lease::Lessor;
-use crate::message::advertise::Failback;
 use crate::message::{Message, Role};
 use crate::register::{self, Change};
 use crate::role::Command;
@@ -113,6 +112,8 @@ pub enum Cause {
     NewConnections,
     /// The peer reaches the clients better.
     Path,
+    /// The home node is back while another one is the peer: it gets the copies, and nothing changes hands yet.
+    Copies,
 }
 
 /// Why nothing came of a handover: the group is served on.
@@ -306,7 +307,14 @@ impl Agent {
         })
     }
 
-    fn begin_handover(&mut self, now: Instant, at: usize, to: NodeId, cause: Cause, force: bool) {
+    pub(super) fn begin_handover(
+        &mut self,
+        now: Instant,
+        at: usize,
+        to: NodeId,
+        cause: Cause,
+        force: bool,
+    ) {
         let cores = self.config.cores;
         let entry = &mut self.groups[at];
         entry.attempt += 1;
@@ -327,83 +335,24 @@ impl Agent {
         });
     }
 
-    /// Whether a node reaches its clients worse than this one.
-    fn reaches_worse(&self, node: NodeId) -> bool {
-        let own = self.path.health().quality();
-        let theirs = self.detector.node(node).and_then(|heard| heard.path.health().quality());
-        matches!((own, theirs), (Some(own), Some(theirs)) if theirs < own)
-    }
-
-    /// The peer in sync that reaches the clients better, and has for long enough.
-    fn brighter_peer(&self, now: Instant, at: usize) -> Option<NodeId> {
-        let peer = self.groups[at].register.in_sync_peer()?.node;
-        let heard = self.detector.node(peer)?;
-        (self.is_fit(now, peer) && self.path.is_worse_than(now, &heard.path)).then_some(peer)
-    }
-
-    /// A node that is drained, whose clients do not reach it, or whose home is ready, begins by itself.
-    pub(super) fn consider_handover(&mut self, now: Instant, at: usize) {
-        let entry = &self.groups[at];
-        if entry.handover.is_some() || now < entry.handover_at || !self.may_swap() {
-            return;
-        }
-        if self.draining {
-            // The peer in sync if there is one; else whoever is next and gets filled.
-            let peer = entry.register.in_sync_peer().map(|peer| peer.node);
-            let to = peer.filter(|peer| self.is_fit(now, *peer));
-            let to = to.or_else(|| self.candidate(now, at).map(|member| member.node));
-            if let Some(to) = to {
-                self.begin_handover(now, at, to, Cause::Drain, false);
-            }
-        } else if let Some(peer) = self.brighter_peer(now, at) {
-            self.begin_handover(now, at, peer, Cause::Path, false);
-        } else if entry.config.failback == Failback::All && self.has_home_settled(now, at) {
-            self.begin_handover(now, at, entry.config.home, Cause::Failback, false);
-        } else if self.wants_to_close(now, at) {
-            let home = self.groups[at].config.home;
-            self.begin_handover(now, at, home, Cause::NewConnections, false);
-        }
-    }
-
-    /// Whether the home node has held every copy, without incident, for the hold-down.
-    pub(super) fn has_home_settled(&self, now: Instant, at: usize) -> bool {
-        let entry = &self.groups[at];
-        let (home, hold_down) = (entry.config.home, entry.config.hold_down);
-        let waited = now.since(entry.since.max(entry.failed_at));
-        // A home whose path flaps has to wait longer each time.
-        let is_settled = self.detector.node(home).is_some_and(|heard| {
-            heard.path.dips(now) == 0 || heard.path.settled_for(now, hold_down)
-        });
-        self.is_home_ready(now, at) && waited >= hold_down && is_settled
-    }
-
-    /// Whether the home node is the in-sync peer of this owner.
-    pub(super) fn is_home_ready(&self, now: Instant, at: usize) -> bool {
-        let entry = &self.groups[at];
-        let home = entry.config.home;
-        entry.role == Role::Owner
-            && entry.register.in_sync_peer().is_some_and(|peer| peer.node == home)
-            && self.is_fit(now, home)
-            && !self.reaches_worse(home)
-    }
-
     /// Takes the next step of a handover. The owner's own cares come first.
     pub(super) fn pursue(&mut self, now: Instant, at: usize) {
         let Some(handover) = self.groups[at].handover else { return };
+        let register = self.groups[at].register;
+        let is_other = register.peer.is_some_and(|peer| peer.node != handover.to);
         // The arbiter's answer is not waited for longer than it takes.
-        if now < handover.pause && handover.phase != Phase::Sounding {
+        let is_sounding = handover.phase == Phase::Sounding || is_other;
+        if now < handover.pause && !is_sounding {
             return;
         }
-        let register = self.groups[at].register;
         match (handover.phase, register.peer) {
             (Phase::Replacing, Some(peer)) if peer.node != handover.to => {
-                if self.is_fit(now, handover.to) {
-                    self.ask(now, at, Change::Alone, Reason::AskedAloneForHandover(handover.to));
-                } else {
-                    self.give_up(now, at, Failure::NoPeer);
-                }
+                self.replace_peer(now, at, &handover);
             }
-            (Phase::Replacing, Some(_)) if register.in_sync => self.sound(now, at),
+            (Phase::Replacing, Some(_)) if register.in_sync => match handover.cause {
+                Cause::Copies => self.groups[at].handover = None,
+                _ => self.sound(now, at),
+            },
             (Phase::Replacing, _) if now.since(handover.since) > REPLACE_MAX => {
                 self.give_up(now, at, Failure::NoPeer);
             }
@@ -418,26 +367,54 @@ impl Agent {
         }
     }
 
+    /// The peer gives way to the wanted node. While the owner asks for that it is mute, so an arbiter that does not answer is
+    /// found out before.
+    fn replace_peer(&mut self, now: Instant, at: usize, handover: &Handover) {
+        if !self.is_fit(now, handover.to) {
+            return self.give_up(now, at, Failure::NoPeer);
+        }
+        if self.has_answered(at, handover.since) {
+            let reason = Reason::AskedAloneForHandover(handover.to);
+            return self.ask(now, at, Change::Alone, reason);
+        }
+        match now.since(handover.since) > SOUND_MAX {
+            true => self.give_up(now, at, Failure::ArbiterSilent),
+            false => self.ask_for_a_sign(now, at),
+        }
+    }
+
     /// Asks the arbiter for a sign of life; without one, or when it is there, freezes.
     fn sound(&mut self, now: Instant, at: usize) {
-        let pause = Duration(4 * self.config.timers.heartbeat.0);
         let entry = &mut self.groups[at];
-        let (group, copy, lease) = (entry.config.group, entry.register, entry.lease);
+        let (copy, lease) = (entry.register, entry.lease);
         let Some(handover) = &mut entry.handover else { return };
         if handover.phase == Phase::Replacing {
             (handover.phase, handover.since) = (Phase::Sounding, now);
         }
+        let since = handover.since;
         // Only the peer that has granted under this epoch is known to hold the copies under it.
         let peer = copy.in_sync_peer().map_or(Lessor::Nobody, Lessor::Node);
         let is_granted = lease.from() == peer && lease.until() > now;
-        let is_sounded =
-            self.config.arbiter != Arbiter::Witness || entry.sounded_at > handover.since;
-        if is_sounded && is_granted {
-            return self.freeze(now, at);
+        match is_granted && self.has_answered(at, since) {
+            true => self.freeze(now, at),
+            false => self.ask_for_a_sign(now, at),
         }
-        if now < handover.pause {
+    }
+
+    /// Whether the arbiter, if there is one, has answered since then.
+    fn has_answered(&self, at: usize, since: Instant) -> bool {
+        self.config.arbiter != Arbiter::Witness || self.groups[at].sounded_at > since
+    }
+
+    /// Asks the arbiter for a sign of life, unless that was done a moment ago.
+    fn ask_for_a_sign(&mut self, now: Instant, at: usize) {
+        let pause = Duration(4 * self.config.timers.heartbeat.0);
+        let entry = &mut self.groups[at];
+        let (group, copy) = (entry.config.group, entry.register);
+        let Some(handover) = entry.handover.as_mut().filter(|handover| now >= handover.pause)
+        else {
             return;
-        }
+        };
         handover.pause = now + pause;
         if self.config.arbiter == Arbiter::Witness {
             self.send_witness(&Message::Read { group, copy });

@@ -382,7 +382,9 @@ impl Story<'_> {
 
 /// Waits until every group is protected, and looks at every copy.
 pub(super) fn await_protection(world: &mut World, when: &str) -> Result<(), String> {
-    if world.run_until(PEACE, World::is_protected) {
+    // A third node's home may have to wait until its path is believed to be steady.
+    let peace = PEACE << (2 * world.nodes.len().saturating_sub(2));
+    if world.run_until(peace, World::is_protected) {
         return world.check_copies();
     }
     let groups = 0..world.shape().settings.ports.len();

@@ -52,3 +52,28 @@ fn newcomers_go_home_and_the_old_connections_stay() {
         stage.protected();
     });
 }
+
+/// Home comes back to three nodes of which another one is the peer by then: it gets the copies first, and then everything,
+/// though it dies once more at some moment of that.
+#[test]
+fn a_home_that_finds_another_peer_gets_everything_back() {
+    let cast = Cast { nodes: 3, failback: (Failback::All, HOLD_DOWN_MS), ..Cast::talking(8_000) };
+    let moments = [None, Some(HOLD_DOWN_MS + 10), Some(HOLD_DOWN_MS + 30), Some(2 * HOLD_DOWN_MS)];
+    play(cast, moments, |stage, dies_after| {
+        stage.crash(0);
+        stage.protected();
+        stage.start(0);
+        if let Some(ms) = dies_after {
+            stage.run(ms);
+            stage.crash(0);
+            stage.run(300);
+            stage.start(0);
+        }
+        stage.until(10_000, "home again", |world| world.speaker(0) == Some(0));
+        stage.protected();
+        stage.crash(1);
+        stage.protected();
+        stage.start(1);
+        stage.protected();
+    });
+}

@@ -73,7 +73,19 @@ impl World {
         let is_taken = |service| groups.clone().skip(service).step_by(services).any(is_open);
         let mut live = groups.clone().filter(|group| self.register(*group).is_live());
         let is_calm = self.now >= self.trouble_until;
-        is_calm && (0..services).all(is_taken) && live.all(|group| self.is_group_protected(group))
+        let stays = |group| self.is_group_protected(group) && !self.awaits_home(group);
+        is_calm && (0..services).all(is_taken) && live.all(stays)
+    }
+
+    /// Whether home is about to take the place of a group's peer: nobody holds all of it meanwhile.
+    fn awaits_home(&self, group: usize) -> bool {
+        let group = self.shape().settings.groups()[group];
+        // Of two nodes home is the owner or the peer.
+        let mut nodes = self.nodes.iter().filter(|_| self.nodes.len() > 2);
+        nodes.any(|node| {
+            let now = node.machine.local(self.now);
+            node.life.as_ref().is_some_and(|life| life.agent.awaits_home(now, group))
+        })
     }
 
     fn is_group_protected(&self, group: usize) -> bool {
