@@ -35,10 +35,12 @@ impl World {
             Fault::Crash { node, is_told } => self.crash(node, is_told),
             Fault::Start { node } => self.start(node),
             Fault::Pause { node, time } => {
+                self.expect_trouble(time);
                 let state = &mut self.nodes[node];
                 state.paused_until = state.paused_until.max(now + time);
             }
             Fault::Stick { node, core, time } => {
+                self.expect_trouble(time);
                 if let Some(life) = &mut self.nodes[node].life
                     && let Some(core) = life.cores.get_mut(core)
                 {
@@ -46,6 +48,7 @@ impl World {
                 }
             }
             Fault::Interrupt { node, core, time, is_checked } => {
+                self.expect_trouble(time);
                 if let Some(next) = self.nodes[node].interruptions.get_mut(core) {
                     *next = Interruption { time, is_checked };
                 }
@@ -78,6 +81,12 @@ impl World {
             Fault::Reload { node, change } => self.reload(node, change),
             Fault::StartServer { server } => self.start_server(server),
         }
+    }
+
+    /// What has begun ends by itself after so long. Until then the next mishap would be a second one, though nobody may have noticed
+    /// the first one yet.
+    fn expect_trouble(&mut self, time: u64) {
+        self.trouble_until = self.trouble_until.max(self.now + time);
     }
 
     /// A group has a peer in sync: if that was planned, the two lose each other.
