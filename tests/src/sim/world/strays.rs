@@ -11,8 +11,9 @@ use crate::sim::node::client_mac;
 use cluster::id::{Epoch, GroupId};
 use cluster::link::LINK_HEADER_BYTES;
 use cluster::mirror::{Body, decode};
-use stack::flow::Standing;
+use stack::flow::{Flow, Standing};
 use stack::key::FlowKey;
+use stack::tcp::state::State;
 use stack::wire::{Frame, parse};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -145,9 +146,13 @@ impl World {
         if here.find(&key).is_some_and(|flow| flow.standing != Standing::Silent) {
             return None;
         }
+        // What is over stays where it was served until the peer is known to know that; the copy is gone by then.
+        let is_served = |flow: &&Flow| {
+            flow.standing != Standing::Silent && flow.contract.state != State::Closed
+        };
         let served = |other: &Node| {
             let life = other.life.as_ref()?;
-            let flow = life.find(&key).filter(|flow| flow.standing != Standing::Silent)?;
+            let flow = life.find(&key).filter(is_served)?;
             let group = usize::from(flow.group);
             let register = life.registers[group];
             let has_voice = life.lease(group) > other.machine.local(self.now);
