@@ -216,6 +216,7 @@ fn transfers_survive_two_takeovers() {
         let second = scene.wait_protected();
         assert_ne!(first, second);
         scene.owner = second;
+        traffic.next_turn(scene);
         scene.take_over(KillMode::Sigkill);
         traffic.assert_still_running();
         traffic.finish(scene, KillMode::Sigkill, killed_ns);
@@ -352,6 +353,7 @@ fn a_witness_that_is_gone_disturbs_nobody() {
         let mut traffic = Traffic::start(scene, SECONDS);
         traffic.until(MIDDLE);
         let killed_ns = monotonic_ns();
+        traffic.stays(scene);
         scene.cluster.kill_witness().unwrap();
         traffic.assert_still_running();
         traffic.finish(scene, KillMode::None, killed_ns);

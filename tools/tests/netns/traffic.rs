@@ -32,8 +32,10 @@ const LATE_MAX: u64 = 64;
 pub struct Traffic {
     curls: Curls,
     load: Load,
-    /// Who owned the service at the start, and who had the copies.
+    /// Whose turn it was last, and whose it is to be next.
     turns: (u8, u8),
+    /// Late frames of turns before.
+    late: u64,
 }
 
 impl Traffic {
@@ -52,7 +54,7 @@ impl Traffic {
         let load = Load::start_with(scene.bed, UNDERSTUDY.as_ref(), &scene.dir, &options).unwrap();
         let turns = (scene.owner, scene.survivor());
         voices::watch(scene.bed, turns.0, turns.1).unwrap();
-        Traffic { curls, load, turns }
+        Traffic { curls, load, turns, late: 0 }
     }
 
     /// Waits until every connection has moved bytes and the download is so far.
@@ -75,6 +77,21 @@ impl Traffic {
         voices::watch(scene.bed, self.turns.0, self.turns.1).unwrap();
     }
 
+    /// The node that took over is the owner whose turn ends next: late frames are counted for it as well.
+    pub fn next_turn(&mut self, scene: &Scene<'_>) {
+        let late = voices::late(scene.bed).unwrap();
+        assert!(late <= LATE_MAX, "{late} frames of a former owner");
+        self.late += late;
+        self.turns = (scene.owner, scene.survivor());
+        voices::watch(scene.bed, self.turns.0, self.turns.1).unwrap();
+    }
+
+    /// Nobody is to take over: every frame of the peer for a connection of the owner is one too many.
+    pub fn stays(&mut self, scene: &Scene<'_>) {
+        self.turns = (scene.survivor(), scene.owner);
+        voices::watch(scene.bed, self.turns.0, self.turns.1).unwrap();
+    }
+
     /// Asserts that what just happened came before the end of any transfer.
     pub fn assert_still_running(&mut self) {
         let ended = self.curls.ended().unwrap() || self.load.ended().unwrap();
@@ -93,7 +110,8 @@ impl Traffic {
         let summary = Summary::of(vec![outcome]);
         println!("{}", text::report(&summary));
         let late = Self::late_frames(scene, self.turns);
-        println!("{}", outcome_line(&summary, late));
+        let beyond = late.map(|late| late.saturating_sub(LATE_MAX));
+        println!("{}", outcome_line(&summary, late.map(|late| late + self.late).zip(beyond)));
         assert!(late.is_none_or(|late| late <= LATE_MAX), "{late:?} frames of a former owner");
         assert!(summary.passed(), "connections did not survive");
     }
@@ -106,7 +124,7 @@ impl Traffic {
 }
 
 /// What `cargo xtask scenario` reads.
-fn outcome_line(summary: &Summary, late: Option<u64>) -> String {
+fn outcome_line(summary: &Summary, late: Option<(u64, u64)>) -> String {
     let sum = |count: fn(&Row) -> u64| summary.rows.iter().map(count).sum::<u64>();
     let gaps = summary.rows.iter().flat_map(|row| &row.gaps_ns).copied().collect();
     let Percentiles { p50, p99, max, .. } = Percentiles::of(gaps);
@@ -115,8 +133,7 @@ fn outcome_line(summary: &Summary, late: Option<u64>) -> String {
         "outcome: survived={survived}/{all} resets={} wrong_bytes={}{} gaps_us={}/{}/{}",
         sum(|row| row.resets),
         sum(|row| row.wrong_bytes),
-        late.map_or(String::new(), |late| {
-            let beyond = late.saturating_sub(LATE_MAX);
+        late.map_or(String::new(), |(late, beyond)| {
             format!(" late_frames={late} two_voices={beyond}")
         }),
         p50 / 1_000,
