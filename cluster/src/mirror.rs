@@ -31,7 +31,7 @@ const VERSION: u8 = 3;
 const TO_CORE_AT: usize = 11;
 
 /// Bytes of the header.
-pub const HEADER_BYTES: usize = 38;
+pub const HEADER_BYTES: usize = 40;
 
 /// Bytes in front of the first record.
 pub const RECORDS_OFFSET: usize = HEADER_BYTES + 18;
@@ -174,7 +174,7 @@ pub fn put_header(out: &mut impl Put, session: &Session, kind: Kind) {
     out.put_u8(session.to.node.0);
     out.put_u8(session.from_core);
     out.put_u8(session.to_core);
-    out.put_u16(session.group.0);
+    out.put_u32(session.group.0);
     out.put_u64(session.epoch.0);
     out.put_u64(session.from.incarnation.0);
     out.put_u64(session.to.incarnation.0);
@@ -218,7 +218,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Session, Body<'_>), ImportError> {
     let cluster = reader.u32()?;
     let (from, to) = (NodeId(reader.u8()?), NodeId(reader.u8()?));
     let (from_core, to_core) = (reader.u8()?, reader.u8()?);
-    let group = GroupId(reader.u16()?);
+    let group = GroupId(reader.u32()?);
     let epoch = Epoch(reader.u64()?);
     let from = Member { node: from, incarnation: Incarnation(reader.u64()?) };
     let to = Member { node: to, incarnation: Incarnation(reader.u64()?) };

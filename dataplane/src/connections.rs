@@ -77,7 +77,7 @@ fn log_some(reporter: &Reporter, config: &Config, spare: &mut Vec<Vec<Ending>>) 
 /// One of them in words.
 fn record(config: &Config, ending: &Ending) -> Option<Record> {
     let Ending { service, client, server, end, received_bytes, acknowledged_bytes, .. } = ending;
-    let service = config.services.get(usize::from(*service))?;
+    let service = config.service_at(*service)?;
     let Application::Proxy(proxy) = &service.application else { return None };
     let server =
         proxy.servers.get(usize::from(*server)).map_or("none", |server| server.name.as_str());

@@ -22,14 +22,14 @@ use std::net::IpAddr;
 /// The program's view of the groups.
 pub struct Ears {
     map: ServiceMap,
-    /// The addresses of each service.
-    addresses: Vec<Vec<IpAddr>>,
+    /// The addresses of each service, by its id.
+    addresses: BTreeMap<u32, Vec<IpAddr>>,
     groups: BTreeMap<GroupId, Hears>,
 }
 
 impl Ears {
-    /// For services with these addresses. Until something is ordered for a service everything is heard.
-    pub fn new(map: ServiceMap, addresses: Vec<Vec<IpAddr>>) -> Ears {
+    /// For services with these ids and addresses. Until something is ordered for a service everything is heard.
+    pub fn new(map: ServiceMap, addresses: BTreeMap<u32, Vec<IpAddr>>) -> Ears {
         Ears { map, addresses, groups: BTreeMap::new() }
     }
 
@@ -57,7 +57,7 @@ impl Ears {
         let of_service = self.groups.iter().filter(|(other, _)| other.service() == group.service());
         // The generations of a service share its addresses: who needs most decides.
         let most = of_service.map(|(_, hears)| *hears).min().unwrap_or_default();
-        let mut addresses = self.addresses.get(usize::from(group.service())).into_iter().flatten();
+        let mut addresses = self.addresses.get(&group.service()).into_iter().flatten();
         addresses.try_for_each(|address| self.map.set_hears(*address, most))
     }
 }

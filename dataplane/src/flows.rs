@@ -114,7 +114,7 @@ fn shown(config: &Config, groups: &[GroupId], core: usize, listed: &Listed) -> F
     let Listed { id, group, key, state, server, is_copied, silence, received, acknowledged } =
         listed;
     let group = groups.get(usize::from(*group));
-    let service = group.and_then(|id| config.services.get(usize::from(id.service())));
+    let service = group.and_then(|id| config.service(*id));
     let local = |key: &FlowKey| end(&key.local, key.local_port);
     let remote = |key: &FlowKey| end(&key.remote, key.remote_port);
     FlowStatus {
@@ -140,8 +140,8 @@ fn shown(config: &Config, groups: &[GroupId], core: usize, listed: &Listed) -> F
 
 /// The groups of a service, one bit for each.
 fn groups_of(config: &Config, service: usize) -> u64 {
-    let groups = config.groups();
-    let its = groups.iter().zip(0..).filter(|(group, _)| usize::from(group.service()) == service);
+    let (groups, id) = (config.groups(), config.services[service].id);
+    let its = groups.iter().zip(0..).filter(|(group, _)| group.service() == id);
     its.fold(0, |bits, (_, index)| bits | 1u64 << index)
 }
 

@@ -92,7 +92,7 @@ impl Board {
 fn blank(targets: &[Target]) -> Vec<Vec<Checked>> {
     let mut known: Vec<Vec<Checked>> = Vec::new();
     for target in targets {
-        let (service, server) = (target.service as usize, target.server as usize);
+        let (service, server) = (target.service, target.server as usize);
         known.resize_with(known.len().max(service + 1), Vec::new);
         let servers = known[service].len().max(server + 1);
         known[service].resize_with(servers, Checked::default);
@@ -132,10 +132,12 @@ fn targets(config: &Config) -> Vec<Target> {
         let may_own = settings.home == config.node.id || settings.peers.contains(&config.node.id);
         let Application::Proxy(proxy) = &settings.application else { continue };
         let Some(check) = proxy.check.as_ref().filter(|_| may_own) else { continue };
+        let id = settings.id;
         for (server, settings) in proxy.servers.iter().enumerate().filter(|(_, s)| !s.is_retired) {
             let port = check.port.unwrap_or(settings.port);
             targets.push(Target {
-                service: service as u8,
+                service,
+                id,
                 server: server as u16,
                 address: SocketAddr::new(settings.address, port),
                 authority: SocketAddr::new(settings.address, settings.port).to_string(),
@@ -152,7 +154,10 @@ fn targets(config: &Config) -> Vec<Target> {
 
 /// One server that is checked.
 struct Target {
-    service: u8,
+    /// Position of the service in the configuration.
+    service: usize,
+    /// Its id.
+    id: u32,
     server: u16,
     address: SocketAddr,
     authority: String,
@@ -174,8 +179,8 @@ struct Attempt {
     is_prolonged: bool,
 }
 
-/// Servers that are up (`true`) or down, by service and server: the newest that is known of each.
-type News = BTreeMap<u8, BTreeMap<u16, bool>>;
+/// Servers that are up (`true`) or down, by the id of the service and server: the newest that is known of each.
+type News = BTreeMap<u32, BTreeMap<u16, bool>>;
 
 struct Checker {
     poll: Poll,
@@ -260,13 +265,12 @@ impl Checker {
     /// Checks these from now on. Servers that stay keep their verdicts; one that is not checked any more counts as up.
     fn replace(&mut self, now: Instant, mut targets: Vec<Target>) -> io::Result<()> {
         let mut known = blank(&targets);
-        let mut lost: Vec<(u8, u16, bool)> = Vec::new();
+        let mut lost: Vec<(u32, u16, bool)> = Vec::new();
         for old in &self.targets {
-            let (service, server) = (old.service as usize, old.server as usize);
+            let (service, server) = (old.service, old.server as usize);
             let checked = std::mem::take(&mut self.board.lock()[service][server]);
             let is_it = |new: &&mut Target| {
-                (new.service, new.server, &new.authority)
-                    == (old.service, old.server, &old.authority)
+                (new.id, new.server, &new.authority) == (old.id, old.server, &old.authority)
             };
             match targets.iter_mut().find(is_it) {
                 Some(new) => {
@@ -274,7 +278,7 @@ impl Checker {
                     known[service][server] = checked;
                 }
                 None if checked.verdict.is_up() == Some(false) => {
-                    lost.push((old.service, old.server, true));
+                    lost.push((old.id, old.server, true));
                 }
                 None => {}
             }
@@ -296,7 +300,7 @@ impl Checker {
     }
 
     /// Begins a check; what changed if it is over at once.
-    fn begin(&mut self, now: Instant, n: usize) -> Option<(u8, u16, bool)> {
+    fn begin(&mut self, now: Instant, n: usize) -> Option<(u32, u16, bool)> {
         let target = &mut self.targets[n];
         target.began = now;
         let stream = TcpStream::connect(target.address).and_then(|mut stream| {
@@ -323,7 +327,7 @@ impl Checker {
     }
 
     /// A check is over; what changed by that.
-    fn conclude(&mut self, now: Instant, n: usize, outcome: Outcome) -> Option<(u8, u16, bool)> {
+    fn conclude(&mut self, now: Instant, n: usize, outcome: Outcome) -> Option<(u32, u16, bool)> {
         let target = &mut self.targets[n];
         self.running -= target.attempt.take().is_some() as usize;
         let rule = Rule {
@@ -332,9 +336,10 @@ impl Checker {
             interval: target.check.interval,
             fast_interval: target.check.fast_interval,
         };
-        let (service, server, began) = (target.service, target.server, target.began);
+        let (service, id) = (target.service, target.id);
+        let (server, began) = (target.server, target.began);
         let mut board = self.board.lock();
-        let checked = &mut board[service as usize][server as usize];
+        let checked = &mut board[service][server as usize];
         let before = checked.verdict;
         checked.verdict = before.after(&rule, &outcome);
         checked.passed += matches!(outcome, Outcome::Passed(_)) as u64;
@@ -344,11 +349,11 @@ impl Checker {
         drop(board);
         self.set_due(n, (began + verdict.interval(&rule)).max(now));
         let is_up = verdict.is_up().filter(|_| verdict.is_up() != before.is_up())?;
-        Some((service, server, is_up))
+        Some((id, server, is_up))
     }
 
     /// Tells every core what has changed, as soon as it takes the order.
-    fn spread_news(&mut self, changed: &[(u8, u16, bool)]) {
+    fn spread_news(&mut self, changed: &[(u32, u16, bool)]) {
         for (core, news) in self.orders.iter().zip(&mut self.news) {
             for &(service, server, is_up) in changed {
                 news.entry(service).or_default().insert(server, is_up);

@@ -333,8 +333,9 @@ fn build_engines(
     };
     let places = (0..cores).map(|core| Place { core, cores });
     // A generation is a group of its own with the same service.
-    let each =
-        || groups.iter().map(|group| services[usize::from(group.service())].clone()).collect();
+    let generations = usize::from(config.generations());
+    let copies = |service: &Service| std::iter::repeat_n(service.clone(), generations);
+    let each = || services.iter().flat_map(copies).collect();
     Ok(places.map(|at| Engine::new(&engine_config(at), each(), groups)).collect())
 }
 

@@ -46,7 +46,7 @@ impl Reporter {
                     Ok(index) => index,
                     Err(message) => return error(message),
                 };
-                let group = GroupId::new(index as u8, 0);
+                let group = GroupId::new(self.config().services[index].id, 0);
                 let epoch = epoch.map(Epoch);
                 Order::Handover { group, to: NodeId(*to), epoch, force: *force }
             }
@@ -193,7 +193,7 @@ pub fn unfit_text(why: Unfit) -> String {
     let agree = "`understudy check` with the files of both nodes shows where they differ";
     match why {
         Unfit::OtherService => {
-            format!("it has another service in this place of its configuration; {agree}")
+            "it has a service of another name with the same id (a hash of the name): rename one, on every node".into()
         }
         Unfit::OtherAddresses => {
             format!("it has other addresses, or another `arp` or `mac`; {agree}")

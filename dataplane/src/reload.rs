@@ -231,9 +231,9 @@ impl Reporter {
             return Vec::new();
         }
         let Some(cores) = self.each_core(ToCore::Servers) else { return Vec::new() };
-        let of_service = |(n, service): (usize, &config::Service)| {
+        let of_service = |service: &config::Service| {
             let Application::Proxy(proxy) = &service.application else { return Vec::new() };
-            let known = cores.iter().flatten().filter(|known| usize::from(known.service) == n);
+            let known = cores.iter().flatten().filter(|known| known.service == service.id);
             let is_free = |&place: &usize| {
                 let at_most = |known: &Upstreams| known.servers.get(place).map(|s| s.connections);
                 proxy.servers[place].is_retired
@@ -241,7 +241,7 @@ impl Reporter {
             };
             (0..proxy.servers.len()).filter(is_free).collect()
         };
-        running.services.iter().enumerate().map(of_service).collect()
+        running.services.iter().map(of_service).collect()
     }
 
     /// What was sent will be done, however late: it runs from here on.
@@ -295,7 +295,7 @@ impl Plan {
         // Each generation of a service has its settings.
         let groups = config.groups();
         let settings = groups.iter().zip(0..).filter_map(|(group, index)| {
-            let n = usize::from(group.service());
+            let n = config.position(*group)?;
             is_changed(n).then(|| (index, services[n].clone()))
         });
         let settings = settings.collect();
@@ -336,9 +336,13 @@ impl Told {
     }
 }
 
-/// The configuration that runs when `next` follows `running`: servers keep their places.
+/// The configuration that runs when `next` follows `running`: services and servers keep their places.
 fn succeed(running: &Config, next: &Config, free: &[Vec<usize>]) -> Result<Config, String> {
     let mut config = next.clone();
+    // Whatever the order in the file: each service keeps its place.
+    let place =
+        |service: &config::Service| running.services.iter().position(|s| s.id == service.id);
+    config.services.sort_by_key(place);
     for (n, (service, known)) in config.services.iter_mut().zip(&running.services).enumerate() {
         let (Application::Proxy(new), Application::Proxy(old)) =
             (&mut service.application, &known.application)

@@ -144,7 +144,7 @@ impl Reporter {
         let config = self.config();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         for (group, last) in groups.iter().zip(&mut *logged) {
-            let service = &config.services[usize::from(group.group.service())];
+            let Some(service) = config.service(group.group) else { continue };
             let is_new = |decision: &&cluster::agent::Decision| decision.at > *last;
             let new: Vec<_> = group.reasons.iter().filter(is_new).collect();
             for decision in new {
@@ -339,7 +339,7 @@ impl Reporter {
     ) -> shown::Standing {
         let GroupState { group: id, role, register, counts } = state;
         let config = self.config();
-        let service = config.services.get(usize::from(id.service()));
+        let service = config.service(*id);
         let is_written = register.epoch.0 > 0;
         let declared = group.declared.iter().find(|declared| declared.by.node == node);
         shown::Standing {
@@ -370,7 +370,8 @@ impl Reporter {
         (copies, has_arbiter): ((u32, u32), bool),
     ) -> shown::GroupStatus {
         let config = self.config();
-        let service = &config.services[usize::from(group.group.service())];
+        let service =
+            config.service(group.group).expect("the agent has the groups of the configuration");
         let register = &group.register;
         let is_known = group.known && register.epoch.0 > 0;
         shown::GroupStatus {
@@ -408,7 +409,7 @@ impl Reporter {
 
     fn claim(&self, now: Instant, claim: &Claim) -> shown::Claim {
         let config = self.config();
-        let service = config.services.get(usize::from(claim.group.service()));
+        let service = config.service(claim.group);
         shown::Claim {
             node: claim.by.node.0,
             service: service.map_or(String::new(), |service| service.name.clone()),

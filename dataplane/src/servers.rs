@@ -17,6 +17,7 @@ use crate::orders::service_index;
 use crate::report::{LATE, PATIENCE, Reporter};
 use crate::shared::{ToCore, Upstreams};
 use cluster::engine;
+use cluster::id::GroupId;
 use stack::app::proxy::end::End;
 use stack::time::Instant;
 use stack::upstream::ServerStatus as Known;
@@ -38,7 +39,7 @@ impl Reporter {
         for (n, known) in config.services.iter().enumerate() {
             let Application::Proxy(proxy) = &known.application else { continue };
             if service.is_none_or(|name| name == known.name) {
-                let of_service = |known: &&Upstreams| usize::from(known.service) == n;
+                let of_service = |core: &&Upstreams| core.service == known.id;
                 let cores: Vec<&Upstreams> = cores.iter().flatten().filter(of_service).collect();
                 let checked = self.board.service(n);
                 services.push(service_servers(now, (&known.name, proxy), &cores, &checked));
@@ -81,7 +82,8 @@ impl Reporter {
             }
             ServerOrder::Weight(weight) => Change::Weight(weight),
         };
-        let decide = |answer| ToCore::Decide(index as u8, server as u16, change, answer);
+        let id = config.services[index].id;
+        let decide = |answer| ToCore::Decide(id, server as u16, change, answer);
         let done = self.each_core(decide).ok_or(LATE)?;
         if done.iter().all(|done| *done) {
             return Ok(());
@@ -90,12 +92,15 @@ impl Reporter {
             let message = "changed hands meanwhile: give the order again to the node that owns it";
             return Err(format!("{service} {message}"));
         }
-        Err(self.not_owner(index, service))
+        Err(self.not_owner(id, service))
     }
 
-    fn not_owner(&self, index: usize, service: &str) -> String {
+    fn not_owner(&self, id: u32, service: &str) -> String {
         let answer = self.ask_agent().and_then(|agent| agent.recv_timeout(PATIENCE).ok());
-        let register = answer.map(|answer| answer.agent.groups[index].register);
+        let register = answer.and_then(|answer| {
+            let mut groups = answer.agent.groups.iter();
+            Some(groups.find(|group| group.group == GroupId::new(id, 0))?.register)
+        });
         let me = self.me.node;
         match register.filter(|register| register.epoch.0 > 0).map(|register| register.owner.node) {
             Some(owner) if owner != me => {

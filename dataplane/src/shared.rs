@@ -109,10 +109,10 @@ pub enum ToCore {
     List(u32, Filter, Vec<Listed>, Sender<(Vec<Listed>, Option<u32>)>),
     /// End the connection with this name; answer whether it was there.
     EndFlow(FlowId, Sender<Ended>),
-    /// This node's own checks have found that servers of the service with this index are up (`true`) or down.
-    Verdicts(u8, Arc<[(u16, bool)]>),
-    /// The operator's order about a server of a service, by their indices; answer whether it was carried out.
-    Decide(u8, u16, Change, Sender<bool>),
+    /// This node's own checks have found that servers of the service with this id are up (`true`) or down.
+    Verdicts(u32, Arc<[(u16, bool)]>),
+    /// The operator's order about a server of the service with this id; answer whether it was carried out.
+    Decide(u32, u16, Change, Sender<bool>),
     /// Answer with the connections that have ended, and note the next ones in this list.
     Endings(Vec<Ending>, Sender<Vec<Ending>>),
     /// Answer with what is known of the servers of each group.
@@ -122,8 +122,8 @@ pub enum ToCore {
 /// What a core knows of the servers of a group.
 #[derive(Clone, Debug)]
 pub struct Upstreams {
-    /// Whose they are.
-    pub service: u8,
+    /// The id of the service whose they are.
+    pub service: u32,
     /// What this node is to the group.
     pub role: Role,
     /// The servers, in the order of the configuration.

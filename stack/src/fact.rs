@@ -47,8 +47,6 @@ pub enum Fact<'a> {
 pub struct Open {
     /// Both ends.
     pub key: FlowKey,
-    /// Position of the service in the configuration.
-    pub service: u8,
     /// Next hop towards the other side.
     pub next_hop: Mac,
     /// Our initial sequence number.
@@ -218,9 +216,8 @@ impl<'a> Fact<'a> {
 
 impl Open {
     fn encode(&self, out: &mut impl Put) {
-        let Open { key, service, next_hop, iss, options, syn } = self;
+        let Open { key, next_hop, iss, options, syn } = self;
         encode_key(key, out);
-        out.put_u8(*service);
         out.put_bytes(next_hop);
         if let Some(Syn { irs, .. }) = syn {
             out.put_u32(irs.0);
@@ -234,14 +231,14 @@ impl Open {
     }
 
     fn decode(reader: &mut Reader, has_syn: bool) -> Result<Open, ImportError> {
-        let (key, service, next_hop) = (decode_key(reader)?, reader.u8()?, reader.array()?);
+        let (key, next_hop) = (decode_key(reader)?, reader.array()?);
         let irs = if has_syn { Seq(reader.u32()?) } else { Seq(0) };
         let (iss, options) = (Seq(reader.u32()?), Options::decode(reader)?);
         let syn = match has_syn {
             true => Some(Syn { irs, ts_recent: reader.u32()?, snd_wnd: reader.u32()? }),
             false => None,
         };
-        Ok(Open { key, service, next_hop, iss, options, syn })
+        Ok(Open { key, next_hop, iss, options, syn })
     }
 }
 
@@ -337,7 +334,7 @@ mod tests {
             let key = FlowKey { remote, local: remote, remote_port: 1, local_port: 2 };
             let syn = Syn { irs: Seq(5), ts_recent: 7, snd_wnd: 8 };
             let (next_hop, iss) = ([1; 6], Seq(6));
-            let open = Open { key, service: 3, next_hop, iss, options, syn: Some(syn) };
+            let open = Open { key, next_hop, iss, options, syn: Some(syn) };
             let hint = Hint { srtt_us: 12, cwnd: 13 };
             let acked = |passed| {
                 let (snd_una, snd_wnd, ts_recent) = (Seq(9), 10, 11);

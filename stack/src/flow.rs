@@ -210,9 +210,7 @@ pub struct Flow {
     pub id: FlowId,
     /// Next hop towards the client.
     pub next_hop: Mac,
-    /// Position of the service in the configuration.
-    pub service: u8,
-    /// Index of the group in the stack.
+    /// Index of the group, and of its service, in the stack.
     pub group: u8,
     /// Where it stands towards the peer.
     pub standing: Standing,
@@ -240,7 +238,6 @@ impl Default for Flow {
             key: FlowKey::default(),
             id: FlowId::default(),
             next_hop: Mac::default(),
-            service: 0,
             group: 0,
             standing: Standing::Absent,
             era: 0,
@@ -262,7 +259,6 @@ impl Flow {
             key: open.key,
             id,
             next_hop: open.next_hop,
-            service: open.service,
             group,
             contract: Contract::open(open, service.first_window()),
             app: App::new(&service.app),
@@ -414,7 +410,7 @@ impl Flow {
         if self.contract.state != State::SynSent {
             return Ok(());
         }
-        let first_window = env.services[self.service as usize].first_window();
+        let first_window = env.services[self.group as usize].first_window();
         self.contract.answer(answered, first_window);
         if answered.is_acknowledged {
             self.with_app(env, |app, context| app.open(context))?;
@@ -518,7 +514,7 @@ impl Flow {
 
     fn with_app<T>(&mut self, env: &mut Env, call: impl FnOnce(&mut App, &mut Context) -> T) -> T {
         let mut context = Context {
-            content: &env.services[self.service as usize].content,
+            content: &env.services[self.group as usize].content,
             memory: &mut env.memory,
             output: Flow::sink(&mut self.output, &mut env.across),
         };
@@ -536,7 +532,7 @@ impl Flow {
 
     /// Where the right edge may be moved to, if that is worth a segment.
     pub(crate) fn wider_edge(&self, env: &Env) -> Option<Seq> {
-        let buffer = env.services[self.service as usize].receive_buffer;
+        let buffer = env.services[self.group as usize].receive_buffer;
         let sink = env.across.as_ref().map_or(&self.output, |across| &across.output);
         if let App::Proxy(leg) = &self.app
             && leg.passes_ahead()

@@ -171,7 +171,7 @@ impl Flow {
         else {
             return Ok(());
         };
-        let upstream = &services[self.service as usize].upstream;
+        let upstream = &services[self.group as usize].upstream;
         let mut client = across.key;
         if upstream.accepts_header
             && let Heard::Whole { bytes, client: named } =

@@ -208,7 +208,7 @@ impl Reply {
     }
 
     /// A SYN-ACK whose sequence number, and whose timestamp's low bits, remember the SYN.
-    pub fn cookie(open: &Open, segment: &Segment, service: &Service, ts: u32) -> Reply {
+    pub fn cookie(open: &Open, group: u8, segment: &Segment, service: &Service, ts: u32) -> Reply {
         let options = open.options;
         // Without a timestamp to carry them, scale and SACK cannot be remembered and are not offered.
         let bits =
@@ -232,7 +232,7 @@ impl Reply {
                 timestamps: segment.options.timestamps.map(|(value, _)| (stamp, value)),
             },
         };
-        Reply { group: open.service, kind: Kind::Segment { path: back(segment), header } }
+        Reply { group, kind: Kind::Segment { path: back(segment), header } }
     }
 
     /// The options of the SYN that a cookie's answer belongs to.

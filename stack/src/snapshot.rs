@@ -160,7 +160,7 @@ impl Captured {
         };
         let is_one = server.id == self.flow.id.other_leg() && !is_server;
         let is_open = server.contract.state.is_synchronized();
-        let agrees = self.flow.service == server.service && server.contract.is_active;
+        let agrees = self.flow.group == server.group && server.contract.is_active;
         let sides = leg.side == Side::Client && other.side == Side::Server;
         let phases = leg.phase == other.phase && leg.phase != Phase::Alone;
         is_one && agrees && sides && phases && is_open == leg.is_joined()
@@ -191,7 +191,6 @@ impl Flow {
             key,
             id,
             next_hop: _,
-            service,
             contract,
             app,
             output,
@@ -208,7 +207,6 @@ impl Flow {
         encode_key(key, out);
         out.put_u64(id.0);
         out.put_bytes(next_hop);
-        out.put_u8(*service);
         contract.recorded(self.ahead()).export(out);
         app.export(&env.memory, out);
         output.export(&env.memory, self.behind().bytes, out);
@@ -236,8 +234,11 @@ impl Flow {
         self.key = decode_key(reader)?;
         self.id = FlowId(reader.u64()?);
         self.next_hop = reader.array()?;
-        self.service = reader.u8()?;
-        let service = env.services.get(self.service as usize).ok_or(ImportError::Invalid)?;
+        if version < VERSION {
+            // The position of its service in a file: the group says which service it is.
+            reader.u8()?;
+        }
+        let service = env.services.get(self.group as usize).ok_or(ImportError::Invalid)?;
         self.contract = Contract::import(reader)?;
         if self.contract.options.mss > service.mss_for(&self.key.local) {
             // Our interface could not send such segments.

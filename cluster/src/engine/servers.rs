@@ -26,17 +26,17 @@ use stack::upstream::decision::Change;
 use stack::wire::Address;
 
 impl Engine {
-    /// This node's own checks have found that servers of this service are up (`true`) or down.
-    pub fn set_verdicts(&mut self, now: Instant, service: u8, verdicts: &[(u16, bool)]) {
+    /// This node's own checks have found that servers of the service with this id are up (`true`) or down.
+    pub fn set_verdicts(&mut self, now: Instant, service: u32, verdicts: &[(u16, bool)]) {
         let Engine { stack, groups, .. } = self;
         for (index, _) in (0..).zip(groups).filter(|(_, group)| group.id.service() == service) {
             stack.set_verdicts(now, index, verdicts);
         }
     }
 
-    /// The operator's order about a server of this service. `false` if this node owns no group of it, or is about to hand it
+    /// The operator's order about a server of the service with this id. `false` if this node owns no group of it, or is about to hand it
     /// over: then nothing has changed.
-    pub fn decide(&mut self, now: Instant, service: u8, server: u16, change: Change) -> bool {
+    pub fn decide(&mut self, now: Instant, service: u32, server: u16, change: Change) -> bool {
         let Engine { stack, groups, .. } = self;
         let mut is_decided = false;
         for (index, _) in (0..).zip(groups).filter(|(_, group)| group.id.service() == service) {

@@ -115,7 +115,7 @@ impl Limits {
 /// Why a node cannot hold the copies of a group, as its advertisement says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unfit {
-    /// The group is another service there: the order of the services differs.
+    /// The group is another service there, whose name has the same id.
     OtherService,
     /// It has other addresses, or finds them in another way, or by another hardware address.
     OtherAddresses,
@@ -206,7 +206,7 @@ impl Advertise {
     }
 
     pub(super) fn write(&self, w: &mut Writer) {
-        w.u16(self.group.0);
+        w.u32(self.group.0);
         w.list(self.service.as_bytes(), |w, octet| w.u8(*octet));
         w.member(self.owner);
         w.u64(self.epoch.0);

@@ -44,7 +44,7 @@ impl Message {
                 w.u8(RENEW_GRANT);
                 w.u64(grant.sent.0);
                 w.list(&grant.grants, |w, grant| {
-                    w.u16(grant.group.0);
+                    w.u32(grant.group.0);
                     w.u64(grant.epoch.0);
                     w.u64(grant.lease.0);
                 });
@@ -59,7 +59,7 @@ impl Message {
             }
             Message::Solicit { group } => {
                 w.u8(SOLICIT);
-                w.u16(group.0);
+                w.u32(group.0);
             }
             Message::Surrender { at } => {
                 w.u8(SURRENDER);
@@ -72,7 +72,7 @@ impl Message {
             }
             Message::Hint { group, epoch, silent } => {
                 w.u8(HINT);
-                w.u16(group.0);
+                w.u32(group.0);
                 w.u64(epoch.0);
                 w.u64(silent.0);
             }
@@ -93,7 +93,7 @@ impl Message {
         match self {
             Message::Read { group, copy } => {
                 w.u8(READ);
-                w.u16(group.0);
+                w.u32(group.0);
                 write_register(w, copy);
             }
             Message::Change(request) => {
@@ -102,14 +102,14 @@ impl Message {
             }
             Message::Renew { group, epoch, sent, lease } => {
                 w.u8(RENEW);
-                w.u16(group.0);
+                w.u32(group.0);
                 w.u64(epoch.0);
                 w.u64(sent.0);
                 w.u64(lease.0);
             }
             Message::Release { group, epoch } => {
                 w.u8(RELEASE);
-                w.u16(group.0);
+                w.u32(group.0);
                 w.u64(epoch.0);
             }
             Message::Answer(answer) => {
@@ -169,7 +169,7 @@ impl Heartbeat {
         w.bytes(&self.mac);
         write_health(w, &self.path);
         w.list(&self.entries, |w, entry| {
-            w.u16(entry.group.0);
+            w.u32(entry.group.0);
             w.u8(entry.role as u8);
             write_register(w, &entry.register);
             w.u8(u8::from(entry.renew.is_some()));
@@ -233,7 +233,7 @@ fn read_cores(r: &mut Reader<'_>) -> Result<u8, Drop> {
 impl PassedOrder {
     fn write(&self, w: &mut Writer) {
         w.u64(self.request);
-        w.u16(self.group.0);
+        w.u32(self.group.0);
         w.u8(self.to.0);
         w.u64(self.epoch.0);
         w.u8(u8::from(self.force));
@@ -309,7 +309,7 @@ fn read_refused(r: &mut Reader<'_>) -> Result<Option<OrderError>, Drop> {
 
 impl ChangeRequest {
     fn write(&self, w: &mut Writer) {
-        w.u16(self.group.0);
+        w.u32(self.group.0);
         w.u64(self.expected.0);
         w.u64(self.request);
         w.u64(self.sent.0);
@@ -354,7 +354,7 @@ impl ChangeRequest {
 
 impl Answer {
     fn write(&self, w: &mut Writer) {
-        w.u16(self.group.0);
+        w.u32(self.group.0);
         w.u64(self.request);
         match self.verdict {
             Verdict::Noted => w.u16(0),

@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
 
     /// A group.
     pub fn group(&mut self) -> Result<GroupId, Drop> {
-        Ok(GroupId(self.u16()?))
+        Ok(GroupId(self.u32()?))
     }
 
     /// An epoch.

@@ -70,7 +70,7 @@ impl NodeState {
         }
         w.list(&self.groups, |w, entry| {
             let Counts { flows, copied, lag_ops, lag_bytes } = entry.counts;
-            w.u16(entry.group.0);
+            w.u32(entry.group.0);
             w.u8(entry.role as u8);
             write_register(w, &entry.register);
             w.u32(flows);

@@ -14,7 +14,7 @@ use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 const MAGIC: [u8; 4] = *b"USTW";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why a store was not believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +45,7 @@ impl Witness {
         let written = || self.groups.iter().filter(|(_, entry)| entry.register.is_written());
         w.u16(written().count() as u16);
         for (group, entry) in written() {
-            w.u16(group.0);
+            w.u32(group.0);
             write_register(&mut w, &entry.register);
         }
         w.u8(self.nodes.len() as u8);

@@ -140,7 +140,8 @@ fn values(config: &Config) -> Values {
     let mut values = Values::new();
     let tree = serde_json::to_value(config).expect("a configuration can be written");
     flatten(("", ""), &tree, &mut values);
-    let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+    let mut names: Vec<&str> = config.services.iter().map(|s| s.name.as_str()).collect();
+    names.sort_unstable();
     values.insert("services".into(), ("services".into(), names.join(", ")));
     // What files hold is not written, and as much a part of the configuration.
     let digest = Sha256::digest(&config.cluster.secret.0);

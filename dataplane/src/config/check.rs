@@ -4,6 +4,7 @@
 //! message. Rules that a node cannot live without are errors; what merely leaves a service less safe
 //! than the operator may think is a warning.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use cluster::id::NodeId;
@@ -196,6 +197,10 @@ fn services(reader: &mut Reader, config: &Config) {
             let message = format!("two services have the name {:?}", service.name);
             twice(reader, message, &path("name"), &format!("services[{first}].name"));
         }
+        let shares_id = |other: &Service| other.id == service.id && other.name != service.name;
+        if let Some(first) = config.services[..i].iter().position(shares_id) {
+            ids_collide(reader, config, i, first);
+        }
         order(reader, config, i, service);
         generations(reader, config, i, service);
         keep_alive(reader, i, service);
@@ -204,6 +209,19 @@ fn services(reader: &mut Reader, config: &Config) {
             virtual_address(reader, config, &path(&format!("addresses[{a}]")), *address);
         }
     }
+}
+
+/// Nodes know a service by 24 bits of its name's hash: two names of one file must differ in them.
+fn ids_collide(reader: &mut Reader, config: &Config, i: usize, first: usize) {
+    let names = [first, i].map(|n| &config.services[n].name);
+    let message = format!(
+        "services {:?} and {:?} have one id, {:06x}: nodes could not tell them apart",
+        names[0], names[1], config.services[i].id
+    );
+    let place = |n: usize| reader.place(&format!("services[{n}].name"));
+    let error = Diagnostic::error(Kind::Duplicate, place(i), message);
+    let error = error.related(place(first), "the other one is here");
+    reader.push(error.help("the id is a hash of the name: rename one"));
 }
 
 /// Where old connections stay behind, each service is two groups, and somebody must say which of them is the newest.
@@ -428,9 +446,10 @@ pub fn agree(a: &Config, b: &Config) -> Vec<String> {
     differ("the list of nodes", x.nodes == y.nodes);
     differ("the flows held (limits.flows)", a.limits.flows == b.limits.flows);
     let names =
-        |config: &Config| config.services.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
-    differ("which services there are, in which order", names(a) == names(b));
-    for (x, y) in a.services.iter().zip(&b.services).filter(|(x, y)| x.name == y.name) {
+        |config: &Config| config.services.iter().map(|s| s.name.clone()).collect::<BTreeSet<_>>();
+    differ("which services there are", names(a) == names(b));
+    let other = |x: &Service| b.services.iter().find(|y| y.name == x.name);
+    for (x, y) in a.services.iter().filter_map(|x| Some((x, other(x)?))) {
         differ(&format!("service {:?}", x.name), placeless(x) == placeless(y));
     }
     if a.node.id == b.node.id {

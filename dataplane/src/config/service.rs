@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use cluster::id::NodeId;
+use cluster::id::{NodeId, service_id};
 use cluster::limits::{LOG_DATAGRAMS_MAX, LOG_RESERVED};
 use cluster::message::advertise::ADDRESSES_MAX;
 use stack::service::HOP_LIMIT;
@@ -115,6 +115,7 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
         reader.reject_with_help(&table.path("receive_buffer"), Kind::OutOfRange, message, help);
     }
     Service {
+        id: service_id(&name),
         name,
         home: NodeId(home as u8),
         peers,

@@ -46,8 +46,7 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`: what is taken at start.
     pub limits: Limits,
-    /// `[[services]]`: what is served, in the order of the file. A service's position is part of its
-    /// group's name, so every node lists the same services in the same order.
+    /// `[[services]]`: what is served. Nodes know a service by its name; the order in the file means nothing.
     pub services: Vec<Service>,
 }
 
@@ -358,16 +357,35 @@ impl Config {
     /// Most services that one configuration may hold: each has a group.
     pub const SERVICES_MAX: usize = GROUPS_MAX;
 
-    /// The groups, in the order in which every node of the cluster has them: the first generation of each service, then
-    /// the second one of each, if any of them may need it.
-    pub fn groups(&self) -> Vec<GroupId> {
+    /// Groups of each service: one, or two if any of them may leave its connections behind.
+    pub fn generations(&self) -> u8 {
         let needs_two = |service: &Service| service.failback == Failback::NewConnections;
-        let generations = 1 + u8::from(self.services.iter().any(needs_two));
-        let services = 0..self.services.len() as u8;
-        let all = (0..generations).flat_map(|generation| {
-            services.clone().map(move |service| GroupId::new(service, generation))
-        });
-        all.collect()
+        1 + u8::from(self.services.iter().any(needs_two))
+    }
+
+    /// The groups, by their indices on this node: every generation of the first service, then those of the next one.
+    pub fn groups(&self) -> Vec<GroupId> {
+        let generations = 0..self.generations();
+        let of = |Service { id, .. }: &Service| {
+            let id = *id;
+            generations.clone().map(move |n| GroupId::new(id, n))
+        };
+        self.services.iter().flat_map(of).collect()
+    }
+
+    /// Where the service of this group is among the services.
+    pub fn position(&self, group: GroupId) -> Option<usize> {
+        self.services.iter().position(|service| service.id == group.service())
+    }
+
+    /// The service of this group.
+    pub fn service(&self, group: GroupId) -> Option<&Service> {
+        self.services.iter().find(|service| service.id == group.service())
+    }
+
+    /// The service of the group with this index.
+    pub fn service_at(&self, index: u8) -> Option<&Service> {
+        self.services.get(usize::from(index / self.generations()))
     }
 
     /// The other nodes of the cluster.

@@ -17,6 +17,7 @@ fn checker(targets: Vec<(SocketAddr, Check)>) -> (Checker, Receiver<ToCore>) {
     let (orders, told) = bounded(4);
     let target = |(server, (address, check)): (usize, (SocketAddr, Check))| Target {
         service: 0,
+        id: 0,
         server: server as u16,
         address,
         authority: address.to_string(),

@@ -47,7 +47,7 @@ pub(crate) fn group_configs(
     services: &[Service],
 ) -> Vec<agent::GroupConfig> {
     let group = |group: &GroupId| {
-        let index = usize::from(group.service());
+        let index = config.position(*group).expect("a group of this configuration");
         let (service, built) = (&config.services[index], &services[index]);
         agent::GroupConfig {
             group: *group,

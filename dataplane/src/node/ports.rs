@@ -101,7 +101,8 @@ pub(super) fn ears(config: &Config, program: &mut XdpProgram) -> Result<Option<E
     let own = sys::interface_mac(&config.interfaces.client.name).map_err(failed(doing))?;
     let macs = config.services.iter().filter_map(|service| service.mac.map(|mac| mac.0));
     program.set_macs(own, &macs.collect::<Vec<_>>()).map_err(failed(doing))?;
-    let addresses = config.services.iter().map(held_addresses).collect();
+    let of = |service: &config::Service| (service.id, held_addresses(service));
+    let addresses = config.services.iter().map(of).collect();
     Ok(Some(Ears::new(program.take_services().map_err(failed(doing))?, addresses)))
 }
 

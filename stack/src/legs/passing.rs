@@ -271,7 +271,7 @@ impl Flow {
         if !across.leg.passes_ahead() {
             return;
         }
-        let buffer = env.services[self.service as usize].receive_buffer;
+        let buffer = env.services[self.group as usize].receive_buffer;
         let this = Some((&self.contract, &self.output));
         if let Some(edge) = wider_edge(&across.contract, &across.leg, this, buffer) {
             across.contract.rcv_edge = edge;

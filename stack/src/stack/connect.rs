@@ -78,7 +78,6 @@ impl Stack {
         let clock = self.groups[service as usize].clock(now);
         let open = Open {
             key,
-            service,
             next_hop,
             iss: self.keys.iss(&key, clock),
             options: Options::offered(&self.env.services[service as usize], &key.local),

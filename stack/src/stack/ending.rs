@@ -49,7 +49,7 @@ impl Stack {
         let clock_ms = group.clock(now).millis() as u32;
         let local = &flow.local;
         let served_ms = clock_ms.wrapping_add(local.ts_offset).wrapping_sub(local.ts_first);
-        let (service, is_taken_over) = (flow.service, local.is_resumed);
+        let (service, is_taken_over) = (flow.group, local.is_resumed);
         let (received_bytes, acknowledged_bytes) =
             // The number behind our FIN is no byte.
             (flow.contract.received, flow.contract.una_offset.min(flow.output.end()));

@@ -112,7 +112,7 @@ impl Stack {
         }
         // What the owner has offered meanwhile may be one buffer more than the copy knows.
         let flow = &self.flows[slot];
-        let buffer = self.env.services[flow.service as usize].receive_buffer;
+        let buffer = self.env.services[flow.group as usize].receive_buffer;
         let is_beyond = segment.seq.after(flow.contract.rcv_edge + buffer);
         if is_beyond { Worth::Stranger } else { Worth::News }
     }

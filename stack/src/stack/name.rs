@@ -18,7 +18,7 @@ impl Stack {
     /// What the client of the leg in `slot` has said of itself; `None` if it need not.
     fn hear_name(&self, slot: u32) -> Option<Heard> {
         let flow = &self.flows[slot];
-        let upstream = &self.env.services[flow.service as usize].upstream;
+        let upstream = &self.env.services[flow.group as usize].upstream;
         let must_say = upstream.accepts_header;
         must_say.then(|| hear_said(&flow.backlog, &self.env.memory.chunks))
     }

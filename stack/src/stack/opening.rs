@@ -83,7 +83,6 @@ impl Stack {
     fn opening(&self, key: FlowKey, service: u8, segment: &Segment, iss: Seq) -> Open {
         Open {
             key,
-            service,
             next_hop: segment.source_mac,
             iss,
             options: Options::agreed(segment, &self.env.services[service as usize]),
@@ -132,7 +131,7 @@ impl Stack {
         let ts_offset = self.keys.timestamp_offset(&open.key);
         let ts_now = clock_ms.wrapping_add(ts_offset);
         let flow = &mut self.flows[slot];
-        flow.serve_new(now, ts_now, ts_offset, &self.env.services[open.service as usize]);
+        flow.serve_new(now, ts_now, ts_offset, &self.env.services[group as usize]);
         flow.standing = standing;
         self.groups[group as usize].copied += (standing == Standing::Copied) as u32;
         flow.local.is_half_open = open.syn.is_some();
@@ -149,7 +148,7 @@ impl Stack {
         group: u8,
         client: Option<u32>,
     ) -> Option<u32> {
-        let service = &self.env.services[open.service as usize];
+        let service = &self.env.services[group as usize];
         let slot = self.flows.take(Flow::open(open, id, group, service))?;
         if let Some(client) = client {
             self.link(slot, client);
@@ -193,7 +192,7 @@ impl Stack {
         let hash = self.keys.syn_hash(&key, segment.seq);
         let is_repeated = self.recent.holds(now, hash);
         self.recent.note(now, hash);
-        self.replies.push(Reply::cookie(&open, segment, settings, ts), is_repeated)?;
+        self.replies.push(Reply::cookie(&open, service, segment, settings, ts), is_repeated)?;
         self.counters.cookies_sent += 1;
         self.groups[service as usize].cookies_until = now + COOKIE_GRACE;
         Ok(())

@@ -109,7 +109,7 @@ impl Stack {
     /// Records that the leg in `slot` may be sent more, if its other side is about to run out of room.
     pub(super) fn widen_window<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
         let flow = &self.flows[slot];
-        let half = self.env.services[flow.service as usize].receive_buffer / 2;
+        let half = self.env.services[flow.group as usize].receive_buffer / 2;
         let is_short = flow.contract.state.can_receive() && flow.contract.window() < half;
         // End to end, what has passed makes the room, and says so itself.
         let is_asked = flow.app.leg().is_some_and(|leg| leg.is_joined() && !leg.passes_ahead());
@@ -162,7 +162,7 @@ impl Stack {
     /// Finds a server for the client's leg in `slot` if it lacks one.
     fn find_server<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
         let flow = &self.flows[slot];
-        let (service, id) = (flow.service as usize, flow.id);
+        let (service, id) = (flow.group as usize, flow.id);
         let lacks = flow.app.leg().is_some_and(Proxy::lacks_server);
         let is_ending = flow.local.tick_waiting.is_some();
         let waits = is_ending || flow.local.deadlines.is_ahead(now, Wait::Room);
@@ -188,7 +188,7 @@ impl Stack {
 
     /// There is no server for the client's leg in `slot`: it is reset.
     pub(super) fn turn_away<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
-        let (service, id) = (self.flows[slot].service as usize, self.flows[slot].id);
+        let (service, id) = (self.flows[slot].group as usize, self.flows[slot].id);
         self.rosters[service].queue.remove(slot, id);
         self.counters.no_server += 1;
         self.note_end(slot, End::NoServer);
@@ -218,7 +218,7 @@ impl Stack {
         recorder: &mut R,
     ) -> Search {
         let flow = &self.flows[slot];
-        let (id, service) = (flow.id, flow.service);
+        let (id, service) = (flow.id, flow.group);
         let client = self.named_client(slot).unwrap_or(flow.key);
         let Some(&Proxy { failures, server: last, .. }) = flow.app.leg() else {
             return Search::Nobody;
@@ -290,19 +290,19 @@ impl Stack {
         recorder: &mut R,
     ) -> Result<(), Drop> {
         let client = &self.flows[slot];
-        let (service, group, lane) = (client.service, client.group, client.lane());
+        let (group, lane) = (client.group, client.lane());
         let (standing, id) = (client.standing, client.id.other_leg());
         if standing == Standing::Copied && recorder.room(lane, 0, true).is_none() {
             return Err(Drop::LogFull);
         }
         let clock = self.groups[group as usize].clock(now);
-        let options = Options::offered(&self.env.services[service as usize], &key.local);
+        let options = Options::offered(&self.env.services[group as usize], &key.local);
         let iss = self.keys.iss(&key, clock);
-        let open = Open { key, service, next_hop, iss, options, syn: None };
+        let open = Open { key, next_hop, iss, options, syn: None };
         let leg = self.insert(&open, id, group, Some(slot)).ok_or(Drop::FlowTableFull)?;
         self.stick(now, leg);
         self.begin(now, leg, open, standing, recorder);
-        if let Some(status) = self.rosters[service as usize].server_mut(server) {
+        if let Some(status) = self.rosters[group as usize].server_mut(server) {
             status.opened += 1;
         }
         self.counters.connects += 1;
@@ -321,7 +321,7 @@ impl Stack {
 
     /// Position of the server at the other end of this leg.
     pub(super) fn server_of(&self, leg: &Flow) -> u16 {
-        let upstream = &self.env.services[leg.service as usize].upstream;
+        let upstream = &self.env.services[leg.group as usize].upstream;
         upstream.position(&leg.key.remote, leg.key.remote_port).unwrap_or(NO_SERVER)
     }
 
@@ -331,7 +331,7 @@ impl Stack {
         else {
             return;
         };
-        let service = self.flows[slot].service;
+        let service = self.flows[slot].group;
         if other == NONE || self.env.services[service as usize].upstream.stick == Duration::ZERO {
             return;
         }
@@ -375,7 +375,7 @@ impl Stack {
     /// Counts the leg in `slot` among the connections of its server.
     pub(super) fn count_leg(&mut self, slot: u32) {
         let flow = &mut self.flows[slot];
-        let service = flow.service as usize;
+        let service = flow.group as usize;
         if let Some(leg) = flow.app.leg_mut()
             && leg.side == Side::Server
         {
@@ -387,7 +387,7 @@ impl Stack {
     /// Takes the leg in `slot` out of them again, if it is among them.
     pub(super) fn uncount_leg(&mut self, slot: u32) {
         let flow = &mut self.flows[slot];
-        let service = flow.service as usize;
+        let service = flow.group as usize;
         if let Some(leg) = flow.app.leg_mut()
             && leg.is_counted
         {
@@ -402,7 +402,7 @@ impl Stack {
         let flow = &self.flows[slot];
         let Some(&Proxy { side: Side::Server, server, phase, .. }) = flow.app.leg() else { return };
         let was_refused = flow.contract.state == State::Closed && phase == Phase::Waiting;
-        if let Some(status) = self.rosters[flow.service as usize].server_mut(server) {
+        if let Some(status) = self.rosters[flow.group as usize].server_mut(server) {
             status.failed += u64::from(was_refused);
         }
     }

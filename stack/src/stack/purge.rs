@@ -57,8 +57,8 @@ impl Stack {
         else {
             return false;
         };
-        let resets = self.env.services[flow.service as usize].upstream.resets_when_down;
-        let status = self.rosters[flow.service as usize].servers().get(server as usize);
+        let resets = self.env.services[flow.group as usize].upstream.resets_when_down;
+        let status = self.rosters[flow.group as usize].servers().get(server as usize);
         resets
             && self.groups[flow.group as usize].mode == Mode::Serving
             && status.is_some_and(|status| status.decided.is_out_of_service())

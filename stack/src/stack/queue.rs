@@ -26,14 +26,14 @@ impl Stack {
     /// Whether others wait before the client's leg in `slot`.
     pub(super) fn is_behind_others(&self, slot: u32) -> bool {
         let flow = &self.flows[slot];
-        let front = self.rosters[flow.service as usize].queue.front();
+        let front = self.rosters[flow.group as usize].queue.front();
         front.is_some_and(|front| (front.slot, front.id) != (slot, flow.id))
     }
 
     /// The client's leg in `slot` waits until a server has room, if it may; else it is turned away.
     pub(super) fn queue_up<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) {
         let flow = &self.flows[slot];
-        let (service, id) = (flow.service as usize, flow.id);
+        let (service, id) = (flow.group as usize, flow.id);
         let until = match self.rosters[service].queue.entry(slot, id) {
             Some(Waiting { until, .. }) if until <= now => {
                 self.counters.queue_timeouts += 1;
@@ -88,7 +88,7 @@ impl Stack {
 
     /// Finds a server for the first who waits; `false` if there is none now.
     fn serve_waiting<R: Recorder>(&mut self, now: Instant, slot: u32, recorder: &mut R) -> bool {
-        let (service, id) = (self.flows[slot].service as usize, self.flows[slot].id);
+        let (service, id) = (self.flows[slot].group as usize, self.flows[slot].id);
         match self.search(now, slot, recorder) {
             Search::Found => {
                 self.rosters[service].queue.remove(slot, id);

@@ -108,7 +108,7 @@ impl Stack {
     pub fn open_copy(&mut self, now: Instant, open: &Open, id: FlowId, group: u8) -> Option<u32> {
         let is_taken = self.seek(now, &open.key).is_some() || !self.is_at_home(&open.key, id);
         let client = if id.is_server_leg() { Some(self.client_of(now, group, id)?) } else { None };
-        let service = self.env.services.get(open.service as usize)?;
+        let service = self.env.services.get(group as usize)?;
         if open.options.mss > service.mss_for(&open.key.local) || is_taken {
             return None;
         }
@@ -409,7 +409,7 @@ pub(super) mod tests {
         let key = (1..).map(key).find(|key| stack.shard_of(key) == shard).unwrap();
         let options = Options { mss: 1460, ..Options::default() };
         let syn = Some(Syn { irs: Seq(1), ts_recent: 0, snd_wnd: 1000 });
-        Open { key, service: group, next_hop: [2; 6], iss: Seq(7), options, syn }
+        Open { key, next_hop: [2; 6], iss: Seq(7), options, syn }
     }
 
     /// Two owners may have given one name: what is said of one copy never reaches the other.
@@ -429,7 +429,10 @@ pub(super) mod tests {
         assert_eq!(places(&mut stack), [Some(slots[0]), None]);
     }
 
-    /// The format before knew no legs: nothing follows the flow in it.
+    /// Version, key, name and next hop are before the service of an IPv4 flow of the format before.
+    const SERVICE_AT: usize = 1 + 13 + 8 + 6;
+
+    /// The format before knew no legs: nothing follows the flow in it; and it named a service by its position.
     #[test]
     fn the_snapshot_before_is_read() {
         let mut stack = Stack::new(&config(4), vec![service(80)]);
@@ -441,10 +444,12 @@ pub(super) mod tests {
         stack.export(slot, &mut bytes);
         assert_eq!((bytes[0], bytes.pop()), (3, Some(0)));
         bytes[0] = 2;
+        bytes.insert(SERVICE_AT, 0);
         stack.discard_copy_of(now, 0, id);
         let captured = stack.import(0, &bytes).expect("a flow of the version before");
         let slot = stack.adopt_copy(now, captured).expect("there is room");
         stack.export(slot, &mut again);
+        bytes.remove(SERVICE_AT);
         assert_eq!(again[1..again.len() - 1], bytes[1..]);
     }
 }

@@ -14,7 +14,7 @@ impl Stack {
         let is_joined = flow.app.leg().is_some_and(|leg| !leg.is_waiting());
         let before = has_joined && is_joined && other != crate::pool::NONE;
         let before = if before { self.flows[other].contract.received } else { 0 };
-        let roster = &mut self.rosters[flow.service as usize];
+        let roster = &mut self.rosters[flow.group as usize];
         match side {
             Side::Client => roster.tally.said.by_clients += bytes,
             Side::Server => roster.tally.said.by_servers += bytes,
@@ -34,7 +34,7 @@ impl Stack {
         let flow = &self.flows[slot];
         let is_client = flow.app.leg().is_some_and(|leg| leg.side == Side::Client);
         if is_client && flow.contract.state.is_synchronized() {
-            self.rosters[flow.service as usize].tally.clients += 1;
+            self.rosters[flow.group as usize].tally.clients += 1;
         }
     }
 }

@@ -160,7 +160,7 @@ impl Stack {
         let group = &self.groups[flow.group as usize];
         let ts_offset = self.keys.timestamp_offset(&flow.key);
         let ts_now = (group.clock(now).millis() as u32).wrapping_add(ts_offset);
-        let service = &self.env.services[flow.service as usize];
+        let service = &self.env.services[flow.group as usize];
         flow.resume(now, ts_now, ts_offset, service);
         if group.eras.inherited {
             flow.standing = Standing::Copied;
@@ -289,7 +289,7 @@ mod tests {
             let syn = Some(Syn { irs: Seq(1), ts_recent: 0, snd_wnd: 1_000 });
             let options = Options { mss: 1460, ..Options::default() };
             let key = key(n);
-            let open = Open { key, service: 0, next_hop: [2; 6], iss: Seq(7), options, syn };
+            let open = Open { key, next_hop: [2; 6], iss: Seq(7), options, syn };
             let id = FlowId::new(1, stack.shard_of(&key), n as u64);
             let slot = stack.open_copy(START, &open, id, 0).expect("there is room");
             let acked = Acked { snd_una: Seq(8), snd_wnd: 1_000, ..Acked::default() };
@@ -452,7 +452,7 @@ mod tests {
         for n in 0..2_000 {
             let options = Options { mss: 1460, ..Options::default() };
             let key = key(n);
-            let open = Open { key, service: 0, next_hop: [2; 6], iss: Seq(9), options, syn: None };
+            let open = Open { key, next_hop: [2; 6], iss: Seq(9), options, syn: None };
             let id = FlowId::new(1, stack.shard_of(&key), n as u64);
             stack.open_copy(now, &open, id, 0).expect("what is forgotten makes room");
         }

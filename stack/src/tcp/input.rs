@@ -357,7 +357,7 @@ impl Flow {
         if segment.ack.after(local.snd_nxt) {
             let hint = self.sender.hint(&env.senders);
             self.sender.release(&mut env.senders);
-            let service = &env.services[self.service as usize];
+            let service = &env.services[self.group as usize];
             let (mss, sack) = (self.payload_max(), self.contract.options.sack);
             self.sender =
                 Seat::new(&Sender::resume(now, &service.sender, segment.ack, mss, sack, hint));
@@ -378,7 +378,7 @@ impl Flow {
     ) {
         let contract = &self.contract;
         let behind = self.local.snd_una.since(contract.snd_una);
-        let receive_buffer = env.services[self.service as usize].receive_buffer;
+        let receive_buffer = env.services[self.group as usize].receive_buffer;
         let is_first = contract.state == State::SynReceived;
         let acked_all =
             self.closes() && contract.offset_of(self.local.snd_una) > Some(self.output.end());

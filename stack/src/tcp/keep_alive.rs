@@ -22,7 +22,7 @@ impl Flow {
     /// When keep-alive is next due; MAX if it is off or there is something better to wait for.
     #[inline]
     pub(super) fn keep_alive_at(&self, now: Instant, env: &Env) -> Instant {
-        match &env.services[self.service as usize].keep_alive {
+        match &env.services[self.group as usize].keep_alive {
             Some(settings) => self.keep_alive_due(now, &env.senders, settings),
             None => Instant::MAX,
         }
@@ -56,7 +56,7 @@ impl Flow {
         env: &mut Env,
         recorder: &mut R,
     ) {
-        let Some(settings) = &env.services[self.service as usize].keep_alive else { return };
+        let Some(settings) = &env.services[self.group as usize].keep_alive else { return };
         if self.local.probes_unanswered >= settings.count {
             self.local.probed = Heard::at(now);
             self.tick(now, slot, env, recorder, Tick::Abort);

@@ -99,7 +99,7 @@ impl Flow {
             return Err(Drop::NoSyn);
         }
         // Fourth: the SYN.
-        let options = Options::agreed(segment, &env.services[self.service as usize]);
+        let options = Options::agreed(segment, &env.services[self.group as usize]);
         let answered = Answered { syn: Syn::of(segment), options, is_acknowledged };
         let fact = Fact::Answered(answered);
         self.check_log(recorder)?;
@@ -154,7 +154,7 @@ impl Flow {
     fn note_crossing(&mut self, now: Instant, env: &mut Env) {
         let options = self.contract.options;
         self.sender.release(&mut env.senders);
-        let config = &env.services[self.service as usize].sender;
+        let config = &env.services[self.group as usize].sender;
         let iss = self.contract.iss;
         let sender = Sender::new(now, config, iss, options.payload_max(), options.sack);
         self.sender = Seat::new(&sender);

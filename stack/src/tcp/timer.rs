@@ -47,7 +47,7 @@ impl Flow {
 
     /// The idle time-out in force, if any: TIME-WAIT has its own clock, FIN-WAIT-2 must not last for ever.
     fn idle_timeout(&self, env: &Env) -> Option<Duration> {
-        let service = &env.services[self.service as usize];
+        let service = &env.services[self.group as usize];
         let configured = self.patience(service);
         match self.contract.state {
             State::Closed | State::TimeWait => None,
@@ -135,7 +135,7 @@ impl Flow {
     /// RFC 9293 3.8.3 and MUST-37: a closed window may stay closed as long as the client answers;
     /// one that has not answered any probe for as long as R2 is gone.
     fn is_given_up(&self, now: Instant, env: &Env) -> bool {
-        let patience = env.services[self.service as usize].sender.give_up_after;
+        let patience = env.services[self.group as usize].sender.give_up_after;
         self.local.persist_count >= PERSIST_COUNT_LEAST && self.local.heard.silence(now) >= patience
     }
 

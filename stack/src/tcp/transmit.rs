@@ -169,7 +169,7 @@ impl Flow {
         }
         self.local.owed.syn_ack = false;
         self.local.owed.kick = false;
-        let service = &env.services[self.service as usize];
+        let service = &env.services[self.group as usize];
         let options = self.contract.options;
         let answers = self.contract.state == State::SynReceived;
         let ack = if answers { self.contract.irs + 1 } else { Seq(0) };
@@ -264,7 +264,7 @@ impl Flow {
         // RFC 9293 3.7.4, Nagle's algorithm: while anything is unacknowledged, only full segments go, and what
         // nothing can follow.
         let is_alone =
-            env.services[self.service as usize].nodelay || self.sender.is_idle(&env.senders);
+            env.services[self.group as usize].nodelay || self.sender.is_idle(&env.senders);
         let goes_small = is_alone || carries_fin;
         // RFC 9293 3.8.6.2.1: a full segment, all there is, half of the largest window ever seen, or
         // whatever goes after waiting for that in vain or asks for an answer (RFC 8985 7.3).
@@ -329,7 +329,7 @@ impl Flow {
 
     /// Notes what is about to be in flight. `false`: there is no room for it; it is tried again.
     fn track(&mut self, now: Instant, env: &mut Env, seq: Seq, len: u32, fin: bool) -> bool {
-        let config = &env.services[self.service as usize].sender;
+        let config = &env.services[self.group as usize].sender;
         let sent = self.sender.handle_sent(now, &mut env.senders, config, (seq, len), fin);
         let is_waiting = self.local.deadlines.is_set(Wait::Room);
         if sent.is_err() && !is_waiting && self.sender.is_idle(&env.senders) {
@@ -373,7 +373,7 @@ impl Flow {
     /// a full segment to a client that has not got room for two.
     fn opens_window(&self, env: &Env, ack: Seq) -> bool {
         let (_, edge) = self.window_value(ack, self.contract.options.rcv_scale);
-        let buffer_bytes = env.services[self.service as usize].receive_buffer;
+        let buffer_bytes = env.services[self.group as usize].receive_buffer;
         let offered = self.local.adv_edge.since(self.local.rcv_acked);
         let segment = self.local.rcv_mss.max(self.contract.options.mss) as u32;
         let step =
@@ -416,7 +416,7 @@ impl Flow {
         let at = payload_offset(&path.destination, &options);
         if plan.payload_bytes > 0 {
             let offset = self.contract.offset_of(plan.seq).expect("within the stream");
-            let content = &env.services[self.service as usize].content;
+            let content = &env.services[self.group as usize].content;
             let room = &mut buffer[at..at + plan.payload_bytes];
             // Payload goes out only as a part of what is in flight.
             let cursor = &mut env.senders.active[self.sender.place()].cursor;
@@ -463,7 +463,7 @@ impl Flow {
     #[inline]
     fn path(&self, env: &Env, source_mac: &Mac) -> Path {
         Path {
-            hop_limit: env.services[self.service as usize].hop_limit,
+            hop_limit: env.services[self.group as usize].hop_limit,
             source_mac: *source_mac,
             destination_mac: self.next_hop,
             source: self.key.local,

@@ -248,7 +248,7 @@ impl Settings {
 
     /// Their groups.
     pub fn groups(&self) -> Vec<GroupId> {
-        let services = 0..self.ports.len() as u8;
+        let services = 0..self.ports.len() as u32;
         let of = |generation| services.clone().map(move |service| (service, generation));
         let all = (0..self.generations).flat_map(of);
         all.map(|(service, generation)| GroupId::new(service, generation)).collect()

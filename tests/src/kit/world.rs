@@ -256,7 +256,7 @@ impl World {
     /// Calls `f` with every group.
     pub fn each_group(&mut self, mut f: impl FnMut(&mut World, GroupId)) {
         for index in 0..self.settings.ports.len() {
-            f(self, GroupId::new(index as u8, 0));
+            f(self, GroupId::new(index as u32, 0));
         }
     }
 

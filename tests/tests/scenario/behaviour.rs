@@ -96,7 +96,7 @@ fn story(app: AppConfig, acknowledged: u32) -> Vec<String> {
     };
     let options = Options { mss: 1460, ..Options::default() };
     let syn = Some(Syn { irs: Seq(1), ts_recent: 0, snd_wnd: 60_000 });
-    let open = Open { key, service: 0, next_hop: [2; 6], iss: Seq(7), options, syn };
+    let open = Open { key, next_hop: [2; 6], iss: Seq(7), options, syn };
     // A flow's name holds its shard.
     let mut names = (0..SHARDS as u8).map(|shard| FlowId::new(1, shard, 1));
     let slot = names.find_map(|id| stack.open_copy(NOW, &open, id, 0)).expect("there is room");

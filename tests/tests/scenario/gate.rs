@@ -77,7 +77,7 @@ fn a_silent_peer_stops(settings: Settings) {
     assert!(world.nodes[0].reports.iter().any(is_stalled), "the agent is told");
     // The register says that the peer is gone: everything that waited flows.
     for index in 0..world.settings.ports.len() {
-        let group = cluster::id::GroupId::new(index as u8, 0);
+        let group = cluster::id::GroupId::new(index as u32, 0);
         world.command(0, Command::Alone { group, epoch: Epoch(3) });
     }
     world.drive(0);
@@ -312,7 +312,7 @@ fn a_record_that_cannot_be_read_does_not_keep_the_gate_shut() {
     let status = world.nodes[1].status().find(|status| status.id == group);
     assert!(status.is_some_and(|status| status.backup.malformed > 0));
     for index in 0..world.settings.ports.len() {
-        let group = cluster::id::GroupId::new(index as u8, 0);
+        let group = cluster::id::GroupId::new(index as u32, 0);
         world.command(0, Command::Alone { group, epoch: Epoch(3) });
     }
     assert!(world.run_until(Duration::from_secs(2), |world| world.clients[client].is_done()));

@@ -12,6 +12,9 @@ use std::path::PathBuf;
 /// One of `[[services]]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Service {
+    /// By what all nodes know it, whatever else is in their files: follows from the name.
+    #[serde(skip)]
+    pub id: u32,
     /// `name`: lower-case letters, digits and `-`; unique.
     pub name: String,
     /// `home`: the node that should own the service when all is well.

@@ -160,14 +160,14 @@ impl World {
     fn judge(&mut self, node: usize, server: usize, is_up: bool) {
         let Some(service) = self.proxied() else { return };
         let verdict = [(server as u16, is_up)];
-        self.tell_cores(node, || ToCore::Verdicts(service, verdict.into()));
+        self.tell_cores(node, || ToCore::Verdicts(service.into(), verdict.into()));
     }
 
     /// Whoever owns nothing of the service refuses.
     fn assign(&mut self, server: usize, change: Change) {
         let Some(service) = self.proxied() else { return };
         let (answer, _) = bounded(1);
-        let order = || ToCore::Decide(service, server as u16, change, answer.clone());
+        let order = || ToCore::Decide(service.into(), server as u16, change, answer.clone());
         (0..self.nodes.len()).for_each(|node| self.tell_cores(node, order));
     }
 
@@ -310,8 +310,8 @@ impl World {
         let hold_down = change.map(|change| Duration(change.hold_down));
         let config = |group: GroupId| {
             // Homes take turns, so that every node owns something and stands in for something.
-            let home = nodes[usize::from(group.service()) % nodes.len()];
-            let port = self.shape.settings.ports[usize::from(group.service())].port;
+            let home = nodes[group.service() as usize % nodes.len()];
+            let port = self.shape.settings.ports[group.service() as usize].port;
             GroupConfig {
                 group,
                 home,
