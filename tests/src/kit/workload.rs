@@ -77,6 +77,24 @@ fn begin_of_body(received: &[u8]) -> usize {
     head.map_or(received.len(), |at| at + 4)
 }
 
+/// So many bytes are uploaded, and what must have come back for them.
+fn upload(random: &mut Random, len: usize) -> (u16, Vec<Step>, Expected) {
+    let body = random.bytes(len);
+    let hash: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let head = format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n");
+    let bytes = [head.into_bytes(), body].concat();
+    let receipt = Expected::Receipt(format!("length={len} sha256={hash}"));
+    (HTTP, vec![Step::Send(bytes), Step::Responses(1)], receipt)
+}
+
+/// Draws an upload of many times what is under way at once.
+pub fn draw_long(random: &mut Random) -> (Dialogue, Expected) {
+    let len = 60_000 + random.below(200_000) as usize;
+    let (port, mut steps, expected) = upload(random, len);
+    steps.extend([Step::Close, Step::End, Step::Gone]);
+    (Dialogue::new("long", port, steps), expected)
+}
+
 /// Draws a download, an upload, a dialogue or a stream.
 pub fn draw(random: &mut Random) -> (Dialogue, Expected) {
     let len = 1 + random.below(40_000) as usize;
@@ -87,15 +105,7 @@ pub fn draw(random: &mut Random) -> (Dialogue, Expected) {
             generate::fill(5, 0, &mut body);
             (HTTP, vec![Step::Send(get.into_bytes()), Step::Responses(1)], Expected::Body(body))
         }
-        1 => {
-            let body = random.bytes(len);
-            let hash: String =
-                Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
-            let head = format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n");
-            let bytes = [head.into_bytes(), body].concat();
-            let receipt = Expected::Receipt(format!("length={len} sha256={hash}"));
-            (HTTP, vec![Step::Send(bytes), Step::Responses(1)], receipt)
-        }
+        1 => upload(random, len),
         2 => {
             let bytes = random.bytes(len);
             let steps = vec![Step::Send(bytes.clone()), Step::Receive(len)];

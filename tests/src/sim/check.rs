@@ -66,15 +66,19 @@ pub struct Leaving<'a> {
 }
 
 impl Check {
-    /// For so many groups.
-    pub fn new(groups: usize) -> Check {
+    /// For so many groups, behind a link of so many megabits a second.
+    pub fn new(groups: usize, link_mbits: u32) -> Check {
         let nobody = Voice { epoch: Epoch(0), taken_over: Epoch(0), late: 0 };
-        Check { voices: vec![nobody; groups], ..Check::default() }
+        let wakes = Wakes::new(link_mbits);
+        Check { voices: vec![nobody; groups], wakes, ..Check::default() }
     }
 
     /// A register has got this epoch, by a takeover or not. What was written before and lost with the witness's power does
     /// not count.
     pub fn note_step(&mut self, group: usize, epoch: Epoch, is_takeover: bool) {
+        if !is_takeover {
+            self.wakes.forget_moved(group);
+        }
         let known = &mut self.voices[group].taken_over;
         if is_takeover {
             *known = epoch;
@@ -132,7 +136,7 @@ impl Check {
         self.manners.note_heard(&key, &segment);
         match segment.flags.has(Flags::RST) {
             true => self.wakes.forget(&key),
-            false => self.wakes.note_heard(now, &key, segment.ack),
+            false => self.wakes.note_heard(now, &key, (segment.ack, segment.payload.len())),
         }
     }
 

@@ -22,6 +22,13 @@ pub enum Fault {
         /// Whether the guardian lives.
         is_told: bool,
     },
+    /// Whoever serves the newcomers of a service dies the same way.
+    CrashOwner {
+        /// Which service.
+        service: usize,
+        /// Whether the guardian lives.
+        is_told: bool,
+    },
     /// A node's program is started again.
     Start {
         /// Which node.
@@ -242,6 +249,7 @@ impl Plan {
                 }
                 Mishap { fault, repairs }
             }
+            3 if random.permille(300) => self.sleep(node, random),
             3 => single(Fault::Pause { node, time: soon }),
             4 => single(Fault::Stick { node, core, time: soon }),
             5 => {
@@ -267,6 +275,26 @@ impl Plan {
                 repairs: vec![(soon, Fault::Undrain { node })],
             },
         }
+    }
+
+    /// A machine sleeps: nothing reaches it, and when it wakes its clock has counted that.
+    fn sleep(&self, node: usize, random: &mut Random) -> Mishap {
+        let time = 100 * MS + random.below(4_000 * MS);
+        let plug = Plug::Node(node);
+        let unplug = |is_out| move |side| (0, Fault::Unplug { side, plug, is_out });
+        let sides = [Side::Client, Side::Cluster];
+        let mut repairs = sides.map(unplug(true)).to_vec();
+        repairs.extend(sides.map(unplug(false)));
+        repairs[sides.len()].0 = time;
+        Mishap { fault: Fault::Pause { node, time }, repairs }
+    }
+
+    /// The owner of a service dies, and is back before its successor is done with the takeover.
+    pub fn orphan(&self, service: usize, random: &mut Random) -> Mishap {
+        let fault = Fault::CrashOwner { service, is_told: random.permille(800) };
+        let back = MS + random.below(15 * MS);
+        let start = |node| (if node == 0 { back } else { 0 }, Fault::Start { node });
+        Mishap { fault, repairs: (0..self.nodes).map(start).collect() }
     }
 
     fn stop_server(&self, soon: u64, random: &mut Random) -> Mishap {

@@ -117,6 +117,8 @@ pub struct Birth<'a> {
     pub incarnation: u64,
     /// Its clock.
     pub machine: Machine,
+    /// What its time of day is ahead of that, which somebody may have set since the life before.
+    pub wall_offset: u64,
     /// Its limits and services.
     pub settings: &'a Settings,
     /// Its cores.
@@ -132,7 +134,8 @@ pub struct Birth<'a> {
 impl Life {
     /// A process that has just started.
     pub fn new(now: u64, birth: Birth<'_>) -> Life {
-        let Birth { index, incarnation, machine, settings, cores, cluster, agent, sealing } = birth;
+        let Birth { index, incarnation, machine, wall_offset, settings, cores, .. } = birth;
+        let Birth { cluster, agent, sealing, .. } = birth;
         let member =
             Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(incarnation) };
         let groups = settings.groups();
@@ -148,7 +151,7 @@ impl Life {
                 endpoint: endpoint(index),
                 link_mtu: MTU,
                 is_sealed: matches!(sealing, Sealing::Noise(_)),
-                wall_offset: 1_700_000_000_000_000_000,
+                wall_offset,
                 stack: stack_config(index, place, settings),
             };
             let engine = Engine::new(&config, settings.services(), &groups);

@@ -30,6 +30,14 @@ const PEACE: u64 = 30_000 * MS;
 const PATIENCE: u64 = 300_000 * MS;
 /// Pause between two looks at whether they are.
 const LOOK: u64 = 250 * MS;
+/// A crowd has so many connections at least, and less than twice as many: far more than one round of a core wakes.
+const CROWD: u64 = 50;
+/// Connections of a node where there is one.
+const CROWD_FLOWS: usize = 384;
+/// Megabits a second of a link on which a takeover takes long to wake everybody.
+const SLOW_LINK: u32 = 40;
+/// Nothing goes wrong for so long now and then where it is sealed: keys are changed, and those before them forgotten.
+const LULL: u64 = 126_000 * MS;
 /// A server that does not answer is given up after so long.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(700);
 
@@ -140,12 +148,19 @@ fn said_by(panic: Box<dyn Any + Send>) -> String {
 impl Tale {
     fn draw(script: &Script) -> Tale {
         let mut random = Random::new(script.seed);
-        let shape = shape(&mut random, script);
+        let mut shape = shape(&mut random, script);
+        let count = 1 + random.below(6);
+        let crowded = random.permille(40).then(|| random.below(count));
+        if crowded.is_some() {
+            (shape.settings.flows_max, shape.settings.link_mbits) = (CROWD_FLOWS, SLOW_LINK);
+        }
         let plan = Plan::of(&shape);
         let mut items = 0;
-        let rounds = (0..1 + random.below(6))
-            .map(|_| Round::draw(&mut random, script.budget, (&shape, &plan), &mut items))
-            .collect();
+        let mut draw = |index| match crowded == Some(index) {
+            true => Round::draw_crowded(&mut random, (&shape, &plan), &mut items),
+            false => Round::draw(&mut random, script.budget, (&shape, &plan), &mut items),
+        };
+        let rounds = (0..count).map(&mut draw).collect();
         Tale { shape, rounds, items }
     }
 }
@@ -158,7 +173,10 @@ impl Round {
         items: &mut usize,
     ) -> Round {
         let before = callers(random, shape, items);
-        let wait = random.below(20 * MS);
+        let wait = match shape.is_sealed && random.permille(8) {
+            true => LULL + random.below(10_000 * MS),
+            false => random.below(20 * MS),
+        };
         let mishap = plan.draw(random);
         let rest = random.below(500 * MS);
         let lasts = mishap.repairs.iter().map(|(wait, _)| wait).sum::<u64>() + rest;
@@ -169,6 +187,28 @@ impl Round {
         let mishap = (number(items), mishap);
         let during = callers(random, shape, items);
         Round { before, wait, mishap, during, length }
+    }
+
+    /// The owner of very many connections dies, and its successor gets a peer while it is still waking their clients.
+    fn draw_crowded(
+        random: &mut Random,
+        (shape, plan): (&Shape, &Plan),
+        items: &mut usize,
+    ) -> Round {
+        let service = shape.settings.ports.iter().position(|port| port.port == ECHO);
+        let service = service.expect("every world has an echo");
+        let mut before = callers(random, shape, items);
+        let busy = callers(random, shape, items);
+        let count = CROWD + random.below(CROWD);
+        let stays = |_| {
+            let caller = workload::draw_stayer(random, &shape.settings);
+            (number(items), (caller, random.below(MS / 4)))
+        };
+        before.extend((0..count).map(stays));
+        before.extend(busy);
+        let mishap = (number(items), plan.orphan(service, random));
+        let during = callers(random, shape, items);
+        Round { before, wait: random.below(10 * MS), mishap, during, length: 500 * MS }
     }
 }
 
@@ -212,8 +252,7 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
     // A peer that listens hears everything with a virtual address, else what the switch floods.
     let is_virtual = random.permille(400);
     settings.overheard = if random.permille(500) { 1000 } else { 0 };
-    // On a slow link a takeover takes long to wake everybody.
-    settings.link_mbits = [10_000, 40][random.below(2) as usize];
+    settings.link_mbits = [10_000, SLOW_LINK][random.below(2) as usize];
     for (index, port) in settings.ports.iter_mut().enumerate() {
         // Host 101 is where servers are connected to from.
         port.host = if port.port == PROXY { 110 } else { 102 + index as u8 };

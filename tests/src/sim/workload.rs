@@ -3,7 +3,7 @@
 use crate::kit::client::{ClientSettings, Opener};
 use crate::kit::dialogue::{Dialogue, Step};
 use crate::kit::random::Random;
-use crate::kit::settings::{HTTP_IMPATIENT, PROXY, Port, Settings};
+use crate::kit::settings::{ECHO, HTTP_IMPATIENT, PROXY, Port, Settings};
 use crate::kit::workload::{self, Expected};
 use crate::sim::fault::MS;
 use crate::sim::server::{Kind, Order};
@@ -32,9 +32,12 @@ pub struct Caller {
 pub fn draw(random: &mut Random, services: &Settings) -> Caller {
     let is_proxied = services.servers > 0 && random.permille(400);
     let is_unfinished = !is_proxied && services.serves(HTTP_IMPATIENT) && random.permille(200);
+    // So that some are under way for long where they may stay behind at another node.
+    let is_long = services.generations > 1 && random.permille(40);
     let (mut dialogue, expected) = match (is_proxied, is_unfinished) {
         (true, _) => draw_proxied(random),
         (_, true) => draw_unfinished(random),
+        _ if is_long => workload::draw_long(random),
         _ => workload::draw(random),
     };
     let is_abrupt = !is_unfinished && random.permille(80);
@@ -75,6 +78,39 @@ fn vary(random: &mut Random, dialogue: &mut Dialogue, is_abrupt: bool) {
         let keep = random.below(steps.len() as u64) as usize;
         steps.truncate(keep.max(1));
         steps.push(Step::Abort);
+    }
+}
+
+/// Draws one of a crowd: it says a word, stays for a while, says another one and goes.
+pub fn draw_stayer(random: &mut Random, services: &Settings) -> Caller {
+    let len = 1 + random.below(8) as usize;
+    let (first, second) = (random.bytes(len), random.bytes(2));
+    let steps = vec![
+        Step::Send(first.clone()),
+        Step::Receive(first.len()),
+        Step::Pause(Duration::from_millis(100 + random.below(1500))),
+        Step::Send(second.clone()),
+        Step::Receive(first.len() + second.len()),
+        Step::Close,
+        Step::End,
+        Step::Gone,
+    ];
+    let port = services.ports.iter().find(|port| port.port == ECHO).expect("there is an echo");
+    let settings = ClientSettings {
+        timestamps: random.permille(500),
+        ipv6: random.permille(300),
+        opener: Opener::Client,
+        host: port.host,
+        ..ClientSettings::default()
+    };
+    Caller {
+        settings,
+        dialogue: Dialogue::new("stays", ECHO, steps),
+        expected: Expected::Bytes([first, second].concat()),
+        lag: random.below(5 * MS),
+        is_abrupt: false,
+        is_excused: false,
+        is_proxied: false,
     }
 }
 

@@ -248,7 +248,7 @@ impl World {
             servers: servers.map(server).collect(),
             clients: Network::new(usual(Side::Client), plugged),
             cluster: Network::new(usual(Side::Cluster), plugs),
-            check: Check::new(groups),
+            check: Check::new(groups, shape.settings.link_mbits),
             strays: Strays::default(),
             queue: BTreeMap::new(),
             order: 0,

@@ -23,6 +23,9 @@ use stack::upstream::decision::{Admin, Change};
 
 /// An ambush waits for so long for a peer to get in sync, or for a client to connect.
 const AMBUSH: u64 = 1_000 * MS;
+/// The time of day when the world begins, in nanoseconds since 1970, and how wrong that of a machine may be: a year.
+const WALL: u64 = 1_700_000_000_000_000_000;
+const WALL_WRONG: u64 = 31_536_000_000_000_000;
 /// The cluster's id.
 pub(super) const CLUSTER: u64 = 0x0c0f_fee0;
 
@@ -33,6 +36,11 @@ impl World {
         self.strays.excuse();
         match fault {
             Fault::Crash { node, is_told } => self.crash(node, is_told),
+            Fault::CrashOwner { service, is_told } => {
+                if let Some(node) = self.server_of(service) {
+                    self.crash(node, is_told);
+                }
+            }
             Fault::Start { node } => self.start(node),
             Fault::Pause { node, time } => {
                 self.expect_trouble(time);
@@ -263,12 +271,14 @@ impl World {
         }
         self.lives += 1;
         let (incarnation, settings) = (self.lives, self.settings(node));
+        let wall_offset = WALL + self.random.below(2 * WALL_WRONG) - WALL_WRONG;
         let life = Life::new(
             self.now,
             Birth {
                 index: node,
                 incarnation,
                 machine: self.nodes[node].machine,
+                wall_offset,
                 settings: &settings,
                 cores: self.nodes[node].cores,
                 cluster: CLUSTER,

@@ -43,6 +43,16 @@ impl World {
         self.nodes.iter().position(speaks)
     }
 
+    /// Who serves the newcomers of a service, as far as the registers tell.
+    pub(super) fn server_of(&self, service: usize) -> Option<usize> {
+        let services = self.shape().settings.ports.len();
+        let generations = (service..self.newest.len()).step_by(services);
+        let registers = generations.map(|group| self.register(group));
+        let mut open =
+            registers.filter(|register| register.is_live() && register.phase == Phase::Open);
+        open.next().map(|register| usize::from(register.owner.node.0) - 1)
+    }
+
     /// Whether a living node serves a group, or could take it over: its connections need not be lost.
     pub fn is_held(&self, group: usize) -> bool {
         let register = self.written(group).into_iter().chain([self.register(group)]);
