@@ -86,6 +86,7 @@ struct Totals {
     takeovers: u64,
     late: u64,
     compared: u64,
+    behind: u64,
     clients: usize,
     resets: usize,
     failures: Vec<(u64, String)>,
@@ -100,6 +101,7 @@ impl Totals {
         self.takeovers += outcome.tally.takeovers;
         self.late += outcome.tally.late;
         self.compared += outcome.tally.compared;
+        self.behind += outcome.tally.behind;
         self.clients += outcome.clients.0;
         self.resets += outcome.clients.1;
         self.failures.extend(outcome.failure.map(|failure| (seed, failure)));
@@ -216,7 +218,12 @@ fn tell(totals: &Totals, seconds: f64) {
         totals.frames as f64 / seconds,
     );
     println!(
-        "{} clients ({} reset), {} changes of owner, {} frames of a late burst, {} segments compared with the peer's copy.",
-        totals.clients, totals.resets, totals.takeovers, totals.late, totals.compared,
+        "{} clients ({} reset), {} changes of owner, {} frames of a late burst, {} segments compared with the peer's copy, {} of connections that stayed behind.",
+        totals.clients,
+        totals.resets,
+        totals.takeovers,
+        totals.late,
+        totals.compared,
+        totals.behind,
     );
 }

@@ -36,6 +36,9 @@ pub const fn address_6(host: u8) -> [u8; 16] {
 /// The address from which servers are connected to.
 pub const SOURCE: [u8; 4] = [10, 0, 0, 101];
 
+/// The same of IPv6.
+pub const SOURCE_6: [u8; 16] = address_6(SOURCE[3]);
+
 /// How a link treats what crosses it.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
@@ -76,6 +79,8 @@ pub struct Port {
     pub port: u16,
     /// Last octet of its [`address`].
     pub host: u8,
+    /// That of a second one, if it has one.
+    pub second: Option<u8>,
     /// The application.
     pub app: AppConfig,
     /// See [`Service`].
@@ -135,6 +140,8 @@ pub struct Settings {
     pub ports: Vec<Port>,
     /// So many of the first clients are servers, to whom [`PROXY`] passes its connections on.
     pub servers: usize,
+    /// The last so many of them are reached by IPv6.
+    pub servers_6: usize,
     /// One that has left the configuration: it gets no new connections.
     pub retired: Option<usize>,
     /// Each node has them in other places: moved on by its index.
@@ -184,6 +191,7 @@ impl Default for Settings {
         let port = |port, app| Port {
             port,
             host: ADDRESS[3],
+            second: None,
             app,
             receive_buffer: 16 << 10,
             idle_timeout: None,
@@ -212,6 +220,7 @@ impl Default for Settings {
             generations: 1,
             trace: false,
             servers: 0,
+            servers_6: 0,
             retired: None,
             is_shuffled: false,
             balance: Balance::RoundRobin,
@@ -274,9 +283,18 @@ impl Settings {
         self.ports.iter().any(|known| known.port == port)
     }
 
+    /// Whether a server is reached by IPv6.
+    pub fn is_server_6(&self, server: usize) -> bool {
+        server + self.servers_6 >= self.servers
+    }
+
     fn upstream(&self) -> Upstream {
+        let sources = [Address::v4(SOURCE), Address(SOURCE_6)];
         let server = |index| {
-            let address = Address::v4(client::address(index));
+            let address = match self.is_server_6(index) {
+                false => Address::v4(client::address(index)),
+                true => Address(client::address_6(index)),
+            };
             Server {
                 address,
                 port: client::port(index),
@@ -289,7 +307,7 @@ impl Settings {
         };
         Upstream {
             servers: (0..self.servers).map(server).collect(),
-            sources: vec![Address::v4(SOURCE)],
+            sources: sources[..1 + usize::from(self.servers_6 > 0)].to_vec(),
             balance: self.balance,
             attempts_max: 3,
             accepts_header: self.accepts_header,
@@ -308,9 +326,15 @@ impl Settings {
 }
 
 impl Port {
+    /// Last octets of its addresses.
+    pub fn hosts(&self) -> impl Iterator<Item = u8> {
+        [Some(self.host), self.second].into_iter().flatten()
+    }
+
     fn service(&self, upstream: Upstream) -> Service {
+        let addresses = |host| [Address::v4(address(host)), Address(address_6(host))];
         Service {
-            addresses: vec![Address::v4(address(self.host)), Address(address_6(self.host))],
+            addresses: self.hosts().flat_map(addresses).collect(),
             arp: self.arp,
             ports: vec![(self.port, self.port)],
             app: self.app,

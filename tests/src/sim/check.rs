@@ -332,11 +332,15 @@ fn compare_reset(leaving: &Leaving<'_>, key: &FlowKey) -> Result<(), String> {
 
 /// Position of the service whose address is the source of a frame to the clients, or is announced in it.
 pub fn service_of(settings: &Settings, frame: &[u8]) -> Option<usize> {
+    let connects = |port: &settings::Port| port.port == settings::PROXY;
     let is_v4 = |port: &settings::Port, source: &[u8]| {
-        let connects = port.port == settings::PROXY && source == settings::SOURCE;
-        connects || source == settings::address(port.host)
+        let is_own = port.hosts().any(|host| source == settings::address(host));
+        is_own || connects(port) && source == settings::SOURCE
     };
-    let is_v6 = |port: &settings::Port, source: &[u8]| source == settings::address_6(port.host);
+    let is_v6 = |port: &settings::Port, source: &[u8]| {
+        let is_own = port.hosts().any(|host| source == settings::address_6(host));
+        is_own || connects(port) && source == settings::SOURCE_6
+    };
     let position = |is_it: &dyn Fn(&settings::Port) -> bool| settings.ports.iter().position(is_it);
     match frame.get(12..14)? {
         [8, 0] => position(&|port| is_v4(port, &frame[26..30])),

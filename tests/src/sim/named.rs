@@ -83,6 +83,7 @@ impl Cast {
             arbiter: self.arbiter,
             failback: (failback, Duration::from_millis(hold_down_ms)),
             is_sealed: self.is_sealed.unwrap_or(random.permille(300)),
+            deals_by_hash: false,
             trace: false,
             capture: false,
         }

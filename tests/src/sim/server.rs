@@ -7,11 +7,11 @@
 
 use crate::kit::client;
 use crate::kit::packets::{self, Packets, smol};
-use crate::kit::settings::SOURCE;
+use crate::kit::settings::{SOURCE, SOURCE_6, Settings};
 use crate::sim::neighbor::Neighbor;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Address};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 use stack::app::proxy::header::HeaderVersion;
 use stack::generate;
 use stack::sha256::Sha256;
@@ -110,6 +110,7 @@ pub struct Server {
     number: usize,
     seed: u64,
     header: Option<HeaderVersion>,
+    is_v6: bool,
     wire: Packets,
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -123,27 +124,39 @@ pub struct Server {
 
 impl Server {
     /// A server that has just started; `number` is its own among clients and servers.
-    pub fn new(now: Instant, number: usize, seed: u64, header: Option<HeaderVersion>) -> Server {
+    pub fn new(now: Instant, number: usize, seed: u64, settings: &Settings) -> Server {
+        Server::start(now, number, seed, (settings.header, settings.is_server_6(number)))
+    }
+
+    fn start(
+        now: Instant,
+        number: usize,
+        seed: u64,
+        (header, is_v6): (Option<HeaderVersion>, bool),
+    ) -> Server {
         let mut wire = Packets::default();
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed ^ now.0 ^ (number as u64) << 40;
         let mut interface = Interface::new(config, &mut wire, smol(now));
-        let address = client::address(number);
+        let (address, source) = match is_v6 {
+            false => (Address::v4(client::address(number)), Address::v4(SOURCE)),
+            true => (Address(client::address_6(number)), Address(SOURCE_6)),
+        };
         interface.update_ip_addrs(|list| {
-            let own = IpAddress::Ipv4(Ipv4Address::from(address));
-            list.push(IpCidr::new(own, 8)).expect("room for one address");
+            list.push(IpCidr::new(ip(&address), 8)).expect("room for one address");
         });
-        let own = (client::mac(number), Address::v4(address));
+        let own = (client::mac(number), address);
         Server {
             number,
             seed,
             header,
+            is_v6,
             wire,
             interface,
             sockets: SocketSet::new(Vec::new()),
             connections: Vec::new(),
             is_listening: true,
-            neighbor: Neighbor::new(now, own, Address::v4(SOURCE), 0),
+            neighbor: Neighbor::new(now, own, source, 0),
             complaint: None,
         }
     }
@@ -163,7 +176,7 @@ impl Server {
 
     /// It starts anew and knows of no connection.
     pub fn restart(&mut self, now: Instant) {
-        *self = Server::new(now, self.number, self.seed, self.header);
+        *self = Server::start(now, self.number, self.seed, (self.header, self.is_v6));
     }
 
     /// When [`Server::poll`] is due.
@@ -209,8 +222,7 @@ impl Server {
 
     /// One more socket listens, if somebody new connects: nobody else may be taken by it.
     fn expect(&mut self, segment: &Segment) {
-        let from = IpAddress::from(IpAddr::from(segment.source.as_v4().unwrap_or_default()));
-        let from = IpEndpoint::new(from, segment.source_port);
+        let from = IpEndpoint::new(ip(&segment.source), segment.source_port);
         let is_it = |connection: &Connection| {
             self.sockets.get::<Socket>(connection.handle).remote_endpoint() == Some(from)
         };
@@ -288,6 +300,14 @@ impl Server {
             !is_over
         });
     }
+}
+
+/// An address as smoltcp has it.
+fn ip(address: &Address) -> IpAddress {
+    IpAddress::from(match address.as_v4() {
+        Some(v4) => IpAddr::from(v4),
+        None => IpAddr::from(address.0),
+    })
 }
 
 /// What is wanted, once that is known, and everything that is to be said for what was heard. Errors: what no proxy may say.

@@ -244,6 +244,7 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
         let keep_alive = Some(KeepAlive { idle: Duration::from_secs(3), interval, count: 5 });
         settings.ports.push(Port { connect_timeout: CONNECT_TIMEOUT, keep_alive, ..port });
         settings.servers = 2;
+        settings.servers_6 = random.below(3) as usize;
         settings.balance = [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo]
             [random.below(3) as usize];
         settings.header =
@@ -256,6 +257,7 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
     for (index, port) in settings.ports.iter_mut().enumerate() {
         // Host 101 is where servers are connected to from.
         port.host = if port.port == PROXY { 110 } else { 102 + index as u8 };
+        port.second = random.permille(300).then_some(120 + index as u8);
         if is_virtual {
             port.arp = ArpPolicy::VirtualMac([2, 4, 0, 0, 0, port.host]);
         }
@@ -278,6 +280,7 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
         echoes: echoes(random),
         failback: (failback, Duration::from_millis(100 + random.below(900))),
         is_sealed: random.permille(400),
+        deals_by_hash: random.permille(200),
         trace: script.trace,
         capture: script.capture,
     }

@@ -52,7 +52,7 @@ pub fn draw(random: &mut Random, services: &Settings) -> Caller {
         timestamps: random.permille(500),
         ipv6: random.permille(300),
         opener: Opener::Client,
-        host: port.host,
+        host: port.second.filter(|_| random.permille(500)).unwrap_or(port.host),
         ..ClientSettings::default()
     };
     let lag = random.below(5 * MS);

@@ -58,6 +58,9 @@ pub struct Shape {
     pub failback: (Failback, Duration),
     /// What crosses the cluster's network is sealed.
     pub is_sealed: bool,
+    /// NICs deal frames to cores by a hash of their own of both ends, so that those of one connection keep their order; else each
+    /// frame goes to any core.
+    pub deals_by_hash: bool,
     /// Prints every event.
     pub trace: bool,
     /// Keeps every frame that arrives.
@@ -237,7 +240,7 @@ impl World {
         let plugs: Vec<Plug> = (0..nodes.len()).map(Plug::Node).collect();
         let settings = &shape.settings;
         let servers = 0..settings.servers;
-        let server = |number| Server::new(Instant::ZERO, number, seed, settings.header);
+        let server = |number| Server::new(Instant::ZERO, number, seed, settings);
         let usual = |side| shape.weather(side);
         let plugged = servers.clone().map(Plug::Server).chain(plugs.clone()).collect();
         let groups = shape.settings.groups().len();

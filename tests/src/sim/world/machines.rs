@@ -16,6 +16,7 @@ use cluster::message::WITNESS;
 use cluster::seal::Opened;
 use cluster::witness::Effect;
 use stack::time::Instant;
+use std::hash::{DefaultHasher, Hasher};
 
 /// A frame, and under what it was made.
 type Tagged = (Vec<u8>, Said);
@@ -130,7 +131,10 @@ impl World {
     /// A NIC puts a frame into the queue of one core or another.
     fn receive(&mut self, node: usize, side: Side, frame: Vec<u8>) {
         let cores = self.nodes[node].cores;
-        let core = self.random.below(cores.into()) as usize;
+        let core = match self.shape.deals_by_hash {
+            true => (hash_of_ends(&frame) % u64::from(cores)) as usize,
+            false => self.random.below(cores.into()) as usize,
+        };
         let Some(life) = &self.nodes[node].life else { return };
         let queue = match side {
             Side::Client => &life.cores[core].client,
@@ -461,6 +465,18 @@ impl World {
             self.check_step(&asked, step);
         }
     }
+}
+
+/// A NIC's hash of both ends of a connection: addresses and ports, where they stand without options.
+fn hash_of_ends(frame: &[u8]) -> u64 {
+    let ends = match frame.get(12..14) {
+        Some([8, 0]) => frame.get(26..38),
+        Some([0x86, 0xdd]) => frame.get(22..58),
+        _ => None,
+    };
+    let mut hasher = DefaultHasher::new();
+    hasher.write(ends.unwrap_or(&[]));
+    hasher.finish()
 }
 
 /// Who has a plug of the cluster's network.
