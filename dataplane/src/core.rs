@@ -60,6 +60,8 @@ pub struct Core<P: Port, C: Clock> {
     has_moved: bool,
     /// What rounds that moved a frame have taken.
     busy_ns: u64,
+    /// Those rounds.
+    busy_rounds: u64,
     /// When to publish how the groups stand.
     count_at: Instant,
     /// Bursts thrown away because a lease had run out.
@@ -103,6 +105,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             began: Instant::ZERO,
             has_moved: false,
             busy_ns: 0,
+            busy_rounds: 0,
             count_at: Instant::ZERO,
             late_bursts: 0,
             kick_errors: 0,
@@ -142,6 +145,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         let now = self.clock.now();
         if self.has_moved {
             self.busy_ns += now.since(self.began).0;
+            self.busy_rounds += 1;
         }
         self.began = now;
         now
@@ -409,6 +413,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             crossing: self.crossing.counters(),
             rounds: self.rounds,
             busy_ns: self.busy_ns,
+            busy_rounds: self.busy_rounds,
             late_bursts: self.late_bursts,
             kick_errors: self.kick_errors,
         }

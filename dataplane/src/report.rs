@@ -474,6 +474,7 @@ impl Reporter {
             core: self.config().cores.pin[number],
             progress: core.rounds,
             busy_us: core.busy_ns / 1_000,
+            busy_rounds: core.busy_rounds,
             segments_in: core.stack.rx_frames,
             segments_out: core.stack.tx_frames,
             crossed_in: core.crossing.received,

@@ -185,6 +185,8 @@ pub struct CoreSnapshot {
     pub rounds: u64,
     /// What those that moved a frame have taken, system calls included.
     pub busy_ns: u64,
+    /// Those rounds.
+    pub busy_rounds: u64,
     /// Bursts thrown away because a lease had run out.
     pub late_bursts: u64,
     /// Kicks that the kernel refused.

@@ -499,6 +499,8 @@ pub struct CoreStatus {
     pub progress: u64,
     /// What rounds that moved a frame have taken since the start, system calls included.
     pub busy_us: u64,
+    /// Those rounds.
+    pub busy_rounds: u64,
     /// Segments received.
     pub segments_in: u64,
     /// Segments sent.

@@ -372,6 +372,8 @@ fn cores(families: &mut Families, cores: &[CoreStatus]) {
     let busy = cores.iter().map(|core| (place(core), seconds(core.busy_us)));
     let help = "Time of the rounds that moved a frame, system calls included.";
     families.counter("core_busy_seconds_total", help, busy);
+    let busy_rounds = each(|core| core.busy_rounds);
+    families.counter("core_busy_rounds_total", "Rounds that moved a frame.", busy_rounds);
     let received = each(|core| core.segments_in);
     families.counter("core_frames_received_total", "Frames of the client side taken.", received);
     let sent = each(|core| core.segments_out);

@@ -10,7 +10,7 @@ use tools::demo::bed::{Layout, Place, SERVERS_ADDRESS, run};
 use tools::demo::process::Process;
 
 use super::rival::{Ask, PAGES_FILE, Rival, nginx_pages};
-use super::usage::{Look, Usage};
+use super::usage::{Counts, Look, Usage};
 use crate::config::{NodeSetup, PROXIED, Serves};
 use crate::stage::{Contender, Server, Stage};
 use crate::{Common, Seal};
@@ -195,13 +195,7 @@ impl Standing<'_> {
     pub fn usage(&self) -> anyhow::Result<Usage> {
         let node = match &self.nodes {
             None => None,
-            Some(nodes) => {
-                let status = nodes.status(1)?;
-                let busy_us: u64 = status.cores.iter().map(|core| core.busy_us).sum();
-                let cluster = status.ports.iter().filter(|port| port.interface == "eth1");
-                let bytes = |name| cluster.clone().filter_map(move |port| port.counters.get(name));
-                Some((busy_us * 1_000, bytes("tx_bytes").chain(bytes("rx_bytes")).sum()))
-            }
+            Some(nodes) => Some(Counts::of(&nodes.status(1)?)),
         };
         let common = self.arena.common;
         let processors = [common.server_cpu, common.client_cpu];

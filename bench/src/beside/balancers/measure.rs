@@ -198,8 +198,18 @@ fn of_exchanges(outcome: &Outcome, spent: &Spent) -> Vec<Sample> {
     let lost = outcome.failed + outcome.unfinished;
     samples.push(Sample { metric: "failed", unit: "", value: lost as f64 });
     samples.extend(times(spent, "us each", outcome.completed as f64 * 1e3));
-    let each = spent.cluster_bytes as f64 / outcome.completed.max(1) as f64;
-    samples.push(Sample { metric: "cluster", unit: "bytes each", value: each });
+    let each = |count: u64| count as f64 / outcome.completed.max(1) as f64;
+    let cluster = each(spent.cluster_bytes());
+    samples.push(Sample { metric: "cluster", unit: "bytes each", value: cluster });
+    if let Some(node) = spent.node {
+        samples.extend([
+            Sample { metric: "frames in", unit: "each", value: each(node.frames_in) },
+            Sample { metric: "frames out", unit: "each", value: each(node.frames_out) },
+            Sample { metric: "datagrams", unit: "each", value: each(node.datagrams) },
+            Sample { metric: "calls", unit: "each", value: each(node.calls) },
+            Sample { metric: "rounds", unit: "each", value: each(node.rounds) },
+        ]);
+    }
     samples
 }
 
@@ -207,7 +217,7 @@ fn of_bulk(moved: &Moved, spent: &Spent) -> Vec<Sample> {
     let rate = moved.bytes as f64 * 1e3 / moved.ns as f64;
     let mut samples = vec![Sample { metric: "rate", unit: "MB/s", value: rate }];
     samples.extend(times(spent, "s/GB", moved.total as f64));
-    let each = spent.cluster_bytes as f64 / moved.total.max(1) as f64;
+    let each = spent.cluster_bytes() as f64 / moved.total.max(1) as f64;
     samples.push(Sample { metric: "cluster", unit: "bytes per byte", value: each });
     samples
 }
@@ -228,12 +238,13 @@ fn times(spent: &Spent, unit: &'static str, count: f64) -> Vec<Sample> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balancers::usage::Counts;
 
     #[test]
     fn a_gigabyte_in_a_second_of_the_core_costs_a_second() {
         let moved = Moved { bytes: 500_000_000, ns: 1_000_000_000, total: 1_000_000_000 };
-        let spent =
-            Spent { balancer_ns: 1_000_000_000, cluster_bytes: 10_000_000, ..Spent::default() };
+        let node = Some(Counts { cluster_bytes: 10_000_000, ..Counts::default() });
+        let spent = Spent { balancer_ns: 1_000_000_000, node, ..Spent::default() };
         let samples = of_bulk(&moved, &spent);
         let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
         assert_eq!((of("rate"), of("balancer"), of("cluster")), (500.0, 1.0, 0.01));

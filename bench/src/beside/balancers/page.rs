@@ -18,7 +18,7 @@ const STYLE: &str = include_str!("page.css");
 const QUIET_LOAD: f64 = 1.5;
 
 /// What the metrics of a table mean, in the order of its columns.
-const COLUMNS: [(&str, &str); 13] = [
+const COLUMNS: [(&str, &str); 18] = [
     ("rate", "rate"),
     ("p50", "p50"),
     ("p99", "p99"),
@@ -31,6 +31,11 @@ const COLUMNS: [(&str, &str); 13] = [
     ("machine", "both cores"),
     ("cluster", "cluster link"),
     ("load", "load core"),
+    ("frames in", "frames in"),
+    ("frames out", "frames out"),
+    ("datagrams", "datagrams"),
+    ("calls", "calls"),
+    ("rounds", "rounds"),
     ("failed", "failed"),
 ];
 
@@ -303,7 +308,9 @@ fn appendix(outcome: &Outcome) -> String {
          <b>both cores</b>: what the processors did not idle. A virtual cable does the receiver's part of the kernel's work on the \
          sender's processor, so no process is charged with all that it causes; both cores together are. <b>load core</b>: how busy the \
          processor of clients and server was; near 100 % it is they that set the rate. <b>cluster link</b>: bytes of records and \
-         acknowledgements between the nodes, both ways, headers included.</p>\
+         acknowledgements between the nodes, both ways, headers included. <b>frames</b>: of a node, those of clients and servers; \
+         <b>datagrams</b>: those between the nodes, both ways; <b>calls</b>: system calls that sent any of them; <b>rounds</b>: of its poll \
+         loop, those that moved one.</p>\
          <p>Latencies count from when an exchange was due; `steady` has a fixed rate, the others begin the next exchange when the last \
          one has ended.</p>",
     );

@@ -7,15 +7,41 @@
 //! processors of this run, did not idle: with the kernel's work for frames, of which a virtual cable does the receiver's part on
 //! the sender's processor.
 //!
+//! Of a node there are counts beside the times: frames, datagrams, system calls, rounds. They do not depend on what else the
+//! machine does.
+//!
 //! Units: nanoseconds, bytes.
 
 use std::fs;
 
 use anyhow::Context;
+use dataplane::control::status::Status;
 use tools::load::wire::monotonic_ns;
 
 /// A tick of `/proc/stat`.
 const TICK_NS: u64 = 10_000_000;
+
+/// Interface of a node on the clients' side, and on the other nodes'.
+const INTERFACES: [&str; 2] = ["eth0", "eth1"];
+
+/// What a node has counted of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Time of rounds that moved a frame.
+    pub busy_ns: u64,
+    /// Those rounds.
+    pub rounds: u64,
+    /// Frames of clients and servers.
+    pub frames_in: u64,
+    /// Frames to them.
+    pub frames_out: u64,
+    /// Datagrams between the nodes, both ways.
+    pub datagrams: u64,
+    /// Bytes of them.
+    pub cluster_bytes: u64,
+    /// System calls that sent something.
+    pub calls: u64,
+}
 
 /// Counters as they stand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,7 +54,8 @@ pub struct Usage {
     peer_ns: u64,
     core_idle_ns: u64,
     load_idle_ns: u64,
-    cluster_bytes: u64,
+    /// Of a node of ours.
+    node: Option<Counts>,
 }
 
 /// What was spent between two looks.
@@ -46,8 +73,8 @@ pub struct Spent {
     pub core_ns: u64,
     /// The processor of clients and servers.
     pub load_ns: u64,
-    /// Between the nodes, both ways.
-    pub cluster_bytes: u64,
+    /// Of a node of ours.
+    pub node: Option<Counts>,
 }
 
 /// What is looked at.
@@ -56,8 +83,39 @@ pub struct Look {
     pub pids: [Vec<i32>; 2],
     /// The balancer's processor, and that of the load.
     pub processors: [u16; 2],
-    /// Of a node: time of rounds that moved a frame, and bytes between the nodes.
-    pub node: Option<(u64, u64)>,
+    /// Of a node of ours.
+    pub node: Option<Counts>,
+}
+
+impl Counts {
+    /// What a node says.
+    pub fn of(status: &Status) -> Counts {
+        let [clients, nodes] = INTERFACES.map(|name| {
+            let ports = status.ports.iter().filter(move |port| port.interface == name);
+            move |counter| ports.clone().filter_map(|port| port.counters.get(counter)).sum::<u64>()
+        });
+        Counts {
+            busy_ns: status.cores.iter().map(|core| core.busy_us * 1_000).sum(),
+            rounds: status.cores.iter().map(|core| core.busy_rounds).sum(),
+            frames_in: clients("rx_frames"),
+            frames_out: clients("tx_frames"),
+            datagrams: nodes("rx_frames") + nodes("tx_frames"),
+            cluster_bytes: nodes("rx_bytes") + nodes("tx_bytes"),
+            calls: clients("kicks") + nodes("kicks"),
+        }
+    }
+
+    fn since(&self, earlier: &Counts) -> Counts {
+        Counts {
+            busy_ns: self.busy_ns.saturating_sub(earlier.busy_ns),
+            rounds: self.rounds.saturating_sub(earlier.rounds),
+            frames_in: self.frames_in.saturating_sub(earlier.frames_in),
+            frames_out: self.frames_out.saturating_sub(earlier.frames_out),
+            datagrams: self.datagrams.saturating_sub(earlier.datagrams),
+            cluster_bytes: self.cluster_bytes.saturating_sub(earlier.cluster_bytes),
+            calls: self.calls.saturating_sub(earlier.calls),
+        }
+    }
 }
 
 impl Usage {
@@ -65,7 +123,7 @@ impl Usage {
     pub fn of(look: &Look) -> anyhow::Result<Usage> {
         let [process_ns, peer_ns] =
             [0, 1].map(|n| look.pids[n].iter().map(|pid| ran_ns(*pid)).sum());
-        let (balancer_ns, cluster_bytes) = look.node.unwrap_or((process_ns, 0));
+        let balancer_ns = look.node.map_or(process_ns, |node| node.busy_ns);
         let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
         let [core_idle_ns, load_idle_ns] = look.processors.map(|cpu| idle_ns(&stat, cpu));
         let at_ns = monotonic_ns();
@@ -76,7 +134,7 @@ impl Usage {
             peer_ns,
             core_idle_ns,
             load_idle_ns,
-            cluster_bytes,
+            node: look.node,
         })
     }
 
@@ -94,12 +152,17 @@ impl Usage {
             peer_ns: self.peer_ns.saturating_sub(earlier.peer_ns),
             core_ns: busy(self.core_idle_ns, earlier.core_idle_ns),
             load_ns: busy(self.load_idle_ns, earlier.load_idle_ns),
-            cluster_bytes: self.cluster_bytes.saturating_sub(earlier.cluster_bytes),
+            node: self.node.zip(earlier.node).map(|(now, then)| now.since(&then)),
         }
     }
 }
 
 impl Spent {
+    /// Between the nodes, both ways.
+    pub fn cluster_bytes(&self) -> u64 {
+        self.node.map_or(0, |node| node.cluster_bytes)
+    }
+
     /// Both processors.
     pub fn machine_ns(&self) -> u64 {
         self.core_ns + self.load_ns
