@@ -35,6 +35,9 @@ pub trait Clock {
 /// A burst is looked ahead at whole: what lies beyond would be taken for no segment and stay on the wrong core.
 const _: () = assert!(BURST <= stack::stack::AHEAD_FLOWS_MAX);
 
+/// Connections with something in flight that are a crowd.
+const CROWD: usize = 16;
+
 /// How often a core says how its groups stand, for the other nodes' status.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 
@@ -140,7 +143,8 @@ impl<P: Port, C: Clock> Core<P, C> {
         round
     }
 
-    /// Now. After a round that moved a frame the next one follows at once: the clock, read once a round, tells what it took.
+    /// Now. After a round that moved a frame the next one follows at once, unless it was told to [`Core::pause`]: the clock, read
+    /// once a round, tells what it took.
     fn begin_round(&mut self) -> Instant {
         let now = self.clock.now();
         if self.has_moved {
@@ -358,6 +362,21 @@ impl<P: Port, C: Clock> Core<P, C> {
         }
         shared.note_spoken(self.core, groups, has_segment, at);
         sent
+    }
+
+    /// Whether so many connections have something in flight that frames may wait a moment for each other: nobody's next word
+    /// waits for one answer alone, and a burst costs little more than a frame.
+    pub fn is_crowded(&self) -> bool {
+        self.engine.stack().flows_in_flight() >= CROWD
+    }
+
+    /// The last round is over, and the next one does not follow at once. When it began.
+    pub fn pause(&mut self) -> Instant {
+        if self.has_moved {
+            self.busy_ns += self.clock.now().since(self.began).0;
+            self.has_moved = false;
+        }
+        self.began
     }
 
     /// When there is something to do although no frame arrives.

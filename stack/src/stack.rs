@@ -410,6 +410,11 @@ impl Stack {
         &self.counters
     }
 
+    /// Flows with something in flight.
+    pub fn flows_in_flight(&self) -> usize {
+        self.env.senders.active.used()
+    }
+
     /// A flow, by slot.
     pub fn flow(&self, slot: u32) -> Option<&Flow> {
         let is_there = self.flows.is_used(slot) && !self.is_forgotten(slot);

@@ -362,12 +362,13 @@ fn cores(reader: &mut Reader, root: &mut Table<'_>) -> Cores {
     let pin = numbers(reader, &mut table, "pin", 4095).unwrap_or(vec![0]);
     let words = [("busy", Idle::Busy), ("adaptive", Idle::Adaptive)];
     let idle = table.choice(reader, "idle", &words).unwrap_or_default();
+    let gather = service::span(reader, &mut table, "gather", "0s", "1ms");
     if pin.len() > usize::from(CORES_MAX) && reader.good("cores.pin") {
         let message = format!("{} poll cores: a node has at most {CORES_MAX}", pin.len());
         reader.reject("cores.pin", Kind::OutOfRange, message);
     }
     table.finish(reader);
-    Cores { pin, idle }
+    Cores { pin, idle, gather: gather.unwrap_or(Cores::default().gather) }
 }
 
 fn control(reader: &mut Reader, root: &mut Table<'_>, directory: &Path, id: NodeId) -> Control {

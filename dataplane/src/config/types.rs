@@ -271,6 +271,10 @@ pub struct Cores {
     pub pin: Vec<u16>,
     /// `idle`: what a loop does when there is nothing to do. Default "adaptive".
     pub idle: Idle,
+    /// `gather`: while many connections are busy, a loop looks for frames this often, and not at once again after a few: they share a
+    /// round, a system call and an interrupt, as with a network card that spares interrupts. "0s": at once. Default "50us".
+    #[serde(serialize_with = "duration")]
+    pub gather: Duration,
 }
 
 /// What a poll loop does when there is nothing to do.
@@ -506,7 +510,7 @@ impl Timers {
 
 impl Default for Cores {
     fn default() -> Self {
-        Cores { pin: vec![0], idle: Idle::default() }
+        Cores { pin: vec![0], idle: Idle::default(), gather: Duration::from_micros(50) }
     }
 }
 

@@ -6,8 +6,10 @@ use crate::config::{Config, Idle};
 use crate::core::{Core, Round};
 use crate::guardian::Guard;
 use crate::log;
+use crate::port::BURST;
 use crate::port::xdp::XdpPort;
 use crate::sys;
+use stack::time::Duration;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +23,9 @@ const IDLE_ROUNDS_SELDOM: u32 = 4;
 
 /// A sleep of this many nanoseconds was worth it: frames come seldom.
 const SELDOM_NS: u64 = 150_000;
+
+/// A round that has received more frames than this is no small one: more may lie in the rings.
+const SMALL_ROUND: usize = BURST / 2;
 
 /// Longest sleep of an idle core, in nanoseconds: an order of the agent waits no longer.
 const IDLE_NS: u64 = 1_000_000;
@@ -68,6 +73,7 @@ pub(super) fn start(
     stopping: Arc<AtomicBool>,
 ) -> Result<thread::JoinHandle<()>, StartError> {
     let processor = usize::from(config.cores.pin[number]);
+    let span = config.cores.gather;
     let is_adaptive = config.cores.idle == Idle::Adaptive;
     let run = move || -> io::Result<()> {
         if let Err(error) = sys::pin_to_core(processor) {
@@ -82,8 +88,11 @@ pub(super) fn start(
         let descriptors = core.descriptors(XdpPort::fd);
         let mut patience = Patience::default();
         while !stopping.load(Ordering::Relaxed) {
-            let Round { received, sent } = core.poll();
-            if received + sent > 0 || !is_adaptive {
+            let round = core.poll();
+            if is_small(round) && core.is_crowded() {
+                let_gather(&mut core, span);
+            }
+            if round.received + round.sent > 0 || !is_adaptive {
                 patience.note_frames();
                 continue;
             }
@@ -103,6 +112,20 @@ pub(super) fn start(
     };
     let name = format!("poll{number}");
     thread::Builder::new().name(name).spawn(body).map_err(failed("start a poll core"))
+}
+
+/// Whether the rings hold no more: the next round may wait for company.
+fn is_small(round: Round) -> bool {
+    round.received <= SMALL_ROUND
+}
+
+/// Lets frames gather until `span` after the last round began: what comes by then shares a round, a system call and an interrupt of
+/// the receiver. Whoever else wants the processor has it meanwhile.
+fn let_gather(core: &mut PollCore, span: Duration) {
+    let next = core.pause() + span;
+    while clock::now() < next {
+        thread::yield_now();
+    }
 }
 
 /// Sleeps until a frame or a parcel comes, or a timer is due; for how many nanoseconds it did.
@@ -142,6 +165,14 @@ mod tests {
             patience.note_sleep(slept);
             assert_eq!(rounds_awake(&mut patience), rounds, "after {slept} ns");
         }
+    }
+
+    /// Whoever has received a burst looks at once whether there is more: rings do not fill up while a core waits for company.
+    #[test]
+    fn a_core_that_has_much_to_do_does_not_wait_for_more() {
+        let round = |received| Round { received, sent: BURST };
+        assert!(is_small(round(0)) && is_small(round(SMALL_ROUND)));
+        assert!(!is_small(round(SMALL_ROUND + 1)) && !is_small(round(BURST)));
     }
 
     /// Who has slept in vain sleeps on: an order of the agent or a timer is no reason to stay awake.
