@@ -91,7 +91,11 @@ impl Download {
                 return;
             }
             match wire.read(&mut bench.buffer) {
-                Step::Bytes(len) => self.take(now, &bench.buffer[..len]),
+                Step::Bytes(len) => {
+                    // It made room: what comes is due from now on.
+                    self.track.await_from(now);
+                    self.take(now, &bench.buffer[..len]);
+                }
                 Step::Later => return,
                 Step::Closed => {
                     let note = format!("closed after {} of {} bytes", self.offset, self.size);

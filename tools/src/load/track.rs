@@ -64,7 +64,14 @@ impl Track {
         }
     }
 
-    /// When it last made progress, or began.
+    /// Until `now` nothing was due: that silence is nobody's.
+    pub fn await_from(&mut self, now: u64) {
+        if let Some(last) = &mut self.last_ns {
+            *last = now.max(*last);
+        }
+    }
+
+    /// When it last made progress, was asked to, or began.
     pub fn moved_ns(&self) -> u64 {
         self.last_ns.unwrap_or(self.start_ns)
     }
@@ -152,6 +159,25 @@ mod tests {
         assert!(report.longest.windows(2).all(|pair| pair[0].len_ns() >= pair[1].len_ns()));
         assert_eq!(report.longest[0].len_ns(), 20 * MS);
         assert_eq!(report.bytes, steps + 1);
+    }
+
+    /// What is written every 50 ms is acknowledged after one: a death in between is noticed by whom it keeps waiting, and only so
+    /// long as that waits.
+    #[test]
+    fn silence_counts_from_when_something_was_due() {
+        let mut series = Series::new(0);
+        let mut track = Track::new(0, Kind::Upload, 1);
+        let mut now = 0;
+        for round in 0..10 {
+            track.await_from(now);
+            now += if round == 5 { 34 * MS } else { MS };
+            track.progress(now, 1, &mut series);
+            now = (now / (50 * MS) + 1) * 50 * MS;
+        }
+        track.end(now, Outcome::Survived, None);
+        let report = track.report(now);
+        assert_eq!((report.ordinary_ns, report.longest[0].len_ns()), (MS, 34 * MS));
+        assert_eq!(report.gap_ns(0, now), 33 * MS);
     }
 
     #[test]

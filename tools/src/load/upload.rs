@@ -64,6 +64,11 @@ impl Upload {
         }
     }
 
+    /// Whether everything is acknowledged that was written: it need not be asked for. The kernel counts the SYN as well.
+    fn has_all(&self) -> bool {
+        self.acked == 1 + self.head_bytes + self.written
+    }
+
     fn request(&mut self, now: u64) {
         let Some(wire) = self.wire.as_ref().filter(|_| !self.request.is_empty()) else { return };
         match wire.write(&self.request) {
@@ -83,6 +88,9 @@ impl Upload {
     /// Writes as much as the rate allows by now.
     fn write(&mut self, now: u64, bench: &mut Bench) {
         let Some(from) = self.body_from_ns else { return };
+        if self.has_all() {
+            self.track.await_from(now);
+        }
         self.write_at_ns = now;
         let due = (now - from + self.pace_ns) as u128 * self.rate as u128 / 1_000_000_000;
         let due = (due as u64).min(self.size);
@@ -169,9 +177,7 @@ impl Exchange for Upload {
     }
 
     fn tick(&mut self, now: u64, bench: &mut Bench) {
-        // The kernel counts the SYN as well: with that, everything is acknowledged and need not be asked for.
-        let has_all = self.acked == 1 + self.head_bytes + self.written;
-        let waits = self.body_from_ns.is_some() && !has_all;
+        let waits = self.body_from_ns.is_some() && !self.has_all();
         if let Some(wire) = self.wire.as_ref().filter(|_| waits) {
             let acked = wire.acked();
             self.track.progress(now, acked.saturating_sub(self.acked), &mut bench.series);
