@@ -19,6 +19,10 @@ pub const LOG_RECORDS_RESERVED: usize = 64;
 /// otherwise cost a datagram and its answer each round. A peer that takes over sends again what was acknowledged in that time.
 pub const LINGER: Duration = Duration::from_micros(250);
 
+/// While a datagram is under way, records that somebody waits for leave so long after it, or with its acknowledgement, together: a
+/// busy log would otherwise cost two system calls and an answer for each. Whoever is alone is not kept waiting.
+pub const GATHER: Duration = Duration::from_micros(100);
+
 /// Time without an acknowledgement after which the oldest datagram is sent again; doubled up to
 /// [`RESEND_MAX`].
 pub const RESEND_FIRST: Duration = Duration::from_millis(1);

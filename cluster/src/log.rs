@@ -1,7 +1,7 @@
 //! The owner's log of one group on one core towards one core of the peer: records in, datagrams out, commits back.
 //!
-//! Records are appended to a datagram under construction, which leaves in the same poll, or, while nobody
-//! waits for any of them, a little later and fuller; datagrams lie in a bounded ring until the peer has
+//! Records are appended to a datagram under construction, which leaves in the same poll or, while nobody
+//! waits for any of them or another one is under way, a little later and fuller; datagrams lie in a bounded ring until the peer has
 //! acknowledged them, so that a lost one is sent again as it was. For each record of a flow the log remembers
 //! what may be said once the peer holds it. A full log refuses, and the input is dropped as if the network had
 //! lost it; ticks and decisions have reserved room.
@@ -10,7 +10,7 @@
 
 use crate::id::Op;
 use crate::limits::{
-    LINGER, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, LOG_RECORDS_RESERVED, LOG_RESERVED,
+    GATHER, LINGER, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, LOG_RECORDS_RESERVED, LOG_RESERVED,
     RESEND_BURST_MAX, RESEND_FIRST, RESEND_MAX,
 };
 use crate::mirror::{
@@ -294,7 +294,12 @@ impl Log {
                 if self.at(self.building).bytes.is_empty() || self.free() == 0 {
                     return None;
                 }
-                if !self.is_awaited && *self.leaves_at.get_or_insert(now + LINGER) > now {
+                if !self.is_awaited {
+                    self.leaves_at.get_or_insert(now + LINGER);
+                }
+                // What was recorded together leaves together.
+                let goes_along = self.is_awaited && self.under_way_since() == Some(now);
+                if self.leaves_at() > now && !goes_along {
                     return None;
                 }
                 self.seal();
@@ -317,6 +322,20 @@ impl Log {
         Some(&self.at(number).bytes)
     }
 
+    /// When the newest of the datagrams that are not acknowledged left, if there is one.
+    fn under_way_since(&self) -> Option<Instant> {
+        (self.oldest < self.unsent).then(|| self.at(self.unsent - 1).sent_at)
+    }
+
+    /// When what is under construction leaves, if nothing makes it full before; ZERO: at once, or nobody has looked at it.
+    fn leaves_at(&self) -> Instant {
+        match self.under_way_since() {
+            _ if !self.is_awaited => self.leaves_at.unwrap_or(Instant::ZERO),
+            Some(since) => self.leaves_at.unwrap_or(Instant::MAX).min(since + GATHER),
+            None => Instant::ZERO,
+        }
+    }
+
     /// Without progress for a while, the oldest datagram is sent again: the answer says what is missing.
     fn schedule_resend(&mut self, now: Instant) {
         let waits = self.oldest < self.unsent && self.resend.0 >= self.resend.1;
@@ -329,11 +348,11 @@ impl Log {
 
     /// When `poll_datagram` is due although nothing is appended.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.unsent < self.building || self.is_awaited || self.resend.0 < self.resend.1 {
+        if self.unsent < self.building || self.resend.0 < self.resend.1 {
             return Some(Instant::ZERO);
         }
         let is_empty = self.at(self.building).bytes.is_empty();
-        let leaves_at = (!is_empty).then(|| self.leaves_at.unwrap_or(Instant::ZERO));
+        let leaves_at = (!is_empty).then(|| self.leaves_at());
         let again = (self.oldest < self.unsent).then(|| self.progress_at + self.resend_after);
         leaves_at.into_iter().chain(again).min()
     }
@@ -469,9 +488,33 @@ mod tests {
         assert_eq!(log.poll_datagram(now + LINGER).map(count), Some(2));
         log.record(name(0), &acked, Progress::default(), false);
         assert_eq!(log.poll_datagram(now + LINGER), None);
+        log.handle_ack(now + LINGER, Op(2), None);
         log.record(name(0), &Fact::Fin, Progress::default(), true);
         assert_eq!(log.poll_timeout(), Some(Instant::ZERO));
         assert_eq!(log.poll_datagram(now + LINGER).map(count), Some(2));
+    }
+
+    /// While a datagram is under way, what is waited for leaves with its acknowledgement, or a little later without.
+    #[test]
+    fn records_gather_while_a_datagram_is_under_way() {
+        let mut log = log();
+        let now = Instant(1_000_000);
+        log.record(name(0), &Fact::Fin, Progress::default(), true);
+        assert!(log.poll_datagram(now).is_some(), "who is alone is not kept waiting");
+        log.record(name(1), &Fact::Fin, Progress::default(), true);
+        assert!(log.poll_datagram(now).is_some(), "nor is the rest of one burst");
+        let later = now + Duration(1);
+        log.record(name(2), &Fact::Fin, Progress::default(), true);
+        assert_eq!(log.poll_datagram(later), None);
+        assert_eq!(log.poll_timeout(), Some(now + GATHER));
+        log.handle_ack(later, Op(1), None);
+        assert_eq!(log.poll_datagram(later), None, "the second is under way");
+        log.handle_ack(later, Op(2), None);
+        assert_eq!(log.poll_timeout(), Some(Instant::ZERO));
+        assert!(log.poll_datagram(later).is_some());
+        log.record(name(3), &Fact::Fin, Progress::default(), true);
+        assert_eq!(log.poll_datagram(later + GATHER - Duration(1)), None);
+        assert!(log.poll_datagram(later + GATHER).is_some(), "no acknowledgement is needed");
     }
 
     #[test]
