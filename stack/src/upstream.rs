@@ -10,6 +10,7 @@
 pub mod choice;
 pub mod decision;
 pub mod maglev;
+mod passed_by;
 pub mod queue;
 pub mod stick;
 pub mod traffic;
@@ -25,6 +26,7 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 use decision::{Change, Decided};
 use maglev::Maglev;
+use passed_by::PassedBy;
 use queue::Queue;
 use stick::{STICKS_MAX, Stick, Sticks};
 use traffic::{Said, Tally};
@@ -187,6 +189,8 @@ pub enum NoServer {
 /// What this core knows of the servers of one service.
 pub struct Roster {
     servers: Vec<ServerStatus>,
+    /// Local ends of connections to each of them that searches for others have come by.
+    passed_by: Vec<PassedBy>,
     /// How often something was decided.
     changes: u64,
     /// A server has gone out of service since that was last asked.
@@ -211,9 +215,11 @@ impl Roster {
     /// Nothing is known yet. All memory is taken, and a table is dealt: that takes its time.
     pub fn new(upstream: &Upstream) -> Roster {
         let servers = alloc::vec![ServerStatus::default(); upstream.servers.len()];
+        let passed_by = alloc::vec![PassedBy::default(); upstream.servers.len()];
         let is_maglev = upstream.balance == Balance::Maglev;
         let mut roster = Roster {
             servers,
+            passed_by,
             changes: 0,
             has_lost: false,
             maglev: is_maglev.then(Maglev::default),
@@ -267,6 +273,18 @@ impl Roster {
             known.server == stick.server && known.until.since(now).0 > time.0 / 4 * 3
         };
         !known.is_some_and(is_known)
+    }
+
+    /// A local end of that shard that a search has come by, of a connection to this server; it may be taken.
+    #[inline]
+    pub fn take_passed(&mut self, server: u16, shard: u8) -> Option<u32> {
+        self.passed_by[server as usize].take(shard)
+    }
+
+    /// A search has come by the local end at this position.
+    #[inline]
+    pub fn note_passed(&mut self, server: u16, shard: u8, at: u32) {
+        self.passed_by[server as usize].keep(shard, at);
     }
 
     /// One of them; `None` for a number that is none.

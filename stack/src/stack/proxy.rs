@@ -8,7 +8,8 @@
 //!
 //! The local port is chosen so that both legs are of one shard. So no two cores, and no two nodes, ever choose the same
 //! port of the same source towards the same server: whoever serves a shard knows all of its connections, and
-//! nobody else may open one there. Where the search begins comes from the flow's name, so ports are not soon used again.
+//! nobody else may open one there. Where the search begins comes from the flow's name, so ports are not soon used again; what
+//! it comes by is kept for the next connections of other shards ([`crate::upstream`]).
 //!
 //! Spec: RFC 6056 3.3.3 for the choice of ports. Bounds: [`SOURCE_PORTS_TRIED`].
 
@@ -33,8 +34,11 @@ use crate::tcp::state::State;
 use crate::time::{Duration, Instant};
 use crate::upstream::choice::Wish;
 use crate::upstream::stick::Stick;
-use crate::upstream::{NoServer, Roster};
+use crate::upstream::{NoServer, Roster, Server};
 use crate::wire::{Address, Frame, Mac};
+
+/// Ports of a source from which connections may be opened.
+const SOURCE_PORTS: u64 = (u16::MAX - SOURCE_PORT_FIRST) as u64 + 1;
 
 /// What became of a search for a server.
 pub(super) enum Search {
@@ -256,28 +260,51 @@ impl Stack {
     }
 
     /// Both ends of a new connection to a server, of the same shard as the flow `id`. `draw` says where to begin.
-    fn local_end(&self, service: u8, server: u16, id: FlowId, draw: u64) -> Option<FlowKey> {
-        let service = &self.env.services[service as usize];
-        let server = &service.upstream.servers[server as usize];
-        let sources = &service.upstream.sources;
-        let is_v4 = |address: &Address| address.as_v4().is_some();
-        let usable = || sources.iter().filter(|source| is_v4(source) == is_v4(&server.address));
-        let count = usable().count() as u64;
-        if count == 0 {
-            return None;
+    fn local_end(&mut self, group: u8, server: u16, id: FlowId, draw: u64) -> Option<FlowKey> {
+        let shard = id.shard();
+        while let Some(at) = self.rosters[group as usize].take_passed(server, shard) {
+            let key = self.end_at(group, server, at)?;
+            if self.shard_of(&key) == shard && self.is_free_end(group, &key) {
+                return Some(key);
+            }
         }
-        let ports = u64::from(u16::MAX - SOURCE_PORT_FIRST) + 1;
-        (0..u64::from(SOURCE_PORTS_TRIED)).find_map(|n| {
-            let at = (draw % (count * ports) + n) % (count * ports);
-            let local = *usable().nth((at / ports) as usize)?;
-            let local_port = SOURCE_PORT_FIRST + (at % ports) as u16;
-            let (remote, remote_port) = (server.address, server.port);
-            let key = FlowKey { remote, local, remote_port, local_port };
-            let is_ours = self.shard_of(&key) == id.shard()
-                && service.connects_from(&local, local_port)
-                && (remote, remote_port) != (local, local_port);
-            (is_ours && self.find(&key).is_none()).then_some(key)
+        let count = self.ends_of(group, server).count() as u64 * SOURCE_PORTS;
+        (0..u64::from(SOURCE_PORTS_TRIED).min(count)).find_map(|n| {
+            let at = ((draw % count + n) % count) as u32;
+            let key = self.end_at(group, server, at)?;
+            let found = self.shard_of(&key);
+            if found != shard {
+                if self.place.holds(found) {
+                    self.rosters[group as usize].note_passed(server, found, at);
+                }
+                return None;
+            }
+            self.is_free_end(group, &key).then_some(key)
         })
+    }
+
+    /// The sources from which a server can be reached.
+    fn ends_of(&self, group: u8, server: u16) -> impl Iterator<Item = &Address> {
+        let upstream = &self.env.services[group as usize].upstream;
+        let is_v4 = upstream.servers[server as usize].address.as_v4().is_some();
+        upstream.sources.iter().filter(move |source| source.as_v4().is_some() == is_v4)
+    }
+
+    /// Both ends of a connection to a server, from the local end at this position among all.
+    fn end_at(&self, group: u8, server: u16, at: u32) -> Option<FlowKey> {
+        let at = u64::from(at);
+        let local = *self.ends_of(group, server).nth((at / SOURCE_PORTS) as usize)?;
+        let local_port = SOURCE_PORT_FIRST + (at % SOURCE_PORTS) as u16;
+        let Server { address: remote, port: remote_port, .. } =
+            self.env.services[group as usize].upstream.servers[server as usize];
+        Some(FlowKey { remote, local, remote_port, local_port })
+    }
+
+    /// Whether a connection may be opened between these ends.
+    fn is_free_end(&self, group: u8, key: &FlowKey) -> bool {
+        self.env.services[group as usize].connects_from(&key.local, key.local_port)
+            && (key.remote, key.remote_port) != (key.local, key.local_port)
+            && self.find(key).is_none()
     }
 
     /// A leg towards `server` begins, for the client's leg in `slot`.
