@@ -66,6 +66,10 @@ pub struct RunArgs {
     /// machine has more to do than it can.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub pace_ms: u64,
+    /// Milliseconds between two steps of a paced download whose server (`understudy load serve`) waits between them; 0: the
+    /// client waits, who reads it at that pace into a receive buffer that holds little more.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000))]
+    pub server_pace_ms: u64,
     /// Fast downloads.
     #[arg(long, default_value_t = 1)]
     pub bulk_downloads: u32,

@@ -53,10 +53,11 @@ pub const ROUNDS: &str = "5";
 const TURN_MS: u64 = 1_500;
 
 /// Deaths of each kind, connections then, bytes a second of each of them, and milliseconds between its steps: with a thousand
-/// connections a pace that clients and servers can keep on one processor.
+/// connections a pace that clients, servers and the node that has taken over can keep on one processor, and a full segment a
+/// step: with less or more Nagle's algorithm and delayed acknowledgements would decide.
 const TAKEOVERS: u32 = 3;
 const CONNECTIONS: u64 = 1_000;
-const RATE: u64 = 40_000;
+const RATE: u64 = 28_960;
 const PACE_MS: u64 = 50;
 
 /// Where distributions of latencies go.
@@ -155,6 +156,12 @@ impl BalancersArgs {
             || self.contenders.iter().any(|rival| !self.turns(*rival, mtu).is_empty())
     }
 
+    /// Our pairs of which a machine dies.
+    fn dying_pairs(&self) -> Vec<Rival> {
+        let pairs = [Rival::Mirrored, Rival::Hearing];
+        pairs.into_iter().filter(|pair| self.contenders.contains(pair)).collect()
+    }
+
     fn wants(&self, measure: Measure) -> bool {
         self.measures.is_empty() || self.measures.contains(&measure)
     }
@@ -182,7 +189,8 @@ impl BalancersArgs {
         }
         if self.wants(Measure::Takeover) {
             let dying = [Rival::Haproxy, Rival::Nat].iter().filter(|r| self.contenders.contains(r));
-            let kinds = (takeover::Death::ALL.len() + dying.count()) as f64;
+            let ours = self.dying_pairs().len() * takeover::Death::ALL.len();
+            let kinds = (ours + dying.count()) as f64;
             planned += kinds * f64::from(self.takeovers) * takeover::RUN_SECONDS;
         }
         if self.wants(Measure::Growth) {

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tools::demo::bed::{SERVERS_ADDRESS, WITNESS};
-use tools::demo::files::write_key;
+use tools::demo::files::{virtual_mac, write_key};
 
 use crate::Seal;
 
@@ -75,6 +75,8 @@ pub struct NodeSetup {
     pub idle_secs: u32,
     /// What becomes of its connections.
     pub serves: Serves,
+    /// Whether the peer hears the clients: services have hardware addresses of their own, to which the switch floods.
+    pub hears: bool,
 }
 
 /// Writes the configuration of node `id` among `nodes`; where it is, and where the node's socket will be.
@@ -99,7 +101,7 @@ pub fn write(
 }
 
 fn text(socket: &Path, id: u8, nodes: &[u8], setup: &NodeSetup) -> String {
-    let NodeSetup { pins, flows, active, chunks, idle_secs, seal, serves } = setup;
+    let NodeSetup { pins, flows, active, chunks, idle_secs, seal, serves, hears } = setup;
     let seal = match seal {
         Seal::Noise => "key_files = [\"cluster.key\"]",
         Seal::None => "seal = \"none\"",
@@ -144,7 +146,15 @@ chunks = {chunks}
         let _ = write!(text, "\n[[cluster.nodes]]\nid = {node}\naddress = \"10.99.0.{node}\"\n");
     }
     let peers = if nodes.len() > 1 { "[2]" } else { "[]" };
-    for Written { name, address, ports, application } in services(*serves) {
+    for (place, service) in services(*serves).into_iter().enumerate() {
+        let Written { name, address, ports, application } = service;
+        let heard = match hears {
+            true => format!(
+                "arp = \"virtual-mac\"\nmac = \"{}\"\nsnoop = \"wire\"\n",
+                virtual_mac(place)
+            ),
+            false => String::new(),
+        };
         let _ = write!(
             text,
             r#"
@@ -155,7 +165,7 @@ peers = {peers}
 addresses = ["{address}"]
 ports = {ports}
 idle_timeout = "{idle_secs}s"
-
+{heard}
 [services.application]
 {application}
 "#

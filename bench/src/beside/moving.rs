@@ -36,6 +36,8 @@ pub struct Paced {
     pub rate: u64,
     /// Milliseconds between two of its steps.
     pub pace_ms: u64,
+    /// The same of downloads that the server paces; 0: the reading of them does.
+    pub server_pace_ms: u64,
     /// Milliseconds between two newcomers beside them; 0: there are none.
     pub fresh_every_ms: u64,
     /// How long they run.
@@ -45,17 +47,21 @@ pub struct Paced {
 /// Starts that many paced connections for so many seconds, and waits until all move.
 pub fn begin(stage: &Stage<'_>, connections: u64, seconds: u64) -> anyhow::Result<Load> {
     let (rate, pace_ms) = (RATE, PACE_MS);
-    begin_paced(stage, Paced { connections, rate, pace_ms, fresh_every_ms: 0, seconds })
+    begin_paced(
+        stage,
+        Paced { connections, rate, pace_ms, server_pace_ms: 0, fresh_every_ms: 0, seconds },
+    )
 }
 
 /// The same of any pace.
 pub fn begin_paced(stage: &Stage<'_>, paced: Paced) -> anyhow::Result<Load> {
-    let Paced { connections, rate, pace_ms, fresh_every_ms, seconds } = paced;
+    let Paced { connections, rate, pace_ms, server_pace_ms, fresh_every_ms, seconds } = paced;
     let options = [
         ("--downloads", connections - connections / 2),
         ("--uploads", connections / 2),
         ("--rate", rate),
         ("--pace-ms", pace_ms),
+        ("--server-pace-ms", server_pace_ms),
         ("--bulk-downloads", 0),
         ("--bulk-uploads", 0),
         ("--echo", 0),

@@ -108,6 +108,7 @@ impl<'a> Stage<'a> {
             idle_secs: 60,
             seal: self.common.seal,
             serves: Serves::Itself,
+            hears: false,
         }
     }
 

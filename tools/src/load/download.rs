@@ -7,7 +7,7 @@
 use std::net::SocketAddrV4;
 
 use super::engine::{Bench, Exchange, Plan};
-use super::http::{ResponseHead, get_generated};
+use super::http::{ResponseHead, get_generated, get_paced};
 use super::pattern;
 use super::report::Outcome;
 use super::track::Track;
@@ -30,7 +30,7 @@ pub struct Download {
     body_from_ns: Option<u64>,
     size: u64,
     rate: u64,
-    /// Between two looks at whether more may be read.
+    /// Between two looks at whether more may be read; 0: it is read as it comes.
     pace_ns: u64,
     /// Bytes of the body read and checked.
     offset: u64,
@@ -50,19 +50,28 @@ impl Download {
     /// Begins to connect.
     pub fn begin(now: u64, plan: &Plan, target: SocketAddrV4) -> Download {
         let mut track = Track::new(now, plan.kind, plan.id);
-        let buffer = plan.receive_buffer.unwrap_or(fitting_buffer(plan.rate, plan.pace_ns));
+        let Plan { id, size, rate, mut pace_ns, .. } = *plan;
+        let mut fitting = fitting_buffer(rate, pace_ns);
+        let mut request = get_generated(target.ip(), size, id, false);
+        if plan.is_server_paced {
+            let step = rate.saturating_mul(pace_ns) / 1_000_000_000;
+            request = get_paced(target.ip(), size, id, step.max(1), pace_ns / 1_000_000);
+            // What comes is read at once, into what the kernel gives.
+            (pace_ns, fitting) = (0, 0);
+        }
+        let buffer = plan.receive_buffer.unwrap_or(fitting);
         let wire = Wire::connect(target, Some(buffer).filter(|buffer| *buffer > 0))
             .map_err(|error| track.end(now, outcome_of(&error), Some(error.to_string())))
             .ok();
         Download {
             track,
             wire,
-            request: get_generated(target.ip(), plan.size, plan.id, false),
+            request,
             head: ResponseHead::default(),
             body_from_ns: None,
-            size: plan.size,
-            rate: plan.rate,
-            pace_ns: plan.pace_ns,
+            size,
+            rate,
+            pace_ns,
             offset: 0,
             received: 0,
             read_at_ns: now,
@@ -82,7 +91,7 @@ impl Download {
     fn read(&mut self, now: u64, bench: &mut Bench) {
         self.read_at_ns = now;
         while let Some(wire) = self.wire.as_ref() {
-            let due = self.body_from_ns.map(|from| {
+            let due = self.body_from_ns.filter(|_| self.pace_ns > 0).map(|from| {
                 ((now - from + self.pace_ns) as u128 * self.rate as u128 / 1_000_000_000) as u64
             });
             // All or nothing: a buffer read in part would open its window in part, and the other

@@ -86,6 +86,8 @@ pub struct Plan {
     pub rate: u64,
     /// Time between two looks at whether more is due.
     pub pace_ns: u64,
+    /// Whether the server paces a download, not the reading of it.
+    pub is_server_paced: bool,
     /// Receive buffer, if not one that fits the rate.
     pub receive_buffer: Option<usize>,
 }
@@ -206,7 +208,17 @@ impl Engine {
                 let (kind, id) = (Kind::Fresh, self.fresh_id);
                 let (size, receive_buffer) = (FRESH_SIZE, None);
                 let (rate, pace_ns) = (0, 0);
-                let plan = Plan { at_ns: now, kind, id, size, rate, pace_ns, receive_buffer };
+                let is_server_paced = false;
+                let plan = Plan {
+                    at_ns: now,
+                    kind,
+                    id,
+                    size,
+                    rate,
+                    pace_ns,
+                    is_server_paced,
+                    receive_buffer,
+                };
                 self.open(now, &plan)?;
             }
         }
@@ -315,8 +327,19 @@ fn plan(now: u64, args: &RunArgs) -> VecDeque<Plan> {
             let at_ns = now + id * STAGGER_NS;
             let size = (*rate * args.seconds).max(1);
             let (kind, rate, receive_buffer) = (*kind, *rate, args.receive_buffer);
-            let pace_ns = args.pace_ms * 1_000_000;
-            plans.push_back(Plan { at_ns, kind, id, size, rate, pace_ns, receive_buffer });
+            let is_server_paced = kind == Kind::Download && args.server_pace_ms > 0;
+            let pace_ms = if is_server_paced { args.server_pace_ms } else { args.pace_ms };
+            let pace_ns = pace_ms * 1_000_000;
+            plans.push_back(Plan {
+                at_ns,
+                kind,
+                id,
+                size,
+                rate,
+                pace_ns,
+                is_server_paced,
+                receive_buffer,
+            });
         }
     }
     plans

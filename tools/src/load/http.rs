@@ -43,6 +43,12 @@ pub fn get_generated(host: impl std::fmt::Display, len: u64, seed: u64, close: b
     format!("GET /generate/{len}?seed={seed} HTTP/1.1\r\nHost: {host}\r\n{connection}\r\n").into()
 }
 
+/// A request for one of which the server sends `step` bytes every so many milliseconds.
+pub fn get_paced(host: impl std::fmt::Display, len: u64, seed: u64, step: u64, ms: u64) -> Vec<u8> {
+    let path = format!("/generate/{len}?seed={seed}&step={step}&every_ms={ms}");
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into()
+}
+
 /// The head of an upload.
 pub fn put(host: impl std::fmt::Display, id: u64, len: u64) -> Vec<u8> {
     format!("PUT /upload/{id} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len}\r\n\r\n").into()

@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
@@ -13,6 +14,9 @@ use sha2::{Digest, Sha256};
 use super::http::upload_answer;
 use super::pattern;
 use super::wire::use_cubic;
+
+/// Bytes written at a time at most.
+const STEP_MAX: usize = 64 * 1024;
 
 type Handler = fn(TcpStream) -> io::Result<()>;
 
@@ -97,24 +101,56 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Request>> {
     }
 }
 
-/// `GET /generate/<length>?seed=<n> …`
+/// `GET /generate/<length>?seed=<n>[&step=<bytes>&every_ms=<n>] …`: so many bytes at a time, so long after the last ones.
 fn send_generated(output: &mut impl Write, line: &str) -> io::Result<()> {
     let path = line.split(' ').nth(1).unwrap_or_default();
-    let (len, seed) =
-        path.trim_start_matches("/generate/").split_once("?seed=").unwrap_or((path, "0"));
-    let (Ok(len), Ok(seed)) = (len.parse::<u64>(), seed.parse::<u64>()) else {
+    let Some(Wanted { len, seed, step, every }) = Wanted::of(path) else {
         return output.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     };
     output.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").as_bytes())?;
-    let mut buf = vec![0u8; 64 * 1024];
+    let mut buf = vec![0u8; step];
     let mut offset = 0;
+    let mut due = Instant::now();
     while offset < len {
         let take = (len - offset).min(buf.len() as u64) as usize;
         pattern::fill(seed, offset, &mut buf[..take]);
         output.write_all(&buf[..take])?;
         offset += take as u64;
+        due += every;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     Ok(())
+}
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    len: u64,
+    seed: u64,
+    /// Bytes written at a time.
+    step: usize,
+    /// From one time to the next; zero: at once.
+    every: Duration,
+}
+
+impl Wanted {
+    /// Reads a path; `None` if it makes no sense.
+    fn of(path: &str) -> Option<Wanted> {
+        let (len, query) =
+            path.trim_start_matches("/generate/").split_once('?').unwrap_or((path, ""));
+        let mut wanted =
+            Wanted { len: len.parse().ok()?, seed: 0, step: STEP_MAX, every: Duration::ZERO };
+        for (key, value) in query.split('&').filter_map(|word| word.split_once('=')) {
+            let number: u64 = value.parse().ok()?;
+            match key {
+                "seed" => wanted.seed = number,
+                "step" => wanted.step = usize::try_from(number).ok()?.clamp(1, STEP_MAX),
+                "every_ms" => wanted.every = Duration::from_millis(number),
+                _ => return None,
+            }
+        }
+        Some(wanted)
+    }
 }
 
 fn receive_upload(
@@ -141,4 +177,26 @@ fn receive_upload(
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     output.write_all(head.as_bytes())?;
     output.write_all(body.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_comes_at_once_or_in_steps() {
+        let wanted = Wanted { len: 10, seed: 7, step: STEP_MAX, every: Duration::ZERO };
+        assert_eq!(Wanted::of("/generate/10?seed=7"), Some(wanted));
+        let every = Duration::from_millis(50);
+        let wanted = Wanted { len: 10, seed: 0, step: 3, every };
+        assert_eq!(Wanted::of("/generate/10?step=3&every_ms=50"), Some(wanted));
+        for path in ["/generate/x", "/generate/10?seed=x", "/generate/10?pace=3", "/other"] {
+            assert_eq!(Wanted::of(path), None, "{path}");
+        }
+        let mut answer = Vec::new();
+        send_generated(&mut answer, "GET /generate/10?step=3&every_ms=1 HTTP/1.1").unwrap();
+        let mut body = [0; 10];
+        pattern::fill(0, 0, &mut body);
+        assert!(answer.ends_with(&body), "{answer:?}");
+    }
 }

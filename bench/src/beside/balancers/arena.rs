@@ -83,7 +83,8 @@ impl<'a> Arena<'a> {
     pub fn setup(&self, rival: Rival, flows: u32) -> NodeSetup {
         let line = if rival == Rival::Held { "ack = \"held\"" } else { "" };
         let serves = Serves::Passing(line);
-        let mut setup = NodeSetup { flows, idle_secs: 3_600, serves, ..self.stage.setup() };
+        let hears = rival == Rival::Hearing;
+        let mut setup = NodeSetup { flows, idle_secs: 3_600, serves, hears, ..self.stage.setup() };
         if rival == Rival::Unsealed {
             setup.seal = Seal::None;
         }
@@ -121,7 +122,7 @@ impl<'a> Arena<'a> {
                 self.stage.wait_listening(Place::Node(1), port, standing.process.as_mut())?;
             }
             Rival::Alone => standing.nodes = Some(self.stage.start_with(Contender::Alone, setup)?),
-            Rival::Mirrored | Rival::Held | Rival::Unsealed => {
+            Rival::Mirrored | Rival::Held | Rival::Unsealed | Rival::Hearing => {
                 standing.nodes = Some(self.stage.start_with(Contender::Mirrored, setup)?);
             }
         }

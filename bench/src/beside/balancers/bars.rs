@@ -128,9 +128,13 @@ fn price_of_mirroring(figures: &Figures) -> Vec<Bar> {
 
 fn takeovers(figures: &Figures) -> Vec<Bar> {
     let mut all = Vec::new();
-    for (mode, half, most) in [("crash", 5.0, 40.0), ("power", 35.0, 150.0)] {
-        let figure = figures.get(Measure::Takeover, &format!("{mode}: survived"), Rival::Mirrored);
-        let text = format!("{}: connections that survive, in the worst run", died(mode));
+    let pairs = [Rival::Mirrored, Rival::Hearing];
+    let deaths = [("crash", 5.0, 40.0), ("power", 35.0, 150.0)];
+    let kinds = pairs.into_iter().flat_map(|pair| deaths.map(|death| (pair, death)));
+    for (pair, (mode, half, most)) in kinds {
+        let died = format!("{}, {}", pair.title(), died(mode));
+        let figure = figures.get(Measure::Takeover, &format!("{mode}: survived"), pair);
+        let text = format!("{died}: connections that survive, in the worst run");
         let value = figure.map(|figure| figure.spread.least);
         let bar = Bar::new(text, value, "%", Bound::AtLeast(100.0));
         all.push(bar.by(figures.again(Measure::Takeover, &[])));
@@ -142,9 +146,9 @@ fn takeovers(figures: &Figures) -> Vec<Bar> {
             ("first SYN-ACK", most),
         ] {
             let metric = format!("{mode}: {what}");
-            let figure = figures.get(Measure::Takeover, &metric, Rival::Mirrored);
+            let figure = figures.get(Measure::Takeover, &metric, pair);
             let value = figure.map(|figure| figure.spread.median);
-            let text = format!("{}: {what}", died(mode));
+            let text = format!("{died}: {what}");
             let bar = Bar::new(text, value, "ms", Bound::AtMost(bound));
             all.push(bar.by(figures.again(Measure::Takeover, &[])));
         }

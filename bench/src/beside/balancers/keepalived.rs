@@ -19,7 +19,7 @@ use tools::demo::process::Process;
 use tools::load::wire::monotonic_ns;
 
 use super::arena::Arena;
-use super::rival::{Ask, haproxy_pair};
+use super::rival::{Ask, Rival, haproxy_pair};
 use super::takeover::{BEFORE, Death, Run, SECONDS};
 use crate::Common;
 use crate::config::PROXIED;
@@ -75,10 +75,18 @@ pub fn run(
     pair.kill(1);
     let result = load.finish();
     arena.stage.bed.node(1).restore()?;
-    Ok(Run::of(Death::Power, at_ns, &result?))
+    Ok(Run::of(behind.rival(), Death::Power, at_ns, &result?))
 }
 
 impl Behind {
+    /// As whom the report has it.
+    pub fn rival(self) -> Rival {
+        match self {
+            Behind::Haproxy => Rival::Haproxy,
+            Behind::Conntrackd => Rival::Nat,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Behind::Haproxy => "keepalived",
@@ -116,6 +124,8 @@ impl Pair<'_> {
             Behind::Conntrackd => {
                 let rules = self.file("nat.nft", &nat())?;
                 run_command(bed.command(place, "nft").args(["-f", &rules]))?;
+                // One that was killed has left it, and it would be taken for alive.
+                let _ = fs::remove_file(self.path(&format!("conntrackd{node}.lock")));
                 let text = conntrackd(node, &self.dir, &self.socket(node));
                 let file = self.file(&format!("conntrackd{node}.conf"), &text)?;
                 ["conntrackd".into(), "-C".into(), file]

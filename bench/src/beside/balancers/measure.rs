@@ -127,7 +127,7 @@ impl Measure {
     pub fn suits(self, rival: Rival) -> bool {
         use Measure::*;
         match rival {
-            Rival::Nat => self == Takeover,
+            Rival::Nat | Rival::Hearing => self == Takeover,
             Rival::Held => matches!(self, Download | Upload | JumboDownload | JumboUpload),
             Rival::Unsealed => matches!(self, Connect | Request | JumboDownload | JumboUpload),
             _ => true,

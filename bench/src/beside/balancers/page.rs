@@ -226,10 +226,16 @@ fn takeover(figures: &Figures, runs: &[Run]) -> String {
         return String::new();
     }
     let mut text = format!("<h2>{}</h2><div class=\"pictures\">", escaped(measure.title()));
-    for death in Death::ALL {
+    let kinds = [Rival::Mirrored, Rival::Hearing]
+        .into_iter()
+        .flat_map(|who| Death::ALL.map(|death| (who, death)));
+    for (pair, death) in kinds {
+        let is_one = |run: &&Run| run.who == pair && run.death == death;
+        if !runs.iter().any(|run| is_one(&run)) {
+            continue;
+        }
         let gaps = |of: fn(&Run) -> &Vec<u64>| {
-            let all = runs.iter().filter(|run| run.death == death);
-            quantiles(all.flat_map(of).copied().collect())
+            quantiles(runs.iter().filter(is_one).flat_map(of).copied().collect())
         };
         let curves = [
             Curve { name: "downloads", class: "mirrored", points: gaps(|run| &run.downloads_ns) },
@@ -239,7 +245,8 @@ fn takeover(figures: &Figures, runs: &[Run]) -> String {
         let svg = chart::curves(&curves);
         let _ = write!(
             text,
-            "<figure><figcaption>{what}: gap by percentile of connections, ms — downloads red, uploads violet</figcaption>{svg}</figure>"
+            "<figure><figcaption>{}, {what}: gap by percentile of connections, ms — downloads red, uploads violet</figcaption>{svg}</figure>",
+            who(pair)
         );
     }
     text.push_str("</div>");

@@ -42,6 +42,8 @@ pub enum Rival {
     Held,
     /// A pair of ours whose cluster link is not sealed.
     Unsealed,
+    /// A pair of ours whose peer hears the clients (`snoop = "wire"`): only of interest when a machine dies.
+    Hearing,
 }
 
 /// What is asked for.
@@ -59,7 +61,7 @@ pub enum Ask {
 
 impl Rival {
     /// All, in the order of their turns.
-    pub const ALL: [Rival; 8] = [
+    pub const ALL: [Rival; 9] = [
         Rival::Direct,
         Rival::Haproxy,
         Rival::Nginx,
@@ -68,10 +70,11 @@ impl Rival {
         Rival::Mirrored,
         Rival::Held,
         Rival::Unsealed,
+        Rival::Hearing,
     ];
 
     /// Those that take part unless the command line says otherwise.
-    pub const USUAL: [Rival; 7] = [
+    pub const USUAL: [Rival; 8] = [
         Rival::Direct,
         Rival::Haproxy,
         Rival::Nginx,
@@ -79,6 +82,7 @@ impl Rival {
         Rival::Alone,
         Rival::Mirrored,
         Rival::Unsealed,
+        Rival::Hearing,
     ];
 
     /// As options and files name it.
@@ -92,6 +96,7 @@ impl Rival {
             Rival::Mirrored => "mirrored",
             Rival::Held => "held",
             Rival::Unsealed => "unsealed",
+            Rival::Hearing => "hearing",
         }
     }
 
@@ -106,6 +111,7 @@ impl Rival {
             Rival::Mirrored => "Understudy, mirrored",
             Rival::Held => "Understudy, mirrored, ack = held",
             Rival::Unsealed => "Understudy, mirrored, unsealed",
+            Rival::Hearing => "Understudy, the peer hears",
         }
     }
 
@@ -133,7 +139,9 @@ impl Rival {
             Rival::Nginx => &[NGINX_FILE],
             Rival::Nat => &[],
             Rival::Alone => &["node1.toml"],
-            Rival::Mirrored | Rival::Held | Rival::Unsealed => &["node1.toml", "node2.toml"],
+            Rival::Mirrored | Rival::Held | Rival::Unsealed | Rival::Hearing => {
+                &["node1.toml", "node2.toml"]
+            }
         }
     }
 

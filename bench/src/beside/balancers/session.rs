@@ -152,36 +152,41 @@ impl<'a> Session<'a> {
             connections: self.args.connections,
             rate: self.args.rate,
             pace_ms: self.args.pace,
+            server_pace_ms: self.args.pace,
             fresh_every_ms: 1,
             seconds: 0,
         };
         for run in 1..=self.args.takeovers {
-            for death in Death::ALL {
-                let (name, runs) = (death.name(), self.args.takeovers);
-                self.progress.begin(&format!("takeover, {name}, run {run} of {runs}"));
-                let Some(arena) = self.usual_arena() else { return };
-                match takeover::run(arena, death, paced) {
-                    Ok(found) => {
-                        let samples = found.samples();
-                        self.figures.add(Measure::Takeover, Rival::Mirrored, run, &samples);
-                        self.takeovers.push(found);
-                    }
-                    Err(error) => self.fail(format!("takeover, {name}, run {run}: {error:#}")),
+            for pair in self.args.dying_pairs() {
+                for death in Death::ALL {
+                    self.die_here(run, pair, death, paced);
                 }
-                self.progress.end(takeover::RUN_SECONDS);
             }
-            for (rival, behind) in
-                [(Rival::Haproxy, Behind::Haproxy), (Rival::Nat, Behind::Conntrackd)]
-            {
-                if self.args.contenders.contains(&rival) {
-                    self.die_elsewhere(run, rival, behind, paced);
+            for behind in [Behind::Haproxy, Behind::Conntrackd] {
+                if self.args.contenders.contains(&behind.rival()) {
+                    self.die_elsewhere(run, behind, paced);
                 }
             }
         }
     }
 
+    fn die_here(&mut self, run: u32, pair: Rival, death: Death, paced: Paced) {
+        let (who, how, runs) = (pair.name(), death.name(), self.args.takeovers);
+        self.progress.begin(&format!("takeover, {who}, {how}, run {run} of {runs}"));
+        let Some(arena) = self.usual_arena() else { return };
+        match takeover::run(arena, pair, death, paced) {
+            Ok(found) => {
+                self.figures.add(Measure::Takeover, pair, run, &found.samples());
+                self.takeovers.push(found);
+            }
+            Err(error) => self.fail(format!("takeover, {who}, {how}, run {run}: {error:#}")),
+        }
+        self.progress.end(takeover::RUN_SECONDS);
+    }
+
     /// The same of two other machines whose addresses keepalived moves.
-    fn die_elsewhere(&mut self, run: u32, rival: Rival, behind: Behind, paced: Paced) {
+    fn die_elsewhere(&mut self, run: u32, behind: Behind, paced: Paced) {
+        let rival = behind.rival();
         let (name, runs) = (rival.name(), self.args.takeovers);
         self.progress.begin(&format!("takeover, keepalived and {name}, run {run} of {runs}"));
         let Some(arena) = self.usual_arena() else { return };

@@ -41,6 +41,8 @@ pub enum Death {
 /// One death.
 #[derive(Debug, Clone, Serialize)]
 pub struct Run {
+    /// Who stood there.
+    pub who: Rival,
     /// How it died.
     pub death: Death,
     /// Paced connections, and those that ended as they should.
@@ -96,9 +98,9 @@ impl Death {
     }
 }
 
-/// One run.
-pub fn run(arena: &Arena<'_>, death: Death, paced: Paced) -> anyhow::Result<Run> {
-    let mut standing = arena.start(Rival::Mirrored)?;
+/// One run of a pair of ours.
+pub fn run(arena: &Arena<'_>, pair: Rival, death: Death, paced: Paced) -> anyhow::Result<Run> {
+    let mut standing = arena.start(pair)?;
     let load = moving::begin_paced(&arena.stage, Paced { seconds: SECONDS, ..paced })?;
     thread::sleep(BEFORE);
     let nodes = standing.nodes.as_mut().context("a pair has nodes")?;
@@ -112,12 +114,12 @@ pub fn run(arena: &Arena<'_>, death: Death, paced: Paced) -> anyhow::Result<Run>
     if death == Death::Power {
         arena.stage.bed.node(1).restore()?;
     }
-    Ok(Run::of(death, at_ns, &result?))
+    Ok(Run::of(pair, death, at_ns, &result?))
 }
 
 impl Run {
-    /// What connections came to of which a machine died at `at_ns`.
-    pub fn of(death: Death, at_ns: u64, result: &LoadResult) -> Run {
+    /// What connections through `who` came to, of which a machine died at `at_ns`.
+    pub fn of(who: Rival, death: Death, at_ns: u64, result: &LoadResult) -> Run {
         let all = &result.connections;
         let gaps = |kind| {
             let of_kind = all.iter().filter(|one| one.kind == kind);
@@ -127,6 +129,7 @@ impl Run {
         let survived = |one: &&ConnectionReport| one.outcome == Outcome::Survived;
         let late = all.iter().filter(|one| one.kind == Kind::Fresh && one.start_ns >= at_ns);
         Run {
+            who,
             death,
             connections: paced().count(),
             survived: paced().filter(survived).count(),
@@ -165,11 +168,12 @@ fn epitaph(one: &ConnectionReport) -> String {
 
 /// Every gap of every run as comma-separated values.
 pub fn csv(runs: &[Run]) -> String {
-    let mut text = String::from("run,death,kind,gap_ns\n");
+    let mut text = String::from("run,contender,death,kind,gap_ns\n");
     for (number, run) in (1..).zip(runs) {
         for (kind, gaps) in [("download", &run.downloads_ns), ("upload", &run.uploads_ns)] {
             for ns in gaps {
-                let _ = writeln!(text, "{number},{},{kind},{ns}", run.death.name());
+                let _ =
+                    writeln!(text, "{number},{},{},{kind},{ns}", run.who.name(), run.death.name());
             }
         }
     }
@@ -214,7 +218,7 @@ mod tests {
         ];
         let (echo_rtt_ns, series) = (Percentiles::default(), Series::new(0));
         let result = LoadResult { connections, echo_rtt_ns, series };
-        let run = Run::of(Death::Crash, 1_000_000, &result);
+        let run = Run::of(Rival::Mirrored, Death::Crash, 1_000_000, &result);
         assert_eq!((run.connections, run.survived), (2, 1));
         assert_eq!(run.lost, ["paced uploads 2: Stalled, not finished in time"]);
         assert_eq!(run.first_ns, Some(4_500_000));
@@ -224,7 +228,7 @@ mod tests {
         assert_eq!(of("crash: first SYN-ACK"), 4.5);
         assert_eq!(
             csv(&[run]),
-            "run,death,kind,gap_ns\n1,crash,download,2100000\n1,crash,upload,2100000\n"
+            "run,contender,death,kind,gap_ns\n1,mirrored,crash,download,2100000\n1,mirrored,crash,upload,2100000\n"
         );
     }
 }
