@@ -31,6 +31,7 @@ mod generation;
 mod group;
 pub mod handover;
 mod hint;
+mod leave;
 pub mod pass;
 mod receive;
 pub mod status;
@@ -102,6 +103,9 @@ pub struct GroupConfig {
     pub hold_down: Duration,
     /// What is declared about it beside the above, owner and epoch.
     pub advertisement: Advertise,
+    /// The service is not configured any more, since this attempt of the operator's: its connections go on, and the group is
+    /// given up when they have ended.
+    pub leaving: Option<u32>,
 }
 
 impl GroupConfig {
@@ -318,7 +322,9 @@ impl Agent {
                     entry.note(now, Reason::CopiesDiffered(owner.node));
                 }
             }
-            Report::Empty { group, epoch, core } => self.note_empty(group, epoch, core),
+            Report::Empty { group, epoch, core, attempt } => {
+                self.note_empty((group, epoch), (core, attempt));
+            }
             Report::Stalled { group, peer } => {
                 if let Some(entry) = self.entry_mut(group)
                     && entry.role == Role::Owner

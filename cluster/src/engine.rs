@@ -18,11 +18,13 @@ mod generation;
 mod handover;
 mod hearing;
 mod lane;
+mod reload;
 mod servers;
 mod shelf;
 
 pub use datagram::LinkCounters;
 pub use hearing::{HearingCounters, hearing_memory_bytes};
+pub use reload::Setting;
 pub use shelf::{ForwardCounters, shelf_memory_bytes};
 
 use crate::backup::{Backup, BackupCounters};
@@ -47,9 +49,10 @@ use lane::{Lanes, Logs};
 use shelf::Shelf;
 use stack::flow::FlowId;
 use stack::key::FlowKey;
+use stack::limits::GROUPS_MAX;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{Conflict, ConnectError, Elsewhere, Ended, Mode, Renewal, Stack, StackConfig};
+use stack::stack::{Conflict, ConnectError, Elsewhere, Ended, Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
 use stack::wire::Mac;
 
@@ -96,8 +99,11 @@ struct Group {
     in_sync: bool,
     /// The other generation of the service, if it may have flows while this one is the newest.
     older: Option<usize>,
-    /// As owner of a closed group: the agent was told in this epoch that it has no flows.
-    empty: Epoch,
+    /// Its service leaves, in this attempt.
+    leaving: Option<u32>,
+    /// As owner of a closed group, or of one whose service leaves: in which epoch and attempt the agent was told that it has no
+    /// flows.
+    empty: (Epoch, u32),
     /// As peer: the copies from each core of the owner that shares flows with this one.
     backups: Vec<Backup>,
     /// As owner with a peer or as peer: the other one and how many cores it has.
@@ -226,8 +232,8 @@ impl Engine {
             datagram_bytes: config.link_mtu + 14 - LINK_HEADER_BYTES - overhead,
             wall_offset: config.wall_offset,
             stack: Stack::new(&config.stack, services),
-            groups: groups.iter().map(|&id| Group { id, ..Group::default() }).collect(),
-            logs: Logs(groups.iter().map(|_| Lanes::none()).collect()),
+            groups: with_room(groups.iter().map(|&id| Group { id, ..Group::default() })),
+            logs: Logs(with_room(groups.iter().map(|_| Lanes::none()))),
             neighbors: Vec::with_capacity(NodeId::MAX as usize),
             reports: VecDeque::with_capacity(64),
             scratch: Vec::with_capacity(SNAPSHOT_BYTES_MAX),
@@ -247,11 +253,6 @@ impl Engine {
     pub fn link_counters(&self) -> LinkCounters {
         let sealing = self.seal.as_ref().map(LinkSeal::counters).unwrap_or_default();
         LinkCounters { sealing, ..self.counters }
-    }
-
-    /// The service with this index has other settings from now on; what they replace is left in `renewal`.
-    pub fn reconfigure(&mut self, now: Instant, index: u8, renewal: &mut Renewal) {
-        self.stack.reconfigure(now, index, renewal);
     }
 
     /// The newest session with another node. Without sealing there is nothing to be done with it.
@@ -277,7 +278,18 @@ impl Engine {
 
     /// How the groups stand.
     pub fn status(&self) -> impl Iterator<Item = GroupStatus> + '_ {
-        (0..self.groups.len()).map(|index| self.status_of(index))
+        self.places().map(|index| self.status_of(index))
+    }
+
+    /// The indices of the groups that there are.
+    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.groups.len()).filter(|&index| self.groups[index].id != GroupId::NONE)
+    }
+
+    /// One more than the highest index that a group has had.
+    #[inline]
+    pub fn places_end(&self) -> usize {
+        self.groups.len()
     }
 
     /// How the group with this index stands.
@@ -544,7 +556,7 @@ impl Engine {
         self.forget_heard(now);
         for index in 0..self.groups.len() {
             self.note_stalled(now, index);
-            self.note_empty(index);
+            self.note_empty(now, index);
             self.tell_servers(index);
             if self.groups[index].freeze.is_some() {
                 self.freeze_some(now, index);
@@ -596,6 +608,13 @@ impl Engine {
     pub fn poll_frame(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(usize, u8)> {
         self.stack.poll_transmit(now, buffer)
     }
+}
+
+/// What there is for each group, and room for all that may come.
+fn with_room<T>(of_groups: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all = Vec::with_capacity(GROUPS_MAX);
+    all.extend(of_groups);
+    all
 }
 
 impl Group {

@@ -42,6 +42,9 @@ impl NodeId {
 }
 
 impl GroupId {
+    /// No group: no generation has this number.
+    pub const NONE: GroupId = GroupId(u32::MAX);
+
     /// The group of the service with this id ([`service_id`]) in its `generation`.
     pub const fn new(service: u32, generation: u8) -> GroupId {
         GroupId((service << 8) | generation as u32)

@@ -296,11 +296,13 @@ pub enum Drop {
     Refuted,
     /// Its sender is not the life that is known, and has yet to prove that it lives now.
     Unproven,
+    /// It is about a group that is not configured here (yet, or any more), or an entry of it is.
+    UnknownGroup,
 }
 
 impl Drop {
     /// How many reasons there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// All of them, in their order.
     pub const ALL: [Drop; Drop::COUNT] = [
@@ -317,6 +319,7 @@ impl Drop {
         Drop::Surrendered,
         Drop::Refuted,
         Drop::Unproven,
+        Drop::UnknownGroup,
     ];
 
     /// Its name among the counters.
@@ -335,6 +338,7 @@ impl Drop {
             Drop::Surrendered => "surrendered",
             Drop::Refuted => "refuted",
             Drop::Unproven => "unproven",
+            Drop::UnknownGroup => "unknown_group",
         }
     }
 }

@@ -10,6 +10,7 @@
 //! never written -> alone -> filling -> in sync
 //! in sync -> TakeOver, Alone -> alone; Swap -> in sync; filling -> Alone -> alone
 //! open -> Close -> closed (any of the above) -> Retire -> over -> Create -> alone, open
+//! open, its service gone -> Retire -> over
 //! ```
 //!
 //! Bounds: none, a register is a plain value of 48 bytes.
@@ -63,7 +64,7 @@ pub enum Change {
     Fresh,
     /// The owner, whose peer is in sync, lets no flow begin in the group any more.
     Close,
-    /// The owner of a closed group gives it up: its last flow has ended.
+    /// The owner gives a group up whose last flow has ended: it is closed, or its service is not configured any more.
     Retire,
 }
 
@@ -120,8 +121,6 @@ pub enum Refusal {
     Over = 19,
     /// The group is closed already.
     AlreadyClosed = 20,
-    /// Flows may begin in the group: it is not closed.
-    NotClosed = 21,
     /// The life named as peer has not said hello to the witness, which could not tell its death from its absence.
     PeerUnregistered = 22,
 }
@@ -187,7 +186,6 @@ impl Register {
                 let next = self.step(self.owner, self.peer, self.in_sync);
                 Ok(Register { phase: Phase::Closed, ..next })
             }
-            Change::Retire if self.phase == Phase::Open => Err(Refusal::NotClosed),
             Change::Retire => {
                 Ok(Register { phase: Phase::Over, ..self.step(self.owner, None, false) })
             }
@@ -238,7 +236,7 @@ impl Refusal {
     }
 
     /// Every refusal, in the order of its code.
-    pub const ALL: [Refusal; 22] = [
+    pub const ALL: [Refusal; 21] = [
         Refusal::AlreadyWritten,
         Refusal::NeverWritten,
         Refusal::NotOwner,
@@ -259,7 +257,6 @@ impl Refusal {
         Refusal::Limit,
         Refusal::Over,
         Refusal::AlreadyClosed,
-        Refusal::NotClosed,
         Refusal::PeerUnregistered,
     ];
 }

@@ -168,7 +168,7 @@ pub enum Report {
         /// Of these, flows of which the peer holds no copy: they would be lost.
         absent: u32,
     },
-    /// This core has no flow of a closed group any more.
+    /// This core has no flow of a closed group any more, or of one whose service leaves.
     Empty {
         /// The group.
         group: GroupId,
@@ -176,6 +176,8 @@ pub enum Report {
         epoch: Epoch,
         /// Which core.
         core: u8,
+        /// In which attempt to leave; zero: it is closed.
+        attempt: u32,
     },
     /// Copies on this core differed from their flows: they were given up, and are captured anew.
     Differed {

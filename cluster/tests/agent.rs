@@ -13,6 +13,8 @@ mod fault;
 mod generation;
 #[path = "agent/handover.rs"]
 mod handover;
+#[path = "agent/leave.rs"]
+mod leave;
 #[path = "agent/path.rs"]
 mod path;
 #[path = "agent/sealing.rs"]

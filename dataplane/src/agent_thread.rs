@@ -197,9 +197,13 @@ impl AgentThread {
                 self.agent.handle_solicit(now);
                 self.publish();
             }
-            ToAgent::Reconfigure(settings) => {
+            ToAgent::Reconfigure(settings, answer) => {
+                if let Some(ears) = &mut self.ears {
+                    settings.iter().for_each(|config| ears.note(config));
+                }
                 self.agent.handle_settings(now, settings);
                 self.publish();
+                let _ = answer.try_send(());
             }
             ToAgent::Order(order, answer) => {
                 let me = self.agent.node();
@@ -232,7 +236,8 @@ impl AgentThread {
 
     /// Publishes every lease: it can end at once.
     fn publish(&self) {
-        for (lease, &group) in self.shared.leases.iter().zip(self.shared.groups()) {
+        for (index, group) in self.shared.groups() {
+            let lease = &self.shared.leases[index];
             lease.until.store(self.agent.lease(group).0, Ordering::Release);
         }
     }

@@ -17,7 +17,7 @@
 use crate::crossing::{Crossing, Side};
 use crate::port::{BURST, Port, PortCounters, RxFrame};
 use crate::shared::{CoreSnapshot, Shared, ToCore, Upstreams};
-use cluster::engine::{Engine, GroupStatus};
+use cluster::engine::Engine;
 use cluster::role::{Command, Report};
 use crossbeam_channel::{Receiver, Sender};
 use stack::time::{Duration, Instant};
@@ -133,8 +133,8 @@ impl<P: Port, C: Clock> Core<P, C> {
         }
         if now >= self.count_at {
             self.count_at = now + COUNT_EVERY;
-            self.engine.status().enumerate().for_each(|(index, status)| {
-                self.shared.publish_counts(self.core, index, &status);
+            self.engine.places().for_each(|index| {
+                self.shared.publish_counts(self.core, index, &self.engine.status_of(index));
             });
         }
         self.rounds += 1;
@@ -179,10 +179,11 @@ impl<P: Port, C: Clock> Core<P, C> {
                     let _ = answer.try_send(self.engine.end_flow(now, id));
                 }
                 ToCore::Reconfigure(mut settings, answer) => {
-                    for (index, renewal) in &mut settings {
-                        self.engine.reconfigure(now, *index, renewal);
+                    let mut is_done = true;
+                    for (index, setting) in &mut settings {
+                        is_done &= self.engine.reconfigure(now, *index, setting);
                     }
-                    let _ = answer.try_send(settings);
+                    let _ = answer.try_send((settings, is_done));
                 }
                 ToCore::Verdicts(service, verdicts) => {
                     self.engine.set_verdicts(now, service, &verdicts);
@@ -197,7 +198,8 @@ impl<P: Port, C: Clock> Core<P, C> {
                 ToCore::Servers(answer) => drop(answer.try_send(self.servers())),
             }
         }
-        for (index, lease) in self.shared.leases.iter().enumerate() {
+        let leases = self.shared.leases.iter().take(self.engine.places_end());
+        for (index, lease) in leases.enumerate() {
             let until = Instant(lease.until.load(Ordering::Acquire));
             self.engine.set_voice(index as u8, now < until);
         }
@@ -403,9 +405,9 @@ impl<P: Port, C: Clock> Core<P, C> {
     /// What is known of the servers of each service.
     fn servers(&self) -> Vec<Upstreams> {
         let stack = self.engine.stack();
-        let groups = (0..).zip(self.engine.status());
-        let upstreams = |(n, group): (u8, GroupStatus)| {
-            let roster = stack.roster(n);
+        let upstreams = |index: usize| {
+            let group = self.engine.status_of(index);
+            let roster = stack.roster(index as u8);
             Upstreams {
                 service: group.id.service(),
                 role: group.role,
@@ -414,7 +416,7 @@ impl<P: Port, C: Clock> Core<P, C> {
                 tally: roster.tally,
             }
         };
-        groups.map(upstreams).collect()
+        self.engine.places().map(upstreams).collect()
     }
 
     /// The core as the status shows it.

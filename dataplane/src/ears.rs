@@ -13,7 +13,8 @@
 //! Nothing depends on what is dropped here: it was said to somebody else. Bounds: a system call for each address and
 //! order.
 
-use crate::xdp_program::{Hears, ServiceMap, XdpError};
+use crate::xdp_program::{Hears, SharedServices, XdpError};
+use cluster::agent::GroupConfig;
 use cluster::id::GroupId;
 use cluster::role::Command;
 use std::collections::BTreeMap;
@@ -21,16 +22,22 @@ use std::net::IpAddr;
 
 /// The program's view of the groups.
 pub struct Ears {
-    map: ServiceMap,
+    map: SharedServices,
     /// The addresses of each service, by its id.
     addresses: BTreeMap<u32, Vec<IpAddr>>,
     groups: BTreeMap<GroupId, Hears>,
 }
 
 impl Ears {
-    /// For services with these ids and addresses. Until something is ordered for a service everything is heard.
-    pub fn new(map: ServiceMap, addresses: BTreeMap<u32, Vec<IpAddr>>) -> Ears {
-        Ears { map, addresses, groups: BTreeMap::new() }
+    /// Until something is ordered for a service everything is heard.
+    pub fn new(map: SharedServices) -> Ears {
+        Ears { map, addresses: BTreeMap::new(), groups: BTreeMap::new() }
+    }
+
+    /// This group is known from now on: it is a service's with these addresses.
+    pub fn note(&mut self, config: &GroupConfig) {
+        let addresses = config.advertisement.addresses.clone();
+        self.addresses.insert(config.group.service(), addresses);
     }
 
     /// An order is about to reach the cores.
@@ -58,7 +65,8 @@ impl Ears {
         // The generations of a service share its addresses: who needs most decides.
         let most = of_service.map(|(_, hears)| *hears).min().unwrap_or_default();
         let mut addresses = self.addresses.get(&group.service()).into_iter().flatten();
-        addresses.try_for_each(|address| self.map.set_hears(*address, most))
+        let mut map = self.map.lock();
+        addresses.try_for_each(|address| map.set_hears(*address, most))
     }
 }
 

@@ -10,7 +10,6 @@ use crate::control::flows::{FLOWS_MAX, FlowFilter, FlowStatus, Flows};
 use crate::orders::service_index;
 use crate::report::{LATE, PATIENCE, Reporter};
 use crate::shared::ToCore;
-use cluster::id::GroupId;
 use crossbeam_channel::bounded;
 use stack::flow::FlowId;
 use stack::key::FlowKey;
@@ -34,7 +33,6 @@ impl Reporter {
     fn try_flows(&self, filter: &FlowFilter) -> Result<Flows, String> {
         let limit = filter.limit.unwrap_or(FLOWS_MAX).clamp(1, FLOWS_MAX) as usize;
         let (config, filter) = (self.config(), self.filter(filter)?);
-        let groups = config.groups();
         let mut flows = Flows { node: self.me.node.0, ..Flows::default() };
         for core in 0..self.orders.len() {
             let mut from = Some(0);
@@ -44,7 +42,7 @@ impl Reporter {
                 let order = ToCore::List(slot, filter, Vec::with_capacity(room), answer);
                 self.orders[core].try_send(order).map_err(|_| LATE)?;
                 let (found, next) = piece.recv_timeout(PATIENCE).map_err(|_| LATE)?;
-                let shown = |listed| shown(&config, &groups, core, listed);
+                let shown = |listed| shown(&config, core, listed);
                 flows.flows.extend(found.iter().map(shown));
                 from = next;
             }
@@ -110,11 +108,10 @@ impl Reporter {
     }
 }
 
-fn shown(config: &Config, groups: &[GroupId], core: usize, listed: &Listed) -> FlowStatus {
+fn shown(config: &Config, core: usize, listed: &Listed) -> FlowStatus {
     let Listed { id, group, key, state, server, is_copied, silence, received, acknowledged } =
         listed;
-    let group = groups.get(usize::from(*group));
-    let service = group.and_then(|id| config.service(*id));
+    let service = config.service_at(*group);
     let local = |key: &FlowKey| end(&key.local, key.local_port);
     let remote = |key: &FlowKey| end(&key.remote, key.remote_port);
     FlowStatus {
@@ -140,9 +137,8 @@ fn shown(config: &Config, groups: &[GroupId], core: usize, listed: &Listed) -> F
 
 /// The groups of a service, one bit for each.
 fn groups_of(config: &Config, service: usize) -> u64 {
-    let (groups, id) = (config.groups(), config.services[service].id);
-    let its = groups.iter().zip(0..).filter(|(group, _)| group.service() == id);
-    its.fold(0, |bits, (_, index)| bits | 1u64 << index)
+    let groups = config.groups_of(&config.services[service]);
+    groups.fold(0, |bits, (index, _)| bits | 1u64 << index)
 }
 
 fn end(address: &Address, port: u16) -> String {

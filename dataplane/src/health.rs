@@ -14,7 +14,7 @@
 //! has one verdict waiting for each server.
 
 use crate::clock;
-use crate::config::{Application, Check, Config, ProxyProtocol, Service, duration_text};
+use crate::config::{Application, Check, Config, ProxyProtocol, duration_text};
 use crate::log;
 use crate::shared::ToCore;
 use crossbeam_channel::Sender;
@@ -78,7 +78,7 @@ impl Board {
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(targets(config));
     }
 
-    /// The servers of the service with this index; none if they are not checked here.
+    /// The servers of the service in this place; none if they are not checked here.
     pub fn service(&self, service: usize) -> Vec<Checked> {
         self.lock().get(service).cloned().unwrap_or_default()
     }
@@ -88,7 +88,7 @@ impl Board {
     }
 }
 
-/// A place for each server that is checked, by the indices of service and server.
+/// A place for each server that is checked, by that of its service and its own.
 fn blank(targets: &[Target]) -> Vec<Vec<Checked>> {
     let mut known: Vec<Vec<Checked>> = Vec::new();
     for target in targets {
@@ -100,18 +100,14 @@ fn blank(targets: &[Target]) -> Vec<Vec<Checked>> {
     known
 }
 
-/// Checks until `stopping` is set; answers where the results are. Without proxied services no thread is started.
+/// Checks until `stopping` is set; answers where the results are. A proxied service may come later.
 pub fn start(
     config: &Config,
     orders: Vec<Sender<ToCore>>,
     stopping: Arc<AtomicBool>,
-) -> io::Result<(Arc<Board>, Option<thread::JoinHandle<()>>)> {
+) -> io::Result<(Arc<Board>, thread::JoinHandle<()>)> {
     let targets = targets(config);
     let board = Arc::new(Board::new(&targets));
-    let is_proxy = |service: &Service| matches!(service.application, Application::Proxy(_));
-    if !config.services.iter().any(is_proxy) {
-        return Ok((board, None));
-    }
     let mut checker = Checker::new(clock::now(), targets, board.clone(), orders)?;
     let run = move || {
         while !stopping.load(Ordering::Relaxed) {
@@ -122,21 +118,21 @@ pub fn start(
         }
     };
     let thread = thread::Builder::new().name("health".into()).spawn(run)?;
-    Ok((board, Some(thread)))
+    Ok((board, thread))
 }
 
 /// What this node checks: the servers of services that it may come to own.
 fn targets(config: &Config) -> Vec<Target> {
     let mut targets = Vec::new();
-    for (service, settings) in config.services.iter().enumerate() {
+    for settings in &config.services {
         let may_own = settings.home == config.node.id || settings.peers.contains(&config.node.id);
         let Application::Proxy(proxy) = &settings.application else { continue };
         let Some(check) = proxy.check.as_ref().filter(|_| may_own) else { continue };
-        let id = settings.id;
+        let (id, settings_place) = (settings.id, usize::from(settings.place));
         for (server, settings) in proxy.servers.iter().enumerate().filter(|(_, s)| !s.is_retired) {
             let port = check.port.unwrap_or(settings.port);
             targets.push(Target {
-                service,
+                service: settings_place,
                 id,
                 server: server as u16,
                 address: SocketAddr::new(settings.address, port),
@@ -154,7 +150,7 @@ fn targets(config: &Config) -> Vec<Target> {
 
 /// One server that is checked.
 struct Target {
-    /// Position of the service in the configuration.
+    /// The place of the service.
     service: usize,
     /// Its id.
     id: u32,

@@ -27,6 +27,7 @@ pub mod sealing;
 mod servers;
 pub mod shared;
 pub mod solicited;
+mod steering;
 pub mod sys;
 pub mod watch;
 pub mod witness;

@@ -15,7 +15,7 @@ mod ports;
 mod services;
 
 pub(crate) use member::group_configs;
-pub(crate) use services::build_service;
+pub(crate) use services::{build_service, load_content};
 
 use crate::agent_thread::AgentThread;
 use crate::client_path;
@@ -25,6 +25,7 @@ use crate::connections::Connections;
 use crate::control::{self, Reply, Request};
 use crate::core::{Clock, Core};
 use crate::crossing::Crossing;
+use crate::ears::Ears;
 use crate::guardian::{Charge, Guard};
 use crate::health;
 use crate::log::{self, Log};
@@ -33,10 +34,10 @@ use crate::metrics;
 use crate::port::xdp::XdpPort;
 use crate::random;
 use crate::reload::Origin;
-use crate::report::{Reporter, Steering};
+use crate::report::Reporter;
 use crate::sealing::Sealing;
 use crate::shared::Shared;
-use crate::solicited::Solicited;
+use crate::steering::Steering;
 use crate::sys;
 use crate::watch::Watch;
 use crate::xdp_program::XdpProgram;
@@ -59,7 +60,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fmt, thread};
 
 use member::{agent_config, peers};
-use ports::{accept_service_macs, deal, ears, effective_mtu, join_solicited, open_ports, steer};
+use ports::{deal, effective_mtu, open_ports, steer_cluster};
 use services::build_services;
 
 /// Orders that may wait for a core.
@@ -106,8 +107,6 @@ pub struct Node {
     reporter: Arc<Reporter>,
     /// The last to end: all others may have something to say.
     _log: Log,
-    _solicited: Option<Solicited>,
-    _service_macs: Option<sys::ServiceMacs>,
     summary: String,
 }
 
@@ -130,7 +129,7 @@ impl Node {
         let log = log::start(&config.log).map_err(failed("open the log"))?;
         let incarnation = random::incarnation().map_err(failed("draw an incarnation"))?;
         let me = Member { node: config.node.id, incarnation };
-        let groups = config.groups();
+        let groups: Vec<GroupId> = config.groups().into_iter().map(|(_, group)| group).collect();
         let cores = config.cores.pin.len();
         let shared = Arc::new(Shared::new(&groups, cores));
         let socket = agent_socket(config)?;
@@ -154,7 +153,7 @@ impl Node {
         };
         let mut agent = AgentThread {
             sealing: sealing?,
-            agent: Agent::new(clock::now(), agent_config(config, me, &groups, &services)?),
+            agent: Agent::new(clock::now(), agent_config(config, me, &services)?),
             socket,
             peers: peers(config),
             shared: shared.clone(),
@@ -171,10 +170,11 @@ impl Node {
         let origin = Origin::new(file.into(), config.clone(), services.clone(), mtu);
         let (shared_, guard_, asked) = (shared.clone(), guard.clone(), (orders, question));
         let summary = summary(config, &programs, &client, me);
-        steer(config, &mut programs)?;
-        agent.ears = ears(config, &mut programs[0])?;
+        steer_cluster(config, &mut programs[1])?;
         let zero_copy = [&client, &cluster].map(|ports| ports.iter().all(XdpPort::is_zero_copy));
-        let steering = Steering::new(programs, zero_copy);
+        let steering = Steering::new(config, programs, zero_copy)
+            .map_err(failed("steer the frames of the services"))?;
+        agent.ears = config.hears().then(|| ears(&steering, config, &services));
         let reporter =
             Reporter::new((config, origin), me, shared_, guard_, asked, (board, steering));
         let reporter = Arc::new(reporter);
@@ -197,7 +197,7 @@ impl Node {
         let ports = deal(client, cores).into_iter().zip(deal(cluster, cores));
         let parts = engines.into_iter().zip(ports).zip(crossings).zip(commands);
         let mut threads = Vec::with_capacity(cores + 3);
-        threads.extend(checks);
+        threads.push(checks);
         for (n, (((engine, ports), crossing), commands)) in parts.enumerate() {
             let channels = (commands, report.clone());
             let core = Core::new(engine, MachineClock, ports, crossing, shared.clone(), channels);
@@ -221,8 +221,6 @@ impl Node {
             _connections: connections,
             reporter,
             _log: log,
-            _solicited: join_solicited(config),
-            _service_macs: accept_service_macs(config),
             summary,
         })
     }
@@ -259,6 +257,13 @@ fn guardian() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("understudy").arg("guardian");
     command
+}
+
+/// What follows the roles in what the XDP program lets through.
+fn ears(steering: &Steering, config: &Config, services: &[Service]) -> Ears {
+    let mut ears = Ears::new(steering.services());
+    group_configs(config, services).iter().for_each(|config| ears.note(config));
+    ears
 }
 
 fn agent_socket(config: &Config) -> Result<UdpSocket, StartError> {

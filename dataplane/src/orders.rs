@@ -204,6 +204,9 @@ pub fn unfit_text(why: Unfit) -> String {
              otherwise; upgrade both nodes to one release"
         ),
         Unfit::OtherApplication => format!("another application runs there; {agree}"),
+        Unfit::Leaving => {
+            "its file does not name the service any more: reload or restart the other nodes with that file, too".into()
+        }
         Unfit::OtherContent => {
             "its application is configured differently or has other content; the files under \
                                 `root` must be the same, byte by byte"

@@ -12,6 +12,10 @@
 //! A server that leaves the file keeps its place until it has no connections left (`stack/src/stack/reload.rs`) and another
 //! one needs it, so the configuration that runs may have more servers than the file.
 //!
+//! A service that comes gets a place of its own on every core before the agent hears of it. One that leaves the file takes no
+//! new connections from then on and serves those that it has; when the agent has given it up ([`cluster::agent`]) its place is
+//! free ([`Reporter::bury`]).
+//!
 //! Every core takes the settings or none does: if one takes no order in time, those that were told are told to go back.
 
 use crate::clock;
@@ -20,17 +24,20 @@ use crate::config::{self, Application, Config, Loaded, duration_text};
 use crate::control::status::Configuration;
 use crate::control::{CONFIRM_MAX, Reply};
 use crate::log::{self, Level, Record};
-use crate::node::{build_service, group_configs};
+use crate::node::group_configs;
 use crate::report::{PATIENCE, Reporter};
-use crate::shared::{Settings, ToAgent, ToCore, Upstreams};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crate::shared::{ToAgent, ToCore, Upstreams};
+use cluster::id::GroupId;
+use crossbeam_channel::bounded;
+use plan::{Plan, Step};
 use stack::service::Service;
-use stack::shard::Place;
-use stack::stack::Renewal;
 use stack::time::{Duration, Instant};
-use stack::upstream::SERVERS_MAX;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use told::Told;
+
+mod plan;
+mod told;
 
 /// What could not be undone is tried again after so long.
 const UNDO_AGAIN: Duration = Duration::from_secs(5);
@@ -43,13 +50,54 @@ pub struct Origin {
     config: Config,
     /// The services as the cores have them.
     services: Vec<Service>,
-    /// MTU of the client side.
-    mtu: usize,
+    settled: Settled,
+    /// Attempts to change something; they number those of services to leave.
+    attempts: u32,
     /// When the configuration was taken.
     taken: Instant,
     reloads: u64,
     undone: u64,
     unconfirmed: Option<Unconfirmed>,
+}
+
+/// What was settled when the node started, because memory was taken by it.
+#[derive(Clone)]
+struct Settled {
+    /// MTU of the client side.
+    mtu: usize,
+    /// Frames of clients to other nodes are kept.
+    hears: bool,
+    /// There was a service by which frames are as long as they are.
+    has_services: bool,
+}
+
+impl Settled {
+    fn new(config: &Config, mtu: usize) -> Settled {
+        Settled { mtu, hears: config.hears(), has_services: !config.services.is_empty() }
+    }
+
+    /// Errors: what the file asks for does not fit into what was taken at start.
+    fn refuse(&self, running: &Config, file: &Config) -> Result<(), String> {
+        let restart =
+            "nothing was changed; restart the nodes with the new file, one after the other";
+        if !self.hears && file.hears() {
+            return Err(format!(
+                "no service was listened to (`snoop`) when this node started, and memory for that is taken then: {restart}"
+            ));
+        }
+        if !self.has_services && !file.services.is_empty() {
+            return Err(format!("this node was started without any service: {restart}"));
+        }
+        let is_named = |known: &config::Service| file.services.iter().any(|s| s.id == known.id);
+        let gone = running.services.iter().find(|known| !is_named(known));
+        match gone.filter(|_| running.generations() > 1) {
+            Some(gone) => Err(format!(
+                "{} cannot go while the node runs where a service has `failback = \"new-connections\"`: {restart}",
+                gone.name
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A reload that is undone unless somebody confirms it.
@@ -61,9 +109,9 @@ struct Unconfirmed {
 impl Origin {
     /// The node has started with this configuration out of `file`.
     pub fn new(file: PathBuf, config: Config, services: Vec<Service>, mtu: usize) -> Origin {
-        let taken = clock::now();
-        let (reloads, undone, unconfirmed) = (0, 0, None);
-        Origin { file, config, services, mtu, taken, reloads, undone, unconfirmed }
+        let (taken, settled) = (clock::now(), Settled::new(&config, mtu));
+        let (attempts, reloads, undone, unconfirmed) = (0, 0, 0, None);
+        Origin { file, config, services, settled, attempts, taken, reloads, undone, unconfirmed }
     }
 
     /// As the status shows it.
@@ -163,7 +211,8 @@ impl Reporter {
     /// Takes what the file says; answers what was before, and what has changed, in words.
     fn take(&self, loaded: &Loaded) -> Result<(Config, Vec<String>), String> {
         let before = self.origin().config.clone();
-        let changes = change::changes(&before, loaded).map_err(|reasons| {
+        let running = self.config();
+        let changes = change::changes(&before, &running, loaded).map_err(|reasons| {
             let mut refused = loaded.clone();
             refused.diagnostics = reasons;
             format!("nothing was changed:\n\n{}", refused.render(false).trim_end())
@@ -179,44 +228,135 @@ impl Reporter {
     /// Lets the node run under what the file says, which differs from what runs only in what may change. All cores take it,
     /// or none.
     fn apply(&self, file: Config) -> Result<(), String> {
-        let (before, services, mtu) = {
-            let origin = self.origin();
-            (origin.config.clone(), origin.services.clone(), origin.mtu)
+        let (before, services, settled, attempt) = {
+            let mut origin = self.origin();
+            origin.attempts += 1;
+            let Origin { config, services, settled, attempts, .. } = &*origin;
+            (config.clone(), services.clone(), settled.clone(), *attempts)
         };
         let running = self.config();
-        let next = Plan::new(&running, file, &services, mtu, &self.free_places(&running))?;
-        let told = Told::tell(&self.orders, self.orders.len(), &next.settings);
+        let free = self.free_places(&running);
+        let next = Plan::new((&running, &services), file, &settled, &free, attempt)?;
+        // What stays must not be given up by the agent when a core takes newcomers for it again; and it hears of nothing that
+        // the cores do not have.
+        if next.is_recall() {
+            self.tell_agent(&next, |group| next.arrivals().all(|(.., comes)| comes != group))?;
+        }
+        self.steer(&next)?;
+        let told = Told::tell(&self.orders, self.orders.len(), &next.steps);
         let late = match told.late {
             Some(core) => format!("poll core {core} takes no orders in time"),
-            None => {
-                let groups = group_configs(&next.file, &next.config.groups(), &next.services);
-                match self.questions.send_timeout(ToAgent::Reconfigure(groups), PATIENCE) {
-                    Ok(()) => {
-                        self.adopt(next);
-                        told.finish();
-                        return Ok(());
-                    }
-                    Err(_) => "the agent takes no orders in time".into(),
+            None => match self.tell_agent(&next, |_| true) {
+                Ok(()) => {
+                    self.adopt(next);
+                    told.finish();
+                    return Ok(());
                 }
-            }
+                Err(late) => late,
+            },
         };
-        let cores = told.replaced.len();
-        if cores == 0 {
-            return Err(format!("{late}; nothing was changed"));
-        }
-        let back = Plan::new(&next.config, before, &next.services, mtu, &[])?;
-        let told_back = Told::tell(&self.orders, cores, &back.settings);
+        self.go_back(told, (before, attempt), next, &settled).map_or_else(
+            |worse| Err(format!("{late}, and {worse}")),
+            |()| Err(format!("{late}; nothing was changed")),
+        )
+    }
+
+    /// Not everybody has taken it: whoever has is told to go back. What has come leaves, and is gone soon.
+    fn go_back(
+        &self,
+        told: Told,
+        (before, attempt): (Config, u32),
+        next: Plan,
+        settled: &Settled,
+    ) -> Result<(), String> {
+        let back = Plan::new((&next.config, &next.services), before, settled, &[], attempt)?;
+        let told_back = Told::tell(&self.orders, told.replaced.len(), &back.steps);
         told.finish();
         if let Some(core) = told_back.late {
             self.adopt(next);
             return Err(format!(
-                "{late}, and poll core {core} could not be told to go back: they differ in what they serve. Restart this node"
+                "poll core {core} could not be told to go back: they differ in what they serve. Restart this node"
             ));
         }
-        // Newcomers among the servers keep the places that they were given.
+        // It has heard of the change at most; one that it hears of late is of what runs then.
+        let _ = self.tell_agent(&back, |_| true);
+        // Newcomers among servers and services keep the places that they were given.
         self.adopt(back);
         told_back.finish();
-        Err(format!("{late}; nothing was changed"))
+        Ok(())
+    }
+
+    /// Frames to the services that come are this node's; their groups have their indices. All of it, or nothing.
+    fn steer(&self, plan: &Plan) -> Result<(), String> {
+        for (service, index, group) in plan.arrivals() {
+            if group.generation() == 0
+                && let Err(error) = self.steering.arrive(service)
+            {
+                for (service, index, _) in plan.arrivals() {
+                    self.steering.depart(service.id);
+                    self.shared.set_group(index.into(), GroupId::NONE);
+                }
+                return Err(format!("{}: {error}; nothing was changed", service.name));
+            }
+            self.shared.set_group(index.into(), group);
+        }
+        Ok(())
+    }
+
+    /// Tells the agent of these groups, and waits until it knows.
+    fn tell_agent(&self, plan: &Plan, is_told: impl Fn(GroupId) -> bool) -> Result<(), String> {
+        let mut groups = group_configs(&plan.config, &plan.services);
+        groups.retain(|config| is_told(config.group));
+        let (answer, knows) = bounded(1);
+        let sent = self.questions.send_timeout(ToAgent::Reconfigure(groups, answer), PATIENCE);
+        match sent.ok().and_then(|()| knows.recv_timeout(PATIENCE).ok()) {
+            Some(()) => Ok(()),
+            None => Err("the agent takes no orders in time".into()),
+        }
+    }
+
+    /// Services that have left, and of which the agent has nothing left: their places are free.
+    pub(crate) fn bury(&self) {
+        let is_leaving = |service: &&config::Service| service.leaving.is_some();
+        if !self.config().services.iter().any(|service| service.leaving.is_some()) {
+            return;
+        }
+        let Ok(_turn) = self.reloading.try_lock() else { return };
+        let Some(agent) = self.ask_agent().and_then(|agent| agent.recv_timeout(PATIENCE).ok())
+        else {
+            return;
+        };
+        let running = self.config();
+        let is_known = |group| agent.agent.groups.iter().any(|known| known.group == group);
+        for service in running.services.iter().filter(is_leaving) {
+            let groups: Vec<(u8, GroupId)> = running.groups_of(service).collect();
+            if groups.iter().any(|(_, group)| is_known(*group)) {
+                continue;
+            }
+            let steps: Vec<_> = groups.iter().map(|(index, _)| (*index, Step::Vacate)).collect();
+            // What is not done yet is tried again at the next look.
+            if Told::tell(&self.orders, self.orders.len(), &steps).finish() {
+                self.forget(service, &groups);
+            }
+        }
+    }
+
+    fn forget(&self, service: &config::Service, groups: &[(u8, GroupId)]) {
+        self.steering.depart(service.id);
+        for (index, _) in groups {
+            self.shared.set_group((*index).into(), GroupId::NONE);
+        }
+        let mut config = (*self.config()).clone();
+        let at = config.services.iter().position(|known| known.id == service.id);
+        let at = at.expect("nobody else changes the configuration");
+        config.services.remove(at);
+        self.board.reconfigure(&config);
+        self.set_config(Arc::new(config));
+        self.origin().services.remove(at);
+        log::notice(format!(
+            "{} is gone: it has left the file, and nothing of it is left",
+            service.name
+        ));
     }
 
     /// The places of retired servers to which no core has a connection left, service by service. There will be none: nobody
@@ -246,7 +386,7 @@ impl Reporter {
 
     /// What was sent will be done, however late: it runs from here on.
     fn adopt(&self, plan: Plan) {
-        let Plan { file, config, services, settings: _ } = plan;
+        let Plan { file, config, services, steps: _ } = plan;
         self.board.reconfigure(&config);
         self.set_config(Arc::new(config));
         let mut origin = self.origin();
@@ -265,127 +405,6 @@ fn span_to_confirm(us: u64) -> Result<Duration, String> {
         }
         span => Ok(span),
     }
-}
-
-/// What shall run, and what the cores are told of it.
-struct Plan {
-    file: Config,
-    config: Config,
-    services: Vec<Service>,
-    /// Of the services that differ, by the indices of their groups.
-    settings: Vec<(u8, Service)>,
-}
-
-impl Plan {
-    /// What the file says, where `running` and `services` are what runs. `free` has the places of retired servers without
-    /// connections, service by service.
-    fn new(
-        running: &Config,
-        file: Config,
-        services: &[Service],
-        mtu: usize,
-        free: &[Vec<usize>],
-    ) -> Result<Plan, String> {
-        let config = succeed(running, &file, free)?;
-        let is_changed = |n: usize| config.services[n] != running.services[n];
-        let mut services = services.to_vec();
-        for (n, service) in services.iter_mut().enumerate().filter(|(n, _)| is_changed(*n)) {
-            *service = build_service(&config.services[n], mtu, service.content.clone());
-        }
-        // Each generation of a service has its settings.
-        let groups = config.groups();
-        let settings = groups.iter().zip(0..).filter_map(|(group, index)| {
-            let n = config.position(*group)?;
-            is_changed(n).then(|| (index, services[n].clone()))
-        });
-        let settings = settings.collect();
-        Ok(Plan { file, config, services, settings })
-    }
-}
-
-/// Cores that were told of other settings.
-struct Told {
-    /// What the settings replace is given back, to be freed here.
-    replaced: Vec<Receiver<Settings>>,
-    /// The core that took no order in time; those after it were told nothing.
-    late: Option<usize>,
-}
-
-impl Told {
-    /// Tells the first `count` of all cores. What each needs for the settings is made here: it has no time for that.
-    fn tell(cores: &[Sender<ToCore>], count: usize, settings: &[(u8, Service)]) -> Told {
-        let mut replaced = Vec::with_capacity(count);
-        let late = cores[..count].iter().zip(0..).position(|(orders, core)| {
-            let place = Place { core, cores: cores.len() as u8 };
-            let renewed =
-                |(group, service): &(u8, Service)| (*group, Renewal::new(service.clone(), place));
-            let settings: Settings = settings.iter().map(renewed).collect();
-            let (answer, given_back) = bounded(1);
-            replaced.push(given_back);
-            orders.send_timeout(ToCore::Reconfigure(settings, answer), PATIENCE).is_err()
-        });
-        replaced.truncate(late.unwrap_or(count));
-        Told { replaced, late }
-    }
-
-    /// Waits for what was replaced, and frees it.
-    fn finish(self) {
-        for replaced in self.replaced {
-            drop(replaced.recv_timeout(PATIENCE));
-        }
-    }
-}
-
-/// The configuration that runs when `next` follows `running`: services and servers keep their places.
-fn succeed(running: &Config, next: &Config, free: &[Vec<usize>]) -> Result<Config, String> {
-    let mut config = next.clone();
-    // Whatever the order in the file: each service keeps its place.
-    let place =
-        |service: &config::Service| running.services.iter().position(|s| s.id == service.id);
-    config.services.sort_by_key(place);
-    for (n, (service, known)) in config.services.iter_mut().zip(&running.services).enumerate() {
-        let (Application::Proxy(new), Application::Proxy(old)) =
-            (&mut service.application, &known.application)
-        else {
-            continue;
-        };
-        new.servers = places(&old.servers, &new.servers, free.get(n).map_or(&[], Vec::as_slice));
-        if new.servers.len() > SERVERS_MAX {
-            return Err(format!(
-                "{} has no place for more servers: {SERVERS_MAX} at most, and those that have left keep theirs while \
-                 they have connections; nothing was changed",
-                service.name
-            ));
-        }
-    }
-    Ok(config)
-}
-
-/// The servers by their places: those that stay where they are, those that are gone retired, newcomers in places that
-/// are `free` or behind them.
-fn places(
-    running: &[config::Server],
-    next: &[config::Server],
-    free: &[usize],
-) -> Vec<config::Server> {
-    let is_same =
-        |a: &config::Server, b: &config::Server| (a.address, a.port) == (b.address, b.port);
-    let stays = |known: &config::Server| {
-        let next = next.iter().find(|server| is_same(server, known));
-        next.cloned().unwrap_or(config::Server { is_retired: true, weight: 0, ..known.clone() })
-    };
-    let mut servers: Vec<config::Server> = running.iter().map(stays).collect();
-    let is_new = |server: &&config::Server| !running.iter().any(|known| is_same(known, server));
-    // One that has come back has its place again.
-    let free = free.iter().copied().filter(|&place| servers[place].is_retired);
-    let mut free = free.collect::<Vec<_>>().into_iter();
-    for newcomer in next.iter().filter(is_new).cloned() {
-        match free.next() {
-            Some(place) => servers[place] = newcomer,
-            None => servers.push(newcomer),
-        }
-    }
-    servers
 }
 
 #[cfg(test)]

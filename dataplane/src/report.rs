@@ -5,7 +5,7 @@ mod fields;
 mod protection;
 
 use crate::clock;
-use crate::config::{Config, Failback};
+use crate::config::{Config, Failback, Service};
 use crate::control::status as shown;
 use crate::guardian::{Guard, State};
 use crate::health::Board;
@@ -14,12 +14,12 @@ use crate::orders;
 use crate::reload::Origin;
 use crate::sealing::SealingSnapshot;
 use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
+use crate::steering::{Steering, verdicts};
 use crate::watch::Phases;
-use crate::xdp_program::{Verdict, XdpProgram};
 use cluster::agent::declare::{Claim, Fitness};
 use cluster::agent::status::{GroupStatus, NodeStatus, Status};
 use cluster::engine::GroupStatus as Engine;
-use cluster::id::{Member, NodeId};
+use cluster::id::{GroupId, Member, NodeId};
 use cluster::message::WITNESS;
 use cluster::message::state::{GroupState, NodeState};
 use cluster::register::{Phase, Register};
@@ -56,37 +56,17 @@ pub struct Reporter {
     /// One reload at a time, or the undoing of one.
     pub(crate) reloading: Mutex<()>,
     pub(crate) me: Member,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     guard: Arc<Guard>,
     pub(crate) orders: Vec<Sender<ToCore>>,
     pub(crate) questions: Sender<ToAgent>,
     /// What the checks of servers have found.
     pub(crate) board: Arc<Board>,
-    steering: Steering,
+    pub(crate) steering: Steering,
     started: Instant,
-    /// By the index of the group.
-    phases: Mutex<Vec<Phases>>,
+    phases: Mutex<BTreeMap<GroupId, Phases>>,
     /// The last decision about each group that the log has been told of.
-    logged: Mutex<Vec<Instant>>,
-}
-
-/// The XDP programs of the client side and the cluster side; they are detached with this.
-pub struct Steering {
-    programs: Mutex<Vec<XdpProgram>>,
-    /// How frames come and go on each side.
-    modes: Vec<String>,
-}
-
-impl Steering {
-    /// For the programs, and whether the driver works on the ports' own memory.
-    pub fn new(programs: Vec<XdpProgram>, zero_copy: [bool; 2]) -> Steering {
-        let mode = |(program, zero_copy): (&XdpProgram, bool)| {
-            let place = if program.is_native() { "native" } else { "generic" };
-            format!("{place}, {}", if zero_copy { "zero copy" } else { "copy" })
-        };
-        let modes = programs.iter().zip(zero_copy).map(mode).collect();
-        Steering { programs: Mutex::new(programs), modes }
-    }
+    logged: Mutex<BTreeMap<GroupId, Instant>>,
 }
 
 impl Reporter {
@@ -99,8 +79,7 @@ impl Reporter {
         (orders, questions): (Vec<Sender<ToCore>>, Sender<ToAgent>),
         (board, steering): (Arc<Board>, Steering),
     ) -> Reporter {
-        let phases = Mutex::new(config.groups().iter().map(|_| Phases::default()).collect());
-        let logged = Mutex::new(vec![Instant::ZERO; config.groups().len()]);
+        let (phases, logged) = (Mutex::default(), Mutex::default());
         let (config, origin) = (RwLock::new(Arc::new(config.clone())), Mutex::new(origin));
         let (reloading, started) = (Mutex::new(()), clock::now());
         Reporter {
@@ -137,13 +116,16 @@ impl Reporter {
             self.note_takeovers(clock::now(), &agent.agent.groups);
             self.log_decisions(&agent.agent.groups);
         }
+        self.bury();
     }
 
     /// Tells the log what was decided since the last look. What is decided again and again is told ever more rarely.
     fn log_decisions(&self, groups: &[GroupStatus]) {
         let config = self.config();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        for (group, last) in groups.iter().zip(&mut *logged) {
+        logged.retain(|known, _| groups.iter().any(|group| group.group == *known));
+        for group in groups {
+            let last = logged.entry(group.group).or_insert(Instant::ZERO);
             let Some(service) = config.service(group.group) else { continue };
             let is_new = |decision: &&cluster::agent::Decision| decision.at > *last;
             let new: Vec<_> = group.reasons.iter().filter(is_new).collect();
@@ -165,11 +147,11 @@ impl Reporter {
 
     fn note_takeovers(&self, now: Instant, groups: &[GroupStatus]) {
         let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
-        for (index, (phases, group)) in phases.iter_mut().zip(groups).enumerate() {
-            let shared = self.shared.takeover(index);
-            if let (Some(takeover), Some(shown)) =
-                (group.takeover, self.takeover(now, index, group))
-            {
+        phases.retain(|known, _| groups.iter().any(|group| group.group == *known));
+        for group in groups {
+            let phases = phases.entry(group.group).or_default();
+            let shared = self.shared.takeover(group.group);
+            if let (Some(takeover), Some(shown)) = (group.takeover, self.takeover(now, group)) {
                 let heard =
                     [shared.announced_at, shared.first_byte_at].map(|at| at > Instant::ZERO);
                 phases.look(&shown, now.since(takeover.granted), heard);
@@ -215,7 +197,7 @@ impl Reporter {
         let now = clock::now();
         let totals = totals(&cores);
         self.note_takeovers(now, &agent.groups);
-        let groups = agent.groups.iter().zip(&totals).enumerate();
+        let config = self.config();
         let has_arbiter = self.has_arbiter(&agent);
         Some(shown::Status {
             node: self.me.node.0,
@@ -225,12 +207,13 @@ impl Reporter {
             configuration: self.origin().shown(now),
             log_dropped: log::dropped(),
             cluster: self.cluster(&agent, &sealing),
-            groups: groups
-                .filter(|(_, (group, _))| is_shown(&agent, group))
-                .map(|(n, (group, engine))| {
+            groups: (agent.groups.iter().filter(|group| is_shown(&agent, group)))
+                .filter_map(|group| {
+                    let service = config.service(group.group)?;
+                    let engine = totals.get(&group.group).copied().unwrap_or_default();
                     let has_arbiter = has_arbiter && self.is_heir_heard(&agent, &group.register);
-                    let copies = copies(&agent, group, engine);
-                    self.group(now, n, (group, engine), (copies, has_arbiter))
+                    let copies = copies(&agent, group, &engine);
+                    Some(self.group(now, service, (group, &engine), (copies, has_arbiter)))
                 })
                 .collect(),
             cores: cores.iter().enumerate().map(|(n, core)| self.core(n, core)).collect(),
@@ -365,19 +348,17 @@ impl Reporter {
     fn group(
         &self,
         now: Instant,
-        index: usize,
+        service: &Service,
         (group, engine): (&GroupStatus, &Engine),
         (copies, has_arbiter): ((u32, u32), bool),
     ) -> shown::GroupStatus {
-        let config = self.config();
-        let service =
-            config.service(group.group).expect("the agent has the groups of the configuration");
         let register = &group.register;
         let is_known = group.known && register.epoch.0 > 0;
         shown::GroupStatus {
             service: service.name.clone(),
             generation: group.group.generation(),
             is_closed: register.phase == Phase::Closed,
+            is_leaving: group.is_leaving,
             role: role_shown(group.role),
             epoch: register.epoch.0,
             owner: is_known.then_some(register.owner.node.0),
@@ -389,8 +370,8 @@ impl Reporter {
             flows_copied: engine.copied.into(),
             hears_percent: hears_percent(service, engine),
             lag: shown::Lag { ops: engine.lag_ops, bytes: engine.lag_bytes },
-            last_takeover: self.takeover(now, index, group),
-            takeover_phases: self.phases(index),
+            last_takeover: self.takeover(now, group),
+            takeover_phases: self.phases(group.group),
             home_ready: group.home_ready && service.failback != Failback::All && !group.is_bound,
             is_bound: group.is_bound,
             handover: group.handover.as_ref().map(|h| orders::handover(now, h)),
@@ -419,14 +400,14 @@ impl Reporter {
         }
     }
 
-    fn phases(&self, index: usize) -> BTreeMap<String, shown::Histogram> {
+    fn phases(&self, group: GroupId) -> BTreeMap<String, shown::Histogram> {
         let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
-        phases[index].histograms.clone()
+        phases.get(&group).map(|phases| phases.histograms.clone()).unwrap_or_default()
     }
 
-    fn takeover(&self, now: Instant, index: usize, group: &GroupStatus) -> Option<shown::Takeover> {
+    fn takeover(&self, now: Instant, group: &GroupStatus) -> Option<shown::Takeover> {
         let takeover = group.takeover?;
-        let shared = self.shared.takeover(index);
+        let shared = self.shared.takeover(group.group);
         let ready = shared.promoted_at;
         let (announced, first) = (shared.announced_at.max(ready), shared.first_byte_at);
         Some(shown::Takeover {
@@ -493,7 +474,7 @@ impl Reporter {
         let interfaces = &config.interfaces;
         let mut ports = Vec::new();
         let sides = [(&interfaces.client, true), (&interfaces.cluster, false)];
-        for ((interface, is_client), mode) in sides.into_iter().zip(&self.steering.modes) {
+        for ((interface, is_client), mode) in sides.into_iter().zip(self.steering.modes()) {
             for (n, queue) in interface.queues.iter().enumerate() {
                 let core = &cores[n % cores.len()];
                 let side = if is_client { &core.client_ports } else { &core.cluster_ports };
@@ -508,11 +489,10 @@ impl Reporter {
     fn steering(&self) -> Vec<shown::SteeringStatus> {
         let config = self.config();
         let names = [&config.interfaces.client.name, &config.interfaces.cluster.name];
-        let programs = self.steering.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = programs.iter().zip(names).map(|(program, name)| {
-            let counters = program.counters().unwrap_or_default();
-            let frames = Verdict::ALL.map(|verdict| (verdict.name().into(), counters.get(verdict)));
-            shown::SteeringStatus { interface: name.clone(), frames: frames.into() }
+        let counted = self.steering.counted();
+        let counted = counted.iter().zip(names).map(|(counters, name)| {
+            let frames = verdicts(counters).into_iter().collect();
+            shown::SteeringStatus { interface: name.clone(), frames }
         });
         counted.collect()
     }

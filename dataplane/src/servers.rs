@@ -36,12 +36,12 @@ impl Reporter {
         };
         let now = clock::now();
         let mut services = Vec::new();
-        for (n, known) in config.services.iter().enumerate() {
+        for known in &config.services {
             let Application::Proxy(proxy) = &known.application else { continue };
             if service.is_none_or(|name| name == known.name) {
                 let of_service = |core: &&Upstreams| core.service == known.id;
                 let cores: Vec<&Upstreams> = cores.iter().flatten().filter(of_service).collect();
-                let checked = self.board.service(n);
+                let checked = self.board.service(known.place.into());
                 services.push(service_servers(now, (&known.name, proxy), &cores, &checked));
             }
         }

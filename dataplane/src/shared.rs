@@ -9,7 +9,7 @@ use crate::port::PortCounters;
 use crate::sealing::SealingSnapshot;
 use cluster::agent::GroupConfig;
 use cluster::agent::handover::{Order, OrderError};
-use cluster::engine::{ForwardCounters, GroupStatus, HearingCounters, LinkCounters, Role};
+use cluster::engine::{ForwardCounters, GroupStatus, HearingCounters, LinkCounters, Role, Setting};
 use cluster::id::{GroupId, NodeId};
 use cluster::link::Endpoint;
 use cluster::message::state::Counts;
@@ -18,13 +18,13 @@ use cluster::role::Command;
 use cluster::seal::LinkSession;
 use crossbeam_channel::Sender;
 use stack::flow::FlowId;
-use stack::stack::{Counters, Ended, Ending, Filter, Listed, Renewal};
+use stack::stack::{Counters, Ended, Ending, Filter, Listed};
 use stack::time::Instant;
 use stack::upstream::ServerStatus;
 use stack::upstream::decision::Change;
 use stack::upstream::traffic::Tally;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Groups that one node can hold: a burst's groups are one word.
 pub const GROUPS_MAX: usize = 64;
@@ -87,7 +87,8 @@ pub struct Shared {
     /// By the index of the group.
     pub leases: Vec<Lease>,
     cores: Vec<CoreWords>,
-    groups: Vec<GroupId>,
+    /// Which group has which index; [`GroupId::NONE`]: none. Written by whoever lets services come and go.
+    groups: Vec<AtomicU32>,
     /// Carrier (0 down, 1 up, 2 unknown), next hops asked, next hops answering: a byte each. Written by the thread that
     /// measures the path to the clients.
     path: AtomicU64,
@@ -103,8 +104,9 @@ pub enum ToCore {
     Session(Box<LinkSession>),
     /// Answer with how the core is.
     Snapshot(Sender<Box<CoreSnapshot>>),
-    /// Services, by index, have these settings from now on. Answer with what they replace: it is freed elsewhere.
-    Reconfigure(Settings, Sender<Settings>),
+    /// Carry these changes out, by the indices of groups. Answer with what they replace (it is freed elsewhere), and whether all
+    /// of them were carried out.
+    Reconfigure(Settings, Sender<(Settings, bool)>),
     /// Put connections that the filter lets through into the list, from this slot on, and answer with it and where to go on.
     List(u32, Filter, Vec<Listed>, Sender<(Vec<Listed>, Option<u32>)>),
     /// End the connection with this name; answer whether it was there.
@@ -134,8 +136,8 @@ pub struct Upstreams {
     pub tally: Tally,
 }
 
-/// What one core needs for the new settings of services, by the indices of their groups.
-pub type Settings = Vec<(u8, Renewal)>;
+/// What one core needs for changes of services, by the indices of their groups.
+pub type Settings = Vec<(u8, Setting)>;
 
 /// A question or an order to the agent.
 pub enum ToAgent {
@@ -143,8 +145,8 @@ pub enum ToAgent {
     Status(Sender<Box<AgentSnapshot>>),
     /// Ask every node what it declares.
     Solicit,
-    /// These groups have other settings from now on.
-    Reconfigure(Vec<GroupConfig>),
+    /// These groups have other settings from now on, or are new; answer when that is so.
+    Reconfigure(Vec<GroupConfig>, Sender<()>),
     /// Do this, and answer whether it was begun.
     Order(Order, Sender<Ordered>),
 }
@@ -163,7 +165,7 @@ pub type Ordered = (NodeId, Result<(), OrderError>);
 /// A core as the status shows it.
 #[derive(Clone, Debug, Default)]
 pub struct CoreSnapshot {
-    /// Groups, in the order of the configuration.
+    /// The groups that there are.
     pub groups: Vec<GroupStatus>,
     /// The stack.
     pub stack: Counters,
@@ -194,36 +196,54 @@ pub struct CoreSnapshot {
 }
 
 impl Shared {
-    /// For these groups, none of which may transmit, and so many cores.
+    /// For these groups, none of which may transmit, and so many cores. There is room for every group that may come.
     pub fn new(groups: &[GroupId], cores: usize) -> Shared {
         assert!(groups.len() <= GROUPS_MAX, "a burst's groups are one word");
+        let none = GROUPS_MAX - groups.len();
+        let groups = groups.iter().copied().chain(std::iter::repeat_n(GroupId::NONE, none));
         Shared {
-            leases: groups.iter().map(|_| Lease::default()).collect(),
+            leases: (0..GROUPS_MAX).map(|_| Lease::default()).collect(),
             cores: (0..cores)
                 .map(|_| CoreWords {
                     progress: AtomicU64::new(0),
                     heard_at: AtomicU64::new(0),
-                    counts: groups.iter().map(|_| CountWords::default()).collect(),
-                    moments: groups.iter().map(|_| Moments::default()).collect(),
+                    counts: (0..GROUPS_MAX).map(|_| CountWords::default()).collect(),
+                    moments: (0..GROUPS_MAX).map(|_| Moments::default()).collect(),
                 })
                 .collect(),
-            groups: groups.to_vec(),
+            groups: groups.map(|group| AtomicU32::new(group.0)).collect(),
             path: AtomicU64::new(2),
         }
     }
 
-    /// The groups, by index.
-    pub fn groups(&self) -> &[GroupId] {
-        &self.groups
+    /// The groups that there are, each with its index.
+    pub fn groups(&self) -> impl Iterator<Item = (usize, GroupId)> + '_ {
+        let groups = self.groups.iter().map(|group| GroupId(group.load(Ordering::Acquire)));
+        groups.enumerate().filter(|(_, group)| *group != GroupId::NONE)
+    }
+
+    /// The index of a group.
+    fn index_of(&self, group: GroupId) -> Option<usize> {
+        self.groups().find(|(_, known)| *known == group).map(|(index, _)| index)
+    }
+
+    /// This group has this index from now on, which none had; or, as [`GroupId::NONE`], none has it any more.
+    pub fn set_group(&self, index: usize, group: GroupId) {
+        for core in &self.cores {
+            let Moments { promoted_at, announced_at, first_byte_at } = &core.moments[index];
+            let CountWords { flows, lag_ops, lag_bytes } = &core.counts[index];
+            for word in [promoted_at, announced_at, first_byte_at, flows, lag_ops, lag_bytes] {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        self.leases[index].until.store(0, Ordering::Release);
+        self.groups[index].store(group.0, Ordering::Release);
     }
 
     /// Whether every group whose bit is set may transmit at `at`.
     #[inline]
     pub fn may_speak(&self, groups: u64, at: Instant) -> bool {
-        let speaks = |(index, lease): (usize, &Lease)| {
-            groups >> index & 1 == 0 || at < Instant(lease.until.load(Ordering::Acquire))
-        };
-        self.leases.iter().enumerate().all(speaks)
+        bits(groups).all(|index| at < Instant(self.leases[index].until.load(Ordering::Acquire)))
     }
 
     /// Cores of this node.
@@ -247,8 +267,8 @@ impl Shared {
     }
 
     /// How each group stands, all cores together.
-    pub fn counts(&self) -> impl Iterator<Item = Counts> + '_ {
-        (0..self.groups.len()).map(|index| {
+    pub fn counts(&self) -> impl Iterator<Item = (GroupId, Counts)> + '_ {
+        self.groups().map(|(index, group)| {
             let mut sum = Counts::default();
             for core in &self.cores {
                 let words = &core.counts[index];
@@ -258,7 +278,7 @@ impl Shared {
                 sum.lag_ops += words.lag_ops.load(Ordering::Relaxed);
                 sum.lag_bytes += words.lag_bytes.load(Ordering::Relaxed);
             }
-            sum
+            (group, sum)
         })
     }
 
@@ -296,8 +316,8 @@ impl Shared {
 
     /// The takeover of a group is ready to speak on a core.
     pub fn note_promoted(&self, core: usize, group: GroupId, at: Instant) {
-        let index = self.groups.iter().position(|&known| known == group);
-        let Some(moments) = index.map(|index| &self.cores[core].moments[index]) else { return };
+        let Some(index) = self.index_of(group) else { return };
+        let moments = &self.cores[core].moments[index];
         moments.announced_at.store(0, Ordering::Relaxed);
         moments.first_byte_at.store(0, Ordering::Relaxed);
         moments.promoted_at.store(at.0, Ordering::Release);
@@ -306,8 +326,9 @@ impl Shared {
     /// Frames of these groups have left a core; those in `segments` said more than an address.
     #[inline]
     pub fn note_spoken(&self, core: usize, groups: u64, segments: u64, at: Instant) {
-        for (index, moments) in self.cores[core].moments.iter().enumerate() {
-            if groups >> index & 1 == 0 || moments.promoted_at.load(Ordering::Relaxed) == 0 {
+        for index in bits(groups) {
+            let moments = &self.cores[core].moments[index];
+            if moments.promoted_at.load(Ordering::Relaxed) == 0 {
                 continue;
             }
             if moments.announced_at.load(Ordering::Relaxed) == 0 {
@@ -319,8 +340,9 @@ impl Shared {
         }
     }
 
-    /// The last takeover of the group with this index: ready when the last core was, heard when the first spoke.
-    pub fn takeover(&self, index: usize) -> Takeover {
+    /// The last takeover of a group: ready when the last core was, heard when the first spoke.
+    pub fn takeover(&self, group: GroupId) -> Takeover {
+        let Some(index) = self.index_of(group) else { return Takeover::default() };
         let each = |moment: fn(&Moments) -> &AtomicU64| {
             let cores = self.cores.iter();
             cores.map(move |core| Instant(moment(&core.moments[index]).load(Ordering::Acquire)))
@@ -336,6 +358,15 @@ impl Shared {
     }
 }
 
+/// The indices of the bits that are set.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let index = (word != 0).then(|| word.trailing_zeros() as usize);
+        word &= word.wrapping_sub(1);
+        index
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,22 +375,53 @@ mod tests {
     fn a_takeover_is_ready_with_its_last_core_and_heard_with_its_first() {
         let group = GroupId::new(0, 0);
         let shared = Shared::new(&[group], 2);
-        assert_eq!(shared.takeover(0), Takeover::default());
+        assert_eq!(shared.takeover(group), Takeover::default());
         shared.note_spoken(0, 1, 1, Instant(5));
-        assert_eq!(shared.takeover(0), Takeover::default(), "nothing was taken over");
+        assert_eq!(shared.takeover(group), Takeover::default(), "nothing was taken over");
         shared.note_promoted(1, group, Instant(10));
         shared.note_spoken(1, 1, 1, Instant(11));
         shared.note_promoted(0, group, Instant(12));
         shared.note_spoken(0, 1, 0, Instant(13));
         shared.note_spoken(0, 1, 1, Instant(14));
         let [promoted_at, announced_at, first_byte_at] = [12, 11, 11].map(Instant);
-        assert_eq!(shared.takeover(0), Takeover { promoted_at, announced_at, first_byte_at });
+        assert_eq!(shared.takeover(group), Takeover { promoted_at, announced_at, first_byte_at });
         shared.note_promoted(0, group, Instant(20));
         shared.note_promoted(1, group, Instant(21));
         shared.note_spoken(0, 1, 0, Instant(22));
         shared.note_spoken(1, 1, 1, Instant(23));
         let [promoted_at, announced_at, first_byte_at] = [21, 22, 23].map(Instant);
-        assert_eq!(shared.takeover(0), Takeover { promoted_at, announced_at, first_byte_at });
+        assert_eq!(shared.takeover(group), Takeover { promoted_at, announced_at, first_byte_at });
+    }
+
+    #[test]
+    fn a_burst_may_leave_if_all_of_its_groups_may_speak() {
+        let shared = Shared::new(&[], 1);
+        for (index, until) in [(0, 5), (3, 9), (63, 7)] {
+            shared.leases[index].until.store(until, Ordering::Relaxed);
+        }
+        for (groups, last) in [(1, 4), (1 << 3, 8), (1 << 3 | 1 << 63, 6), (1 << 63 | 1, 4)] {
+            let may = [last, last + 1].map(|at| shared.may_speak(groups, Instant(at)));
+            assert_eq!(may, [true, false], "{groups:x}");
+        }
+        assert!(shared.may_speak(0, Instant(u64::MAX)) && !shared.may_speak(2, Instant(0)));
+    }
+
+    /// What the group before it has left says nothing of the next one.
+    #[test]
+    fn a_place_that_is_given_to_another_group_begins_anew() {
+        let (group, next) = (GroupId::new(1, 0), GroupId::new(2, 0));
+        let shared = Shared::new(&[group], 1);
+        shared.note_promoted(0, group, Instant(10));
+        let status = GroupStatus { flows: 3, ..GroupStatus::default() };
+        shared.publish_counts(0, 0, &status);
+        shared.leases[0].until.store(99, Ordering::Relaxed);
+        shared.set_group(0, GroupId::NONE);
+        assert_eq!(shared.groups().count(), 0);
+        shared.set_group(0, next);
+        assert_eq!(shared.groups().collect::<Vec<_>>(), [(0, next)]);
+        assert_eq!(shared.counts().collect::<Vec<_>>(), [(next, Counts::default())]);
+        assert_eq!((shared.takeover(group), shared.takeover(next)), Default::default());
+        assert!(!shared.may_speak(1, Instant(0)));
     }
 
     #[test]

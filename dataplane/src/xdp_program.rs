@@ -21,6 +21,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Addresses that can be owned at once. As in the program.
 pub const ADDRESSES_MAX: usize = 1024;
@@ -239,8 +240,7 @@ pub struct XdpProgram {
     native: bool,
     variant: Variant,
     cluster: Option<EndpointKey>,
-    /// What was set for each address.
-    values: BTreeMap<AddressKey, ServiceValue>,
+    services: SharedServices,
 }
 
 /// The same program twice: declared to take frames of several buffers, or not.
@@ -270,10 +270,13 @@ impl XdpProgram {
 
     /// Loads an object ([`BUILT`] or [`PREBUILT`]) without attaching it.
     pub fn load(object: &[u8]) -> Result<XdpProgram, XdpError> {
-        let bpf = Ebpf::load(object).map_err(XdpError::Load)?;
+        let mut bpf = Ebpf::load(object).map_err(XdpError::Load)?;
         let variant = Variant::MultiBuffer;
-        let values = BTreeMap::new();
-        let mut program = XdpProgram { bpf, native: false, variant, cluster: None, values };
+        let map = bpf.take_map("SERVICES").ok_or(XdpError::Object("SERVICES"))?;
+        let map = map.try_into().map_err(map_error("take the services of the XDP program"))?;
+        let services = ServiceMap { map, values: BTreeMap::new() };
+        let services = SharedServices(Arc::new(Mutex::new(services)));
+        let mut program = XdpProgram { bpf, native: false, variant, cluster: None, services };
         if program.select(variant).is_err() {
             program.select(Variant::SingleBuffer)?;
         }
@@ -334,33 +337,9 @@ impl XdpProgram {
         program.try_into().map_err(XdpError::Verify)
     }
 
-    /// Owns `address`: its ARP, neighbour discovery, echo, and TCP to these ports. Replaces all
-    /// ranges that the address had, at once.
-    pub fn set_service(
-        &mut self,
-        address: IpAddr,
-        ranges: &[RangeInclusive<u16>],
-    ) -> Result<(), XdpError> {
-        if ranges.len() > RANGES_MAX {
-            return Err(XdpError::Ranges { address, ranges: ranges.len() });
-        }
-        let mut value: ServiceValue = [0; 2 + 2 * RANGES_MAX];
-        value[0] = ranges.len() as u16;
-        for (slot, range) in value[2..].chunks_exact_mut(2).zip(ranges) {
-            slot.copy_from_slice(&[*range.start(), *range.end()]);
-        }
-        let what = "add an address to the XDP program";
-        let key = address_key(address);
-        self.services(what)?.insert(key, value, 0).map_err(map_error(what))?;
-        self.values.insert(key, value);
-        Ok(())
-    }
-
-    /// Gives `address` back to the kernel. Nothing happens if it was not owned.
-    pub fn remove_service(&mut self, address: IpAddr) -> Result<(), XdpError> {
-        let what = "remove an address from the XDP program";
-        self.values.remove(&address_key(address));
-        absent_is_fine(self.services(what)?.remove(&address_key(address))).map_err(map_error(what))
+    /// The services that the program knows.
+    pub fn services(&self) -> SharedServices {
+        self.services.clone()
     }
 
     /// Steers UDP to this address and port to the sockets, instead of an endpoint set before.
@@ -412,30 +391,55 @@ impl XdpProgram {
         }
         Ok(())
     }
+}
 
-    /// Hands what is heard over to whoever follows the roles; no service is set or removed any more.
-    pub fn take_services(&mut self) -> Result<ServiceMap, XdpError> {
-        let map = self.bpf.take_map("SERVICES").ok_or(XdpError::Object("SERVICES"))?;
-        let map = map.try_into().map_err(map_error("take the services of the XDP program"))?;
-        Ok(ServiceMap { map, values: std::mem::take(&mut self.values) })
-    }
+/// The services that the program knows: they come and go, and what is heard of them follows the roles, on threads of their own.
+#[derive(Clone)]
+pub struct SharedServices(Arc<Mutex<ServiceMap>>);
 
-    fn services(
-        &mut self,
-        what: &'static str,
-    ) -> Result<HashMap<&mut MapData, AddressKey, ServiceValue>, XdpError> {
-        let map = self.bpf.map_mut("SERVICES").ok_or(XdpError::Object("SERVICES"))?;
-        map.try_into().map_err(map_error(what))
+impl SharedServices {
+    /// For a change or two.
+    pub fn lock(&self) -> MutexGuard<'_, ServiceMap> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The services that the program knows, to be changed in what is heard of them.
+/// The services that the program knows.
 pub struct ServiceMap {
     map: HashMap<MapData, AddressKey, ServiceValue>,
     values: BTreeMap<AddressKey, ServiceValue>,
 }
 
 impl ServiceMap {
+    /// Owns `address`: its ARP, neighbour discovery, echo, and TCP to these ports. Replaces all
+    /// ranges that the address had, at once.
+    pub fn set_service(
+        &mut self,
+        address: IpAddr,
+        ranges: &[RangeInclusive<u16>],
+    ) -> Result<(), XdpError> {
+        if ranges.len() > RANGES_MAX {
+            return Err(XdpError::Ranges { address, ranges: ranges.len() });
+        }
+        let mut value: ServiceValue = [0; 2 + 2 * RANGES_MAX];
+        value[0] = ranges.len() as u16;
+        for (slot, range) in value[2..].chunks_exact_mut(2).zip(ranges) {
+            slot.copy_from_slice(&[*range.start(), *range.end()]);
+        }
+        let what = "add an address to the XDP program";
+        let key = address_key(address);
+        self.map.insert(key, value, 0).map_err(map_error(what))?;
+        self.values.insert(key, value);
+        Ok(())
+    }
+
+    /// Gives `address` back to the kernel. Nothing happens if it was not owned.
+    pub fn remove_service(&mut self, address: IpAddr) -> Result<(), XdpError> {
+        let what = "remove an address from the XDP program";
+        self.values.remove(&address_key(address));
+        absent_is_fine(self.map.remove(&address_key(address))).map_err(map_error(what))
+    }
+
     /// Takes this much of the TCP that is sent to `address` and to another host. Nothing happens if it is not owned.
     pub fn set_hears(&mut self, address: IpAddr, hears: Hears) -> Result<(), XdpError> {
         let key = address_key(address);

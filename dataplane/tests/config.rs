@@ -141,7 +141,7 @@ fn a_running_node_takes_what_can_change_and_names_what_cannot() {
         directory.parse(&text)
     };
     let changes = |edits: &[(&str, &str)]| {
-        let changes = change::changes(&running, &edited(edits));
+        let changes = change::changes(&running, &running, &edited(edits));
         changes.map(|changes| change::in_words(&changes))
     };
     assert_eq!(changes(&[]), Ok(vec![]));
@@ -173,7 +173,7 @@ fn a_running_node_takes_what_can_change_and_names_what_cannot() {
     assert_eq!(taken.expect("all of it may change"), expected);
     let refused = |edits: &[(&str, &str)]| {
         let mut file = edited(edits);
-        file.diagnostics = change::changes(&running, &file).expect_err("refused");
+        file.diagnostics = change::changes(&running, &running, &file).expect_err("refused");
         file.render(false)
     };
     let shown = refused(&[
@@ -191,16 +191,17 @@ fn a_running_node_takes_what_can_change_and_names_what_cannot() {
     let failback = |to: &str| changes(&[("\"1h\"", &format!("\"1h\"\nfailback = \"{to}\""))]);
     assert!(failback("all").is_ok());
     assert!(failback("new-connections").is_err(), "a second generation takes memory at start");
-    let other = edited(&[("name = \"shop\"", "name = \"store\"")]);
-    let reasons = change::changes(&running, &other).expect_err("other services");
+    let other = [("name = \"shop\"", "name = \"store\"")];
+    let reasons = change::changes(&running, &running, &edited(&other)).expect_err("its addresses");
     assert_eq!(reasons.len(), 1, "what is inside of them says nothing more");
-    assert!(reasons[0].message.contains("`services` cannot be changed"), "{}", reasons[0].message);
+    let why = &reasons[0].message;
+    assert!(why.contains("belongs to \"shop\", which leaves"), "{why}");
     let secret = directory.0.join("secret.key");
     fs::write(&secret, KEY.replace("00", "11")).expect("another secret");
-    let reasons = change::changes(&running, &edited(&[])).expect_err("another secret");
+    let reasons = change::changes(&running, &running, &edited(&[])).expect_err("another secret");
     assert!(reasons[0].message.contains("`cluster.secret_file, its content`"));
     let broken = edited(&[("id = 1", "id = ")]);
-    assert_eq!(change::changes(&running, &broken), Err(broken.diagnostics.clone()));
+    assert_eq!(change::changes(&running, &running, &broken), Err(broken.diagnostics.clone()));
 }
 
 /// xorshift64*: the same sequence on every machine.

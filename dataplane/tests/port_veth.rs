@@ -87,7 +87,7 @@ impl Wire {
             let mut program = XdpProgram::attach("eth0", mode).unwrap();
             assert!(program.is_multi_buffer());
             let port = XdpPort::open(config).unwrap();
-            program.set_service(OWNED.into(), &[PORT..=PORT]).unwrap();
+            program.services().lock().set_service(OWNED.into(), &[PORT..=PORT]).unwrap();
             program.bind_queue(0, port.fd()).unwrap();
             End { port, program, burst: Vec::with_capacity(BURST) }
         })

@@ -70,7 +70,7 @@ impl Bench {
     fn owning(object: &[u8]) -> Bench {
         let mut bench = Bench::new(object);
         for address in [IpAddr::V4(OWNED), IpAddr::V6(OWNED6)] {
-            bench.program.set_service(address, &[80..=80, 8000..=8999]).unwrap();
+            bench.program.services().lock().set_service(address, &[80..=80, 8000..=8999]).unwrap();
         }
         bench.program.set_cluster_endpoint(NODE.into(), DATA_PORT).unwrap();
         bench
@@ -355,7 +355,8 @@ fn what_is_said_to_others_is_taken_as_far_as_it_brings_something() {
     for object in [BUILT, PREBUILT] {
         let mut bench = Bench::owning(object);
         bench.program.set_macs(own, &[service]).unwrap();
-        let mut map = bench.program.take_services().unwrap();
+        let services = bench.program.services();
+        let mut map = services.lock();
         let news = [(SYN, 0), (FIN | ACK, 0), (RST, 0), (ACK, 1), (ACK, 500), (ACK, 0)];
         for (hears, to_service, to_other) in [
             (Hears::All, [Verdict::Tcp; 2], [Verdict::Tcp; 2]),
@@ -402,18 +403,18 @@ fn maps_change_while_frames_flow() {
         return;
     }
     let mut bench = Bench::owning(BUILT);
-    bench.program.set_service(OWNED.into(), &[443..=443]).unwrap();
+    bench.program.services().lock().set_service(OWNED.into(), &[443..=443]).unwrap();
     bench.expect("old port", &tcp(OWNED, 80), Verdict::PassOtherPort);
     bench.expect("new port", &tcp(OWNED, 443), Verdict::Tcp);
-    bench.program.set_service(OWNED.into(), &[]).unwrap();
+    bench.program.services().lock().set_service(OWNED.into(), &[]).unwrap();
     bench.expect("no port", &tcp(OWNED, 443), Verdict::PassOtherPort);
     bench.expect("still ours to answer for", &arp(1, OTHER, OWNED), Verdict::Arp);
     let eight: Vec<_> = (0..RANGES_MAX as u16).map(|n| 100 * n + 1..=100 * n + 9).collect();
-    bench.program.set_service(OTHER.into(), &eight).unwrap();
+    bench.program.services().lock().set_service(OTHER.into(), &eight).unwrap();
     bench.expect("eighth range", &tcp(OTHER, 709), Verdict::Tcp);
     bench.expect("between ranges", &tcp(OTHER, 650), Verdict::PassOtherPort);
-    bench.program.remove_service(OWNED.into()).unwrap();
-    bench.program.remove_service(OWNED.into()).unwrap();
+    bench.program.services().lock().remove_service(OWNED.into()).unwrap();
+    bench.program.services().lock().remove_service(OWNED.into()).unwrap();
     bench.expect("removed", &arp(1, NODE, OWNED), Verdict::PassOther);
     bench.program.set_cluster_endpoint(OTHER6.into(), 9).unwrap();
     bench.program.set_cluster_endpoint(OTHER6.into(), 9).unwrap();
@@ -445,7 +446,7 @@ fn mistakes_are_errors() {
     }
     let mut bench = Bench::new(BUILT);
     let nine = vec![1..=1; RANGES_MAX + 1];
-    let error = bench.program.set_service(OWNED.into(), &nine).unwrap_err();
+    let error = bench.program.services().lock().set_service(OWNED.into(), &nine).unwrap_err();
     assert_eq!(error.to_string(), "10.0.0.100 has 9 port ranges, at most 8 are possible");
     let error = bench.program.bind_queue(64, bench._socket.as_raw_fd()).unwrap_err();
     assert!(matches!(error, XdpError::Map { .. }), "{error}");

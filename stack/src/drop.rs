@@ -56,6 +56,8 @@ drops! {
     Frozen = "frozen",
     /// No flow, and the segment cannot open one; answered with RST unless it was one.
     NoFlow = "no_flow",
+    /// A newcomer to a service that is not configured any more and serves what it has; answered with RST.
+    Leaving = "leaving",
     /// A reset that found no flow, or that was out of the window.
     StrayReset = "stray_reset",
     /// The flow is closed and waits only for the peer to know it.

@@ -153,6 +153,8 @@ pub struct Group {
     is_closed: bool,
     /// Whoever has no flow here may have one in that generation: only its owner knows.
     asked: Option<u8>,
+    /// Its service is not configured any more: no flow begins in it, and whoever asks is answered by RST.
+    is_leaving: bool,
 }
 
 impl Group {
@@ -327,34 +329,36 @@ fn kick_interval(config: &StackConfig) -> Duration {
 }
 
 impl Stack {
-    /// Takes all memory. Service `n` has the group with index `n`.
+    /// Takes all memory, that of services to come but for their settings. Service `n` has the group with index `n`.
     pub fn new(config: &StackConfig, services: Vec<Service>) -> Stack {
-        let group = |(index, _)| Group { newest: index as u8, ..Group::default() };
-        let groups: Vec<Group> = services.iter().enumerate().map(group).collect();
-        assert!(groups.len() <= GROUPS_MAX, "{} groups; {GROUPS_MAX} at most", groups.len());
-        let listens = |(index, service): (usize, &Service)| u64::from(service.snoop) << index;
-        let listening = services.iter().enumerate().map(listens).sum();
-        let services: Vec<Service> =
-            services.into_iter().map(|service| service.on_core(config.place)).collect();
-        let rosters = services.iter().map(|service| Roster::new(&service.upstream)).collect();
+        let count = services.len();
+        assert!(count <= GROUPS_MAX, "{count} groups; {GROUPS_MAX} at most");
+        let mut stack = Stack::without_services(config);
+        for (index, service) in (0..).zip(services) {
+            stack.occupy(index, &mut Renewal::new(service, config.place));
+        }
+        stack
+    }
+
+    fn without_services(config: &StackConfig) -> Stack {
         Stack {
             mac: config.mac,
-            service_macs: Vec::with_capacity(services.len()),
+            service_macs: Vec::with_capacity(GROUPS_MAX),
             node: config.node,
             keys: Keys::new(&config.secret),
             env: Env {
                 memory: Memory::new(config.uploads_max, config.pieces_max, config.chunks_max),
                 senders: Senders::new(config.active_max, config.segments_max),
                 reassembly: Pool::new(config.reassemblies_max),
-                grace_until: alloc::vec![Instant::ZERO; services.len()],
-                services,
+                grace_until: Vec::with_capacity(GROUPS_MAX),
+                services: Vec::with_capacity(GROUPS_MAX),
                 scratch: Env::new_scratch(),
                 across: None,
             },
-            ready: Ready::new(config.flows_max, groups.len()),
-            rosters,
+            ready: Ready::new(config.flows_max, GROUPS_MAX),
+            rosters: Vec::with_capacity(GROUPS_MAX),
             has_learnt: false,
-            groups,
+            groups: Vec::with_capacity(GROUPS_MAX),
             flows: Pool::new(config.flows_max),
             table: HashTable::with_capacity(config.flows_max),
             names: HashTable::with_capacity(config.flows_max),
@@ -379,7 +383,7 @@ impl Stack {
             ahead: ahead::Guesses::NONE,
             turn: 0,
             origin: Origin::Direct,
-            listening,
+            listening: 0,
         }
     }
 

@@ -14,6 +14,7 @@ mod stories {
     mod link;
     mod nodes;
     mod odd;
+    mod reload;
     mod third;
     mod witness;
 }

@@ -56,7 +56,11 @@ fn render(node: u8, group: &GroupStatus) -> String {
         text,
         "{}{}: owned by {}, copies at {}, {}, epoch {}; node {node} is {}",
         group.service,
-        if group.is_closed { ", connections of before" } else { "" },
+        match group {
+            GroupStatus { is_leaving: true, .. } => ", which leaves",
+            GroupStatus { is_closed: true, .. } => ", connections of before",
+            _ => "",
+        },
         name(group.owner),
         name(group.peer),
         group.protection,

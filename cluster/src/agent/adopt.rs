@@ -40,7 +40,7 @@ impl Agent {
         entry.since = now;
         (entry.voiced, entry.leased, entry.is_forsaken) = (None, Duration::ZERO, false);
         (entry.filled, entry.missing) = (Gather::new(self.config.cores), 0);
-        entry.empty = Gather::new(self.config.cores);
+        (entry.empty, entry.emptied) = (Gather::new(self.config.cores), 0);
         let was_peer = entry.role == Role::Peer && is_closed;
         let has_copies = was_peer || entry.role == Role::Filling && !entry.awaits_cores;
         entry.awaits_cores = false;

@@ -141,8 +141,10 @@ impl Agent {
             Change::Create => survives,
             Change::Fresh => register.owner.node == me || (survives && now >= entry.promise),
             Change::Swap => survivor == Survivor::Node(me),
+            // Nothing is left of it, and its service is to be gone.
+            Change::Retire => true,
             // Not built without an arbiter: the configuration is refused.
-            Change::Close | Change::Retire => false,
+            Change::Close => false,
         }
     }
 

@@ -30,6 +30,7 @@ impl Agent {
             }
             self.advertise(now, at);
         }
+        self.let_go(now);
     }
 
     /// The survivor of a cluster without arbiter is its own lessor, as long as its cores live.
@@ -155,16 +156,21 @@ impl Agent {
         let without_arbiter = self.config.arbiter != Arbiter::Witness;
         let longest = self.config.timers.longest_promise();
         let Some(rank) = entry.rank(self.config.me.node) else { return };
-        if self.draining || now < self.accuse_at || (!entry.known && !without_arbiter) {
+        let is_leaving = entry.config.leaving.is_some();
+        if is_leaving || self.draining || now < self.accuse_at || (!entry.known && !without_arbiter)
+        {
             return;
         }
         let patience = |turns: u64| Duration(longest.0 * turns);
         let register = entry.register;
         if !register.is_live() {
+            if self.is_first(at) && self.awaits_home_word(now, at, rank) {
+                return;
+            }
             // Without an arbiter, whoever owns the group must first have had time to say so.
             let opens_at = self.opens_at(now, at, rank, without_arbiter);
             if opens_at.is_some_and(|at| now >= at) {
-                let is_first = entry.config.group.generation() == 0 && !register.is_written();
+                let is_first = self.groups[at].config.group.generation() == 0 && self.is_first(at);
                 let reason = if is_first { Reason::AskedFirst } else { Reason::AskedNext };
                 self.ask(now, at, Change::Create, reason);
             }

@@ -10,10 +10,10 @@
 //! What a node said in a former life does not count. Bounds: one advertisement for each group and node; a node that
 //! has to be solicited is asked once in [`SOLICIT_PERIOD`].
 
-use super::{Agent, GroupConfig, Reason};
+use super::{Agent, Group, GroupConfig, Reason};
 use crate::id::{Epoch, GroupId, Member, NodeId};
 use crate::message::advertise::{Advertise, Unfit};
-use crate::message::{Message, Role};
+use crate::message::{Drop, Message, Role};
 use alloc::vec::Vec;
 use stack::time::{Duration, Instant};
 
@@ -21,6 +21,12 @@ use stack::time::{Duration, Instant};
 const OWNER_PERIOD: Duration = Duration::from_secs(1);
 /// Between two advertisements of another node.
 const OTHER_PERIOD: Duration = Duration::from_secs(5);
+/// Between two advertisements of a node whose file does not name the service any more.
+const LEAVING_PERIOD: Duration = Duration::from_millis(100);
+/// What a node has declared does not count any more if it is alive and has not said it for so long: it has forgotten it.
+const DECLARED_FOR: Duration = Duration::from_secs(15);
+/// A node that lives and has no word of a service for so long, though it was asked, does not know it.
+pub(super) const UNKNOWN_AFTER: Duration = Duration::from_secs(1);
 /// Between two questions to nodes that have not declared anything.
 const SOLICIT_PERIOD: Duration = Duration::from_millis(20);
 /// Who claims a group under an epoch that is over for so long does not merely speak late.
@@ -78,17 +84,26 @@ impl Agent {
         }
     }
 
-    /// Groups have other settings from now on, as far as a running node can take them; they are declared at once. The peer in
-    /// sync stays what it is, though it may declare something else: it holds every connection as it is.
+    /// Groups have other settings from now on, as far as a running node can take them, or are new; they are declared at once.
+    /// The peer in sync stays what it is, though it may declare something else: it holds every connection as it is. A group
+    /// that is said to leave goes when nothing of it is left.
     pub fn handle_settings(&mut self, now: Instant, settings: Vec<GroupConfig>) {
         self.observe(now);
         for config in settings {
-            let Some(at) = self.find(config.group) else { continue };
+            let Some(at) = self.find(config.group) else {
+                self.groups.push(Group::arrived(now, config, self.config.cores));
+                continue;
+            };
             let entry = &mut self.groups[at];
             if entry.config != config {
+                let reason = match (entry.config.leaving, config.leaving) {
+                    (None, Some(_)) => Reason::Leaves,
+                    (Some(_), None) => Reason::Stays,
+                    _ => Reason::Reconfigured,
+                };
                 entry.config = config;
-                entry.advertise_at = now;
-                entry.note(now, Reason::Reconfigured);
+                (entry.advertise_at, entry.ask_at) = (now, entry.ask_at.min(now));
+                entry.note(now, reason);
             }
         }
         self.decide_all(now);
@@ -100,8 +115,14 @@ impl Agent {
         if now < entry.advertise_at || self.superseded {
             return;
         }
-        let period = if entry.role == Role::Owner { OWNER_PERIOD } else { OTHER_PERIOD };
+        let period = match entry.role {
+            Role::Owner => OWNER_PERIOD,
+            // It will not be said for long, and the others should know.
+            _ if entry.config.leaving.is_some() => LEAVING_PERIOD,
+            _ => OTHER_PERIOD,
+        };
         entry.advertise_at = now + period;
+        self.forget_declared(now, at);
         let message = Message::Advertise(self.declaration(at));
         for index in 0..self.detector.nodes().len() {
             let to = self.detector.nodes()[index].member;
@@ -121,13 +142,19 @@ impl Agent {
             order: config.peers.clone(),
             failback: config.failback,
             on_peer_loss: config.on_peer_loss,
+            is_leaving: config.leaving.is_some(),
             ..config.advertisement.clone()
         }
     }
 
     /// Another node has declared something.
-    pub(super) fn handle_advertisement(&mut self, now: Instant, by: Member, said: Advertise) {
-        let Some(at) = self.find(said.group) else { return };
+    pub(super) fn handle_advertisement(
+        &mut self,
+        now: Instant,
+        by: Member,
+        said: Advertise,
+    ) -> Result<(), Drop> {
+        let at = self.find(said.group).ok_or(Drop::UnknownGroup)?;
         if said.owner == by {
             self.check_claim(now, at, by, &said);
         }
@@ -140,6 +167,7 @@ impl Agent {
             }
             None => entry.declared.push(Declared { by, at: now, said, refused: None }),
         }
+        Ok(())
     }
 
     /// Whoever claims to own a group contradicts nobody: neither the register nor the owner of its addresses.
@@ -177,7 +205,7 @@ impl Agent {
         if member == self.config.me {
             return Some(&entry.config.advertisement);
         }
-        entry.declared.iter().find(|known| known.by == member).map(|known| &known.said)
+        self.word_of(at, member)
     }
 
     /// Whether a node can hold the copies of the group.
@@ -203,15 +231,47 @@ impl Agent {
             }
             match self.fitness(at, member) {
                 Fitness::Fit => {}
-                Fitness::Undeclared if is_time => {
-                    self.groups[at].solicit_at = now + SOLICIT_PERIOD;
-                    let group = self.groups[at].config.group;
-                    self.send(member, &Message::Solicit { group });
+                Fitness::Undeclared => {
+                    if is_time {
+                        self.solicit(now, at, member);
+                    }
+                    self.note_unknown(now, at, member);
                 }
-                Fitness::Undeclared => {}
                 Fitness::Unfit(why) => self.note_refused(now, at, node, why),
             }
         }
+    }
+
+    /// Asks a node what it declares about a group.
+    pub(super) fn solicit(&mut self, now: Instant, at: usize, member: Member) {
+        self.groups[at].solicit_at = now + SOLICIT_PERIOD;
+        let group = self.groups[at].config.group;
+        self.send(member, &Message::Solicit { group });
+    }
+
+    /// A node that lives has no word of a group, though it was asked for long: it does not know the service.
+    fn note_unknown(&mut self, now: Instant, at: usize, member: Member) {
+        let entry = &mut self.groups[at];
+        let is_news = entry.unknown_there != Some(member);
+        if is_news && now.since(entry.since) > UNKNOWN_AFTER {
+            entry.unknown_there = Some(member);
+            entry.note(now, Reason::UnknownThere(member.node));
+        }
+    }
+
+    /// What nodes that live have not said again is no word of theirs any more.
+    fn forget_declared(&mut self, now: Instant, at: usize) {
+        let Agent { groups, detector, config, .. } = self;
+        let longest = config.timers.longest_promise();
+        groups[at].declared.retain(|known| {
+            now.since(known.at) < DECLARED_FOR || !detector.is_alive(now, known.by, longest)
+        });
+    }
+
+    /// What a node has declared in its present life, if anything.
+    pub(super) fn word_of(&self, at: usize, member: Member) -> Option<&Advertise> {
+        let known = self.groups[at].declared.iter().find(|known| known.by == member);
+        known.map(|known| &known.said)
     }
 
     fn note_refused(&mut self, now: Instant, at: usize, node: NodeId, why: Unfit) {

@@ -16,6 +16,7 @@
 
 use super::handover::Cause;
 use super::{Agent, Arbiter, Reason};
+use crate::gather::Gather;
 use crate::id::{Epoch, GroupId, NodeId};
 use crate::message::Role;
 use crate::message::advertise::Failback;
@@ -105,8 +106,12 @@ impl Agent {
         let after = |since: Instant, turns: u64| since + Duration(longest.0 * turns);
         let closed = self.sibling(at).map(|other| &self.groups[other]);
         match closed.filter(|closed| closed.register.is_written()) {
-            None if entry.config.group.generation() == 0 && !entry.register.is_written() => {
-                Some(after(entry.since, rank + u64::from(is_first_delayed)))
+            // Never written; or given up when its service left, which happens only where there is one generation.
+            None if entry.config.group.generation() == 0
+                && (!entry.register.is_written() || closed.is_none()) =>
+            {
+                let since = entry.since.max(entry.awaited_at);
+                Some(after(since, rank + u64::from(is_first_delayed)))
             }
             None => None,
             Some(closed) => {
@@ -119,18 +124,34 @@ impl Agent {
         }
     }
 
-    /// A core holds no flow of a closed generation any more.
-    pub(super) fn note_empty(&mut self, group: GroupId, epoch: Epoch, core: u8) {
+    /// A core holds no flow of a closed generation any more, or of a service that leaves. What was said in an earlier
+    /// attempt to leave does not count in a later one: flows may have begun between.
+    pub(super) fn note_empty(
+        &mut self,
+        (group, epoch): (GroupId, Epoch),
+        (core, attempt): (u8, u32),
+    ) {
+        let cores = self.config.cores;
         if let Some(entry) = self.entry_mut(group)
             && entry.role == Role::Owner
             && entry.register.epoch == epoch
+            && attempt >= entry.emptied
         {
+            if attempt > entry.emptied {
+                (entry.empty, entry.emptied) = (Gather::new(cores), attempt);
+            }
             entry.empty.note(core);
         }
     }
 
-    /// Gives up a closed generation without flows, once its follower has an owner. `true`: that was asked for.
+    /// Gives up a closed generation without flows, once its follower has an owner, and a group whose service has left.
+    /// `true`: that was asked for.
     pub(super) fn consider_retiring(&mut self, now: Instant, at: usize) -> bool {
+        let entry = &self.groups[at];
+        if entry.has_left() && entry.handover.is_none() {
+            self.ask(now, at, Change::Retire, Reason::AskedRetireLeft);
+            return true;
+        }
         let Some(other) = self.sibling(at) else { return false };
         let (entry, follower) = (&self.groups[at], &self.groups[other].register);
         let is_followed = follower.is_live() && follower.phase == Phase::Open;

@@ -65,8 +65,10 @@ pub(super) struct Group {
     pub filled: Gather,
     /// Connections of which these could make no copy.
     pub missing: u32,
-    /// Cores that reported the closed group without flows, in this epoch.
+    /// Cores that reported the group without flows, in this epoch.
     pub empty: Gather,
+    /// In which attempt of its service to leave they have; zero: none.
+    pub emptied: u32,
     /// What the cores know of the generations of its service.
     pub newcomers: Option<Newcomers>,
     /// When to read the register next.
@@ -81,6 +83,10 @@ pub(super) struct Group {
     pub advertise_at: Instant,
     /// When nodes that have declared nothing may be solicited next.
     pub solicit_at: Instant,
+    /// When home lived last without knowing the service.
+    pub awaited_at: Instant,
+    /// The node that was last noted as knowing nothing of the service.
+    pub unknown_there: Option<Member>,
     /// What each other node has declared.
     pub declared: Vec<Declared>,
     /// The last claim that contradicts the register.
@@ -148,6 +154,16 @@ pub enum Reason {
     AskedFirst,
     /// The configuration was changed while the node runs.
     Reconfigured,
+    /// The service has come into the configuration while the node runs.
+    Arrived,
+    /// The service is not configured any more: it takes no new connections, and goes when those that it has have ended.
+    Leaves,
+    /// It is configured again before it was gone.
+    Stays,
+    /// Did not begin to serve: this home lives, and its file does not name the service (yet, or any more).
+    AwaitsHome(NodeId),
+    /// This designated node lives and has no word of the service: its file does not name it yet.
+    UnknownThere(NodeId),
     /// Asked because a designated peer is alive.
     AskedPeer(Member),
     /// Asked because every core reported the peer filled, but for so many connections that hold too much to be copied.
@@ -202,6 +218,8 @@ pub enum Reason {
     AskedNext,
     /// Asked to end the group: it is closed, and its last connection has ended.
     AskedRetire,
+    /// Asked to end the group: its service is not configured any more, and its last connection has ended.
+    AskedRetireLeft,
     /// Nothing came of a handover; the group is served on.
     HandoverFailed(Failure),
 }
@@ -244,6 +262,7 @@ impl Group {
             filled: Gather::new(cores),
             missing: 0,
             empty: Gather::new(cores),
+            emptied: 0,
             newcomers: None,
             read_at: now,
             renew_at: now,
@@ -251,6 +270,8 @@ impl Group {
             hint_at: now,
             advertise_at: now,
             solicit_at: now,
+            awaited_at: Instant::ZERO,
+            unknown_there: None,
             declared: Vec::new(),
             claim: None,
             counts: Counts::default(),

@@ -49,13 +49,12 @@ impl Agent {
                 self.handle_heartbeat(now, from, exact, &heartbeat);
             }
             Message::RenewGrant(grant) => self.handle_grant(now, from, &grant),
-            Message::Advertise(said) => self.handle_advertisement(now, from, said),
+            Message::Advertise(said) => return self.handle_advertisement(now, from, said),
             Message::State(state) => self.handle_state(now, from, state),
             Message::Solicit { group } => {
-                if let Some(at) = self.find(group) {
-                    let message = Message::Advertise(self.declaration(at));
-                    self.send(from, &message);
-                }
+                let at = self.find(group).ok_or(Drop::UnknownGroup)?;
+                let message = Message::Advertise(self.declaration(at));
+                self.send(from, &message);
             }
             Message::Dead { life } => return self.handle_dead(now, life),
             Message::Hint { group, epoch, .. } => self.handle_hint(now, from, group, epoch),
@@ -100,7 +99,10 @@ impl Agent {
         self.detector.refute(from, self.config.timers.longest_promise());
         let mut grants = Vec::new();
         for entry in &beat.entries {
-            let Some(at) = self.find(entry.group) else { continue };
+            let Some(at) = self.find(entry.group) else {
+                self.counters.dropped[Drop::UnknownGroup as usize] += 1;
+                continue;
+            };
             if entry.register.is_written() {
                 self.yield_to(now, at, entry.register);
                 self.learn(now, at, entry.register);

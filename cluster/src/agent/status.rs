@@ -104,6 +104,8 @@ pub struct GroupStatus {
     pub group: GroupId,
     /// What this node is for it.
     pub role: Role,
+    /// Its service is not configured here any more.
+    pub is_leaving: bool,
     /// The newest register that is known here.
     pub register: Register,
     /// Whether that was confirmed by anybody.
@@ -195,6 +197,7 @@ impl Agent {
         GroupStatus {
             group: entry.config.group,
             role: entry.role,
+            is_leaving: entry.config.leaving.is_some(),
             register: entry.register,
             known: entry.known,
             protected: entry.register.in_sync,

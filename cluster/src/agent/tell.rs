@@ -4,7 +4,7 @@
 //! [`Agent::handle_counts`]. Bounds: one state for each other node.
 
 use super::Agent;
-use crate::id::Member;
+use crate::id::{GroupId, Member};
 use crate::message::state::{Counts, GroupState, NodeState, STATE_ENTRIES_MAX};
 use crate::message::{Message, Role};
 use alloc::vec::Vec;
@@ -25,10 +25,12 @@ pub struct Told {
 }
 
 impl Agent {
-    /// What the cores of this node count, by the index of the group.
-    pub fn handle_counts(&mut self, counts: impl Iterator<Item = Counts>) {
-        for (entry, counts) in self.groups.iter_mut().zip(counts) {
-            entry.counts = counts;
+    /// What the cores of this node count.
+    pub fn handle_counts(&mut self, counts: impl Iterator<Item = (GroupId, Counts)>) {
+        for (group, counts) in counts {
+            if let Some(entry) = self.entry_mut(group) {
+                entry.counts = counts;
+            }
         }
     }
 

@@ -36,6 +36,7 @@ fn config(arbiter: Arbiter) -> Config {
             failback: Failback::Manual,
             hold_down: Duration::from_secs(1),
             advertisement: Advertise::default(),
+            leaving: None,
         }],
         timers: Timers::bed(),
         arbiter,

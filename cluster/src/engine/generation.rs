@@ -9,7 +9,6 @@
 
 use super::{Engine, Group, Role};
 use crate::id::GroupId;
-use crate::role::Report;
 use stack::time::Instant;
 
 impl Engine {
@@ -66,21 +65,6 @@ impl Engine {
         match group.role {
             Role::Owner => Some(self.stack.group(other as u8).clock(now)),
             _ => group.backups.iter().map(|copies| copies.clock(now)).max(),
-        }
-    }
-
-    /// Tells the agent, once in an epoch, that a closed group has no flow here.
-    pub(super) fn note_empty(&mut self, index: usize) {
-        let state = &self.groups[index];
-        let is_told = state.empty == state.epoch;
-        if is_told || state.role != Role::Owner || !self.stack.is_left(index as u8) {
-            return;
-        }
-        if self.stack.group(index as u8).flows() == 0 {
-            let state = &mut self.groups[index];
-            state.empty = state.epoch;
-            let (group, epoch, core) = (state.id, state.epoch, self.stack.place().core);
-            self.report(Report::Empty { group, epoch, core });
         }
     }
 }

@@ -125,6 +125,8 @@ pub enum Unfit {
     OtherBehaviour(u16, u16),
     /// Another application runs there.
     OtherApplication,
+    /// Its file does not name the service any more.
+    Leaving,
     /// Its application is configured differently, or has other content.
     OtherContent,
     /// A limit is lower there: its name in the configuration, the node's and the owner's value.
@@ -169,6 +171,8 @@ pub struct Advertise {
     /// How the sender's program treats flows ([`stack::stack::BEHAVIOUR`]): only where this is the same do the same
     /// facts give the same flow.
     pub behaviour: u16,
+    /// The sender's file does not name the service any more: it goes when its connections have ended.
+    pub is_leaving: bool,
 }
 
 impl Advertise {
@@ -184,6 +188,8 @@ impl Advertise {
         };
         if self.service != other.service {
             Some(Unfit::OtherService)
+        } else if other.is_leaving && !self.is_leaving {
+            Some(Unfit::Leaving)
         } else if self.addresses != other.addresses || self.arp != other.arp || !is_same_mac {
             Some(Unfit::OtherAddresses)
         } else if self.ports != other.ports || self.protocol != other.protocol {
@@ -235,6 +241,7 @@ impl Advertise {
         self.limits.write(w);
         w.bytes(&self.digest);
         w.u16(self.behaviour);
+        w.u8(u8::from(self.is_leaving));
     }
 
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Advertise, Drop> {
@@ -270,6 +277,7 @@ impl Advertise {
             limits: Limits::read(r)?,
             digest: r.array()?,
             behaviour: r.u16()?,
+            is_leaving: r.bool()?,
         })
     }
 }

@@ -63,6 +63,7 @@ fn advertise() -> Advertise {
         },
         digest: [7; 32],
         behaviour: 1,
+        is_leaving: true,
     }
 }
 

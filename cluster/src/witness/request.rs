@@ -5,7 +5,7 @@ use super::{
 };
 use crate::id::{Epoch, GroupId, Member};
 use crate::message::{Answer, ChangeRequest, Verdict};
-use crate::register::{Change, Evidence, Refusal, Register};
+use crate::register::{Change, Evidence, Phase, Refusal, Register};
 use alloc::collections::{BTreeMap, VecDeque};
 use stack::time::{Duration, Instant};
 
@@ -124,7 +124,7 @@ impl Witness {
             return self.answer(group, number, Verdict::Unknown);
         }
         if !self.groups.contains_key(&group) {
-            if self.groups.len() == GROUPS_MAX {
+            if self.groups.len() == GROUPS_MAX && !self.make_room() {
                 return self.answer(group, number, refused(Refusal::Limit));
             }
             self.groups.insert(group, Group::new(Register::NEVER, now));
@@ -158,6 +158,14 @@ impl Witness {
         let lease = (request.sent, request.lease);
         let answer = self.answer_leased(now, from, group, number, verdict, lease);
         Answer { wait, ..answer }
+    }
+
+    /// Forgets a group that is over: services come and go under ever new names. `false`: there is none.
+    fn make_room(&mut self) -> bool {
+        let over = self.groups.iter().filter(|(_, entry)| entry.register.phase == Phase::Over);
+        let Some(group) = over.map(|(group, _)| *group).next() else { return false };
+        self.groups.remove(&group);
+        true
     }
 
     /// What is known about the death of those whom the register names.

@@ -42,6 +42,16 @@ const CLUSTER: u64 = 0xc0ffee;
 /// Cores of every node; each reports for itself.
 const CORES: u8 = 2;
 
+/// What a node's file says of the service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum File {
+    Names,
+    /// Nothing any more, since this attempt.
+    Left(u32),
+    /// Nothing.
+    Without,
+}
+
 pub struct Node {
     pub agent: Option<Agent>,
     /// How it speaks, in a sealed world.
@@ -70,6 +80,8 @@ pub struct Node {
     path: Health,
     /// What it declares from its next life on.
     pub declares: Advertise,
+    /// What its file says of the service.
+    pub file: File,
     /// What its cores were told, but for routes and newcomers.
     pub commands: Vec<Command>,
     /// The same for the other generation.
@@ -158,6 +170,7 @@ impl World {
             newcomers: None,
             path: Health { carrier: Some(true), ..Health::default() },
             declares: Advertise::default(),
+            file: File::Names,
             commands: Vec::new(),
             younger: Vec::new(),
             route: None,

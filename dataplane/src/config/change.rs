@@ -10,7 +10,7 @@ use serde_json::Value;
 use stack::sha256::Sha256;
 
 use super::diagnostic::{Diagnostic, Kind};
-use super::{Config, Loaded};
+use super::{Config, Loaded, Service};
 
 /// Changes shown of one reload at most.
 const SHOWN_MAX: usize = 64;
@@ -41,14 +41,60 @@ impl std::fmt::Display for Change {
 
 /// What changes from `old` to what the file says; or why it cannot, with every reason. A file with errors of its own
 /// is not even compared.
-pub fn changes(old: &Config, file: &Loaded) -> Result<Vec<Change>, Vec<Diagnostic>> {
+///
+/// `running` has the services that have left the file before and are not gone: one that comes back is compared with what it was.
+pub fn changes(
+    old: &Config,
+    running: &Config,
+    file: &Loaded,
+) -> Result<Vec<Change>, Vec<Diagnostic>> {
     let Some(new) = &file.config else { return Err(file.diagnostics.clone()) };
-    let all = differences(old, new);
+    let mut known = old.clone();
+    let leaving = running.services.iter().filter(|service| service.leaving.is_some());
+    known.services.extend(leaving.filter(|service| !names(old, service)).cloned());
+    let all = differences(old, &known, new);
     // Two generations of each service, or one: that is settled when the node starts.
-    let is_settled = |name: &str| name.ends_with("].failback") && old.groups() != new.groups();
+    let is_settled = |name: &str| {
+        let is_failback = name.ends_with("].failback") || name == "services";
+        is_failback && running.generations() != new.generations()
+    };
     let refused = all.iter().filter(|c| !may_change(&c.name) || is_settled(&c.name));
-    let refused: Vec<Diagnostic> = refused.map(|change| refusal(change, file)).collect();
+    let mut refused: Vec<Diagnostic> = refused.map(|change| refusal(change, file)).collect();
+    refused.extend(collisions(&known, new, file));
     if refused.is_empty() { Ok(all) } else { Err(refused) }
+}
+
+/// Whether the configuration has a service of this name.
+fn names(config: &Config, service: &Service) -> bool {
+    config.services.iter().any(|known| known.name == service.name)
+}
+
+/// What comes must not have what belongs to a service that leaves: that may serve for as long as it has connections.
+fn collisions(known: &Config, new: &Config, file: &Loaded) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (i, service) in new.services.iter().enumerate().filter(|(_, s)| !names(known, s)) {
+        let held = service.held_addresses();
+        for other in known.services.iter().filter(|other| !names(new, other)) {
+            let address = other.held_addresses().into_iter().find(|a| held.contains(a));
+            let what = match address {
+                _ if other.id == service.id => "its id, which is a hash of the name".to_string(),
+                Some(address) => format!("{address}"),
+                None if other.mac.is_some() && other.mac == service.mac => "its MAC address".into(),
+                None => continue,
+            };
+            let (name, left) = (&service.name, &other.name);
+            let message = format!(
+                "`services[{name}]` cannot come yet: {what} belongs to {left:?}, which leaves"
+            );
+            let help = format!(
+                "nothing was changed; {left} keeps what it has until its last connection has ended (`understudy flows \
+                 service={left}`): take it from the file first, and reload again when `understudy status` does not show it"
+            );
+            let place = file.place(&format!("services[{i}].name"));
+            found.push(Diagnostic::error(Kind::NotNow, place, message).help(help));
+        }
+    }
+    found
 }
 
 /// The changes in words, one line each, as far as an answer has room.
@@ -92,6 +138,9 @@ const OF_PROXIES: [&str; 15] = [
 
 /// Whether a running node can take another value for this.
 fn may_change(name: &str) -> bool {
+    if name == "services" {
+        return true;
+    }
     let inside = name.strip_prefix("services[").and_then(|rest| rest.split_once("]."));
     let Some((_, key)) = inside else { return false };
     let (keys, key) = match key.strip_prefix("application.") {
@@ -105,44 +154,53 @@ fn refusal(change: &Change, file: &Loaded) -> Diagnostic {
     let Change { name, path, old, .. } = change;
     let was = old.as_ref().map(|old| format!(": it is {old}")).unwrap_or_default();
     let message = format!("`{name}` cannot be changed while the node runs{was}");
-    let help = "nothing was changed; restart the nodes with the new file, one after the other: the peer of each carries \
-                its connections on";
+    let restart = "restart the nodes with the new file, one after the other: the peer of each carries its connections on";
+    let help = match name.starts_with("services[") {
+        true => format!(
+            "nothing was changed; under another name and address the service comes as a new one; or {restart}"
+        ),
+        false => format!("nothing was changed; {restart}"),
+    };
     Diagnostic::error(Kind::NotNow, file.place(path), message).help(help)
 }
 
 /// Values by what they are of, each with its place in the file.
 type Values = BTreeMap<String, (String, String)>;
 
-/// Every value that differs.
-fn differences(old: &Config, new: &Config) -> Vec<Change> {
-    let (old, new) = (values(old), values(new));
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+/// Every value that differs; what is inside of a service that comes or goes says nothing more.
+fn differences(old: &Config, known: &Config, new: &Config) -> Vec<Change> {
+    let stay: BTreeSet<&str> = (new.services.iter().filter(|service| names(known, service)))
+        .map(|service| service.name.as_str())
+        .collect();
+    let is_told = |name: &str| {
+        let inside = name.strip_prefix("services[").and_then(|rest| rest.split_once(']'));
+        inside.is_none_or(|(service, _)| stay.contains(service))
+    };
+    let (mut before, mut after) = (values(known), values(new));
+    before.insert("services".into(), service_names(old));
+    after.insert("services".into(), service_names(new));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let change = |name: &String| {
-        let (before, after) = (old.get(name), new.get(name));
+        let (before, after) = (before.get(name), after.get(name));
         let path = after.or(before).map(|(path, _)| path.clone()).unwrap_or_default();
         let text = |value: Option<&(String, String)>| value.map(|(_, text)| text.clone());
         let change = Change { name: name.clone(), path, old: text(before), new: text(after) };
         (change.old != change.new).then_some(change)
     };
-    let changes: Vec<Change> = names.into_iter().filter_map(change).collect();
-    // With other services, what is inside of those that are new or gone says nothing more.
-    let list = changes.iter().find(|change| change.name == "services").cloned();
-    match list {
-        Some(list) => {
-            let others = changes.into_iter().filter(|change| !change.name.starts_with("services"));
-            others.chain([list]).collect()
-        }
-        None => changes,
-    }
+    names.into_iter().filter(|name| is_told(name)).filter_map(change).collect()
+}
+
+/// Which services there are, whatever their order.
+fn service_names(config: &Config) -> (String, String) {
+    let mut names: Vec<&str> = config.services.iter().map(|s| s.name.as_str()).collect();
+    names.sort_unstable();
+    ("services".into(), names.join(", "))
 }
 
 fn values(config: &Config) -> Values {
     let mut values = Values::new();
     let tree = serde_json::to_value(config).expect("a configuration can be written");
     flatten(("", ""), &tree, &mut values);
-    let mut names: Vec<&str> = config.services.iter().map(|s| s.name.as_str()).collect();
-    names.sort_unstable();
-    values.insert("services".into(), ("services".into(), names.join(", ")));
     // What files hold is not written, and as much a part of the configuration.
     let digest = Sha256::digest(&config.cluster.secret.0);
     let secret =

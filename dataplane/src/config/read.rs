@@ -35,7 +35,8 @@ pub fn config(reader: &mut Reader, tree: &DeTable<'_>, directory: &Path) -> Conf
     let metrics = metrics(reader, &mut root);
     let log = log(reader, &mut root);
     let limits = limits(reader, &mut root);
-    let services = service::services(reader, &mut root, directory);
+    let mut services = service::services(reader, &mut root, directory);
+    (0..).zip(&mut services).for_each(|(place, service)| service.place = place);
     root.finish(reader);
     let node = NodeConfig { id };
     let config =

@@ -116,6 +116,8 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
     }
     Service {
         id: service_id(&name),
+        place: 0,
+        leaving: None,
         name,
         home: NodeId(home as u8),
         peers,

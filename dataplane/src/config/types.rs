@@ -367,19 +367,15 @@ impl Config {
         1 + u8::from(self.services.iter().any(needs_two))
     }
 
-    /// The groups, by their indices on this node: every generation of the first service, then those of the next one.
-    pub fn groups(&self) -> Vec<GroupId> {
-        let generations = 0..self.generations();
-        let of = |Service { id, .. }: &Service| {
-            let id = *id;
-            generations.clone().map(move |n| GroupId::new(id, n))
-        };
-        self.services.iter().flat_map(of).collect()
+    /// The groups, each with its index on this node: the generations of a service are side by side.
+    pub fn groups(&self) -> Vec<(u8, GroupId)> {
+        self.services.iter().flat_map(|service| self.groups_of(service)).collect()
     }
 
-    /// Where the service of this group is among the services.
-    pub fn position(&self, group: GroupId) -> Option<usize> {
-        self.services.iter().position(|service| service.id == group.service())
+    /// Those of one service.
+    pub fn groups_of(&self, service: &Service) -> impl Iterator<Item = (u8, GroupId)> + use<> {
+        let (count, id, place) = (self.generations(), service.id, service.place);
+        (0..count).map(move |n| (place * count + n, GroupId::new(id, n)))
     }
 
     /// The service of this group.
@@ -389,7 +385,8 @@ impl Config {
 
     /// The service of the group with this index.
     pub fn service_at(&self, index: u8) -> Option<&Service> {
-        self.services.get(usize::from(index / self.generations()))
+        let place = index / self.generations();
+        self.services.iter().find(|service| service.place == place)
     }
 
     /// The other nodes of the cluster.
@@ -399,7 +396,12 @@ impl Config {
 
     /// The configuration with every default spelt out, as a TOML file. Paths are as they resolved.
     pub fn effective(&self) -> String {
-        toml::to_string(self).unwrap_or_else(|error| format!("# cannot be written: {error}\n"))
+        let text = toml::to_string(self);
+        let text = text.unwrap_or_else(|error| format!("# cannot be written: {error}\n"));
+        format!(
+            "# What [limits] says is taken at start, for all services together: those that a reload brings share it, and a reload\n\
+             # cannot change it.\n{text}"
+        )
     }
 }
 

@@ -245,6 +245,10 @@ pub struct GroupStatus {
     pub generation: u8,
     /// No connection begins in it any more: it serves those that it has, the other generation the new ones.
     pub is_closed: bool,
+    /// The node's file does not name the service any more: it takes no new connections, and goes when those that it has have
+    /// ended.
+    #[serde(default)]
+    pub is_leaving: bool,
     /// What this node is for the group.
     pub role: Role,
     /// The epoch of the register as this node knows it.

@@ -1,12 +1,11 @@
 //! A node as a member of its cluster: what its agent is built with, and what it declares of itself.
 
-use super::ports::held_addresses;
 use super::{StartError, cluster_id, failed};
 use crate::agent_thread::Peers;
 use crate::config::{self, Application, Config};
 use crate::sys;
 use cluster::agent;
-use cluster::id::{GroupId, Member};
+use cluster::id::Member;
 use cluster::message::advertise::{Advertise, ArpPolicy, Failback, Limits, OnPeerLoss};
 use stack::service::Service;
 use stack::sha256::Sha256;
@@ -15,7 +14,6 @@ use stack::stack::BEHAVIOUR;
 pub(super) fn agent_config(
     config: &Config,
     me: Member,
-    groups: &[GroupId],
     services: &[Service],
 ) -> Result<agent::Config, StartError> {
     let name = &config.interfaces.cluster.name;
@@ -26,7 +24,7 @@ pub(super) fn agent_config(
         mac: sys::interface_mac(name).map_err(failed(format!("use {name}")))?,
         cores: config.cores.pin.len() as u8,
         nodes: config.cluster.nodes.iter().map(|node| node.id).collect(),
-        groups: group_configs(config, groups, services),
+        groups: group_configs(config, services),
         timers: config.cluster.timers.values(),
         arbiter: match config.cluster.arbiter {
             config::Arbiter::Witness { .. } => agent::Arbiter::Witness,
@@ -41,25 +39,24 @@ pub(super) fn agent_config(
 }
 
 /// What the agent must know of each group.
-pub(crate) fn group_configs(
-    config: &Config,
-    groups: &[GroupId],
-    services: &[Service],
-) -> Vec<agent::GroupConfig> {
-    let group = |group: &GroupId| {
-        let index = config.position(*group).expect("a group of this configuration");
-        let (service, built) = (&config.services[index], &services[index]);
-        agent::GroupConfig {
-            group: *group,
-            home: service.home,
-            peers: service.peers.clone(),
-            on_peer_loss: on_peer_loss(service),
-            failback: failback(service),
-            hold_down: service.failback_hold_down,
-            advertisement: advertisement(config, service, built),
-        }
+pub(crate) fn group_configs(config: &Config, services: &[Service]) -> Vec<agent::GroupConfig> {
+    let of = |(service, built): (&config::Service, &Service)| {
+        let advertisement = advertisement(config, service, built);
+        config
+            .groups_of(service)
+            .map(move |(_, group)| agent::GroupConfig {
+                group,
+                home: service.home,
+                peers: service.peers.clone(),
+                on_peer_loss: on_peer_loss(service),
+                failback: failback(service),
+                hold_down: service.failback_hold_down,
+                advertisement: advertisement.clone(),
+                leaving: service.leaving,
+            })
+            .collect::<Vec<_>>()
     };
-    groups.iter().map(group).collect()
+    config.services.iter().zip(services).flat_map(of).collect()
 }
 
 fn on_peer_loss(service: &config::Service) -> OnPeerLoss {
@@ -86,7 +83,7 @@ fn advertisement(config: &Config, service: &config::Service, built: &Service) ->
     let mss = built.mss.into();
     Advertise {
         service: service.name.clone(),
-        addresses: held_addresses(service),
+        addresses: service.held_addresses(),
         ports: built.ports.clone(),
         protocol: 6,
         application: application_name(&service.application).into(),

@@ -2,16 +2,11 @@
 
 use super::{StartError, failed};
 use crate::config::{self, Config, CopyMode, XdpMode};
-use crate::ears::Ears;
 use crate::log;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
-use crate::solicited::Solicited;
 use crate::sys;
 use crate::xdp_program::{AttachMode, XdpProgram};
-use stack::limits::SOURCE_PORT_FIRST;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 /// Attaches the program and opens a port on each queue of an interface.
 pub(super) fn open_ports(
@@ -69,75 +64,10 @@ pub(super) fn effective_mtu(name: &str, ports: &[XdpPort]) -> Result<usize, Star
     Ok(mtu as usize)
 }
 
-/// Tells the programs which frames are the node's.
-pub(super) fn steer(config: &Config, programs: &mut [XdpProgram]) -> Result<(), StartError> {
-    let mut owned: BTreeMap<IpAddr, Vec<RangeInclusive<u16>>> = BTreeMap::new();
-    for service in &config.services {
-        for address in &service.addresses {
-            let ranges = service.ports.iter().map(|range| range.first..=range.last);
-            owned.entry(*address).or_default().extend(ranges);
-        }
-        for source in service.sources() {
-            owned.entry(*source).or_default().push(SOURCE_PORT_FIRST..=u16::MAX);
-        }
-    }
-    for (address, ranges) in owned {
-        programs[0]
-            .set_service(address, &ranges)
-            .map_err(failed(format!("steer the frames of {address}")))?;
-    }
+/// Tells the program of the cluster side which datagrams are the node's.
+pub(super) fn steer_cluster(config: &Config, program: &mut XdpProgram) -> Result<(), StartError> {
     let endpoint = IpAddr::V4(config.cluster.address);
-    programs[1]
+    program
         .set_cluster_endpoint(endpoint, config.cluster.data_port)
         .map_err(failed("steer the cluster's datagrams"))
-}
-
-/// Where anybody listens, the program of the client side drops what brings nothing here.
-pub(super) fn ears(config: &Config, program: &mut XdpProgram) -> Result<Option<Ears>, StartError> {
-    if !config.hears() {
-        return Ok(None);
-    }
-    let doing = "let the XDP program drop what is said to others and brings nothing";
-    let own = sys::interface_mac(&config.interfaces.client.name).map_err(failed(doing))?;
-    let macs = config.services.iter().filter_map(|service| service.mac.map(|mac| mac.0));
-    program.set_macs(own, &macs.collect::<Vec<_>>()).map_err(failed(doing))?;
-    let of = |service: &config::Service| (service.id, held_addresses(service));
-    let addresses = config.services.iter().map(of).collect();
-    Ok(Some(Ears::new(program.take_services().map_err(failed(doing))?, addresses)))
-}
-
-/// Makes neighbour solicitations about the IPv6 addresses reach the client-side interface.
-pub(super) fn join_solicited(config: &Config) -> Option<Solicited> {
-    let name = &config.interfaces.client.name;
-    let addresses: Vec<IpAddr> = config.services.iter().flat_map(held_addresses).collect();
-    let joined = Solicited::join(name, &addresses);
-    if let Err(error) = &joined {
-        log::warning(format!(
-            "cannot join the multicast groups of the IPv6 addresses on {name} ({error}): neighbours find \
-             them only if NIC and switch pass all multicast; `sysctl net.ipv6.conf.{name}.disable_ipv6=0` helps"
-        ));
-    }
-    joined.ok()
-}
-
-/// Makes the NIC of the client side take frames for the services' own hardware addresses, and all that reach it if a service
-/// is listened to.
-pub(super) fn accept_service_macs(config: &Config) -> Option<sys::ServiceMacs> {
-    let name = &config.interfaces.client.name;
-    let macs = config.services.iter().filter_map(|service| service.mac.map(|mac| mac.0));
-    let accepted = sys::ServiceMacs::accept(name, macs, config.hears());
-    if let Err(error) = &accepted {
-        log::warning(format!(
-            "{name} cannot be told to take frames for the services' own hardware addresses, or for others where \
-             `snoop` listens ({error}): they arrive only if it is promiscuous; `ip link set {name} promisc on` helps"
-        ));
-    }
-    accepted.ok()
-}
-
-/// Addresses that move with a service.
-pub(super) fn held_addresses(service: &config::Service) -> Vec<IpAddr> {
-    let own = &service.addresses;
-    let sources = service.sources().iter().filter(|source| !own.contains(source));
-    own.iter().chain(sources).copied().collect()
 }

@@ -25,7 +25,10 @@ pub(super) fn build_services(config: &Config, mtu: usize) -> Result<Vec<Service>
 }
 
 /// What an `http` service serves.
-fn load_content(config: &Config, service: &config::Service) -> Result<Content, StartError> {
+pub(crate) fn load_content(
+    config: &Config,
+    service: &config::Service,
+) -> Result<Content, StartError> {
     let mut content = Content::default();
     if let Application::Http { root, generate } = &service.application {
         if let Some(root) = root {

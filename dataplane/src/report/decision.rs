@@ -84,6 +84,21 @@ pub(super) fn sentence(reason: Reason) -> String {
         Reason::AskedNext => {
             "asked for the next generation: this one takes the new connections".into()
         }
+        Reason::Arrived => "its configuration names it from now on: it has come".into(),
+        Reason::Leaves => "its configuration does not name it any more: it takes no new connections, and goes when those that \
+                           it has have ended"
+            .into(),
+        Reason::Stays => "its configuration names it again: it stays".into(),
+        Reason::AwaitsHome(home) => format!(
+            "waits: node {home}, its home, lives and does not know it (`understudy reload` there, or has it just gone from its \
+             file?)"
+        ),
+        Reason::UnknownThere(node) => format!(
+            "node {node} lives and does not know it yet: `understudy reload` there, once its file names it"
+        ),
+        Reason::AskedRetireLeft => {
+            "asked to end it: its configuration does not name it any more, and its last connection is over".into()
+        }
         Reason::AskedRetire => {
             "asked to end it: it is closed, and its last connection is over".into()
         }

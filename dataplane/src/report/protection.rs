@@ -6,8 +6,10 @@ use crate::control::status as shown;
 use crate::shared::CoreSnapshot;
 use cluster::agent::status::{GroupStatus, Status};
 use cluster::engine::GroupStatus as Engine;
+use cluster::id::GroupId;
 use cluster::message::Role;
 use cluster::register::Register;
+use std::collections::BTreeMap;
 
 /// A generation that nobody owns is worth a line only if its service has no other.
 pub(super) fn is_shown(agent: &Status, group: &GroupStatus) -> bool {
@@ -18,11 +20,10 @@ pub(super) fn is_shown(agent: &Status, group: &GroupStatus) -> bool {
 }
 
 /// How the groups stand, all cores together.
-pub(super) fn totals(cores: &[CoreSnapshot]) -> Vec<Engine> {
-    let (first, others) = cores.split_first().expect("a node has a core");
-    let mut totals = first.groups.clone();
-    for core in others {
-        totals.iter_mut().zip(&core.groups).for_each(|(total, group)| *total += *group);
+pub(super) fn totals(cores: &[CoreSnapshot]) -> BTreeMap<GroupId, Engine> {
+    let mut totals: BTreeMap<GroupId, Engine> = BTreeMap::new();
+    for group in cores.iter().flat_map(|core| &core.groups) {
+        totals.entry(group.id).and_modify(|total| *total += *group).or_insert(*group);
     }
     totals
 }

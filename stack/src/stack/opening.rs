@@ -43,6 +43,12 @@ impl Stack {
         if segment.flags.has(Flags::RST) {
             return Err(Drop::StrayReset);
         }
+        // What was promised by a cookie is kept.
+        let is_promised = segment.flags.has(Flags::ACK) && now < self.groups[index].cookies_until;
+        if self.groups[index].is_leaving && !is_promised {
+            self.reset(segment, index as u8)?;
+            return Err(Drop::Leaving);
+        }
         if self.env.services[index].connects_from(&key.local, key.local_port) {
             self.reset(segment, index as u8)?;
             return Err(Drop::NoFlow);

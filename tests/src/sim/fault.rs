@@ -159,6 +159,15 @@ pub enum Fault {
         /// What is other.
         change: Option<Reload>,
     },
+    /// A node's file names a service, or does not any more.
+    Name {
+        /// Which node.
+        node: usize,
+        /// The index of the service.
+        service: usize,
+        /// Whether it does.
+        is_named: bool,
+    },
     /// A server starts again, and knows nothing.
     StartServer {
         /// Which server.

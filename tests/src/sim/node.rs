@@ -8,7 +8,7 @@ use crate::sim::clock::{CoreClock, Machine};
 use crate::sim::port::{Queue, SimPort};
 use assert_no_alloc::{assert_no_alloc, violation_count};
 use cluster::agent::{Agent, Destination, GroupConfig};
-use cluster::engine::{Engine, EngineConfig};
+use cluster::engine::{Engine, EngineConfig, Setting};
 use cluster::id::{Incarnation, Member, NodeId};
 use cluster::link::Endpoint;
 use cluster::message::{ChangeRequest, Message, WITNESS, decode, header};
@@ -240,9 +240,10 @@ impl Life {
     }
 
     fn publish(&mut self, local: Instant) {
-        for (lease, &group) in self.shared.leases.iter().zip(self.shared.groups()) {
+        for (index, group) in self.shared.groups() {
             let until = self.agent.lease(group).0;
-            let known = lease.until.swap(until, std::sync::atomic::Ordering::AcqRel);
+            let known =
+                self.shared.leases[index].until.swap(until, std::sync::atomic::Ordering::AcqRel);
             self.has_voice |= known <= local.0 && local.0 < until;
         }
     }
@@ -254,7 +255,7 @@ impl Life {
 
     /// Groups that there are.
     pub fn leases(&self) -> usize {
-        self.shared.leases.len()
+        self.shared.groups().count()
     }
 
     /// Until when the cores may speak for a group, on this machine's clock.
@@ -284,8 +285,8 @@ impl Life {
                 tell(&self.orders, || ToCore::Session(keys.session()));
             }
         }
-        for (register, &group) in self.registers.iter_mut().zip(self.shared.groups()) {
-            *register = self.agent.register(group);
+        for (index, group) in self.shared.groups() {
+            self.registers[index] = self.agent.register(group);
         }
         while let Some(command) = self.agent.poll_command() {
             self.tell_neighbors();
@@ -315,11 +316,25 @@ impl Life {
         for (core, orders) in (0..).zip(&self.orders) {
             let place = Place { core, cores };
             let services = (0..).zip(settings.services());
-            let renewals = services.map(|(n, service)| (n, Renewal::new(service, place)));
+            let renewed = |service| Setting::Renew(Renewal::new(service, place));
+            let settings = services.map(|(n, service)| (n, renewed(service))).collect();
             // What they replace is given back; nobody here needs it.
-            let order = ToCore::Reconfigure(renewals.collect(), bounded(1).0);
+            let order = ToCore::Reconfigure(settings, bounded(1).0);
             orders.try_send(order).expect("room for orders");
         }
+        self.agent.handle_settings(local, groups);
+    }
+
+    /// A service leaves, in this attempt, or stays; the agent hears of these groups.
+    pub fn name(
+        &mut self,
+        local: Instant,
+        service: u8,
+        attempt: Option<u32>,
+        groups: Vec<GroupConfig>,
+    ) {
+        let settings = || vec![(service, Setting::Leave(attempt))];
+        tell(&self.orders, || ToCore::Reconfigure(settings(), bounded(1).0));
         self.agent.handle_settings(local, groups);
     }
 

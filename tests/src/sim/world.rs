@@ -133,6 +133,9 @@ pub struct Node {
     paused_until: u64,
     /// What is other in its configuration than it was at first.
     change: Option<Reload>,
+    /// Services that its file does not name any more, by their indices, and since which attempt.
+    left: BTreeMap<usize, u32>,
+    attempts: u32,
     /// In what it is another one than the rest, from its next life on.
     oddity: Option<Oddity>,
     /// What a frame takes beside what it always takes, in nanoseconds.
@@ -223,6 +226,8 @@ impl World {
             life: None,
             paused_until: 0,
             change: None,
+            left: BTreeMap::new(),
+            attempts: 0,
             oddity: None,
             per_frame: 0,
             interruptions: vec![Interruption::default(); usize::from(*cores)],

@@ -12,6 +12,9 @@ pub(super) fn groups(text: &mut String, status: &Status) {
         if group.is_closed {
             name += ", closed to new connections";
         }
+        if group.is_leaving {
+            name += ", leaving";
+        }
         rows.push([
             name,
             group.role.to_string(),

@@ -1,6 +1,8 @@
 //! Configurations that change while the node runs.
 
 use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,11 +10,12 @@ use super::traffic::Traffic;
 use super::{MIDDLE, SECONDS};
 use crate::dialogue::{Chat, connect_echo, echo};
 use crate::scene::{Scene, UNDERSTUDY, play_with};
-use dataplane::control::status::{GroupStatus, Protection, Status};
+use dataplane::control::status::{GroupStatus, Protection, Role, Status};
 use dataplane::control::{self, Reply, Request};
 use nix::sys::signal::Signal;
 use tools::demo::bed::{Layout, Place, SERVERS_ADDRESS};
 use tools::demo::client::Load;
+use tools::demo::process::Process;
 use tools::demo::servers::{NGINX, WWW};
 use tools::demo::{Appliance, KillMode};
 use tools::load::report::Outcome;
@@ -297,6 +300,148 @@ fn a_service_comes_and_goes_by_restarts_one_after_the_other() {
     });
 }
 
+/// Where the service that comes while the nodes run is found.
+const COMER: (&str, u16) = ("10.88.0.111", 8080);
+
+/// Bytes of what it serves: more than all buffers between it and a client that reads them when it is told to.
+const LONG_BYTES: usize = 24 << 20;
+
+/// What a file says of a service that comes, before nginx; home is the node that owns the others.
+fn comer(home: u8, peer: u8, port: u16) -> String {
+    let (address, server) = (COMER.0, server("only", SERVERS_ADDRESS, ""));
+    let server = server.replace("port = 80", &format!("port = {}", NGINX.server_port));
+    format!(
+        "\n[[services]]\nname = \"comer\"\nhome = {home}\npeers = [{peer}]\naddresses = [\"{address}\"]\nports = {port}\n\
+         [services.application]\ntype = \"proxy\"\nservers = [{server}]\n"
+    )
+}
+
+/// A client that takes the file from this address.
+fn curl(scene: &Scene<'_>, name: &str, (address, port): (&str, u16)) -> Process {
+    let out = scene.dir.join(format!("{name}.bin")).display().to_string();
+    let url = format!("http://{address}:{port}/long.bin");
+    let args = ["-sS", "-f", "--limit-rate", "4M", "-o", &out, &url];
+    scene.bed.spawn(Place::Client, name, "curl".as_ref(), &args).unwrap()
+}
+
+/// A transfer that goes on when it is told to.
+struct Transfer {
+    stream: TcpStream,
+    taken: Vec<u8>,
+}
+
+impl Transfer {
+    fn begin(scene: &Scene<'_>) -> Transfer {
+        let mut stream = scene.connect(COMER.0, COMER.1).unwrap();
+        stream.write_all(b"GET /long.bin HTTP/1.0\r\n\r\n").unwrap();
+        Transfer { stream, taken: Vec::new() }
+    }
+
+    /// Takes four more mebibytes.
+    fn go_on(&mut self) {
+        let start = self.taken.len();
+        self.taken.resize(start + (4 << 20), 0);
+        self.stream.read_exact(&mut self.taken[start..]).unwrap();
+    }
+
+    /// The file, when its sender has closed.
+    fn finish(mut self) -> Vec<u8> {
+        self.stream.read_to_end(&mut self.taken).unwrap();
+        let head = self.taken.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+        self.taken.split_off(head + 4)
+    }
+}
+
+/// How a node shows the service that comes and goes.
+fn comer_at(scene: &Scene<'_>, node: u8) -> Option<GroupStatus> {
+    let status = scene.cluster.status(node).unwrap();
+    status.groups.into_iter().find(|group| group.service == "comer")
+}
+
+/// A service comes while transfers of the others run, first on one node, then on the other; its transfers outlive its owner's
+/// death. Then it leaves both files: its transfer goes on to the end, nobody is let in any more, and nothing of it is left.
+#[test]
+fn a_service_comes_by_reload_outlives_its_owner_and_goes() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        let (home, other) = (scene.owner, scene.survivor());
+        let long: Vec<u8> = (0..LONG_BYTES).map(|n| ((n * 31) >> 7) as u8).collect();
+        fs::write(scene.dir.join(WWW).join("long.bin"), &long).unwrap();
+        let chats: Vec<_> = (0..4).map(|_| Chat::start(connect_echo(scene))).collect();
+        let mut bystander = curl(scene, "bystander", (NGINX.address, NGINX.port));
+        let good = [home, other].map(|node| {
+            let path = scene.cluster.config(node);
+            let text = fs::read_to_string(path).unwrap();
+            fs::write(path, text.clone() + &comer(home, other, COMER.1)).unwrap();
+            text
+        });
+        // The other one first: what home does not know is not served.
+        let said = reload(scene, other, &[]);
+        assert!(said.contains("services: ") && said.contains("comer"), "{said}");
+        scene.wait_for("the first to wait for home", || {
+            scene.done(other, &["why", "comer"]).contains(&format!("waits: node {home}, its home"))
+        });
+        reload(scene, home, &[]);
+        let is_protected = |scene: &Scene<'_>, owner: u8| {
+            let group = comer_at(scene, owner);
+            group.is_some_and(|g| g.role == Role::Owner && g.protection == Protection::Protected)
+        };
+        scene.wait_for("it to be protected", || is_protected(scene, home));
+        let mut first = curl(scene, "first", COMER);
+        assert!(first.wait().unwrap().success(), "{}", first.log_tail());
+        assert!(fs::read(scene.dir.join("first.bin")).unwrap() == long, "every byte");
+        let mut transfer = Transfer::begin(scene);
+        transfer.go_on();
+        scene.take_over(KillMode::Sigkill);
+        scene.wait_for("it to be taken over", || {
+            comer_at(scene, other).is_some_and(|group| group.role == Role::Owner)
+        });
+        transfer.go_on();
+        scene.cluster.revive(home, KillMode::Sigkill).unwrap();
+        scene.wait_for("it to be protected again", || is_protected(scene, other));
+        // It leaves: the owner's file first, then the other one's.
+        for (node, text) in [(other, &good[1]), (home, &good[0])] {
+            fs::write(scene.cluster.config(node), text).unwrap();
+            reload(scene, node, &[]);
+            assert!(comer_at(scene, node).is_some_and(|group| group.is_leaving));
+            assert!(scene.done(node, &["status"]).contains("comer, leaving"));
+        }
+        let refused = scene.connect(COMER.0, COMER.1).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert!(is_protected(scene, other), "what is left of it is protected");
+        let clash = comer(home, other, 80).replace("name = \"comer\"", "name = \"heir\"");
+        fs::write(scene.cluster.config(other), good[1].clone() + &clash).unwrap();
+        let why = refusal(scene, other);
+        assert!(why.contains("belongs to \"comer\", which leaves"), "{why}");
+        fs::write(scene.cluster.config(other), &good[1]).unwrap();
+        transfer.go_on();
+        assert!(transfer.finish() == long, "every byte");
+        // Its last connection waits in TIME-WAIT for a minute.
+        scene.wait_within(Duration::from_secs(120), "nothing of it to be left", || {
+            [home, other].iter().all(|node| {
+                let flows = scene.understudy(*node, &["flows", "service=comer"]);
+                let is_unknown = |why: String| why.contains("there is no service \"comer\"");
+                comer_at(scene, *node).is_none() && flows.is_err_and(is_unknown)
+            })
+        });
+        scene.ip(Place::Client, "neigh flush dev eth0");
+        let silent = scene.connect(COMER.0, COMER.1).map(drop).unwrap_err();
+        assert_ne!(silent.kind(), ErrorKind::ConnectionRefused, "nobody has the address");
+        // The name comes again, as something else.
+        for (node, text) in [(other, &good[1]), (home, &good[0])] {
+            let again = comer(home, other, COMER.1 + 1);
+            fs::write(scene.cluster.config(node), text.clone() + &again).unwrap();
+            reload(scene, node, &[]);
+        }
+        scene.wait_for("it to be served anew by its home", || is_protected(scene, home));
+        drop(scene.connect(COMER.0, COMER.1 + 1).unwrap());
+        assert!(bystander.wait().unwrap().success(), "{}", bystander.log_tail());
+        assert!(fs::read(scene.dir.join("bystander.bin")).unwrap() == long, "every byte");
+        for chat in chats {
+            assert!(chat.finish() > 0);
+        }
+    });
+}
+
 /// What a running node cannot take changes nothing and is named, each with its place; so is a file that is none.
 #[test]
 fn what_cannot_change_is_refused_by_name_and_nothing_changes() {
@@ -319,7 +464,11 @@ fn what_cannot_change_is_refused_by_name_and_nothing_changes() {
         refused("\"adaptive\"", "\"busy\"", &["`cores.idle`", "\"adaptive\""]);
         refused("name = \"demo\"", "name = \"other\"", &["`cluster.name`", "\"demo\""]);
         refused("ports = 80\n", "ports = 8080\n", &["`services[web].ports"]);
-        refused("name = \"echo\"", "name = \"ping\"", &["`services`", "web, echo"]);
+        refused(
+            "name = \"echo\"",
+            "name = \"ping\"",
+            &["`services[ping]`", "\"echo\", which leaves"],
+        );
         refused("[[services]]", "[[services", &["this is not TOML"]);
         refused("type = \"proxy\"", "type = \"proxi\"", &["did you mean \"proxy\"?"]);
         let status = scene.cluster.status(node).unwrap();

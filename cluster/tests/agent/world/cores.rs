@@ -3,12 +3,21 @@
 use super::*;
 
 impl World {
-    /// The cores of a node have no flow of a generation any more, if it is one that was left behind.
+    /// The cores of a node have no flow of a generation any more, if it is one that was left behind or whose service leaves.
     pub fn last_flow_ends(&mut self, node: usize, generation: usize) {
+        let attempt = match self.nodes[node].file {
+            File::Left(attempt) => attempt,
+            File::Names | File::Without => 0,
+        };
+        self.report_empty(node, generation, attempt);
+    }
+
+    /// The same, said in this attempt to leave.
+    pub fn report_empty(&mut self, node: usize, generation: usize, attempt: u32) {
         let Some(status) = self.group_in(node, generation) else { return };
         for core in 0..CORES {
             let (group, epoch) = (GENERATIONS[generation], status.register.epoch);
-            let report = Report::Empty { group, epoch, core };
+            let report = Report::Empty { group, epoch, core, attempt };
             self.touch(node, |agent, now| agent.handle_report(now, report));
         }
     }

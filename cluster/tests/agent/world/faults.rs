@@ -87,7 +87,19 @@ impl World {
         self.touch(index, |agent, now| agent.handle_settings(now, groups.clone()));
     }
 
+    /// The file of a node says something else of the service from now on.
+    pub fn edit(&mut self, index: usize, file: File) {
+        self.nodes[index].file = file;
+        let groups = self.group_configs(index);
+        self.touch(index, |agent, now| agent.handle_settings(now, groups.clone()));
+    }
+
     pub(super) fn group_configs(&self, index: usize) -> Vec<GroupConfig> {
+        let leaving = match self.nodes[index].file {
+            File::Names => None,
+            File::Left(attempt) => Some(attempt),
+            File::Without => return Vec::new(),
+        };
         let nodes = 2..=self.nodes.len() as u8;
         let config = |group: &GroupId| GroupConfig {
             group: *group,
@@ -97,6 +109,7 @@ impl World {
             failback: self.failback.0,
             hold_down: self.failback.1,
             advertisement: self.nodes[index].declares.clone(),
+            leaving,
         };
         GENERATIONS[..self.generations].iter().map(config).collect()
     }

@@ -15,6 +15,12 @@ pub struct Service {
     /// By what all nodes know it, whatever else is in their files: follows from the name.
     #[serde(skip)]
     pub id: u32,
+    /// Its place on this node: a running node gives places away as services come and go.
+    #[serde(skip)]
+    pub place: u8,
+    /// The file does not name it any more, since this reload; it serves the connections that it has.
+    #[serde(skip)]
+    pub leaving: Option<u32>,
     /// `name`: lower-case letters, digits and `-`; unique.
     pub name: String,
     /// `home`: the node that should own the service when all is well.
@@ -73,6 +79,13 @@ pub enum Snoop {
 }
 
 impl Service {
+    /// Addresses that move with it.
+    pub fn held_addresses(&self) -> Vec<IpAddr> {
+        let own = &self.addresses;
+        let sources = self.sources().iter().filter(|source| !own.contains(source));
+        own.iter().chain(sources).copied().collect()
+    }
+
     /// How neighbours find its addresses, in words.
     pub fn presence(&self) -> String {
         match (self.arp, self.mac) {

@@ -5,7 +5,7 @@
 
 use super::MTU;
 use crate::kit::settings::Settings;
-use cluster::engine::{Engine, EngineConfig, GroupStatus};
+use cluster::engine::{Engine, EngineConfig, GroupStatus, Setting};
 use cluster::gather::Gather;
 use cluster::id::{Epoch, GroupId, Incarnation, Member, NodeId};
 use cluster::link::Endpoint;
@@ -165,9 +165,19 @@ impl Node {
         for engine in &mut self.engines {
             let mut service = engine.stack().env.services[usize::from(index)].clone();
             change(&mut service);
-            let mut renewal = Renewal::new(service, engine.stack().place());
-            engine.reconfigure(now, index, &mut renewal);
+            let renewal = Renewal::new(service, engine.stack().place());
+            engine.reconfigure(now, index, &mut Setting::Renew(renewal));
         }
+    }
+
+    /// Every core carries this change of the service with this index out; whether all of it was done on all of them.
+    pub fn change(&mut self, now: Instant, index: u8, change: impl Fn(Place) -> Setting) -> bool {
+        let each = |engine: &mut Engine| {
+            let mut setting = change(engine.stack().place());
+            engine.reconfigure(now, index, &mut setting)
+        };
+        let done: Vec<bool> = self.engines.iter_mut().map(each).collect();
+        done.into_iter().all(|done| done)
     }
 
     /// The connections that have ended since the last time; so many more are noted by each core.

@@ -87,6 +87,7 @@ impl World {
             Fault::Judge { node, server, is_up } => self.judge(node, server, is_up),
             Fault::Assign { server, change } => self.assign(server, change),
             Fault::Reload { node, change } => self.reload(node, change),
+            Fault::Name { node, service, is_named } => self.name(node, service, is_named),
             Fault::StartServer { server } => self.start_server(server),
         }
     }
@@ -194,6 +195,25 @@ impl World {
         }
     }
 
+    /// A node's file names a service or does not. One that is dead finds that when it starts.
+    fn name(&mut self, node: usize, service: usize, is_named: bool) {
+        let state = &mut self.nodes[node];
+        if state.life.is_some() && state.paused_until > self.now {
+            return;
+        }
+        state.attempts += 1;
+        let (local, attempt) = (state.machine.local(self.now), state.attempts);
+        match is_named {
+            true => _ = state.left.remove(&service),
+            false => _ = state.left.insert(service, attempt),
+        }
+        let groups = self.agent_config(node).groups;
+        if let Some(life) = &mut self.nodes[node].life {
+            life.name(local, service as u8, (!is_named).then_some(attempt), groups);
+            self.wake_cores(node);
+        }
+    }
+
     /// The services as a node has them by now.
     fn settings(&self, node: usize) -> Settings {
         let flows_max = self.flows_of(node);
@@ -282,7 +302,7 @@ impl World {
                 settings: &settings,
                 cores: self.nodes[node].cores,
                 cluster: CLUSTER,
-                agent: self.agent_config(node),
+                agent: self.first_config(node),
                 sealing: self.sealing(
                     NodeId(node as u8 + 1),
                     incarnation,
@@ -314,6 +334,13 @@ impl World {
         Sealing::Noise(Box::new(Party::new(machine.local(self.now), me, keys, others, seed)))
     }
 
+    /// What a new life is told: of what its file does not name it knows nothing.
+    fn first_config(&self, node: usize) -> agent::Config {
+        let mut config = self.agent_config(node);
+        config.groups.retain(|group| group.leaving.is_none());
+        config
+    }
+
     fn agent_config(&self, node: usize) -> agent::Config {
         let nodes: Vec<NodeId> = (1..=self.nodes.len() as u8).map(NodeId).collect();
         let change = self.nodes[node].change;
@@ -334,6 +361,7 @@ impl World {
                 },
                 hold_down: hold_down.unwrap_or(self.shape.failback.1),
                 advertisement: self.declared_by(node),
+                leaving: self.nodes[node].left.get(&(group.service() as usize)).copied(),
             }
         };
         agent::Config {
@@ -407,6 +435,10 @@ impl World {
             }
             if self.nodes[node].change.is_some() {
                 self.apply(Fault::Reload { node, change: None });
+            }
+            let left: Vec<usize> = self.nodes[node].left.keys().copied().collect();
+            for service in left {
+                self.apply(Fault::Name { node, service, is_named: true });
             }
             self.apply(Fault::Start { node });
             self.apply(Fault::Undrain { node });
