@@ -4,7 +4,7 @@
 //! copy of the tree under `target/`, each behind a switch, so that one build serves them all; then the simulator plays
 //! seeds with one after the other turned on until one fails. The product itself knows neither defects nor the switch.
 //!
-//! Bounds: `--count` seeds of each budget for a defect, [`GUARDED`] for one that stands behind something else.
+//! Bounds: `--count` seeds of each budget for a defect.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -36,9 +36,6 @@ const DOCUMENT: &str = "tests/SIMULATOR.md";
 const BEGIN: &str = "<!-- written by `cargo xtask defects --write` -->\n";
 const END: &str = "<!-- end -->";
 
-/// Seeds of each budget that are played with a defect that nothing can show, to see that nothing does.
-const GUARDED: u64 = 200;
-
 /// Arguments of `cargo xtask defects`.
 #[derive(Args, Clone, Debug)]
 pub struct DefectsArgs {
@@ -51,8 +48,8 @@ pub struct DefectsArgs {
     /// Defects that are hunted at once; as many as there are processors if not said.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Writes the table into tests/SIMULATOR.md.
-    #[arg(long, conflicts_with = "only")]
+    /// Writes the table into tests/SIMULATOR.md; rows of defects that are not hunted stay as they are.
+    #[arg(long)]
     write: bool,
 }
 
@@ -75,8 +72,6 @@ pub struct Defect {
     pub before: String,
     /// What stands there instead; PLANTED is true while this defect is turned on.
     pub after: String,
-    /// Nothing can show it, because of this; then it counts if something does.
-    pub guard: Option<String>,
 }
 
 impl List {
@@ -148,16 +143,13 @@ impl Found {
         let by = match (self.seed, self.is_beyond) {
             (Some(seed), false) => format!("{}", seed + 1),
             (Some(seed), true) => format!("{}, beyond the budget", seed + 1),
-            (None, _) => match &defect.guard {
-                Some(guard) => format!("none: {guard}"),
-                None => "NOT FOUND".into(),
-            },
+            (None, _) => "NOT FOUND".into(),
         };
         format!("| {} | {by} | {} |\n", defect.name, self.word)
     }
 }
 
-/// Hunts for one defect after the other. `Ok(false)`: at least one was not found, or one that nothing can show was.
+/// Hunts for one defect after the other. `Ok(false)`: at least one was not found.
 pub fn run(root: &Path, args: &DefectsArgs) -> anyhow::Result<bool> {
     let list = read(root)?;
     let tree = root.join("target/defects/tree");
@@ -176,8 +168,7 @@ pub fn run(root: &Path, args: &DefectsArgs) -> anyhow::Result<bool> {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(defect) = list.defect.get(index) else { break };
                     if list.switch_of(defect) == index && is_wanted(defect) {
-                        let most = if defect.guard.is_some() { GUARDED } else { u64::MAX };
-                        let found = hunt(tree, index, args.count.min(most));
+                        let found = hunt(tree, index, args.count);
                         if let Ok(found) = &found {
                             eprint!("{}", found.row(defect));
                         }
@@ -187,28 +178,44 @@ pub fn run(root: &Path, args: &DefectsArgs) -> anyhow::Result<bool> {
             });
         }
     });
+    let mut rows = rows.into_inner().expect("no hunt panicked");
+    let path = root.join(DOCUMENT);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let (head, known, tail) = around(&text)?;
     let mut table =
         "| defect | seeds to find it | what the check said |\n|---|---|---|\n".to_string();
     let mut all = true;
-    for (index, found) in rows.into_inner().expect("no hunt panicked") {
-        let defect = &list.defect[index];
-        let found = found.with_context(|| defect.name.clone())?;
-        all &= found.seed.is_some() == defect.guard.is_none();
-        table += &found.row(defect);
+    for (index, defect) in list.defect.iter().enumerate() {
+        match rows.remove(&index) {
+            Some(found) => {
+                let found = found.with_context(|| defect.name.clone())?;
+                all &= found.seed.is_some();
+                table += &found.row(defect);
+            }
+            None if args.write && list.switch_of(defect) == index => {
+                table += row_of(known, defect).unwrap_or_default();
+            }
+            None => {}
+        }
     }
     match args.write {
-        true => write(&root.join(DOCUMENT), &table)?,
+        true => fs::write(&path, [head, BEGIN, &table, END, tail].concat())?,
         false => print!("{table}"),
     }
     Ok(all)
 }
 
-/// Puts the table into its document.
-fn write(path: &Path, table: &str) -> anyhow::Result<()> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+/// What stands before the table in its document, the table, and what stands behind it.
+fn around(text: &str) -> anyhow::Result<(&str, &str, &str)> {
     let (head, rest) = text.split_once(BEGIN).context("the document has no place for the table")?;
-    let (_, tail) = rest.split_once(END).context("the table has no end")?;
-    Ok(fs::write(path, [head, BEGIN, table, END, tail].concat())?)
+    let (table, tail) = rest.split_once(END).context("the table has no end")?;
+    Ok((head, table, tail))
+}
+
+/// The row that a table has for a defect.
+fn row_of<'a>(table: &'a str, defect: &Defect) -> Option<&'a str> {
+    let begin = format!("| {} | ", defect.name);
+    table.split_inclusive('\n').find(|row| row.starts_with(&begin))
 }
 
 /// Copies the files that git knows, with what is planted in them; what is equal is left alone, so that little is built again.
@@ -285,5 +292,18 @@ mod tests {
         assert!(!list.defect.is_empty());
         let planted = planted(&root, &list).expect("every piece of source is there");
         assert!(planted.len() > 2);
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_every_defect_and_each_was_found() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let list = read(&root).expect("the list can be read");
+        let text = fs::read_to_string(root.join(DOCUMENT)).expect("the document can be read");
+        let (_, table, _) = around(&text).expect("it has a table");
+        for defect in &list.defect {
+            let row = row_of(table, defect).unwrap_or_else(|| panic!("no row for {}", defect.name));
+            let seeds = row.split(" | ").nth(1).expect("a row has columns");
+            assert!(seeds.starts_with(|first: char| first.is_ascii_digit()), "{row}");
+        }
     }
 }
