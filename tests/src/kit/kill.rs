@@ -20,6 +20,7 @@ use crate::kit::settings::{Link, Settings};
 use crate::kit::world::{Node, World};
 use cluster::id::Epoch;
 use cluster::role::Report;
+use stack::tcp::contract::Contract;
 use stack::tcp::state::State;
 use stack::time::Duration;
 use std::collections::BTreeSet;
@@ -485,8 +486,11 @@ fn check_said(world: &World, node: usize) -> Result<(), String> {
             let beyond = said.ack.since(copy.contract.rcv_nxt);
             return Err(format!("acknowledged {beyond} bytes that the peer does not hold"));
         }
-        if said.edge.after(copy.contract.rcv_edge) {
-            let beyond = said.edge.since(copy.contract.rcv_edge);
+        // A FIN may stand at the edge of a closed window: its acknowledgement offers nothing, and lies one beyond.
+        let Contract { rcv_nxt, rcv_edge, .. } = copy.contract;
+        let edge = if rcv_nxt.after(rcv_edge) { rcv_nxt } else { rcv_edge };
+        if said.edge.after(edge) {
+            let beyond = said.edge.since(edge);
             return Err(format!("offered {beyond} bytes that the peer does not know of"));
         }
     }

@@ -12,6 +12,7 @@ use stack::app::proxy::Ack;
 use stack::flow::{Flow, Standing};
 use stack::key::FlowKey;
 use stack::seq::Seq;
+use stack::tcp::contract::Contract;
 use stack::tcp::state::State;
 use stack::wire::{Flags, Frame, Mac, Segment, parse};
 
@@ -199,8 +200,9 @@ impl Check {
         }
         self.compare_passed(leaving.owner, flow, segment)?;
         compare_output(flow, copy, segment).map_err(|why| format!("{why}, {key:?}"))?;
-        // What the scale cannot say is rounded up where the window would shrink else.
-        let known = copy.contract.rcv_edge;
+        // What the scale cannot say is rounded up where the window would shrink else. A FIN may stand at the edge.
+        let Contract { rcv_nxt, rcv_edge, .. } = copy.contract;
+        let known = if rcv_nxt.after(rcv_edge) { rcv_nxt } else { rcv_edge };
         if let Some((edge, unit)) = edge
             && edge.after(known)
             && edge.since(known) >= unit
