@@ -200,6 +200,11 @@ impl Client {
         waits && self.unacknowledged() == 0 && self.poll_timeout(now).is_none()
     }
 
+    /// Whether its next step is to hear the other side's end.
+    pub fn waits_for_the_end(&self) -> bool {
+        matches!(self.dialogue.steps.get(self.progress.step), Some(Step::End))
+    }
+
     /// Where it stands, for messages.
     pub fn describe(&self) -> String {
         let socket = self.sockets.get::<Socket>(self.handle);
