@@ -262,7 +262,7 @@ fn guardian() -> Command {
 /// What follows the roles in what the XDP program lets through.
 fn ears(steering: &Steering, config: &Config, services: &[Service]) -> Ears {
     let mut ears = Ears::new(steering.services());
-    group_configs(config, services).iter().for_each(|config| ears.note(config));
+    group_configs(config, config, services).iter().for_each(|config| ears.note(config));
     ears
 }
 

@@ -305,7 +305,7 @@ impl Reporter {
 
     /// Tells the agent of these groups, and waits until it knows.
     fn tell_agent(&self, plan: &Plan, is_told: impl Fn(GroupId) -> bool) -> Result<(), String> {
-        let mut groups = group_configs(&plan.config, &plan.services);
+        let mut groups = group_configs(&plan.config, &plan.file, &plan.services);
         groups.retain(|config| is_told(config.group));
         let (answer, knows) = bounded(1);
         let sent = self.questions.send_timeout(ToAgent::Reconfigure(groups, answer), PATIENCE);

@@ -24,7 +24,7 @@ pub(super) fn agent_config(
         mac: sys::interface_mac(name).map_err(failed(format!("use {name}")))?,
         cores: config.cores.pin.len() as u8,
         nodes: config.cluster.nodes.iter().map(|node| node.id).collect(),
-        groups: group_configs(config, services),
+        groups: group_configs(config, config, services),
         timers: config.cluster.timers.values(),
         arbiter: match config.cluster.arbiter {
             config::Arbiter::Witness { .. } => agent::Arbiter::Witness,
@@ -38,10 +38,16 @@ pub(super) fn agent_config(
     })
 }
 
-/// What the agent must know of each group.
-pub(crate) fn group_configs(config: &Config, services: &[Service]) -> Vec<agent::GroupConfig> {
+/// What the agent must know of each group. A service is declared as the file has it: in which places its servers are, and
+/// which have left, is this node's affair, and another one that has just begun has them in the order of its file.
+pub(crate) fn group_configs(
+    config: &Config,
+    file: &Config,
+    services: &[Service],
+) -> Vec<agent::GroupConfig> {
     let of = |(service, built): (&config::Service, &Service)| {
-        let advertisement = advertisement(config, service, built);
+        let declared = file.services.iter().find(|declared| declared.id == service.id);
+        let advertisement = advertisement(config, declared.unwrap_or(service), built);
         config
             .groups_of(service)
             .map(move |(_, group)| agent::GroupConfig {

@@ -97,6 +97,21 @@ fn the_way_back_keeps_every_place() {
 }
 
 /// A core that is stuck: those before it know what to go back from, those after it have heard nothing.
+/// Which places a node's servers have is its own affair: another one that begins with the same file is not refused as peer.
+#[test]
+fn a_node_that_was_reloaded_declares_what_one_declares_that_begins_with_the_file() {
+    let (a, b, c) = (("a", "10.88.0.1"), ("b", "10.88.0.2"), ("c", "10.88.0.3"));
+    let (before, after) = (file(&[a, b]), file(&[c, b]));
+    let reloaded = plan((&before, &built(&before)), after.clone());
+    assert_ne!(servers(&reloaded.config), servers(&after), "one has gone, one is new");
+    let declared = |config: &Config, services: &[Service]| {
+        let groups = group_configs(config, &after, services).into_iter();
+        groups.map(|config| config.advertisement.digest).collect::<Vec<_>>()
+    };
+    let begun = declared(&after, &built(&after));
+    assert_eq!(declared(&reloaded.config, &reloaded.services), begun);
+}
+
 #[test]
 fn nobody_is_told_after_a_core_that_takes_no_order() {
     let old = file(&[("a", "10.2.0.1")]);
