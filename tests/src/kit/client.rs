@@ -205,6 +205,12 @@ impl Client {
         matches!(self.dialogue.steps.get(self.progress.step), Some(Step::End))
     }
 
+    /// Whether it has heard nothing and had nothing to say.
+    pub fn awaits_first_word(&self) -> bool {
+        let so_far = &self.dialogue.steps[..self.progress.step];
+        self.received.is_empty() && !so_far.iter().any(|step| matches!(step, Step::Send(_)))
+    }
+
     /// Where it stands, for messages.
     pub fn describe(&self) -> String {
         let socket = self.sockets.get::<Socket>(self.handle);

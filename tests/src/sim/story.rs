@@ -10,7 +10,7 @@ use crate::sim::capture::Captured;
 use crate::sim::fault::{MS, Mishap, Plan};
 use crate::sim::host::Host;
 use crate::sim::workload::{self, Caller};
-use crate::sim::world::{Shape, Tally, World};
+use crate::sim::world::{Fate, Shape, Tally, World};
 use cluster::agent::Arbiter;
 use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
@@ -369,9 +369,9 @@ impl Story<'_> {
     /// After the faults everybody gets what was theirs.
     fn conclude(&self, world: &mut World) -> Result<(), String> {
         self.settle(world);
-        let (now, known) = (Instant(world.now), world.clients_known());
+        let (now, fates) = (Instant(world.now), world.fates());
         for (index, host) in world.hosts.iter_mut().enumerate() {
-            self.conclude_one(now, host, known.contains(&index))?;
+            self.conclude_one(now, host, fates[index])?;
         }
         world.check_end()
     }
@@ -385,23 +385,24 @@ impl Story<'_> {
     }
 
     fn are_settled(&self, world: &mut World) -> bool {
-        let (now, known) = (Instant(world.now), world.clients_known());
+        let (now, fates) = (Instant(world.now), world.fates());
         let mut hosts = world.hosts.iter_mut().enumerate();
-        hosts.all(|(index, host)| self.is_settled(now, host, known.contains(&index)))
+        hosts.all(|(index, host)| self.is_settled(now, host, fates[index]))
     }
 
     /// Whether nothing more can come of a client's connection.
-    fn is_settled(&self, now: Instant, host: &mut Host, is_known: bool) -> bool {
+    fn is_settled(&self, now: Instant, host: &mut Host, fate: Fate) -> bool {
         let is_silent = host.client.unacknowledged() == 0;
         // Who only listens hears of no loss; within the budget nothing is lost.
         let may_be_lost = self.script.budget == Budget::Beyond || host.is_excused;
         host.is_done()
             || host.client.has_lost_its_timer(now)
-            || may_be_lost && !is_known && is_silent
+            || may_be_lost && fate != Fate::Known && is_silent
+            || fate == Fate::Unborn && is_silent
     }
 
-    fn conclude_one(&self, now: Instant, host: &mut Host, is_known: bool) -> Result<(), String> {
-        let is_settled = self.is_settled(now, host, is_known);
+    fn conclude_one(&self, now: Instant, host: &mut Host, fate: Fate) -> Result<(), String> {
+        let is_settled = self.is_settled(now, host, fate);
         let client = &mut host.client;
         let is_reset = client.ending == Ending::Reset;
         if is_reset && self.script.budget == Budget::One && !host.is_excused {

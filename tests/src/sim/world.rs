@@ -38,6 +38,7 @@ use std::hash::{DefaultHasher, Hasher};
 use strays::Strays;
 
 pub use oddity::Oddity;
+pub use roles::Fate;
 
 /// What a world is built from, beside its seed.
 #[derive(Clone, Debug)]

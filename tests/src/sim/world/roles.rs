@@ -9,7 +9,6 @@ use cluster::engine::Engine;
 use cluster::register::{Phase, Register};
 use stack::flow::Standing;
 use stack::upstream::decision::Decided;
-use std::collections::BTreeSet;
 
 impl World {
     /// At no true moment do two nodes hold a lease for one group that their own clocks say is in force.
@@ -132,19 +131,34 @@ impl World {
         Ok(())
     }
 
-    /// The clients of whose connections some node knows.
-    pub fn clients_known(&self) -> BTreeSet<usize> {
-        let is_known = |(_, host): &(usize, &Host)| {
-            let key = host.key();
-            self.lives().any(|life| life.find(&key).is_some())
+    /// What the nodes know of each client's connection.
+    pub fn fates(&self) -> Vec<Fate> {
+        let mut stacks = self.lives().flat_map(Life::engines).map(Engine::stack);
+        let has_cookies = stacks.any(|stack| stack.counters().cookies_sent > 0);
+        let fate = |host: &Host| match self.lives().any(|life| life.find(&host.key()).is_some()) {
+            true => Fate::Known,
+            false if has_cookies && host.client.awaits_first_word() => Fate::Unborn,
+            false => Fate::Unknown,
         };
-        self.hosts.iter().enumerate().filter(is_known).map(|(index, _)| index).collect()
+        self.hosts.iter().map(fate).collect()
     }
 
     /// What must hold of every life when it is over, or the story is.
     pub fn check_end(&self) -> Result<(), String> {
         self.lives().try_for_each(check_life)
     }
+}
+
+/// What the nodes know of a client's connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Some node knows it.
+    Known,
+    /// No node does.
+    Unknown,
+    /// No node does, and perhaps none ever did: its SYN was answered by a cookie, the acknowledgement of that got lost, and the
+    /// client waits for the first word (RFC 4987 3.6).
+    Unborn,
 }
 
 /// What is decided about servers every core of both nodes knows, as soon as everything that was recorded has arrived.
