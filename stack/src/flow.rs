@@ -254,13 +254,13 @@ impl Default for Flow {
 
 impl Flow {
     /// The contract of a new flow; its local part is empty until [`Flow::serve_new`].
-    pub fn open(open: &Open, id: FlowId, group: u8, service: &Service, first_window: u32) -> Flow {
+    pub fn open(open: &Open, id: FlowId, group: u8, service: &Service) -> Flow {
         Flow {
             key: open.key,
             id,
             next_hop: open.next_hop,
             group,
-            contract: Contract::open(open, first_window),
+            contract: Contract::open(open, service.first_window()),
             app: App::new(&service.app),
             ..Flow::default()
         }
@@ -410,7 +410,8 @@ impl Flow {
         if self.contract.state != State::SynSent {
             return Ok(());
         }
-        self.contract.answer(answered);
+        let first_window = env.services[self.group as usize].first_window();
+        self.contract.answer(answered, first_window);
         if answered.is_acknowledged {
             self.with_app(env, |app, context| app.open(context))?;
             self.join(env)?;

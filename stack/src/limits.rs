@@ -89,9 +89,6 @@ pub const UNA_FLUSH_BYTES: u32 = 256 << 10;
 /// What either side of a proxied connection may send before the other one's window is known: hosts begin with more.
 pub const FIRST_WINDOW_BYTES: u32 = 32 << 10;
 
-/// What a server is offered at first though its client takes nothing now: a segment that every host takes (RFC 9293 3.7.1).
-pub const FIRST_WINDOW_LEAST: u32 = 536;
-
 /// A window that has opened by so much is recorded at once: a record alone in its datagram, and the answer, are less than
 /// a hundredth of what it lets through.
 pub const OPENED_BYTES: u32 = 48 << 10;

@@ -3,7 +3,7 @@
 use crate::app::AppConfig;
 use crate::app::proxy::Ack;
 use crate::content::Content;
-use crate::limits::{FIRST_WINDOW_BYTES, FIRST_WINDOW_LEAST, SOURCE_PORT_FIRST};
+use crate::limits::{FIRST_WINDOW_BYTES, SOURCE_PORT_FIRST};
 use crate::tcp::sender::SenderConfig;
 use crate::time::Duration;
 use crate::upstream::Upstream;
@@ -86,14 +86,12 @@ impl Default for KeepAlive {
 }
 
 impl Service {
-    /// What a new connection is offered. End to end, a client is offered it before anybody knows what the server will
-    /// take; a server what its client takes by then (`client_window`): who has once been offered more than the other side
-    /// ever takes waits for half of that before he sends less than a segment (RFC 9293 3.8.6.2.1).
-    pub fn first_window(&self, client_window: Option<u32>) -> u32 {
-        let AppConfig::Proxy(Ack::EndToEnd) = self.app else { return self.receive_buffer };
-        let taken =
-            client_window.map_or(FIRST_WINDOW_BYTES, |window| window.max(FIRST_WINDOW_LEAST));
-        self.receive_buffer.min(FIRST_WINDOW_BYTES).min(taken)
+    /// What a new connection is offered. End to end, that is before anybody knows what the other side will take.
+    pub fn first_window(&self) -> u32 {
+        match self.app {
+            AppConfig::Proxy(Ack::EndToEnd) => self.receive_buffer.min(FIRST_WINDOW_BYTES),
+            _ => self.receive_buffer,
+        }
     }
 
     /// Whether a segment to (address, port) is for this service.

@@ -155,8 +155,7 @@ impl Stack {
         client: Option<u32>,
     ) -> Option<u32> {
         let service = &self.env.services[group as usize];
-        let window = service.first_window(client.map(|slot| self.flows[slot].contract.snd_wnd));
-        let slot = self.flows.take(Flow::open(open, id, group, service, window))?;
+        let slot = self.flows.take(Flow::open(open, id, group, service))?;
         if let Some(client) = client {
             self.link(slot, client);
         }

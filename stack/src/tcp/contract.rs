@@ -65,18 +65,18 @@ pub struct Contract {
 
 impl Contract {
     /// The contract after the other side's SYN, or before it if we open.
-    pub fn open(open: &Open, first_window: u32) -> Contract {
+    pub fn open(open: &Open, receive_buffer: u32) -> Contract {
         let mut contract = Contract {
             state: State::SynSent,
             iss: open.iss,
             snd_una: open.iss,
-            rcv_edge: Seq(0) + first_window,
+            rcv_edge: Seq(0) + receive_buffer,
             options: open.options,
             is_active: open.syn.is_none(),
             ..Contract::default()
         };
         if let Some(syn) = &open.syn {
-            contract.take_syn(syn, first_window);
+            contract.take_syn(syn, receive_buffer);
             contract.state = State::SynReceived;
         }
         contract
@@ -84,9 +84,8 @@ impl Contract {
 
     /// RFC 9293 3.10.7.3, fourth: the SYN that SYN-SENT waited for. It opens the connection if it
     /// acknowledges ours; else the two have crossed.
-    pub fn answer(&mut self, answered: &Answered) {
-        let offered = self.window();
-        self.take_syn(&answered.syn, offered);
+    pub fn answer(&mut self, answered: &Answered, receive_buffer: u32) {
+        self.take_syn(&answered.syn, receive_buffer);
         let mss = answered.options.mss.min(self.options.mss);
         self.options = Options { mss, ..answered.options };
         if answered.is_acknowledged {
@@ -97,10 +96,10 @@ impl Contract {
         }
     }
 
-    fn take_syn(&mut self, syn: &Syn, first_window: u32) {
+    fn take_syn(&mut self, syn: &Syn, receive_buffer: u32) {
         self.irs = syn.irs;
         self.rcv_nxt = syn.irs + 1;
-        self.rcv_edge = self.rcv_nxt + first_window;
+        self.rcv_edge = self.rcv_nxt + receive_buffer;
         (self.snd_wnd, self.ts_recent) = (syn.snd_wnd, syn.ts_recent);
     }
 

@@ -180,7 +180,7 @@ impl Flow {
             seq: iss,
             ack,
             flags: if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
-            window: self.contract.window().min(0xffff) as u16,
+            window: service.first_window().min(0xffff) as u16,
             options: SegmentOptions {
                 mss: Some(service.mss_for(&self.key.local)),
                 window_scale: options.scaling.then_some(options.rcv_scale),

@@ -5,7 +5,6 @@ use crate::{assert_both_unnoticed, held, pattern, up_and_down};
 use cluster::id::Epoch;
 use cluster::seal::OVERHEAD_BYTES;
 use stack::flow::Flow;
-use stack::tcp::state::State;
 use stack::time::Duration;
 use tests::kit::client::Client;
 use tests::kit::dialogue::Step;
@@ -69,27 +68,6 @@ fn a_window_is_that_of_the_other_side() {
     assert!(world.nodes[0].flows().all(is_through));
     assert!(world.run_until(Duration::from_secs(60), is_done));
     assert_eq!(world.clients[0].received, pattern(1, MUCH));
-}
-
-/// A server that had been offered more than its client ever takes would send what the client takes only when its patience is at an
-/// end: less than half of the largest window that it has seen, and less than a segment.
-#[test]
-fn a_server_is_first_offered_what_its_client_takes() {
-    let says = vec![Step::Send(pattern(1, MUCH)), Step::Close, Step::End, Step::Gone];
-    let hears = vec![Step::Receive(MUCH), Step::End, Step::Close, Step::Gone];
-    let mut case = up_and_down("a client with little memory", hears, says);
-    case.settings.ports[0].receive_buffer = 256 << 10;
-    for (client_buffer, first) in [(1072, 1072), (20_000, 20_000), (60_000, 32 << 10)] {
-        case.client.receive_buffer = client_buffer;
-        let mut world = case.start();
-        let asks = |flow: &&Flow| flow.contract.state == State::SynSent;
-        let offered =
-            |world: &World| world.nodes[0].flows().find(asks).map(|leg| leg.contract.window());
-        assert!(world.run_until(Duration::from_secs(1), |world| offered(world).is_some()));
-        assert_eq!(offered(&world), Some(first), "a client that takes {client_buffer}");
-    }
-    case.client.receive_buffer = 1072;
-    assert_unnoticed(&Case { stride: 23, ..case });
 }
 
 /// The server's TCP has the last byte, and the FIN has reached it; that is the last to be acknowledged.
