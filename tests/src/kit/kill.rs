@@ -429,7 +429,8 @@ fn conclude(
             return Err(format!("reset: {}", client.describe()));
         }
         let is_over = client.is_done() || is_reset || client.has_lost_its_timer(now);
-        if !done && !is_over && !(is_endless && client.waits_for_the_end()) {
+        let waits_in_vain = is_endless && client.waits_for_the_end();
+        if !(done || is_over || waits_in_vain) {
             return Err(format!("stalled: {}", client.describe()));
         }
         let is_right = if is_reset || case.may_reset {
