@@ -147,12 +147,17 @@ impl<P: Port, C: Clock> Core<P, C> {
     /// once a round, tells what it took.
     fn begin_round(&mut self) -> Instant {
         let now = self.clock.now();
+        self.note_busy(now);
+        self.began = now;
+        now
+    }
+
+    /// The last round is over at `now`, if that has not been said.
+    fn note_busy(&mut self, now: Instant) {
         if self.has_moved {
             self.busy_ns += now.since(self.began).0;
             self.busy_rounds += 1;
         }
-        self.began = now;
-        now
     }
 
     /// Orders of the agent, and the leases as they stand.
@@ -374,10 +379,8 @@ impl<P: Port, C: Clock> Core<P, C> {
 
     /// The last round is over, and the next one does not follow at once. When it began.
     pub fn pause(&mut self) -> Instant {
-        if self.has_moved {
-            self.busy_ns += self.clock.now().since(self.began).0;
-            self.has_moved = false;
-        }
+        self.note_busy(self.clock.now());
+        self.has_moved = false;
         self.began
     }
 
