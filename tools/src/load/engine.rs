@@ -92,6 +92,14 @@ pub struct Plan {
     pub receive_buffer: Option<usize>,
 }
 
+impl Plan {
+    /// A connection that takes what it can get.
+    fn unpaced(at_ns: u64, kind: Kind, id: u64, size: u64) -> Plan {
+        let (rate, pace_ns, is_server_paced, receive_buffer) = (0, 0, false, None);
+        Plan { at_ns, kind, id, size, rate, pace_ns, is_server_paced, receive_buffer }
+    }
+}
+
 /// Drives the load that `args` describe and hands on every line of its report; the last of them, as well.
 pub fn run(
     args: &RunArgs,
@@ -205,21 +213,7 @@ impl Engine {
             if self.fresh_open < FRESH_MAX {
                 self.fresh_id += 1;
                 self.fresh_open += 1;
-                let (kind, id) = (Kind::Fresh, self.fresh_id);
-                let (size, receive_buffer) = (FRESH_SIZE, None);
-                let (rate, pace_ns) = (0, 0);
-                let is_server_paced = false;
-                let plan = Plan {
-                    at_ns: now,
-                    kind,
-                    id,
-                    size,
-                    rate,
-                    pace_ns,
-                    is_server_paced,
-                    receive_buffer,
-                };
-                self.open(now, &plan)?;
+                self.open(now, &Plan::unpaced(now, Kind::Fresh, self.fresh_id, FRESH_SIZE))?;
             }
         }
         Ok(())
@@ -324,21 +318,15 @@ fn plan(now: u64, args: &RunArgs) -> VecDeque<Plan> {
         for (kind, left, rate) in wanted.iter_mut().filter(|(_, left, _)| *left > 0) {
             *left -= 1;
             let id = plans.len() as u64 + 1;
-            let at_ns = now + id * STAGGER_NS;
             let size = (*rate * args.seconds).max(1);
-            let (kind, rate, receive_buffer) = (*kind, *rate, args.receive_buffer);
-            let is_server_paced = kind == Kind::Download && args.server_pace_ms > 0;
+            let is_server_paced = *kind == Kind::Download && args.server_pace_ms > 0;
             let pace_ms = if is_server_paced { args.server_pace_ms } else { args.pace_ms };
-            let pace_ns = pace_ms * 1_000_000;
             plans.push_back(Plan {
-                at_ns,
-                kind,
-                id,
-                size,
-                rate,
-                pace_ns,
+                rate: *rate,
+                pace_ns: pace_ms * 1_000_000,
                 is_server_paced,
-                receive_buffer,
+                receive_buffer: args.receive_buffer,
+                ..Plan::unpaced(now + id * STAGGER_NS, *kind, id, size)
             });
         }
     }
