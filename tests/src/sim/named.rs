@@ -191,6 +191,13 @@ impl Stage {
         self.fault(Fault::Start { node });
     }
 
+    /// It dies, the other one takes all of its groups, and it is back.
+    pub fn outlive(&mut self, node: usize) {
+        self.crash(node);
+        self.owned_by(1 - node);
+        self.start(node);
+    }
+
     /// Two ends of the cluster's network lose each other, or hear each other again.
     pub fn set_cut(&mut self, one: Plug, other: Plug, is_cut: bool) {
         self.set_deaf(one, other, is_cut);

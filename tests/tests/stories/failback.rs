@@ -13,9 +13,7 @@ fn connections_go_home_under_load_and_the_other_node_may_die() {
     for failback in [Failback::All, Failback::Manual] {
         let cast = Cast { failback: (failback, HOLD_DOWN_MS), ..Cast::talking(6_000) };
         play(cast, [()], |stage, ()| {
-            stage.crash(0);
-            stage.owned_by(1);
-            stage.start(0);
+            stage.outlive(0);
             stage.protected();
             if failback == Failback::Manual {
                 stage.run(2 * HOLD_DOWN_MS);
@@ -24,9 +22,7 @@ fn connections_go_home_under_load_and_the_other_node_may_die() {
             }
             stage.until(5_000, "home again", |world| world.speaker(0) == Some(0));
             stage.protected();
-            stage.crash(1);
-            stage.owned_by(0);
-            stage.start(1);
+            stage.outlive(1);
             stage.protected();
         });
     }
@@ -37,18 +33,14 @@ fn connections_go_home_under_load_and_the_other_node_may_die() {
 fn newcomers_go_home_and_the_old_connections_stay() {
     let failback = (Failback::NewConnections, HOLD_DOWN_MS);
     play(Cast { failback, ..Cast::talking(6_000) }, [0, 1], |stage, dead| {
-        stage.crash(0);
-        stage.owned_by(1);
-        stage.start(0);
+        stage.outlive(0);
         stage.protected();
         let younger = stage.groups() / 2;
         stage.until(5_000, "the younger at home", |world| world.speaker(younger) == Some(0));
         stage.expect(stage.world.speaker(0) == Some(1), "the older left where it is");
         stage.protected();
         stage.enter(1_500);
-        stage.crash(dead);
-        stage.owned_by(1 - dead);
-        stage.start(dead);
+        stage.outlive(dead);
         stage.protected();
     });
 }

@@ -20,9 +20,7 @@ fn a_dead_owner_that_returns_at_once_takes_nothing_back() {
 #[test]
 fn who_came_back_carries_on_what_it_holds_whole_and_nothing_else() {
     let counts = play(Cast::talking(30_000), [1, 5, 12, 30, 60, 120, 250], |stage, after| {
-        stage.crash(0);
-        stage.owned_by(1);
-        stage.start(0);
+        stage.outlive(0);
         stage.run(after);
         stage.crash(1);
         stage.give_up();
@@ -38,9 +36,7 @@ fn who_came_back_carries_on_what_it_holds_whole_and_nothing_else() {
 #[test]
 fn a_peer_that_dies_while_it_is_filled_costs_nothing() {
     play(Cast::talking(2_500), [1, 5, 12, 30, 60, 120], |stage, after| {
-        stage.crash(1);
-        stage.owned_by(0);
-        stage.start(1);
+        stage.outlive(1);
         stage.run(after);
         stage.crash(1);
         stage.run(300);

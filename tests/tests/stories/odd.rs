@@ -39,9 +39,7 @@ fn returns_as(oddity: Oddity, why: Option<Unfit>) {
         stage.world.set_oddity(1, None);
         stage.start(1);
         stage.protected();
-        stage.crash(0);
-        stage.owned_by(1);
-        stage.start(0);
+        stage.outlive(0);
         stage.protected();
     });
 }

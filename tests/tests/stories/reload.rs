@@ -13,9 +13,7 @@ fn connections_of_a_service_that_leaves_outlive_either_node() {
             stage.run(100);
         }
         stage.protected();
-        stage.crash(0);
-        stage.owned_by(1);
-        stage.start(0);
+        stage.outlive(0);
         stage.run(1_000);
         stage.expect(stage.world.speaker(0) == Some(1), "served by the one that knows it");
         stage.expect(
@@ -27,9 +25,7 @@ fn connections_of_a_service_that_leaves_outlive_either_node() {
             stage.run(100);
         }
         stage.protected();
-        stage.crash(1);
-        stage.owned_by(0);
-        stage.start(1);
+        stage.outlive(1);
         stage.protected();
     });
 }
@@ -41,15 +37,11 @@ fn a_service_may_have_left_one_file_when_its_owner_dies() {
         stage.fault(Fault::Name { node, service: 0, is_named: false });
         stage.run(200);
         stage.protected();
-        stage.crash(0);
-        stage.owned_by(1);
-        stage.start(0);
+        stage.outlive(0);
         stage.run(200);
         stage.fault(Fault::Name { node, service: 0, is_named: true });
         stage.protected();
-        stage.crash(1);
-        stage.owned_by(0);
-        stage.start(1);
+        stage.outlive(1);
         stage.protected();
     });
 }

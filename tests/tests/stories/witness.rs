@@ -46,9 +46,7 @@ fn lost_answers_of_the_witness_only_delay() {
 fn a_witness_with_an_old_store_is_not_believed() {
     play(Cast::talking(30_000), [()], |stage, ()| {
         let old = stage.world.witness_store();
-        stage.crash(0);
-        stage.owned_by(1);
-        stage.start(0);
+        stage.outlive(0);
         stage.protected();
         stage.fault(Fault::CrashWitness);
         stage.world.replace_witness_store(old, false);
@@ -89,9 +87,7 @@ fn a_node_that_the_witness_has_never_heard_is_nobodys_peer() {
         stage.expect(!has_peer, "without a peer");
         stage.set_cut(Plug::Witness, Plug::Node(1), false);
         stage.protected();
-        stage.crash(0);
-        stage.owned_by(1);
-        stage.start(0);
+        stage.outlive(0);
         stage.protected();
     });
 }
