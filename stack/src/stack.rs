@@ -16,12 +16,15 @@
 
 mod ahead;
 mod behaviour;
+mod build;
 mod connect;
+mod counters;
 mod decide;
 mod ending;
 mod error;
 mod forward;
 mod generation;
+mod group;
 mod handover;
 mod hear;
 mod kick;
@@ -35,40 +38,37 @@ mod queue;
 mod reload;
 mod roles;
 mod speak;
+mod table;
 mod traffic;
 mod turnover;
 
 pub use ahead::{AHEAD_FLOWS_MAX, Elsewhere};
 pub use behaviour::BEHAVIOUR;
+pub use build::StackConfig;
 pub use connect::ConnectError;
+pub use counters::Counters;
 pub use ending::Ending;
 pub use error::IcmpCounters;
 pub use forward::Stray;
+pub use group::{Group, Mode};
 pub use hear::{Overheard, Worth};
 pub use list::{Ended, Filter, Listed};
 pub use memory::{IDLE_FLOW_BYTES_MAX, StackMemory, memory_bytes, table_bytes};
 pub use reload::Renewal;
-use speak::Announcing;
 pub use speak::Conflict;
 
-use crate::drop::{Drop, Drops};
-use crate::flow::{Env, Flow, FlowId, Standing};
+use crate::drop::Drop;
+use crate::flow::{Env, Flow, FlowId};
 use crate::key::{FlowKey, Keys};
-use crate::limits::{
-    BACKLOG_FLOWS_MAX, GROUPS_MAX, KICK_LINK_PARTS, STICKS_TOLD_MAX, TIMER_STEPS_MAX,
-};
-use crate::output::Memory;
+use crate::limits::TIMER_STEPS_MAX;
 use crate::pool::Pool;
 use crate::ready::Ready;
 use crate::recent::Recent;
 use crate::recorder::{Progress, Recorder};
 use crate::reply::Replies;
-use crate::service::Service;
-use crate::shard::{Place, SHARDS, shard_of};
-use crate::tcp::deadline::{Change, Wait};
-use crate::tcp::seat::Senders;
+use crate::shard::{Place, SHARDS};
 use crate::tcp::state::State;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::upstream::Roster;
 use crate::wheel::Wheel;
 use crate::wire::{Address, Frame, Mac, Segment, parse};
@@ -77,175 +77,8 @@ use alloc::vec::Vec;
 use hashbrown::HashTable;
 use kick::Kicks;
 use roles::Probes;
-use turnover::{Eras, Sweep, Walk};
-
-/// What a stack is built with.
-pub struct StackConfig {
-    /// This node's id: the first part of the names of flows born here.
-    pub node: u8,
-    /// Which of the node's cores this is the stack of.
-    pub place: Place,
-    /// The Ethernet address of the client-side interface.
-    pub mac: Mac,
-    /// The cluster's secret.
-    pub secret: [u8; 32],
-    /// Flows at most.
-    pub flows_max: usize,
-    /// Flows with something in flight at most.
-    pub active_max: usize,
-    /// Segments in flight at most, all flows together.
-    pub segments_max: usize,
-    /// Payload chunks of [`crate::limits::CHUNK_BYTES`] bytes, all flows together.
-    pub chunks_max: usize,
-    /// Pieces of output, all flows together.
-    pub pieces_max: usize,
-    /// Uploads whose body is being hashed at most.
-    pub uploads_max: usize,
-    /// Flows with a hole in what they received, at most.
-    pub reassemblies_max: usize,
-    /// What the client-side link takes, in Mbit/s.
-    pub link_mbits: u32,
-}
-
-/// What this node is to a group.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Mode {
-    /// Nothing.
-    #[default]
-    Off,
-    /// Its owner: the stack answers for its addresses.
-    Serving,
-    /// Its owner, about to hand it over: nothing comes in, nothing is said, no contract changes.
-    Frozen,
-    /// Its peer: the stack holds copies and is silent.
-    Silent,
-}
-
-/// What the stack knows of a group.
-#[derive(Clone, Debug, Default)]
-pub struct Group {
-    /// What this node is to it.
-    pub mode: Mode,
-    /// This node has no lease: no frame is produced, the flows wait.
-    pub is_mute: bool,
-    /// New flows are recorded.
-    pub is_mirrored: bool,
-    /// Added to this node's clock, this is the group's.
-    pub clock_offset: u64,
-    /// How far the announcement of the addresses is, since they were taken over.
-    announcing: Option<Announcing>,
-    /// Until then a client may have been told of a connection by a cookie alone, and its later segments come first.
-    cookies_until: Instant,
-    /// Claims of others are not answered by announcements before then.
-    defend_at: Instant,
-    /// Until then timers may have been set by other settings than those of now.
-    rearm_until: Instant,
-    /// The last claim of somebody else.
-    conflict: Option<Conflict>,
-    flows: u32,
-    copied: u32,
-    eras: Eras,
-    /// The hardware address that it speaks from.
-    mac: Mac,
-    /// The generation of its service to which whoever has no flow belongs; itself, unless it was left behind.
-    newest: u8,
-    /// No flow begins in it: newcomers wait until the next generation has an owner.
-    is_closed: bool,
-    /// Whoever has no flow here may have one in that generation: only its owner knows.
-    asked: Option<u8>,
-    /// Its service is not configured any more: no flow begins in it, and whoever asks is answered by RST.
-    is_leaving: bool,
-}
-
-impl Group {
-    /// The group's clock.
-    #[inline]
-    pub fn clock(&self, now: Instant) -> Instant {
-        Instant(now.0.wrapping_add(self.clock_offset))
-    }
-
-    /// Why a frame for a group that is not served here is dropped.
-    fn refusal(&self) -> Drop {
-        if self.mode == Mode::Frozen { Drop::Frozen } else { Drop::NotOwner }
-    }
-
-    /// The last claim of somebody else to one of the group's addresses.
-    pub fn conflict(&self) -> Option<Conflict> {
-        self.conflict
-    }
-
-    /// Whether a flow is among those that the peer holds. One that has not been brought up is what the change of role has
-    /// made of all.
-    fn counts_as_copied(&self, flow: &Flow) -> bool {
-        let is_behind = flow.era != self.eras.present;
-        if is_behind { self.eras.inherited } else { flow.standing == Standing::Copied }
-    }
-
-    /// Flows of the group on this core.
-    pub fn flows(&self) -> u32 {
-        self.flows
-    }
-
-    /// Flows of the group that the peer holds or will hold.
-    pub fn copied(&self) -> u32 {
-        self.copied
-    }
-}
-
-/// Counters of a stack.
-#[derive(Clone, Debug, Default)]
-pub struct Counters {
-    /// Frames handed in.
-    pub rx_frames: u64,
-    /// Frames that did something.
-    pub rx_used: u64,
-    /// Frames of clients whose group is not served here: handed back, for whoever serves it.
-    pub rx_strays: u64,
-    /// Frames of clients to the owner of a group that is listened to: handed back, for whoever keeps them.
-    pub rx_heard: u64,
-    /// Frames dropped, by reason.
-    pub drops: Drops,
-    /// Frames produced.
-    pub tx_frames: u64,
-    /// Flows opened, by either side.
-    pub opened: u64,
-    /// Flows that we began to open.
-    pub connects: u64,
-    /// Of these, refused by a reset before they were open.
-    pub refused: u64,
-    /// Clients reset because they did not begin with the header that they must say.
-    pub bad_header: u64,
-    /// Clients reset because no server could be had.
-    pub no_server: u64,
-    /// Of these, because every local port towards a server was taken.
-    pub no_source_port: u64,
-    /// Connections reset because their server is out of service.
-    pub server_down: u64,
-    /// Clients reset because no server had room and the queue was full.
-    pub queue_full: u64,
-    /// Clients reset because no server had room for too long.
-    pub queue_timeouts: u64,
-    /// Flows gone.
-    pub closed: u64,
-    /// Connections whose end nobody was told of, because nobody fetched what was told before.
-    pub endings_lost: u64,
-    /// Connections ended by an operator's word.
-    pub ended: u64,
-    /// SYNs answered with cookies.
-    pub cookies_sent: u64,
-    /// Flows opened by a cookie.
-    pub cookies_accepted: u64,
-    /// Frames of others that claim one of our addresses.
-    pub address_conflicts: u64,
-    /// Answers that were due to segments that prove nothing, and withheld because there were many.
-    pub challenges_withheld: u64,
-    /// ICMP errors about segments in flight.
-    pub icmp: IcmpCounters,
-    /// Flows brought up after a change of role.
-    pub turned_over: u64,
-    /// Slots looked at for flows to bring up.
-    pub swept: u64,
-}
+use table::spread;
+use turnover::{Sweep, Walk};
 
 /// A node's stack on one core.
 pub struct Stack {
@@ -312,81 +145,7 @@ enum Origin {
     Overheard,
 }
 
-/// The hash as the flow table takes it: its tags and places come from bits that say nothing about the shard,
-/// which all flows of a core have in common.
-#[inline]
-const fn spread(hash: u64) -> u64 {
-    hash.rotate_right(18)
-}
-
-/// Bits of a frame of usual size on the wire: preamble, gap and checksum included.
-const FRAME_BITS: u64 = 8 * 1_538;
-
-/// How long one kick of full size may take the link: a quarter of it is the kicks', and each core has its share of that.
-fn kick_interval(config: &StackConfig) -> Duration {
-    let bits = FRAME_BITS * KICK_LINK_PARTS * config.place.cores as u64;
-    Duration(bits * 1_000 / u64::from(config.link_mbits.max(1)))
-}
-
 impl Stack {
-    /// Takes all memory, that of services to come but for their settings. Service `n` has the group with index `n`.
-    pub fn new(config: &StackConfig, services: Vec<Service>) -> Stack {
-        let count = services.len();
-        assert!(count <= GROUPS_MAX, "{count} groups; {GROUPS_MAX} at most");
-        let mut stack = Stack::without_services(config);
-        for (index, service) in (0..).zip(services) {
-            stack.occupy(index, &mut Renewal::new(service, config.place));
-        }
-        stack
-    }
-
-    fn without_services(config: &StackConfig) -> Stack {
-        Stack {
-            mac: config.mac,
-            service_macs: Vec::with_capacity(GROUPS_MAX),
-            node: config.node,
-            keys: Keys::new(&config.secret),
-            env: Env {
-                memory: Memory::new(config.uploads_max, config.pieces_max, config.chunks_max),
-                senders: Senders::new(config.active_max, config.segments_max),
-                reassembly: Pool::new(config.reassemblies_max),
-                grace_until: Vec::with_capacity(GROUPS_MAX),
-                services: Vec::with_capacity(GROUPS_MAX),
-                scratch: Env::new_scratch(),
-                across: None,
-            },
-            ready: Ready::new(config.flows_max, GROUPS_MAX),
-            rosters: Vec::with_capacity(GROUPS_MAX),
-            has_learnt: false,
-            groups: Vec::with_capacity(GROUPS_MAX),
-            flows: Pool::new(config.flows_max),
-            table: HashTable::with_capacity(config.flows_max),
-            names: HashTable::with_capacity(config.flows_max),
-            wheel: Wheel::new(config.flows_max),
-            replies: Replies::new(),
-            recent: Recent::new(),
-            counters: Counters::default(),
-            place: config.place,
-            births: [0; SHARDS],
-            syn_received: 0,
-            backlog_max: (config.place.part_of(BACKLOG_FLOWS_MAX as usize))
-                .min(config.flows_max / 2) as u32,
-            kicks: Kicks::new(config.flows_max, kick_interval(config)),
-            sweep: Sweep::default(),
-            probes: Probes::default(),
-            purge: Walk::default(),
-            sticks: VecDeque::with_capacity(STICKS_TOLD_MAX),
-            untold: 0,
-            endings: Vec::new(),
-            announce_at: Instant::MAX,
-            speaking: 0,
-            ahead: ahead::Guesses::NONE,
-            turn: 0,
-            origin: Origin::Direct,
-            listening: 0,
-        }
-    }
-
     /// Which of the node's cores this is.
     #[inline]
     pub fn place(&self) -> Place {
@@ -417,53 +176,6 @@ impl Stack {
     /// Flows with something in flight.
     pub fn flows_in_flight(&self) -> usize {
         self.env.senders.active.used()
-    }
-
-    /// A flow, by slot.
-    pub fn flow(&self, slot: u32) -> Option<&Flow> {
-        let is_there = self.flows.is_used(slot) && !self.is_forgotten(slot);
-        is_there.then(|| &self.flows[slot])
-    }
-
-    /// Slots in use.
-    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.flows.indices().filter(|&slot| !self.is_forgotten(slot))
-    }
-
-    /// Slots in total.
-    pub fn slots_max(&self) -> usize {
-        self.flows.capacity()
-    }
-
-    /// The slot of the flow with this key.
-    #[inline]
-    pub fn find(&self, key: &FlowKey) -> Option<u32> {
-        self.find_any(key).filter(|&slot| !self.is_forgotten(slot))
-    }
-
-    /// The same, be it forgotten.
-    #[inline]
-    fn find_any(&self, key: &FlowKey) -> Option<u32> {
-        let hash = spread(self.keys.flow_hash(key));
-        self.table.find(hash, |&slot| self.flows[slot].key == *key).copied()
-    }
-
-    /// The flow with this key, brought up to what its group has become.
-    #[inline]
-    fn seek(&mut self, now: Instant, key: &FlowKey) -> Option<u32> {
-        let slot = self.find_any(key)?;
-        self.bring_up(now, slot).then_some(slot)
-    }
-
-    /// The shard of the flow with this key.
-    fn shard_of(&self, key: &FlowKey) -> u8 {
-        shard_of(self.keys.flow_hash(key))
-    }
-
-    /// Whether a flow is named after its shard, and that is one of this core's.
-    fn is_at_home(&self, key: &FlowKey, id: FlowId) -> bool {
-        let shard = self.shard_of(key);
-        id.shard() == shard && self.place.holds(shard)
     }
 
     /// Takes a frame of the client-side interface. What a client has to say to a group that is not served here is
@@ -562,95 +274,6 @@ impl Stack {
             self.reset(segment, group)?;
         }
         outcome
-    }
-
-    /// Takes a slot out of the flow table, if the table leads to it.
-    fn unlist(&mut self, slot: u32) {
-        let hash = spread(self.keys.flow_hash(&self.flows[slot].key));
-        if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
-            entry.remove();
-        }
-    }
-
-    /// What must follow whenever a flow was touched: it is queued to speak, and if it is over and the peer
-    /// knows that, it is gone. Its timer is set when it leaves the queue ([`Stack::rest`]).
-    fn settle(&mut self, now: Instant, slot: u32) {
-        let flow = &mut self.flows[slot];
-        if flow.local.is_half_open && flow.contract.state != State::SynReceived {
-            flow.local.is_half_open = false;
-            self.syn_received -= 1;
-            self.note_opened(slot);
-        }
-        let flow = &mut self.flows[slot];
-        if flow.contract.state == State::TimeWait && !flow.local.deadlines.is_set(Wait::TimeWait) {
-            flow.local.deadlines.set(Wait::TimeWait, now + crate::limits::TIME_WAIT);
-            // The server has forgotten it, or will by itself.
-            self.uncount_leg(slot);
-        }
-        let flow = &mut self.flows[slot];
-        if matches!(flow.contract.state, State::Closed | State::TimeWait) {
-            self.note_ending(now, slot);
-        }
-        let flow = &mut self.flows[slot];
-        if flow.contract.state == State::Closed {
-            if flow.is_committed() && !flow.local.owed.rst {
-                self.remove(slot);
-                return;
-            }
-            self.wheel.disarm(slot);
-        }
-        self.ready.push(self.flows[slot].group, slot);
-    }
-
-    /// A flow has nothing more to say now: it leaves the queue, and its timer is set. If what it said last was
-    /// its end, it is gone.
-    fn rest(&mut self, now: Instant, slot: u32) {
-        let flow = &mut self.flows[slot];
-        self.ready.remove(flow.group, slot);
-        if flow.sender.leave(&mut self.env.senders) {
-            // From now on the client's silence counts (RFC 9293 MUST-26).
-            flow.local.deadlines.note_change();
-        }
-        if flow.contract.state == State::Closed {
-            if flow.is_committed() && !flow.local.owed.rst {
-                self.remove(slot);
-            }
-            return;
-        }
-        let change = flow.local.deadlines.take_change();
-        let is_right =
-            self.wheel.is_armed(slot) && now >= self.groups[flow.group as usize].rearm_until;
-        let change = if is_right { change } else { Change::All };
-        let deadline = flow.poll_sooner(now, &self.env, change);
-        if !self.wheel.is_armed_by(slot, deadline) {
-            self.wheel.arm(slot, deadline);
-        }
-        debug_assert!(self.wheel.is_armed_by(slot, self.flows[slot].poll_timeout(now, &self.env)));
-    }
-
-    fn remove(&mut self, slot: u32) {
-        let is_forgotten = self.is_forgotten(slot);
-        self.unlink(slot);
-        self.note_leg_over(slot);
-        self.unlist(slot);
-        self.unname(slot);
-        self.kicks.forget(slot);
-        self.wheel.disarm(slot);
-        self.ready.remove(self.flows[slot].group, slot);
-        let mut flow = self.flows.give(slot);
-        flow.release(&mut self.env);
-        if flow.local.is_half_open {
-            self.syn_received -= 1;
-        }
-        if is_forgotten {
-            return;
-        }
-        let group = &mut self.groups[flow.group as usize];
-        group.flows -= 1;
-        group.copied -= group.counts_as_copied(&flow) as u32;
-        if group.mode == Mode::Serving {
-            self.counters.closed += 1;
-        }
     }
 
     /// The peer holds everything up to `op` of the flow `id`, which is or was in `slot`.
