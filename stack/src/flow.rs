@@ -375,6 +375,7 @@ impl Flow {
         if self.contract.state == State::Closed {
             return Ok(());
         }
+        let edge_before = self.contract.snd_edge();
         match fact {
             Fact::Open(_) => return Ok(()),
             Fact::Answered(answered) => self.apply_answered(env, answered)?,
@@ -401,7 +402,8 @@ impl Flow {
         self.contract.follow(&self.output);
         self.note_end(env, fact);
         self.follow_across(env, fact);
-        self.widen_across(env);
+        let opened = self.contract.snd_edge().distance(edge_before).max(0) as u32;
+        self.widen_across(env, opened);
         self.extend_window(env);
         Ok(())
     }
@@ -538,7 +540,7 @@ impl Flow {
             && leg.passes_ahead()
         {
             let other = env.across.as_ref().map(|across| (&across.contract, &across.output));
-            return passing::wider_edge(&self.contract, leg, other, buffer);
+            return passing::wider_edge(&self.contract, leg, other, buffer, 0);
         }
         let room = self.app.window_room(sink, buffer);
         let room = room.saturating_sub(self.backlog.len() as u32);

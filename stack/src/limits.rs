@@ -93,6 +93,10 @@ pub const FIRST_WINDOW_BYTES: u32 = 32 << 10;
 /// a hundredth of what it lets through.
 pub const OPENED_BYTES: u32 = 48 << 10;
 
+/// Segments that a sender is offered when the other side of a proxied connection opens its window by less than one: one that is
+/// cut to what fits there, and one to go on with.
+pub const STOCK_SEGMENTS: u64 = 2;
+
 /// Records of what has passed through a proxied connection that may be early, one after another: a sender's congestion window
 /// doubles with each.
 pub const EARLY_RECORDS_MAX: u8 = 8;

@@ -114,9 +114,9 @@ pub(super) fn start(
     thread::Builder::new().name(name).spawn(body).map_err(failed("start a poll core"))
 }
 
-/// Whether the rings hold no more: the next round may wait for company.
+/// Whether frames come, and the rings hold no more of them: the next round may wait for company.
 fn is_small(round: Round) -> bool {
-    round.received <= SMALL_ROUND
+    round.received + round.sent > 0 && round.received <= SMALL_ROUND
 }
 
 /// Lets frames gather until `span` after the last round began: what comes by then shares a round, a system call and an interrupt of
@@ -173,6 +173,8 @@ mod tests {
         let round = |received| Round { received, sent: BURST };
         assert!(is_small(round(0)) && is_small(round(SMALL_ROUND)));
         assert!(!is_small(round(SMALL_ROUND + 1)) && !is_small(round(BURST)));
+        let nothing = Round { received: 0, sent: 0 };
+        assert!(!is_small(nothing), "nor one to whom nothing comes");
     }
 
     /// Who has slept in vain sleeps on: an order of the agent or a timer is no reason to stay awake.

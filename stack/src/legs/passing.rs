@@ -22,6 +22,12 @@
 //! with us unacknowledged while the other side does not read, until their sender's patience is at an end: he sees a
 //! closed window instead. When he probes it, the other side is asked.
 //!
+//! With one exception: a receiver with little memory opens its window by less than a segment at a time. A sender who is offered
+//! no more waits for a full segment's room, and then for his persist timer (RFC 9293 3.8.6.2.1), again and again; he cannot
+//! know that half of this window is all he will ever see, as he may have seen a larger one. So he is offered two segments, they
+//! lie with us, and the other leg cuts them to what is offered there. (Should such a receiver never read again, the sender's
+//! patience ends, on Linux after a quarter of an hour.)
+//!
 //! What holds for a capped SEG.ACK elsewhere holds here, only for longer: nothing is said of what lies beyond a hole while
 //! bytes before it wait for the other side, and a duplicate is reported when SEG.ACK has passed it ([`crate::tcp`]).
 
@@ -30,7 +36,7 @@ use crate::app::proxy::{Ahead, Phase, Proxy};
 use crate::fact::{Fact, Passed, PassedFin};
 use crate::flow::{Env, Flow};
 use crate::limits::{
-    EARLY_RECORDS_MAX, FULL_SEGMENT_BYTES, HOLD_BACK, OPENED_BYTES, UNA_FLUSH_BYTES,
+    EARLY_RECORDS_MAX, FULL_SEGMENT_BYTES, HOLD_BACK, OPENED_BYTES, STOCK_SEGMENTS, UNA_FLUSH_BYTES,
 };
 use crate::output::{OutOfMemory, Output};
 use crate::pool::NONE;
@@ -46,21 +52,33 @@ use crate::time::Instant;
 /// What is ahead has taken the place of what was offered.
 ///
 /// In whatever steps that side makes: it avoids silly windows itself (RFC 9293 3.8.6.2.2), and where it has little memory a step
-/// of ours that is left out leaves a sender with less than a segment, who waits for more.
+/// of ours that is left out leaves a sender with less than a segment, who waits for more. Where the side has just
+/// `opened` its window to less than a segment (0: it has not), the sender is offered a [`STOCK_SEGMENTS`] of them.
 pub(crate) fn wider_edge(
     contract: &Contract,
     leg: &Proxy,
     other: Option<(&Contract, &Output)>,
     buffer: u32,
+    opened: u32,
 ) -> Option<Seq> {
     let (receiver, output) = other.filter(|_| leg.is_joined())?;
     let Ahead { bytes, .. } = leg.ahead;
     let recorded = output.end().saturating_sub(bytes.into());
     let room = u64::from(buffer).saturating_sub(recorded.saturating_sub(output.start()));
-    let offered = (receiver.una_offset + u64::from(receiver.snd_wnd)).saturating_sub(recorded);
+    let mut offered = (receiver.una_offset + u64::from(receiver.snd_wnd)).saturating_sub(recorded);
+    let segment = u64::from(contract.options.mss);
+    if offered < segment && is_opening(opened, offered) {
+        offered = STOCK_SEGMENTS * segment;
+    }
     let received = contract.rcv_nxt - bytes;
     let edge = received + room.min(offered) as u32;
     edge.after(contract.rcv_edge).then_some(edge)
+}
+
+/// Whether a window of `offered` bytes is one that was just opened by `opened`, by reading: not what is left of a larger one, whose
+/// edge moves a little because windows are rounded.
+fn is_opening(opened: u32, offered: u64) -> bool {
+    opened > 0 && 4 * u64::from(opened) >= offered
 }
 
 /// Whether a word or two have passed, of whoever is offered a `window` of many more: he goes on without hearing of it, and
@@ -265,15 +283,16 @@ impl Flow {
         Ok(())
     }
 
-    /// What this leg's side has acknowledged and offers makes room for the other one's.
-    pub(crate) fn widen_across(&self, env: &mut Env) {
+    /// What this leg's side has acknowledged and offers makes room for the other one's; it has moved its right edge by
+    /// `opened`.
+    pub(crate) fn widen_across(&self, env: &mut Env, opened: u32) {
         let Some(across) = &mut env.across else { return };
         if !across.leg.passes_ahead() {
             return;
         }
         let buffer = env.services[self.group as usize].receive_buffer;
         let this = Some((&self.contract, &self.output));
-        if let Some(edge) = wider_edge(&across.contract, &across.leg, this, buffer) {
+        if let Some(edge) = wider_edge(&across.contract, &across.leg, this, buffer, opened) {
             across.contract.rcv_edge = edge;
         }
     }
@@ -389,10 +408,31 @@ mod tests {
         let Flow { app: App::Proxy(leg), contract, .. } = leg(0, 0) else { unreachable!() };
         let sender = Contract { rcv_nxt: Seq(1448), rcv_edge: Seq(2500), ..contract };
         let receiver = Contract { snd_wnd: 2500, ..Contract::default() };
-        let edge = |sender| wider_edge(sender, &leg, Some((&receiver, &Output::new())), 256 << 10);
+        let edge =
+            |sender| wider_edge(sender, &leg, Some((&receiver, &Output::new())), 256 << 10, 0);
         assert_eq!(edge(&sender), Some(Seq(1448 + 2500)));
         let sender = Contract { rcv_edge: Seq(1448 + 2500), ..sender };
         assert_eq!(edge(&sender), None, "and never to the left");
+    }
+
+    /// Whoever opens its window by less than a segment leaves the sender a stock to go on from; what is left of a larger window
+    /// does not, as its side may never read again.
+    #[test]
+    fn a_window_of_less_than_a_segment_is_stocked_when_it_opens() {
+        let Flow { app: App::Proxy(leg), contract, .. } = leg(0, 0) else { unreachable!() };
+        let sender = Contract { rcv_nxt: Seq(1000), rcv_edge: Seq(1000), ..contract };
+        let edge = |snd_wnd, opened, buffer| {
+            let receiver = Contract { snd_wnd, ..Contract::default() };
+            let other = Some((&receiver, &Output::new()));
+            wider_edge(&sender, &leg, other, buffer, opened).map(|edge| edge.since(Seq(1000)))
+        };
+        assert_eq!(edge(624, 624, 256 << 10), Some(2 * 1460), "opened by that");
+        assert_eq!(edge(624, 200, 256 << 10), Some(2 * 1460), "by much of it");
+        assert_eq!(edge(624, 128, 256 << 10), Some(624), "rounded otherwise");
+        assert_eq!(edge(624, 0, 256 << 10), Some(624), "left over");
+        assert_eq!(edge(1460, 1460, 256 << 10), Some(1460), "a segment is enough");
+        assert_eq!(edge(624, 624, 2000), Some(2000), "no more than we have room for");
+        assert_eq!(edge(0, 0, 256 << 10), None);
     }
 
     #[test]

@@ -109,6 +109,12 @@ impl Contract {
         self.rcv_edge.distance(self.rcv_nxt).max(0) as u32
     }
 
+    /// The right edge of what the other side has offered, as far as the log knows.
+    #[inline]
+    pub fn snd_edge(&self) -> Seq {
+        self.snd_una + self.snd_wnd
+    }
+
     /// Moves the state on when the application has closed and when its FIN is acknowledged.
     pub fn follow(&mut self, output: &Output) {
         if !output.is_closed() {

@@ -46,9 +46,20 @@ impl Load {
         dir: &Path,
         options: &[(&str, u64)],
     ) -> anyhow::Result<Load> {
+        Load::start_at((SERVICE_ADDRESS, ECHO_ADDRESS), bed, program, dir, options)
+    }
+
+    /// The same against other addresses: of downloads and uploads, and of echoes.
+    pub fn start_at(
+        (target, echo_target): (&str, &str),
+        bed: &Bed,
+        program: &Path,
+        dir: &Path,
+        options: &[(&str, u64)],
+    ) -> anyhow::Result<Load> {
         let log = dir.join("load.log");
         let mut command = bed.command(Place::Client, program);
-        command.args(["load", "run", "--target", SERVICE_ADDRESS, "--echo-target", ECHO_ADDRESS]);
+        command.args(["load", "run", "--target", target, "--echo-target", echo_target]);
         for (name, value) in options {
             command.args([*name, &value.to_string()]);
         }

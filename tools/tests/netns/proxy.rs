@@ -6,8 +6,9 @@ use std::fs;
 use super::traffic::Traffic;
 use super::{CONNECTIONS, MIDDLE, SECONDS};
 use crate::dialogue::{connect_echo, echo};
-use crate::scene::{play_as, play_edited};
-use tools::demo::bed::{Layout, Place, SERVICE_ADDRESS};
+use crate::scene::{Scene, UNDERSTUDY, play_as, play_edited, play_with};
+use tools::demo::bed::{Layout, Place, SERVERS_ADDRESS, SERVICE_ADDRESS};
+use tools::demo::client::Load;
 use tools::demo::curl::{self, Curls, With};
 use tools::demo::dialogue::Dialogues;
 use tools::demo::{Appliance, KillMode};
@@ -96,6 +97,40 @@ fn clients_of_another_balancer_survive_a_killed_owner() {
         let refused = status.cores.iter().filter_map(|core| core.events.get("bad_proxy_header"));
         assert_eq!(refused.sum::<u64>(), 1);
     });
+}
+
+/// Who has little memory opens its window by less than a segment at a time. A server who were offered just that, after he has
+/// been offered more, would wait for his persist timer at each step (RFC 9293 3.8.6.2.1).
+#[test]
+fn a_client_with_little_memory_is_served_as_well_as_without_a_node_between() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        let direct = downloads_with_little_memory(scene, SERVERS_ADDRESS);
+        let proxied = downloads_with_little_memory(scene, SERVICE_ADDRESS);
+        assert!(proxied < 3 * direct, "{proxied} ns, directly {direct}");
+    });
+}
+
+/// How long the longest of some paced downloads takes whose receive buffers hold less than a segment.
+fn downloads_with_little_memory(scene: &Scene<'_>, target: &str) -> u64 {
+    let options = [
+        ("--downloads", 8),
+        ("--receive-buffer", 1200),
+        ("--rate", 20_000),
+        ("--pace-ms", 10),
+        ("--seconds", 4),
+        ("--uploads", 0),
+        ("--bulk-downloads", 0),
+        ("--bulk-uploads", 0),
+        ("--echo", 0),
+    ];
+    let program = UNDERSTUDY.as_ref();
+    let load = Load::start_at((target, target), scene.bed, program, &scene.dir, &options).unwrap();
+    let connections = load.finish().unwrap().connections;
+    let took = connections.iter().map(|report| {
+        assert_eq!(report.outcome, Outcome::Survived, "{report:?}");
+        report.end_ns - report.start_ns
+    });
+    took.max().unwrap()
 }
 
 fn proxied_transfers_survive(cores: [u8; 2], mode: KillMode, held: bool) {
