@@ -174,6 +174,8 @@ pub struct Local {
     pub early_records: u8,
     /// So many of the next words are acknowledged as soon as that may be said.
     pub eager_acks: u8,
+    /// Nothing has taken the last acknowledgement along before its delay was over: somebody may have waited for it.
+    pub was_ack_late: bool,
     /// Counted as half open by the stack.
     pub is_half_open: bool,
     /// Carried on after a takeover: a former owner may have said what this node does not know.

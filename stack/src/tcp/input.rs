@@ -15,8 +15,9 @@ use crate::drop::Drop;
 use crate::fact::{Acked, Fact, Passed, Tick};
 use crate::flow::{Env, Flow, Local, Standing};
 use crate::limits::{
-    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNK_BYTES, CHUNKS_IN_ORDER, FULL_SEGMENT_BYTES,
-    HOLD_BACK, TICK_AGAIN, TIME_WAIT, TS_RECENT_VALID, UNA_FLUSH, UNA_FLUSH_BYTES,
+    ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNK_BYTES, CHUNKS_IN_ORDER, EAGER_ACKS,
+    FULL_SEGMENT_BYTES, HOLD_BACK, TICK_AGAIN, TIME_WAIT, TS_RECENT_VALID, UNA_FLUSH,
+    UNA_FLUSH_BYTES,
 };
 use crate::pool::NONE;
 use crate::recorder::Recorder;
@@ -79,6 +80,7 @@ impl Flow {
         }
         self.check_log(recorder)?;
         self.note_timestamp(segment);
+        self.note_patience(ts_now, env, segment);
         self.handle_acknowledgement(now, ts_now, slot, env, recorder, segment)?;
         if self.contract.state == State::SynReceived {
             // There was no room to open the connection: as if the segment had been lost.
@@ -133,12 +135,34 @@ impl Flow {
         Ok(())
     }
 
-    /// RFC 7323 4.3 (2): TS.Recent follows segments that include what we last acknowledged.
+    /// RFC 7323 4.3 (2): TS.Recent follows segments that include what we last acknowledged. Of words that are each acknowledged
+    /// when the next has come none does: there it follows whatever comes in order, lest it stand still for ever.
     fn note_timestamp(&mut self, segment: &Segment) {
+        let is_next = segment.seq == self.contract.rcv_nxt && self.is_ack_resting();
         if let Some((value, _)) = segment.options.timestamps
-            && segment.seq.before_eq(self.local.rcv_acked)
+            && (is_next || segment.seq.before_eq(self.local.rcv_acked))
         {
             self.local.ts_recent = value;
+        }
+    }
+
+    /// Whether what is not acknowledged are words, which something said later may acknowledge.
+    fn is_ack_resting(&self) -> bool {
+        let is_copied = self.standing == Standing::Copied;
+        is_copied && self.local.deadlines.is_set(Wait::Ack) && !self.local.owed.ack_new
+    }
+
+    /// Who says the next word as soon as he has an acknowledgement that was late has waited for it (RFC 9293 3.7.4, Nagle's
+    /// algorithm). Without timestamps nobody can tell.
+    fn note_patience(&mut self, ts_now: u32, env: &Env, segment: &Segment) {
+        if !self.local.was_ack_late || segment.payload.is_empty() {
+            return;
+        }
+        self.local.was_ack_late = false;
+        let usual = self.sender.hint(&env.senders).srtt_us.div_ceil(1_000) + 1;
+        let since = self.local.round_trip(ts_now, segment);
+        if since.is_none_or(|since| since <= Duration::from_millis(usual.into())) {
+            self.local.eager_acks = EAGER_ACKS;
         }
     }
 

@@ -8,9 +8,7 @@
 use crate::app::proxy::Side;
 use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
-use crate::limits::{
-    EAGER_ACKS, FIN_WAIT_2, PERSIST_COUNT_LEAST, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN,
-};
+use crate::limits::{FIN_WAIT_2, PERSIST_COUNT_LEAST, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN};
 use crate::recorder::Recorder;
 use crate::service::Service;
 use crate::tcp::deadline::{Change, Heard, SILENCE_MAX, Wait};
@@ -168,10 +166,8 @@ impl Flow {
             local.owed.ack_new = true;
         }
         if local.deadlines.take_due(now, Wait::Ack) {
-            local.owed.ack_new = true;
-            // Nothing has taken it along: what we answered left before the peer held it. Who says nothing more until it comes
-            // (RFC 9293 3.7.4, Nagle's algorithm) has waited all the while.
-            local.eager_acks = EAGER_ACKS;
+            // Nothing has taken it along: what we answered left before the peer held it.
+            (local.owed.ack_new, local.was_ack_late) = (true, true);
         }
         if local.deadlines.is_due(now, Wait::Persist) {
             let window = (local.snd_una + local.snd_wnd).distance(local.snd_nxt);

@@ -7,7 +7,8 @@
 //! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
 
 use crate::flow::{Env, Flow, Local, Owed};
-use crate::limits::SEND_AGAIN;
+use crate::limits::{ACK_DELAY_REST, FULL_SEGMENT_BYTES, SEND_AGAIN};
+use crate::pool::NONE;
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
 use crate::tcp::sender::Resend;
@@ -379,7 +380,15 @@ impl Flow {
         let step =
             if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
         edge.distance(self.local.adv_edge) >= step as i32
-            || (edge.after(self.local.adv_edge) && (offered == 0 || self.is_awaited()))
+            || (edge.after(self.local.adv_edge) && (offered == 0 || self.may_lack_room(env)))
+    }
+
+    /// Whether its side may be waiting for room, though it has some left: it has nothing under way, and is offered less than
+    /// would do for two segments of whatever size we take (RFC 9293 3.8.6.2.1: with room for one it does not wait).
+    fn may_lack_room(&self, env: &Env) -> bool {
+        let largest = env.services[self.group as usize].mss_for(&self.key.local);
+        let usable = self.local.adv_edge.distance(self.rcv_taken());
+        self.is_awaited() && usable < 2 * i32::from(largest)
     }
 
     /// Whether what the peer holds since a moment ago may let something be said or needs a timer. Of an open connection it
@@ -433,14 +442,16 @@ impl Flow {
             window,
             options,
         };
-        self.note_acknowledgement_sent(ack, edge);
+        self.note_acknowledgement_sent(now, ack, edge);
+        self.local.was_ack_late &= plan.payload_bytes == 0;
         emit_tcp(buffer, &path, &header, plan.payload_bytes)
     }
 
-    fn note_acknowledgement_sent(&mut self, ack: Seq, edge: Seq) {
+    fn note_acknowledgement_sent(&mut self, now: Instant, ack: Seq, edge: Seq) {
         // What lies beyond the hole is still to be said.
         let is_uncertain = self.is_hole_uncertain();
         let is_all = ack == self.rcv_taken();
+        let may_rest = !is_all && self.may_rest(ack);
         let local = &mut self.local;
         local.rcv_acked = ack;
         local.adv_edge = local.adv_edge.max(edge);
@@ -448,7 +459,23 @@ impl Flow {
         if is_all {
             local.owed.ack_new = false;
             local.deadlines.clear(Wait::Ack);
+        } else if may_rest {
+            local.owed.ack_new = false;
+            local.deadlines.set(Wait::Ack, now + ACK_DELAY_REST);
         }
+    }
+
+    /// Whether what was taken beyond `ack` may wait for what is said next: a word, and nobody waits for that, and there is
+    /// neither a hole nor an end. Whoever is always a little ahead of the log would else be told of each step by a segment.
+    fn may_rest(&self, ack: Seq) -> bool {
+        let rest = self.rcv_taken().since(ack);
+        rest < FULL_SEGMENT_BYTES
+            && u32::from(self.local.rcv_mss) < FULL_SEGMENT_BYTES
+            && self.local.eager_acks == 0
+            && self.contract.state == State::Established
+            && !self.ahead().fin
+            && self.reassembly == NONE
+            && self.local.duplicate_bytes == 0
     }
 
     /// The options of an ordinary segment but for SACK blocks.

@@ -130,6 +130,36 @@ fn mirroring_costs_a_hundredth_of_the_payload() {
     }
 }
 
+/// Requests on a connection that stays, one every millisecond: what is acknowledged goes with the next word. (What is
+/// taken is always a little ahead of what the peer holds.)
+#[test]
+fn words_and_their_answers_are_acknowledged_by_each_other() {
+    const WORDS: usize = 400;
+    let (asks, answers) = (60, 400);
+    let words = |n: usize| [Step::Send(pattern(n as u64, asks)), Step::Receive((n + 1) * answers)];
+    let replies =
+        |n: usize| [Step::Receive((n + 1) * asks), Step::Send(pattern(n as u64, answers))];
+    let client = (0..WORDS).flat_map(words);
+    let server = (0..WORDS).flat_map(replies);
+    let mut case = up_and_down("words", client.collect(), server.collect());
+    case.settings.split_records = false;
+    case.settings.client_link = Link::clean(Duration::from_micros(250));
+    case.settings.flows_max = 1 << 13;
+    case.settings.ports[0].receive_buffer = 64 << 10;
+    for settings in [&mut case.client, &mut case.servers[0].0] {
+        (settings.receive_buffer, settings.send_buffer) = (64 << 10, 64 << 10);
+    }
+    let mut world = case.start();
+    world.tapped = Some(Vec::new());
+    assert!(world.run_until(Duration::from_secs(5), is_done));
+    let frames = world.nodes[0].stack().counters().tx_frames as usize;
+    let datagrams = world.tapped.take().expect("it was listened to").len();
+    println!("{frames} frames and {datagrams} datagrams both ways for {WORDS} words");
+    assert!(frames <= 2 * WORDS + WORDS / 8, "{frames} frames for {WORDS} words and answers");
+    // Two records for each word, and their answers.
+    assert!(datagrams <= 4 * WORDS + WORDS / 8, "{datagrams} datagrams");
+}
+
 /// Whoever was sending learns from the first word of the promoted peer that something has come through, and goes on.
 #[test]
 fn the_kick_of_a_stream_advances_the_acknowledgement() {

@@ -5,10 +5,11 @@ use stack::app::AppConfig;
 use stack::app::proxy::Ack;
 use stack::generate;
 use stack::time::Duration;
+use stack::wire::Flags;
 use tests::kit::client::Client;
 use tests::kit::dialogue::{Dialogue, Step};
 use tests::kit::kill::Case;
-use tests::kit::settings::{ECHO, PROXY};
+use tests::kit::settings::{ECHO, PROXY, Settings};
 use tests::kit::world::World;
 
 /// Words of each side.
@@ -72,4 +73,34 @@ fn who_waits_for_an_acknowledgement_is_not_kept_waiting() {
         let most = Duration(BEGINNING.0 + WORDS as u64 * TURN.0);
         assert!(waiting <= most, "{}: {WORDS} words took {waiting:?}", case.name);
     }
+}
+
+/// RFC 7323 4.3: an answer tells its client how long ago he said what it answers, also where each acknowledges only the word
+/// before. (Whoever takes his round trips from that would else have longer ones with each word.)
+#[test]
+fn words_that_the_next_answer_acknowledges_are_echoed_all_the_same() {
+    const TURNS: u32 = 200;
+    let mut world = World::mirrored(Settings::default());
+    let raw = world.raw(ECHO);
+    let mut heard_last = 0;
+    let mut bare = 0;
+    for turn in 0..TURNS {
+        let word = word(turn as usize);
+        let (flags, words) = match turn {
+            0 => (Flags::SYN, &[][..]),
+            _ => (Flags::ACK.with(Flags::PSH), &word[..]),
+        };
+        world.raws[raw].options.mss = (turn == 0).then_some(1460);
+        world.raws[raw].options.timestamps = Some((1_000 + turn, heard_last));
+        world.say_raw(raw, flags, words);
+        world.run_for(Duration::from_millis(1));
+        for heard in world.raws[raw].take_all() {
+            let (value, echo) = heard.options.timestamps.expect("agreed on");
+            assert!(echo + 1 >= 1_000 + turn, "turn {turn}: {echo} is echoed");
+            heard_last = value;
+            bare += u32::from(turn > 0 && heard.payload.is_empty());
+        }
+    }
+    assert_eq!(world.raws[raw].received.len(), (TURNS as usize - 1) * WORD_BYTES);
+    assert!(bare <= TURNS / 20, "{bare} acknowledgements went alone");
 }
