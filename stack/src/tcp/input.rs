@@ -650,7 +650,6 @@ impl Flow {
             self.local.owed.ack |= !is_news;
             self.drop_reassembly(env);
             self.local.deadlines.clear(Wait::HoldBack);
-            self.local.owed.ack_new = true;
             return;
         }
         if self.check_log(recorder).is_err() || !self.memory_allows(env, &Fact::Fin) {
@@ -662,7 +661,6 @@ impl Flow {
         self.enact(slot, env, recorder, &Fact::Fin);
         self.drop_reassembly(env);
         self.local.deadlines.clear(Wait::HoldBack);
-        self.local.owed.ack_new = true;
     }
 
     /// RFC 9293 3.10.7.4, eighth: the FIN, once everything before it is taken.

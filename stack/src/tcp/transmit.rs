@@ -358,8 +358,11 @@ impl Flow {
         let is_new = ack.after(self.local.rcv_acked);
         // A duplicate acknowledgement counts a loss: it waits until it can say which.
         let is_misleading = !is_new && self.is_hole_uncertain();
+        // The end is acknowledged at once; a word before it with that, or after its delay.
+        let is_end = self.contract.fin_received && ack == self.contract.rcv_nxt;
+        let is_awaited = is_end || self.local.owed.ack_new;
         let is_due = (self.local.owed.ack && !is_misleading)
-            || (is_new && (self.local.owed.ack_new || self.local.deadlines.is_due(now, Wait::Ack)))
+            || (is_new && (is_awaited || self.local.deadlines.is_due(now, Wait::Ack)))
             || self.opens_window(env, ack)
             || self.local.owed.kick;
         if !is_due {

@@ -70,6 +70,8 @@ pub struct World {
     pub said: BTreeMap<FlowKey, Said>,
     /// Flows that a node began by a SYN, and the scale of the windows that it offered.
     pub begun: BTreeMap<FlowKey, u8>,
+    /// Segments that nodes have said to clients and servers.
+    pub segments: u64,
     /// Resets that reached clients.
     pub resets: u64,
     /// Frames of a node that spoke in an epoch older than another had spoken in.
@@ -103,6 +105,7 @@ impl World {
             raws: Vec::new(),
             said: BTreeMap::new(),
             begun: BTreeMap::new(),
+            segments: 0,
             resets: 0,
             second_voices: 0,
             repeats: 0,

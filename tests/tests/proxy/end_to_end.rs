@@ -152,12 +152,31 @@ fn words_and_their_answers_are_acknowledged_by_each_other() {
     let mut world = case.start();
     world.tapped = Some(Vec::new());
     assert!(world.run_until(Duration::from_secs(5), is_done));
-    let frames = world.nodes[0].stack().counters().tx_frames as usize;
+    let frames = world.segments as usize;
     let datagrams = world.tapped.take().expect("it was listened to").len();
     println!("{frames} frames and {datagrams} datagrams both ways for {WORDS} words");
     assert!(frames <= 2 * WORDS + WORDS / 8, "{frames} frames for {WORDS} words and answers");
     // Two records for each word, and their answers.
     assert!(datagrams <= 4 * WORDS + WORDS / 8, "{datagrams} datagrams");
+}
+
+/// A connection for one request, which both sides close: the word, its answer and both ends are acknowledged by what is said
+/// anyway, but for the last end.
+#[test]
+fn a_connection_of_one_word_takes_six_frames() {
+    let (asks, answers) = (60, 400);
+    let client = [Step::Send(pattern(1, asks)), Step::Receive(answers), Step::End, Step::Close];
+    let server = [Step::Receive(asks), Step::Send(pattern(2, answers)), Step::Close, Step::End];
+    let mut case = up_and_down("one word", client.into(), server.into());
+    case.settings.split_records = false;
+    case.settings.ports[0].receive_buffer = 64 << 10;
+    for settings in [&mut case.client, &mut case.servers[0].0] {
+        (settings.receive_buffer, settings.send_buffer) = (64 << 10, 64 << 10);
+    }
+    let mut world = case.start();
+    assert!(world.run_until(Duration::from_secs(5), is_done));
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.segments, 6);
 }
 
 /// Whoever was sending learns from the first word of the promoted peer that something has come through, and goes on.

@@ -40,6 +40,7 @@ impl World {
             self.second_voices += 1;
         }
         self.epoch_heard = self.epoch_heard.max(epoch);
+        self.segments += 1;
         let is_reset = segment.flags.has(Flags::RST);
         self.resets += is_reset as u64;
         let now = self.now;
