@@ -148,7 +148,15 @@ impl Act<'_> {
                 let (active, wanted, failed) = (progress.active, progress.wanted, progress.failed);
                 let connections =
                     format!("{active} of {wanted} connections moving, {failed} failed");
-                bail!("the load did not get going: {connections}, curl at {percent} per cent");
+                let hint = match late && progress.failed == 0 {
+                    true => {
+                        "; this machine is slow or busy: a smaller --size or more --seconds may do"
+                    }
+                    false => "",
+                };
+                bail!(
+                    "the load did not get going: {connections}, curl at {percent} per cent{hint}"
+                );
             }
             self.look();
         }
