@@ -442,6 +442,46 @@ fn a_service_comes_by_reload_outlives_its_owner_and_goes() {
     });
 }
 
+/// What nobody confirms is undone, of services, too: one that has come goes, and one that was to go stays.
+#[test]
+fn services_whose_coming_or_going_nobody_confirms_go_and_stay() {
+    play_with(Appliance::Proxy, Layout::default(), |scene| {
+        let (home, other) = (scene.owner, scene.survivor());
+        fs::write(scene.dir.join(WWW).join("long.bin"), b"short").unwrap();
+        let path = scene.cluster.config(home);
+        let without = fs::read_to_string(&path).unwrap();
+        for node in [other, home] {
+            let path = scene.cluster.config(node);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(path, text + &comer(home, other, COMER.1)).unwrap();
+        }
+        let with = fs::read_to_string(&path).unwrap();
+        let undone = |scene: &Scene<'_>| scene.cluster.status(home).unwrap().configuration.undone;
+        let is_served = |scene: &Scene<'_>| {
+            comer_at(scene, home)
+                .is_some_and(|group| group.protection == Protection::Protected && !group.is_leaving)
+        };
+        reload(scene, other, &[]);
+        reload(scene, home, &["--confirm-within", "1s"]);
+        scene.wait_for("its coming to be undone", || undone(scene) == 1);
+        assert!(comer_at(scene, home).is_none_or(|group| group.is_leaving));
+        drop(scene.connect(COMER.0, COMER.1).unwrap_err());
+        reload(scene, home, &[]);
+        scene.wait_for("it to come back", || is_served(scene));
+        let mut client = curl(scene, "before", COMER);
+        assert!(client.wait().unwrap().success(), "{}", client.log_tail());
+        fs::write(&path, without).unwrap();
+        reload(scene, home, &["--confirm-within", "1s"]);
+        assert!(comer_at(scene, home).is_some_and(|group| group.is_leaving));
+        scene.wait_for("its going to be undone", || undone(scene) == 2);
+        scene.wait_for("it to be served again", || is_served(scene));
+        let mut client = curl(scene, "behind", COMER);
+        assert!(client.wait().unwrap().success(), "{}", client.log_tail());
+        fs::write(&path, with).unwrap();
+        assert!(reload(scene, home, &[]).contains("says what runs already"), "it runs with what it was given");
+    });
+}
+
 /// What a running node cannot take changes nothing and is named, each with its place; so is a file that is none.
 #[test]
 fn what_cannot_change_is_refused_by_name_and_nothing_changes() {
