@@ -36,8 +36,9 @@ pub struct Steering {
 /// What one service has.
 struct Held {
     addresses: Vec<IpAddr>,
+    mac: Option<[u8; 6]>,
     _solicited: Option<Solicited>,
-    _mac: Option<ServiceMacs>,
+    _accepted: Option<ServiceMacs>,
 }
 
 impl Steering {
@@ -83,10 +84,10 @@ impl Steering {
 
     /// Frames to the service are the node's from now on.
     pub fn arrive(&self, service: &Service) -> Result<(), XdpError> {
+        let mac = service.mac.map(|mac| mac.0);
         if self.hears {
             let own = sys::interface_mac(&self.interface).unwrap_or_default();
-            let mac: Vec<_> = service.mac.iter().map(|mac| mac.0).collect();
-            self.programs()[0].set_macs(own, &mac)?;
+            self.programs()[0].set_macs(own, mac.as_slice())?;
         }
         for (address, ranges) in owned(service) {
             let set = self.services.lock().set_service(address, &ranges);
@@ -98,7 +99,8 @@ impl Steering {
         let addresses = service.held_addresses();
         let held = Held {
             _solicited: join(&self.interface, &addresses),
-            _mac: service.mac.and_then(|mac| accept(&self.interface, Some(mac.0), false)),
+            _accepted: mac.and_then(|mac| accept(&self.interface, Some(mac), false)),
+            mac,
             addresses,
         };
         self.held().insert(service.id, held);
@@ -107,8 +109,15 @@ impl Steering {
 
     /// Frames to the service with this id are nobody's here.
     pub fn depart(&self, id: u32) {
-        if let Some(held) = self.held().remove(&id) {
-            self.remove(&held.addresses);
+        let mut others = self.held();
+        let Some(held) = others.remove(&id) else { return };
+        self.remove(&held.addresses);
+        if let Some(mac) = held.mac.filter(|mac| others.values().all(|one| one.mac != Some(*mac)))
+            && let Err(error) = self.programs()[0].remove_mac(mac)
+        {
+            log::warning(format!(
+                "frames to another host are still taken for a service's: {error}"
+            ));
         }
     }
 

@@ -391,6 +391,14 @@ impl XdpProgram {
         }
         Ok(())
     }
+
+    /// Takes this hardware address of a service for that of another host. Nothing happens if it is.
+    pub fn remove_mac(&mut self, mac: [u8; 6]) -> Result<(), XdpError> {
+        let what = "remove a hardware address from the XDP program";
+        let map = self.bpf.map_mut("MACS").ok_or(XdpError::Object("MACS"))?;
+        let mut map: HashMap<&mut MapData, u64, u32> = map.try_into().map_err(map_error(what))?;
+        absent_is_fine(map.remove(&mac_key(mac))).map_err(map_error(what))
+    }
 }
 
 /// The services that the program knows: they come and go, and what is heard of them follows the roles, on threads of their own.

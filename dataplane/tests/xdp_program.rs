@@ -379,6 +379,12 @@ fn what_is_said_to_others_is_taken_as_far_as_it_brings_something() {
             }
         }
         bench.expect("another port", &tcp(OWNED, 81), Verdict::PassOtherPort);
+        drop(map);
+        bench.program.remove_mac(service).unwrap();
+        bench.program.remove_mac(service).unwrap();
+        for frame in segments(service, ACK, 500) {
+            bench.expect("nobody's any more", &frame, Verdict::DropOverheard);
+        }
     }
 }
 

@@ -478,7 +478,10 @@ fn services_whose_coming_or_going_nobody_confirms_go_and_stay() {
         let mut client = curl(scene, "behind", COMER);
         assert!(client.wait().unwrap().success(), "{}", client.log_tail());
         fs::write(&path, with).unwrap();
-        assert!(reload(scene, home, &[]).contains("says what runs already"), "it runs with what it was given");
+        assert!(
+            reload(scene, home, &[]).contains("says what runs already"),
+            "it runs with what it was given"
+        );
     });
 }
 
