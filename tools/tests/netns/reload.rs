@@ -449,13 +449,13 @@ fn services_whose_coming_or_going_nobody_confirms_go_and_stay() {
         let (home, other) = (scene.owner, scene.survivor());
         fs::write(scene.dir.join(WWW).join("long.bin"), b"short").unwrap();
         let path = scene.cluster.config(home);
-        let without = fs::read_to_string(&path).unwrap();
+        let without = fs::read_to_string(path).unwrap();
         for node in [other, home] {
             let path = scene.cluster.config(node);
-            let text = fs::read_to_string(&path).unwrap();
+            let text = fs::read_to_string(path).unwrap();
             fs::write(path, text + &comer(home, other, COMER.1)).unwrap();
         }
-        let with = fs::read_to_string(&path).unwrap();
+        let with = fs::read_to_string(path).unwrap();
         let undone = |scene: &Scene<'_>| scene.cluster.status(home).unwrap().configuration.undone;
         let is_served = |scene: &Scene<'_>| {
             comer_at(scene, home)
@@ -470,14 +470,14 @@ fn services_whose_coming_or_going_nobody_confirms_go_and_stay() {
         scene.wait_for("it to come back", || is_served(scene));
         let mut client = curl(scene, "before", COMER);
         assert!(client.wait().unwrap().success(), "{}", client.log_tail());
-        fs::write(&path, without).unwrap();
+        fs::write(path, without).unwrap();
         reload(scene, home, &["--confirm-within", "1s"]);
         assert!(comer_at(scene, home).is_some_and(|group| group.is_leaving));
         scene.wait_for("its going to be undone", || undone(scene) == 2);
         scene.wait_for("it to be served again", || is_served(scene));
         let mut client = curl(scene, "behind", COMER);
         assert!(client.wait().unwrap().success(), "{}", client.log_tail());
-        fs::write(&path, with).unwrap();
+        fs::write(path, with).unwrap();
         assert!(
             reload(scene, home, &[]).contains("says what runs already"),
             "it runs with what it was given"
