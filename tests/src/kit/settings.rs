@@ -280,7 +280,12 @@ impl Settings {
 
     /// Whether something runs behind a port.
     pub fn serves(&self, port: u16) -> bool {
-        self.ports.iter().any(|known| known.port == port)
+        self.position_of(port).is_some()
+    }
+
+    /// Position of the service behind a port.
+    pub fn position_of(&self, port: u16) -> Option<usize> {
+        self.ports.iter().position(|known| known.port == port)
     }
 
     /// Whether a server is reached by IPv6.

@@ -4,6 +4,7 @@
 //! protected again. Beyond it connections may be lost, but never silently altered, and never two voices.
 
 use crate::kit::random::Random;
+use crate::kit::settings::PROXY;
 use crate::sim::network::{Plug, Side, Weather};
 use crate::sim::world::Shape;
 use stack::upstream::decision::{Admin, Change};
@@ -45,6 +46,15 @@ pub enum Fault {
     Stick {
         /// Which node.
         node: usize,
+        /// Which core.
+        core: usize,
+        /// Nanoseconds.
+        time: u64,
+    },
+    /// One core of whoever serves the newcomers of a service does nothing for so long.
+    StickOwner {
+        /// Which service.
+        service: usize,
         /// Which core.
         core: usize,
         /// Nanoseconds.
@@ -208,6 +218,8 @@ pub struct Plan {
     pub usual: [Weather; 2],
     /// Servers behind the proxy.
     pub servers: usize,
+    /// Position of the service that is passed on to them, if there is one.
+    pub proxied: Option<usize>,
 }
 
 impl Plan {
@@ -219,6 +231,7 @@ impl Plan {
             cores: shape.cores.iter().copied().max().unwrap_or(1).into(),
             usual: [Side::Client, Side::Cluster].map(|side| shape.weather(side)),
             servers: shape.settings.servers,
+            proxied: shape.settings.position_of(PROXY),
         }
     }
 
@@ -238,7 +251,7 @@ impl Plan {
             19 if self.servers > 0 => self.unplug_server(soon, random),
             16 if self.servers > 0 => self.judge(soon, random),
             18 => self.reload(soon, random),
-            17 if self.servers > 0 => self.assign((node, core), soon, random),
+            17 if self.servers > 0 => self.assign(core, soon, random),
             0..=2 => {
                 let fault = Fault::Crash { node, is_told: random.permille(700) };
                 // Some are back before the takeover has woken everybody.
@@ -366,25 +379,35 @@ impl Plan {
         Mishap { fault: fault(0), repairs }
     }
 
-    /// An operator gives a server another share, or none, and takes that back; now and then while a core is stuck, and hears
-    /// of it when its node may have lost the service.
-    fn assign(&self, (node, core): (usize, usize), soon: u64, random: &mut Random) -> Mishap {
+    /// An operator gives a server another share, or none, and takes that back: with one order; with one while a core is stuck, and
+    /// hears of it when its node may have lost the service; or with two, which race each other over the cores, be one of these
+    /// stuck or not.
+    fn assign(&self, core: usize, soon: u64, random: &mut Random) -> Mishap {
         let server = random.below(self.servers as u64) as usize;
-        let weight = 1 + random.below(WEIGHT_MAX.into()) as u16;
-        let change = match random.below(3) {
-            0 => Change::Admin(Admin::Drain),
-            1 => Change::Admin(Admin::Maintenance),
-            _ => Change::Weight(weight),
-        };
+        let service = self.proxied.expect("a service has servers");
+        let mut order = || Fault::Assign { server, change: draw_order(random) };
+        let (first, second) = (order(), order());
         // Said again, because nobody takes it while the service changes hands.
         let ready = Fault::Assign { server, change: Change::Admin(Admin::Ready) };
         let mut repairs = [soon, 50 * MS, 200 * MS].map(|wait| (wait, ready)).to_vec();
-        let order = Fault::Assign { server, change };
-        if random.permille(500) {
-            return Mishap { fault: order, repairs };
-        }
-        repairs.insert(0, (random.below(20 * MS), order));
-        Mishap { fault: Fault::Stick { node, core, time: 400 * MS }, repairs }
+        let stick = Fault::StickOwner { service, core, time: 400 * MS };
+        let fault = match random.below(4) {
+            0 => first,
+            1 => {
+                repairs.insert(0, (random.below(20 * MS), second));
+                stick
+            }
+            2 => {
+                repairs.insert(0, (random.below(20_000), second));
+                first
+            }
+            _ => {
+                let stuck = (MS + random.below(10 * MS), stick);
+                repairs.splice(..0, [stuck, (random.below(20 * MS), second)]);
+                first
+            }
+        };
+        Mishap { fault, repairs }
     }
 
     /// A direction between two ends on the cluster's network.
@@ -411,5 +434,14 @@ impl Plan {
         };
         let calm = Fault::Weather { side, weather: usual };
         Mishap { fault: Fault::Weather { side, weather }, repairs: vec![(time, calm)] }
+    }
+}
+
+/// What an operator wants of a server.
+fn draw_order(random: &mut Random) -> Change {
+    match random.below(3) {
+        0 => Change::Admin(Admin::Drain),
+        1 => Change::Admin(Admin::Maintenance),
+        _ => Change::Weight(1 + random.below(WEIGHT_MAX.into()) as u16),
     }
 }

@@ -345,12 +345,28 @@ impl Life {
 
     /// Whether the cores have carried out every order, and have heard all that they tell each other.
     pub fn is_told(&self) -> bool {
+        let has_untold = self.engines().any(Engine::has_untold);
+        self.orders.iter().all(Sender::is_empty) && !self.has_parcels() && !has_untold
+    }
+
+    /// Whether anything of the cluster's network is on the way to a core.
+    pub fn has_mail(&self) -> bool {
+        self.has_parcels() || self.cores.iter().any(|core| core.cluster.has_incoming())
+    }
+
+    /// Whether anything is on the way from one core to another.
+    fn has_parcels(&self) -> bool {
         let crossings = self.cores.iter().map(|core| core.core.crossing().counters());
         let (sent, received) = crossings.fold((0, 0), |(sent, received), counters| {
             (sent + counters.sent, received + counters.received)
         });
-        let has_untold = self.engines().any(Engine::has_untold);
-        self.orders.iter().all(Sender::is_empty) && sent == received && !has_untold
+        sent != received
+    }
+
+    /// Frames that were lost on the way from one core to another, as it has counted them.
+    pub fn lost_parcels(&self) -> u64 {
+        let crossings = self.cores.iter().map(|core| core.core.crossing().counters());
+        crossings.map(|counters| counters.full + counters.too_long).sum()
     }
 
     fn tell_neighbors(&mut self) {

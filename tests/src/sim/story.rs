@@ -195,8 +195,7 @@ impl Round {
         (shape, plan): (&Shape, &Plan),
         items: &mut usize,
     ) -> Round {
-        let service = shape.settings.ports.iter().position(|port| port.port == ECHO);
-        let service = service.expect("every world has an echo");
+        let service = shape.settings.position_of(ECHO).expect("every world has an echo");
         let mut before = callers(random, shape, items);
         let busy = callers(random, shape, items);
         let count = CROWD + random.below(CROWD);
@@ -373,6 +372,7 @@ impl Story<'_> {
         for (index, host) in world.hosts.iter_mut().enumerate() {
             self.conclude_one(now, host, fates[index])?;
         }
+        world.check_copies()?;
         world.check_end()
     }
 

@@ -10,6 +10,8 @@
 
 mod apply;
 mod asks;
+mod decisions;
+mod hops;
 mod machines;
 mod oddity;
 mod roles;
@@ -31,6 +33,8 @@ use cluster::lease::Timers;
 use cluster::message::advertise::Failback;
 use cluster::witness::Witness;
 use dataplane::sealing::Sealing;
+use decisions::Decisions;
+use hops::Hops;
 use stack::key::FlowKey;
 use stack::time::{Duration, Instant};
 use std::collections::BTreeMap;
@@ -193,6 +197,8 @@ pub struct World {
     cluster: Network,
     check: Check,
     strays: Strays,
+    hops: Hops,
+    decisions: Decisions,
     queue: BTreeMap<(u64, u64), Event>,
     order: u64,
     lives: u64,
@@ -259,6 +265,8 @@ impl World {
             cluster: Network::new(usual(Side::Cluster), plugs),
             check: Check::new(groups, shape.settings.link_mbits),
             strays: Strays::default(),
+            hops: Hops::default(),
+            decisions: Decisions::default(),
             queue: BTreeMap::new(),
             order: 0,
             lives: 0,
@@ -380,6 +388,7 @@ impl World {
                 self.fail(broken);
             }
             self.check_strays();
+            self.check_hops();
         }
         true
     }

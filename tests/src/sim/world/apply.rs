@@ -49,10 +49,12 @@ impl World {
             }
             Fault::Stick { node, core, time } => {
                 self.expect_trouble(time);
-                if let Some(life) = &mut self.nodes[node].life
-                    && let Some(core) = life.cores.get_mut(core)
-                {
-                    core.stuck_until = now + time;
+                self.stick((node, core), time);
+            }
+            Fault::StickOwner { service, core, time } => {
+                self.expect_trouble(time);
+                if let Some(node) = self.server_of(service) {
+                    self.stick((node, core), time);
                 }
             }
             Fault::Interrupt { node, core, time, is_checked } => {
@@ -96,6 +98,14 @@ impl World {
     /// the first one yet.
     fn expect_trouble(&mut self, time: u64) {
         self.trouble_until = self.trouble_until.max(self.now + time);
+    }
+
+    fn stick(&mut self, (node, core): (usize, usize), time: u64) {
+        if let Some(life) = &mut self.nodes[node].life
+            && let Some(core) = life.cores.get_mut(core)
+        {
+            core.stuck_until = self.now + time;
+        }
     }
 
     /// A group has a peer in sync: if that was planned, the two lose each other.
@@ -160,23 +170,17 @@ impl World {
         self.run_server(index);
     }
 
-    /// Position of the service whose connections are passed on.
-    fn proxied(&self) -> Option<u8> {
-        let position = self.shape.settings.ports.iter().position(|port| port.port == PROXY);
-        position.map(|index| index as u8)
-    }
-
     fn judge(&mut self, node: usize, server: usize, is_up: bool) {
         let Some(service) = self.proxied() else { return };
         let verdict = [(server as u16, is_up)];
-        self.tell_cores(node, || ToCore::Verdicts(service.into(), verdict.into()));
+        self.tell_cores(node, || ToCore::Verdicts(service as u32, verdict.into()));
     }
 
     /// Whoever owns nothing of the service refuses.
     fn assign(&mut self, server: usize, change: Change) {
         let Some(service) = self.proxied() else { return };
         let (answer, _) = bounded(1);
-        let order = || ToCore::Decide(service.into(), server as u16, change, answer.clone());
+        let order = || ToCore::Decide(service as u32, server as u16, change, answer.clone());
         (0..self.nodes.len()).for_each(|node| self.tell_cores(node, order));
     }
 
@@ -202,6 +206,8 @@ impl World {
             return;
         }
         state.attempts += 1;
+        self.decisions.forget_groups(self.groups_of(service));
+        let state = &mut self.nodes[node];
         let (local, attempt) = (state.machine.local(self.now), state.attempts);
         match is_named {
             true => _ = state.left.remove(&service),
@@ -313,6 +319,7 @@ impl World {
         let cores = life.cores.len();
         self.nodes[node].life = Some(life);
         self.nodes[node].spoke.clear();
+        self.decisions.forget_node(node);
         for core in 0..cores {
             self.push(self.now, Event::Core { node, life: incarnation, core });
         }

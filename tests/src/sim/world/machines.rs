@@ -122,27 +122,31 @@ impl World {
         }
     }
 
-    pub(super) fn deliver_datagram(&mut self, node: usize, frame: Vec<u8>) {
+    pub(super) fn deliver_datagram(&mut self, node: usize, mut frame: Vec<u8>) {
         self.tally.frames += 1;
         self.note_hopped(node, &frame);
-        self.receive(node, Side::Cluster, frame);
+        let part = self.part_of(node, &mut frame);
+        if self.receive(node, Side::Cluster, frame) {
+            part.iter().for_each(|part| self.hops.note(part));
+        }
     }
 
-    /// A NIC puts a frame into the queue of one core or another.
-    fn receive(&mut self, node: usize, side: Side, frame: Vec<u8>) {
+    /// A NIC puts a frame into the queue of one core or another; `false` if nobody will see it.
+    fn receive(&mut self, node: usize, side: Side, frame: Vec<u8>) -> bool {
         let cores = self.nodes[node].cores;
         let core = match self.shape.deals_by_hash {
             true => (hash_of_ends(&frame) % u64::from(cores)) as usize,
             false => self.random.below(cores.into()) as usize,
         };
-        let Some(life) = &self.nodes[node].life else { return };
+        let Some(life) = &self.nodes[node].life else { return false };
         let queue = match side {
             Side::Client => &life.cores[core].client,
             Side::Cluster => &life.cores[core].cluster,
         };
-        queue.put(frame);
+        let has_room = queue.put(frame);
         let wake = 500 + self.random.below(15_000);
         self.wake_core(node, core, self.now + wake);
+        has_room
     }
 
     /// A core is polled at `at` at the latest.
@@ -200,6 +204,7 @@ impl World {
             self.fail(format!("node {} allocated {} times", node + 1, polled.allocations));
         }
         let Polled { at, frames, datagrams, .. } = polled;
+        self.check_decisions((node, core));
         let frames = self.tagged((node, core), frames);
         self.check_lease(node, looked, &frames);
         self.put_out(node, at, (frames, datagrams));

@@ -8,7 +8,6 @@ use cluster::agent::status::Status;
 use cluster::engine::Engine;
 use cluster::register::{Phase, Register};
 use stack::flow::Standing;
-use stack::upstream::decision::Decided;
 
 impl World {
     /// At no true moment do two nodes hold a lease for one group that their own clocks say is in force.
@@ -60,7 +59,7 @@ impl World {
         holders.any(|holder| self.lives().any(|life| life.member == holder))
     }
 
-    fn lives(&self) -> impl Iterator<Item = &Life> {
+    pub(super) fn lives(&self) -> impl Iterator<Item = &Life> {
         self.nodes.iter().filter_map(|node| node.life.as_ref())
     }
 
@@ -114,8 +113,8 @@ impl World {
         has_voice && has_copies && knows(peer).is_some()
     }
 
-    /// Where a peer is in sync its copies are what the owner's flows are.
-    pub fn check_copies(&self) -> Result<(), String> {
+    /// Where a peer is in sync its copies are what the owner's flows are, and it knows what is decided.
+    pub fn check_copies(&mut self) -> Result<(), String> {
         for group in 0..self.newest.len() {
             let register = self.register(group);
             let life = |member| self.lives().find(|life| life.member == member);
@@ -126,7 +125,7 @@ impl World {
                     compare_contracts(flow, copy)?;
                 }
             }
-            compare_decisions(group, owner, peer)?;
+            self.check_agreement(group)?;
         }
         Ok(())
     }
@@ -159,25 +158,6 @@ pub enum Fate {
     /// No node does, and perhaps none ever did: its SYN was answered by a cookie, the acknowledgement of that got lost, and the
     /// client waits for the first word (RFC 4987 3.6).
     Unborn,
-}
-
-/// What is decided about servers every core of both nodes knows, as soon as everything that was recorded has arrived.
-fn compare_decisions(group: usize, owner: &Life, peer: &Life) -> Result<(), String> {
-    let has_told = owner.is_told() && peer.is_told();
-    let is_on_its_way = owner.engines().any(|engine| engine.status_of(group).lag_ops > 0);
-    if !has_told || is_on_its_way {
-        return Ok(());
-    }
-    let decided = |engine: &Engine| -> Vec<Decided> {
-        let roster = engine.stack().roster(group as u8);
-        roster.servers().iter().map(|server| server.decided).collect()
-    };
-    let mut all = owner.engines().chain(peer.engines()).map(decided);
-    let first = all.next();
-    match all.find(|other| Some(other) != first.as_ref()) {
-        None => Ok(()),
-        Some(other) => Err(format!("decisions differ in group {group}: {first:?} and {other:?}")),
-    }
 }
 
 /// No copy has turned out to differ from its flow, and every frame was used, handed back, only heard or dropped by name.
