@@ -87,6 +87,7 @@ struct Totals {
     late: u64,
     compared: u64,
     behind: u64,
+    refused: u64,
     clients: usize,
     resets: usize,
     failures: Vec<(u64, String)>,
@@ -102,6 +103,7 @@ impl Totals {
         self.late += outcome.tally.late;
         self.compared += outcome.tally.compared;
         self.behind += outcome.tally.behind;
+        self.refused += outcome.tally.refused;
         self.clients += outcome.clients.0;
         self.resets += outcome.clients.1;
         self.failures.extend(outcome.failure.map(|failure| (seed, failure)));
@@ -218,12 +220,13 @@ fn tell(totals: &Totals, seconds: f64) {
         totals.frames as f64 / seconds,
     );
     println!(
-        "{} clients ({} reset), {} changes of owner, {} frames of a late burst, {} segments compared with the peer's copy, {} of connections that stayed behind.",
+        "{} clients ({} reset), {} changes of owner, {} frames of a late burst, {} segments compared with the peer's copy, {} of connections that stayed behind, {} newcomers refused.",
         totals.clients,
         totals.resets,
         totals.takeovers,
         totals.late,
         totals.compared,
         totals.behind,
+        totals.refused,
     );
 }

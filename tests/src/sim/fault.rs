@@ -12,6 +12,8 @@ use stack::upstream::{Balance, WEIGHT_MAX};
 
 /// Nanoseconds of a millisecond.
 pub const MS: u64 = 1_000_000;
+/// After so long the last connection of a service that nobody begins any more has ended: a minute in TIME-WAIT.
+const LAST_ENDED: u64 = 64_000 * MS;
 
 /// Something that goes wrong, or is put right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -220,6 +222,10 @@ pub struct Plan {
     pub servers: usize,
     /// Position of the service that is passed on to them, if there is one.
     pub proxied: Option<usize>,
+    /// Services.
+    pub services: usize,
+    /// They may leave: there is one generation of each.
+    pub may_leave: bool,
 }
 
 impl Plan {
@@ -232,6 +238,8 @@ impl Plan {
             usual: [Side::Client, Side::Cluster].map(|side| shape.weather(side)),
             servers: shape.settings.servers,
             proxied: shape.settings.position_of(PROXY),
+            services: shape.settings.ports.len(),
+            may_leave: shape.settings.generations == 1,
         }
     }
 
@@ -241,7 +249,7 @@ impl Plan {
         let core = random.below(self.cores as u64) as usize;
         let soon = MS + random.below(400 * MS);
         let single = |fault| Mishap { fault, repairs: Vec::new() };
-        match random.below(20) {
+        match random.below(21) {
             13 => {
                 let per_frame = 1_000 << random.below(7);
                 let repair = (soon, Fault::Slow { node, per_frame: 0 });
@@ -251,6 +259,7 @@ impl Plan {
             19 if self.servers > 0 => self.unplug_server(soon, random),
             16 if self.servers > 0 => self.judge(soon, random),
             18 => self.reload(soon, random),
+            20 if self.may_leave => self.depart(soon, random),
             17 if self.servers > 0 => self.assign(core, soon, random),
             0..=2 => {
                 let fault = Fault::Crash { node, is_told: random.permille(700) };
@@ -362,6 +371,28 @@ impl Plan {
         };
         let reload = |change| move |node| Fault::Reload { node, change };
         self.each_node(soon, random, reload(Some(change)), reload(None))
+    }
+
+    /// A service leaves the files of all nodes, one after the other, and comes back; now and then when nothing is left of it, and
+    /// now and then its owner dies meanwhile.
+    fn depart(&self, soon: u64, random: &mut Random) -> Mishap {
+        let service = random.below(self.services as u64) as usize;
+        let away = match random.below(8) {
+            0 => LAST_ENDED,
+            1 | 2 => 10 * soon,
+            _ => soon,
+        };
+        let name = |is_named| move |node| Fault::Name { node, service, is_named };
+        let mut mishap = self.each_node(away, random, name(false), name(true));
+        if random.permille(300) {
+            let died = Fault::CrashOwner { service, is_told: random.permille(700) };
+            let back = 5 * MS + random.below(300 * MS);
+            let start = |node| (if node == 0 { back } else { 0 }, Fault::Start { node });
+            let restart =
+                [(random.below(100 * MS), died)].into_iter().chain((0..self.nodes).map(start));
+            mishap.repairs.splice(self.nodes - 1..self.nodes - 1, restart);
+        }
+        mishap
     }
 
     /// Something happens to all nodes, one after the other, and is put right so.

@@ -22,6 +22,10 @@ pub struct Host {
     pub is_excused: bool,
     /// Its connection is passed on to a server.
     pub is_proxied: bool,
+    /// When it began to connect, in true time.
+    pub since: u64,
+    /// It was refused by a service that may do so.
+    pub is_refused: bool,
     neighbor: Neighbor,
     /// Segments with RST that it was sent.
     pub resets: u64,
@@ -46,6 +50,8 @@ impl Host {
             is_abrupt,
             is_excused,
             is_proxied,
+            since: now.0,
+            is_refused: false,
             neighbor: Neighbor::new(now, (client::mac(number), address), service, lag),
             resets: 0,
             pulse: Pulse::new(now),
@@ -76,12 +82,20 @@ impl Host {
         neighbor.poll(now, std::iter::from_fn(|| client.poll_packet()))
     }
 
-    /// Takes a frame from the switch; an answer to a question may come out.
-    pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) -> Option<Vec<u8>> {
+    /// Takes a frame from the switch; an answer to a question may come out. Who has not been let in yet may be refused, or not.
+    pub fn handle_frame(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        may_refuse: bool,
+    ) -> Option<Vec<u8>> {
         let to: Mac = frame[..6].try_into().expect("frames have headers");
         match parse(frame, &to, &[]) {
             Ok(Frame::Tcp(segment)) => {
+                let is_waiting = self.client.is_waiting() && self.client.ending == Ending::Open;
                 self.handle_segment(now, frame, segment.flags.has(Flags::RST));
+                let is_refused = is_waiting && self.client.ending == Ending::Reset;
+                self.is_refused |= may_refuse && is_refused;
                 None
             }
             Ok(other) => self.neighbor.handle_frame(now, to, &other),

@@ -7,7 +7,7 @@ use crate::kit::client::Ending;
 use crate::kit::random::Random;
 use crate::kit::settings::{ECHO, GENERATE_STAY, HTTP, HTTP_IMPATIENT, PROXY, Port, Settings};
 use crate::sim::capture::Captured;
-use crate::sim::fault::{MS, Mishap, Plan};
+use crate::sim::fault::{Fault, MS, Mishap, Plan};
 use crate::sim::host::Host;
 use crate::sim::workload::{self, Caller};
 use crate::sim::world::{Fate, Shape, Tally, World};
@@ -184,8 +184,15 @@ impl Round {
             Budget::One => lasts,
             Budget::Beyond => random.below(lasts + 1),
         };
+        let departs = match mishap.fault {
+            Fault::Name { service, .. } => Some(service),
+            _ => None,
+        };
         let mishap = (number(items), mishap);
-        let during = callers(random, shape, items);
+        let during = match departs {
+            None => callers(random, shape, items),
+            Some(service) => newcomers(random, shape, (service, lasts), items),
+        };
         Round { before, wait, mishap, during, length }
     }
 
@@ -301,6 +308,24 @@ fn echoes(random: &mut Random) -> (u64, u64) {
     }
 }
 
+/// Callers who come all the time that a service is away, half of them to it.
+fn newcomers(
+    random: &mut Random,
+    shape: &Shape,
+    (service, lasts): (usize, u64),
+    items: &mut usize,
+) -> Vec<Item<(Caller, u64)>> {
+    let count = 2 + random.below(6);
+    let port = shape.settings.ports[service].port;
+    let newcomer = |_| {
+        let wanted = random.permille(500).then_some(port);
+        let mut draws = std::iter::repeat_with(|| workload::draw(random, &shape.settings)).take(16);
+        let caller = draws.find(|caller| wanted.is_none_or(|port| caller.dialogue.port == port))?;
+        Some((number(items), (caller, random.below(2 * lasts / count + 1))))
+    };
+    (0..count).filter_map(newcomer).collect()
+}
+
 /// A story that is being played.
 pub(super) struct Story<'a> {
     script: &'a Script,
@@ -405,7 +430,7 @@ impl Story<'_> {
         let is_settled = self.is_settled(now, host, fate);
         let client = &mut host.client;
         let is_reset = client.ending == Ending::Reset;
-        if is_reset && self.script.budget == Budget::One && !host.is_excused {
+        if is_reset && self.script.budget == Budget::One && !host.is_excused && !host.is_refused {
             return Err(format!("reset: {}", client.describe()));
         }
         if !is_settled {

@@ -11,6 +11,7 @@
 mod apply;
 mod asks;
 mod decisions;
+mod departures;
 mod hops;
 mod machines;
 mod oddity;
@@ -34,6 +35,7 @@ use cluster::message::advertise::Failback;
 use cluster::witness::Witness;
 use dataplane::sealing::Sealing;
 use decisions::Decisions;
+use departures::Departure;
 use hops::Hops;
 use stack::key::FlowKey;
 use stack::time::{Duration, Instant};
@@ -179,6 +181,8 @@ pub struct Tally {
     pub compared: u64,
     /// Segments of connections that stayed where they were while home took the new ones.
     pub behind: u64,
+    /// Clients that a service refused because it had left.
+    pub refused: u64,
 }
 
 /// A whole cluster, its clients and the time that passes.
@@ -199,6 +203,10 @@ pub struct World {
     strays: Strays,
     hops: Hops,
     decisions: Decisions,
+    /// Services that some file has not named, by their indices.
+    departures: BTreeMap<usize, Departure>,
+    /// When something went wrong or was put right last.
+    calm_since: u64,
     queue: BTreeMap<(u64, u64), Event>,
     order: u64,
     lives: u64,
@@ -267,6 +275,8 @@ impl World {
             strays: Strays::default(),
             hops: Hops::default(),
             decisions: Decisions::default(),
+            departures: BTreeMap::new(),
+            calm_since: 0,
             queue: BTreeMap::new(),
             order: 0,
             lives: 0,
@@ -300,7 +310,8 @@ impl World {
     /// What the run has cost and seen so far.
     pub fn tally(&self) -> Tally {
         let Check { late, two_voices, compared, .. } = self.check;
-        Tally { late, two_voices, compared, ..self.tally }
+        let refused = self.hosts.iter().filter(|host| host.is_refused).count() as u64;
+        Tally { late, two_voices, compared, refused, ..self.tally }
     }
 
     /// A number that every event has gone into: the same for the same seed on every machine.
@@ -389,6 +400,7 @@ impl World {
             }
             self.check_strays();
             self.check_hops();
+            self.check_departures();
         }
         true
     }

@@ -34,6 +34,7 @@ impl World {
         let now = self.now;
         self.check.wakes.excuse();
         self.strays.excuse();
+        self.calm_since = now;
         match fault {
             Fault::Crash { node, is_told } => self.crash(node, is_told),
             Fault::CrashOwner { service, is_told } => {
@@ -213,6 +214,7 @@ impl World {
             true => _ = state.left.remove(&service),
             false => _ = state.left.insert(service, attempt),
         }
+        self.note_named(service);
         let groups = self.agent_config(node).groups;
         if let Some(life) = &mut self.nodes[node].life {
             life.name(local, service as u8, (!is_named).then_some(attempt), groups);

@@ -9,6 +9,7 @@ use crate::kit::settings::PROXY;
 use crate::sim::node::Life;
 use cluster::engine::Engine;
 use cluster::id::Epoch;
+use stack::stack::Mode;
 use stack::upstream::decision::Decided;
 use std::collections::BTreeMap;
 
@@ -55,20 +56,22 @@ impl World {
         for group in self.groups_of(service) {
             let Some(life) = &self.nodes[node].life else { return };
             let Some(engine) = life.engines().nth(core) else { return };
-            let (epoch, roster) =
-                (engine.status_of(group).epoch, engine.stack().roster(group as u8));
-            let known = roster.servers().iter().map(|server| (server.revision, server.decided));
+            // Who is nothing to a group has forgotten what was decided, and hears of it anew.
+            let stack = Some(engine.stack());
+            let stack = stack.filter(|stack| stack.group(group as u8).mode != Mode::Off);
+            let servers = stack.map_or(&[][..], |stack| stack.roster(group as u8).servers());
+            let known = servers.iter().map(|server| (server.revision, server.decided));
+            let epoch = engine.status_of(group).epoch;
             let before = self.decisions.cores.entry((node, core, group)).or_default();
+            let is_same = before.0 == epoch && known.clone().eq(before.1.iter().copied());
             let is_older = before.0 == epoch && is_older(known.clone(), &before.1);
-            before.0 = epoch;
-            before.1.clear();
-            before.1.extend(known);
             if is_older {
-                let now = before.1.clone();
-                self.fail(format!(
-                    "node {}: an older decision replaced a newer: {now:?}",
-                    node + 1
-                ));
+                let known: Known = known.collect();
+                let was = std::mem::take(&mut before.1);
+                let what = "an older decision replaced a newer";
+                self.fail(format!("node {}: {what}: {was:?} became {known:?}", node + 1));
+            } else if !is_same {
+                *before = (epoch, known.collect());
             }
         }
     }

@@ -105,7 +105,10 @@ impl World {
         self.tally.frames += 1;
         match to {
             Plug::Host(index) => {
-                let answer = self.hosts[index].handle_frame(Instant(self.now), &frame);
+                self.check_let_in(index, &frame);
+                let may_refuse = self.may_refuse(self.hosts[index].key().local_port);
+                let host = &mut self.hosts[index];
+                let answer = host.handle_frame(Instant(self.now), &frame, may_refuse);
                 answer.iter().for_each(|answer| self.switch(to, answer));
                 self.run_host(index);
             }
