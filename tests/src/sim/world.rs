@@ -143,6 +143,8 @@ pub struct Node {
     /// Services that its file does not name any more, by their indices, and since which attempt.
     left: BTreeMap<usize, u32>,
     attempts: u32,
+    /// Attempts before the present life.
+    attempts_before: u32,
     /// In what it is another one than the rest, from its next life on.
     oddity: Option<Oddity>,
     /// What a frame takes beside what it always takes, in nanoseconds.
@@ -243,6 +245,7 @@ impl World {
             change: None,
             left: BTreeMap::new(),
             attempts: 0,
+            attempts_before: 0,
             oddity: None,
             per_frame: 0,
             interruptions: vec![Interruption::default(); usize::from(*cores)],

@@ -1,6 +1,6 @@
 //! Faults happen.
 
-use super::{Event, Interruption, World};
+use super::{Event, Interruption, Node, World};
 use crate::kit::settings::{PROXY, Settings};
 use crate::sim::check::is_syn;
 use crate::sim::clock::Machine;
@@ -298,6 +298,7 @@ impl World {
             return;
         }
         self.lives += 1;
+        self.nodes[node].attempts_before = self.nodes[node].attempts;
         let (incarnation, settings) = (self.lives, self.settings(node));
         let wall_offset = WALL + self.random.below(2 * WALL_WRONG) - WALL_WRONG;
         let life = Life::new(
@@ -310,7 +311,7 @@ impl World {
                 settings: &settings,
                 cores: self.nodes[node].cores,
                 cluster: CLUSTER,
-                agent: self.first_config(node),
+                agent: self.agent_config(node),
                 sealing: self.sealing(
                     NodeId(node as u8 + 1),
                     incarnation,
@@ -343,16 +344,10 @@ impl World {
         Sealing::Noise(Box::new(Party::new(machine.local(self.now), me, keys, others, seed)))
     }
 
-    /// What a new life is told: of what its file does not name it knows nothing.
-    fn first_config(&self, node: usize) -> agent::Config {
-        let mut config = self.agent_config(node);
-        config.groups.retain(|group| group.leaving.is_none());
-        config
-    }
-
+    /// What the present life of a node is told, or one that begins: it knows nothing of what its file did not name when it began.
     fn agent_config(&self, node: usize) -> agent::Config {
         let nodes: Vec<NodeId> = (1..=self.nodes.len() as u8).map(NodeId).collect();
-        let change = self.nodes[node].change;
+        let Node { change, attempts_before, .. } = self.nodes[node];
         let hold_down = change.map(|change| Duration(change.hold_down));
         let config = |group: GroupId| {
             // Homes take turns, so that every node owns something and stands in for something.
@@ -373,13 +368,16 @@ impl World {
                 leaving: self.nodes[node].left.get(&(group.service() as usize)).copied(),
             }
         };
+        let is_known =
+            |group: &GroupConfig| group.leaving.is_none_or(|attempt| attempt > attempts_before);
+        let groups = self.shape.settings.groups().into_iter();
         agent::Config {
             me: Member { node: NodeId(node as u8 + 1), incarnation: Incarnation(1) },
             cluster: CLUSTER,
             version: String::new(),
             mac: cluster_mac(node),
             cores: 1,
-            groups: self.shape.settings.groups().into_iter().map(config).collect(),
+            groups: groups.map(config).filter(is_known).collect(),
             nodes: nodes.clone(),
             timers: self.shape.timers,
             arbiter: self.shape.arbiter,
