@@ -176,10 +176,24 @@ pub struct Local {
     pub eager_acks: u8,
     /// Nothing has taken the last acknowledgement along before its delay was over: somebody may have waited for it.
     pub was_ack_late: bool,
+    /// Who has spoken last.
+    pub turn: Turn,
     /// Counted as half open by the stack.
     pub is_half_open: bool,
     /// Carried on after a takeover: a former owner may have said what this node does not know.
     pub is_resumed: bool,
+}
+
+/// Who has spoken last, acknowledgements apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Turn {
+    /// We have, or nobody yet.
+    #[default]
+    Ours,
+    /// The other side, in one segment that it has pushed: as the answers of a dialogue come.
+    Answered,
+    /// The other side, and it may go on.
+    Theirs,
 }
 
 /// Segments that are due whatever the windows say.

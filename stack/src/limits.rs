@@ -72,7 +72,7 @@ pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
 /// What an answer could not acknowledge, because the peer did not hold it yet, waits so much longer for the next one: hosts say
 /// their next word within that where many come, and delay acknowledgements of their own for longer (Linux for 40 ms).
-pub const ACK_DELAY_REST: Duration = Duration::from_millis(5);
+pub const ACK_DELAY_REST: Duration = Duration::from_millis(8);
 
 /// After a delayed acknowledgement that had to go by itself, and that its receiver answered at once by the next word, so many
 /// words are acknowledged without delay; then it is tried again whether something takes it along. It costs whoever waits for it

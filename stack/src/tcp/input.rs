@@ -13,7 +13,7 @@
 
 use crate::drop::Drop;
 use crate::fact::{Acked, Fact, Passed, Tick};
-use crate::flow::{Env, Flow, Local, Standing};
+use crate::flow::{Env, Flow, Local, Standing, Turn};
 use crate::limits::{
     ACK_AHEAD_MAX, ACK_DELAY, CHALLENGE_INTERVAL, CHUNK_BYTES, CHUNKS_IN_ORDER, EAGER_ACKS,
     FULL_SEGMENT_BYTES, HOLD_BACK, TICK_AGAIN, TIME_WAIT, TS_RECENT_VALID, UNA_FLUSH,
@@ -568,10 +568,13 @@ impl Flow {
         } else {
             local.deadlines.clear(Wait::HoldBack);
         }
+        let is_answer = local.turn == Turn::Ours && segment.flags.has(Flags::PSH);
+        local.turn = if is_answer { Turn::Answered } else { Turn::Theirs };
         let unacked = self.contract.rcv_nxt.since(local.rcv_acked) as usize + bytes;
-        // Two small ones are no reason: what answers them takes the acknowledgement along.
+        // Two small ones are no reason: what answers them takes the acknowledgement along; nor is one more answer in a dialogue,
+        // in which each word of ours acknowledges the answer before the last.
         let full = local.rcv_mss.max(self.contract.options.mss.min(FULL_SEGMENT_BYTES as u16));
-        if unacked >= 2 * usize::from(full) {
+        if unacked >= if is_answer { 4 } else { 2 } * usize::from(full) {
             local.owed.ack_new = true;
         } else if local.eager_acks > 0 {
             local.eager_acks -= 1;

@@ -6,7 +6,7 @@
 //!
 //! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
 
-use crate::flow::{Env, Flow, Local, Owed};
+use crate::flow::{Env, Flow, Local, Owed, Turn};
 use crate::limits::{ACK_DELAY_REST, FULL_SEGMENT_BYTES, SEND_AGAIN};
 use crate::pool::NONE;
 use crate::seq::Seq;
@@ -446,7 +446,9 @@ impl Flow {
             options,
         };
         self.note_acknowledgement_sent(now, ack, edge);
-        self.local.was_ack_late &= plan.payload_bytes == 0;
+        if plan.payload_bytes > 0 {
+            (self.local.was_ack_late, self.local.turn) = (false, Turn::Ours);
+        }
         emit_tcp(buffer, &path, &header, plan.payload_bytes)
     }
 
@@ -468,12 +470,13 @@ impl Flow {
         }
     }
 
-    /// Whether what was taken beyond `ack` may wait for what is said next: a word, and nobody waits for that, and there is
-    /// neither a hole nor an end. Whoever is always a little ahead of the log would else be told of each step by a segment.
+    /// Whether what was taken beyond `ack` may wait for what is said next: one answer, or words so short that no stream has them;
+    /// nobody waits for that, and there is neither a hole nor an end. Whoever is always a little ahead of the log would else be
+    /// told of each step by a segment.
     fn may_rest(&self, ack: Seq) -> bool {
-        let rest = self.rcv_taken().since(ack);
-        rest < FULL_SEGMENT_BYTES
-            && u32::from(self.local.rcv_mss) < FULL_SEGMENT_BYTES
+        let (rest, longest) = (self.rcv_taken().since(ack), u32::from(self.local.rcv_mss));
+        let is_answer = self.local.turn != Turn::Theirs && rest <= longest;
+        (is_answer || rest.max(longest) < FULL_SEGMENT_BYTES)
             && self.local.eager_acks == 0
             && self.contract.state == State::Established
             && !self.ahead().fin

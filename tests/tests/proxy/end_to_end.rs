@@ -130,17 +130,22 @@ fn mirroring_costs_a_hundredth_of_the_payload() {
     }
 }
 
-/// Requests on a connection that stays, one every millisecond: what is acknowledged goes with the next word. (What is
-/// taken is always a little ahead of what the peer holds.)
+/// Requests on a connection that stays, one every millisecond: what is acknowledged goes with the next word, or the one after
+/// that, however long an answer of one segment is. (What is taken is always a little ahead of what the peer holds.)
 #[test]
 fn words_and_their_answers_are_acknowledged_by_each_other() {
-    const WORDS: usize = 400;
-    let (asks, answers) = (60, 400);
+    for answers in [400, 1_000, 1_440] {
+        dialogue(400, (60, answers));
+    }
+}
+
+/// So many words and their answers, of so many bytes.
+fn dialogue(count: usize, (asks, answers): (usize, usize)) {
     let words = |n: usize| [Step::Send(pattern(n as u64, asks)), Step::Receive((n + 1) * answers)];
     let replies =
         |n: usize| [Step::Receive((n + 1) * asks), Step::Send(pattern(n as u64, answers))];
-    let client = (0..WORDS).flat_map(words);
-    let server = (0..WORDS).flat_map(replies);
+    let client = (0..count).flat_map(words);
+    let server = (0..count).flat_map(replies);
     let mut case = up_and_down("words", client.collect(), server.collect());
     case.settings.split_records = false;
     case.settings.client_link = Link::clean(Duration::from_micros(250));
@@ -152,12 +157,12 @@ fn words_and_their_answers_are_acknowledged_by_each_other() {
     let mut world = case.start();
     world.tapped = Some(Vec::new());
     assert!(world.run_until(Duration::from_secs(5), is_done));
-    let frames = world.segments as usize;
+    let segments = world.segments as usize;
     let datagrams = world.tapped.take().expect("it was listened to").len();
-    println!("{frames} frames and {datagrams} datagrams both ways for {WORDS} words");
-    assert!(frames <= 2 * WORDS + WORDS / 8, "{frames} frames for {WORDS} words and answers");
+    println!("{segments} segments, {datagrams} datagrams: {count} answers of {answers} bytes");
+    assert!(segments <= 2 * count + count / 8, "{segments} for {count} words and answers");
     // Two records for each word, and their answers.
-    assert!(datagrams <= 4 * WORDS + WORDS / 8, "{datagrams} datagrams");
+    assert!(datagrams <= 4 * count + count / 8, "{datagrams} datagrams");
 }
 
 /// A connection for one request, which both sides close: the word, its answer and both ends are acknowledged by what is said
