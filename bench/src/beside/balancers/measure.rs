@@ -198,18 +198,10 @@ fn of_exchanges(outcome: &Outcome, spent: &Spent) -> Vec<Sample> {
     let lost = outcome.failed + outcome.unfinished;
     samples.push(Sample { metric: "failed", unit: "", value: lost as f64 });
     samples.extend(times(spent, "us each", outcome.completed as f64 * 1e3));
-    let each = |count: u64| count as f64 / outcome.completed.max(1) as f64;
-    let cluster = each(spent.cluster_bytes());
+    let completed = outcome.completed.max(1) as f64;
+    let cluster = spent.cluster_bytes() as f64 / completed;
     samples.push(Sample { metric: "cluster", unit: "bytes each", value: cluster });
-    if let Some(node) = spent.node {
-        samples.extend([
-            Sample { metric: "frames in", unit: "each", value: each(node.frames_in) },
-            Sample { metric: "frames out", unit: "each", value: each(node.frames_out) },
-            Sample { metric: "datagrams", unit: "each", value: each(node.datagrams) },
-            Sample { metric: "calls", unit: "each", value: each(node.calls) },
-            Sample { metric: "rounds", unit: "each", value: each(node.rounds) },
-        ]);
-    }
+    samples.extend(counts(spent, "each", completed));
     samples
 }
 
@@ -219,7 +211,21 @@ fn of_bulk(moved: &Moved, spent: &Spent) -> Vec<Sample> {
     samples.extend(times(spent, "s/GB", moved.total as f64));
     let each = spent.cluster_bytes() as f64 / moved.total.max(1) as f64;
     samples.push(Sample { metric: "cluster", unit: "bytes per byte", value: each });
+    samples.extend(counts(spent, "a MB", moved.total.max(1) as f64 / 1e6));
     samples
+}
+
+/// What a node has counted, over `count`.
+fn counts(spent: &Spent, unit: &'static str, count: f64) -> Vec<Sample> {
+    let Some(node) = spent.node else { return Vec::new() };
+    let each = |metric, events: u64| Sample { metric, unit, value: events as f64 / count };
+    vec![
+        each("frames in", node.frames_in),
+        each("frames out", node.frames_out),
+        each("datagrams", node.datagrams),
+        each("calls", node.calls),
+        each("rounds", node.rounds),
+    ]
 }
 
 /// What was spent, in nanoseconds over `count`.
@@ -243,10 +249,11 @@ mod tests {
     #[test]
     fn a_gigabyte_in_a_second_of_the_core_costs_a_second() {
         let moved = Moved { bytes: 500_000_000, ns: 1_000_000_000, total: 1_000_000_000 };
-        let node = Some(Counts { cluster_bytes: 10_000_000, ..Counts::default() });
+        let node = Some(Counts { cluster_bytes: 10_000_000, calls: 2_000, ..Counts::default() });
         let spent = Spent { balancer_ns: 1_000_000_000, node, ..Spent::default() };
         let samples = of_bulk(&moved, &spent);
         let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
         assert_eq!((of("rate"), of("balancer"), of("cluster")), (500.0, 1.0, 0.01));
+        assert_eq!(of("calls"), 2.0, "a megabyte");
     }
 }
