@@ -14,6 +14,8 @@
 //! | RST, its FIN having arrived before; the end in good order | is alone from now on: its input is thrown away |
 //! | any other RST, a time-out | is reset |
 //!
+//! A server that is alone is reset when it says more and has acknowledged all that its client said.
+//!
 //! What the other leg says because its output was closed or because it is reset waits until the peer holds the
 //! fact ([`crate::recorder::Recorder::follow`]); payload does not: its sender keeps it until the peer holds it.
 //!
@@ -106,6 +108,13 @@ impl Flow {
         }
     }
 
+    /// Whether its side is a server that goes on although its client is gone, and has all that he has said: nothing that it
+    /// has yet to read is lost by a reset. (A client is heard to the end: he may read his answer only then.)
+    pub(crate) fn speaks_to_nobody(&self) -> bool {
+        let is_server = self.app.leg().is_some_and(|leg| leg.side == Side::Server);
+        is_server && self.is_deaf() && self.contract.state == State::FinWait2
+    }
+
     /// Lends what facts of the other leg may change.
     pub fn lend(&mut self) -> Option<Across> {
         let leg = self.app.leg()?.clone();
@@ -126,6 +135,7 @@ impl Flow {
         let Across { key: _, contract, leg, output, backlog, hold_op, last_op, is_asked } = across;
         let is_over = contract.state == State::Closed;
         let mut has_news = contract.state != before.state
+            || leg.phase != before.phase
             || output.end() != before.end
             || (output.is_closed() || leg.behind.fin) != before.closes
             || is_asked
@@ -271,6 +281,7 @@ pub struct Lent {
     /// Where it is kept.
     pub slot: u32,
     state: State,
+    phase: Phase,
     end: u64,
     /// Whether a FIN belonged behind its output.
     pub closes: bool,
@@ -279,7 +290,8 @@ pub struct Lent {
 impl Lent {
     /// The leg in `slot`, about to lend.
     pub fn of(slot: u32, flow: &Flow) -> Lent {
-        let closes = flow.closes();
-        Lent { slot, state: flow.contract.state, end: flow.output.end(), closes }
+        let phase = flow.app.leg().map_or(Phase::Alone, |leg| leg.phase);
+        let (state, end) = (flow.contract.state, flow.output.end());
+        Lent { slot, state, phase, end, closes: flow.closes() }
     }
 }

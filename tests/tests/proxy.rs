@@ -8,7 +8,7 @@ use stack::key::FlowKey;
 use stack::tcp::state::State;
 use stack::time::Duration;
 use stack::wire::Address;
-use tests::kit::client::{self, ClientSettings, Opener};
+use tests::kit::client::{self, ClientSettings, Ending, Opener};
 use tests::kit::dialogue::{Dialogue, Step};
 use tests::kit::kill::{
     Case, Mishap, assert_handed_over, assert_unnoticed, assert_unnoticed_late,
@@ -215,6 +215,29 @@ fn a_reset_by_either_side_survives_every_death() {
     ];
     for mut case in cases {
         case.may_reset = true;
+        assert_both_unnoticed(&case);
+    }
+}
+
+/// Whoever leaves a download closes his side, and answers what still comes by resets. The server has all that he has said, and
+/// goes on: it is told, not listened to for as long as it has something to say. It is also if the client had left it no room.
+#[test]
+fn a_server_that_speaks_to_nobody_is_reset() {
+    let wait = Duration::from_millis(20);
+    for waits in [Step::Idle(wait), Step::Pause(wait)] {
+        let leaves = vec![Step::Send(pattern(1, 100)), Step::Receive(5000), Step::Close];
+        let mut case = up_and_down(
+            "the client leaves a download",
+            [leaves, vec![waits, Step::Abort]].concat(),
+            vec![Step::Receive(100), Step::Send(pattern(2, 1 << 20)), Step::Gone],
+        );
+        for case in [case.clone(), held(case.clone())] {
+            let mut world = case.start();
+            let is_told = |world: &World| world.clients[0].ending == Ending::Reset;
+            assert!(world.run_until(Duration::from_secs(1), is_told));
+            assert!(world.nodes[0].flows().next().is_none());
+        }
+        (case.may_reset, case.stride) = (true, 53);
         assert_both_unnoticed(&case);
     }
 }

@@ -115,8 +115,8 @@ impl Stack {
         let flow = &self.flows[slot];
         let half = self.env.services[flow.group as usize].receive_buffer / 2;
         let is_short = flow.contract.state.can_receive() && flow.contract.window() < half;
-        // End to end, what has passed makes the room, and says so itself.
-        let is_asked = flow.app.leg().is_some_and(|leg| leg.is_joined() && !leg.passes_ahead());
+        // End to end, what has passed makes the room, and says so itself; who is alone is not kept waiting by anybody.
+        let is_asked = flow.app.leg().is_some_and(|leg| !leg.is_waiting() && !leg.passes_ahead());
         if !is_short || !is_asked {
             return;
         }

@@ -498,6 +498,11 @@ impl Flow {
         if payload.is_empty() {
             return Ok(());
         }
+        if self.speaks_to_nobody() {
+            // RFC 9293 SHLD-3.
+            self.tick(now, slot, env, recorder, Tick::Abort);
+            return Ok(());
+        }
         if seq != rcv_nxt {
             self.local.owed.ack = true;
             self.local.deadlines.clear(Wait::HoldBack);
