@@ -416,17 +416,18 @@ impl Roster {
 
     fn put(&mut self, now: Instant, server: usize, (revision, decided): (u32, Decided)) {
         let status = &mut self.servers[server];
-        status.revision = revision;
+        self.changes += 1;
+        // Who joins is told of it even if nothing is in force: else an older order would count as newer there.
+        (status.revision, status.change) = (revision, self.changes);
         if status.decided == decided {
             return;
         }
-        self.changes += 1;
         self.is_stale |= status.decided.weight != decided.weight;
         if decided.is_in_use() && !status.decided.is_in_use() {
             status.used_from = now;
         }
         self.has_lost |= decided.is_out_of_service() && !status.decided.is_out_of_service();
-        (status.decided, status.decided_at, status.change) = (decided, now, self.changes);
+        (status.decided, status.decided_at) = (decided, now);
         self.queue.has_news = true;
     }
 

@@ -395,6 +395,21 @@ fn of_two_cores_that_differ_the_later_revision_counts() {
     assert!(one.decide(now, 0, Change::Admin(Admin::Drain)));
 }
 
+/// What was decided and taken back leaves a revision, and whoever is told of it tells it on: of what two owners decide, one after
+/// the other, the later counts.
+#[test]
+fn a_revision_is_told_on_though_nothing_is_in_force() {
+    let now = Instant(3_000_000_000);
+    let upstream = upstream(Balance::RoundRobin, &[1, 1]);
+    let [mut one, mut other] = [roster(&upstream), roster(&upstream)];
+    one.decide(now, 1, Change::Admin(Admin::Drain));
+    one.decide(now, 1, Change::Admin(Admin::Ready));
+    let status = one.servers()[1];
+    assert_eq!((status.revision, status.decided), (2, Decided::default()));
+    assert_eq!(other.follow(now, 1, (2, Decided::default())), Ordering::Greater);
+    assert_eq!(changes(&other, 0), [(1, 1)], "its next peer is told");
+}
+
 #[test]
 fn next_hops_are_asked_for_and_given_up() {
     let upstream = upstream(Balance::RoundRobin, &[1, 1]);
