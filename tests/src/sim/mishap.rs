@@ -8,6 +8,7 @@ use crate::kit::settings::PROXY;
 use crate::sim::fault::{Fault, MS, Reload};
 use crate::sim::network::{Plug, Side, Weather};
 use crate::sim::world::Shape;
+use stack::limits::NEIGHBOR_LOST_AGAIN;
 use stack::upstream::decision::{Admin, Change};
 use stack::upstream::{Balance, WEIGHT_MAX};
 
@@ -148,7 +149,11 @@ impl Plan {
         let server = random.below(self.servers as u64) as usize;
         let fault = Fault::StopServer { server, is_told: random.permille(500) };
         let after = soon + random.below(1_000 * MS);
-        Mishap { fault, repairs: vec![(after, Fault::StartServer { server })] }
+        // It is over when the nodes may know: until they ask again, they pass it over.
+        let plug = Plug::Server(server);
+        let known = Fault::Unplug { side: Side::Client, plug, is_out: false };
+        let asked = NEIGHBOR_LOST_AGAIN.0 + 250 * MS;
+        Mishap { fault, repairs: vec![(after, Fault::StartServer { server }), (asked, known)] }
     }
 
     /// Nobody reaches a server for a while; it runs on. Often that begins in the moment that it has answered a SYN: what is
