@@ -122,6 +122,13 @@ impl Upstream {
         self.servers.iter().position(is_it).map(|index| index as u16)
     }
 
+    /// The same, of one that may have been taken out of the configuration: it keeps its place, and may come back to it.
+    pub fn place_of(&self, address: &Address, port: u16) -> Option<u16> {
+        let is_it = |server: &Server| server.is_at(address, port);
+        let place = || self.servers.iter().position(is_it).map(|index| index as u16);
+        self.position(address, port).or_else(place)
+    }
+
     /// The same with one core's share of the limits: at least 1 each.
     pub fn on_core(mut self, place: Place) -> Upstream {
         let Upstream { servers, connections_max, queue_max, .. } = &mut self;

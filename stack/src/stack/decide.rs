@@ -63,7 +63,8 @@ impl Stack {
         roster.changes()
     }
 
-    /// As peer: takes what the owner has decided about servers. Those that this node does not know are passed over.
+    /// As peer: takes what the owner has decided about servers, also about those that have left its own file: they may come
+    /// back, and nobody says it again. Those that this node has never known are passed over.
     pub fn follow_decisions(
         &mut self,
         now: Instant,
@@ -74,7 +75,7 @@ impl Stack {
         while reader.remaining() > 0 {
             let (address, port, told) = Decided::decode(&mut reader)?;
             let upstream = &self.env.services[service as usize].upstream;
-            if let Some(server) = upstream.position(&address, port) {
+            if let Some(server) = upstream.place_of(&address, port) {
                 self.rosters[service as usize].follow(now, server, told);
             }
         }
@@ -115,7 +116,7 @@ impl Stack {
         let (address, port, told) = word.expect("cores of one node understand each other");
         let upstream = &self.env.services[service as usize].upstream;
         // They may be reloaded one after the other.
-        let Some(server) = upstream.position(&address, port) else { return };
+        let Some(server) = upstream.place_of(&address, port) else { return };
         let roster = &mut self.rosters[service as usize];
         let order = roster.follow(now, server, told);
         if self.groups[service as usize].mode != Mode::Serving {

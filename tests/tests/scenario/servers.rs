@@ -69,6 +69,29 @@ fn the_peer_is_told_and_carries_it_on() {
     }
 }
 
+/// Files are changed one after the other: what is decided about a server that the peer's file lacks for a while holds when it is
+/// there again, for nobody says it twice.
+#[test]
+fn an_order_about_a_server_that_the_peer_lacks_for_a_while_holds_when_it_is_back() {
+    for cores in CORES {
+        let mut world = World::mirrored(settings(cores));
+        let retire = |world: &mut World, is_retired: bool| {
+            let now = world.now;
+            world.nodes[1].reconfigure(now, 0, |service| {
+                service.upstream.servers[2].is_retired = is_retired;
+            });
+        };
+        retire(&mut world, true);
+        decide(&mut world, 0);
+        world.run_for(Duration::from_millis(5));
+        retire(&mut world, false);
+        assert_eq!(decided(&world, 1), [DOWN, Decided::default(), DRAINED], "{cores:?}");
+        world.kill(0);
+        world.promote(1, Epoch(3));
+        assert_eq!(decided(&world, 1), [DOWN, Decided::default(), DRAINED], "{cores:?}");
+    }
+}
+
 /// A core that is stuck takes no order, and its node loses the service for that: every core of the next owner holds what those
 /// know that were told, whichever of them that is.
 #[test]
