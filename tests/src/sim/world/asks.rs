@@ -142,7 +142,11 @@ impl World {
 
     fn check_filled(&self, owner: &Life, group: usize, peer: Member) -> Result<(), String> {
         let copies = self.nodes[usize::from(peer.node.0) - 1].life.as_ref();
-        let Some(copies) = copies.filter(|life| life.member == peer) else { return Ok(()) };
+        // Who was asleep while the peer became owner asks in vain: the register is another one.
+        let is_meant = |life: &&Life| {
+            life.member == peer && life.registers[group].epoch <= owner.registers[group].epoch
+        };
+        let Some(copies) = copies.filter(is_meant) else { return Ok(()) };
         let has_copy = |flow: &&Flow| copies.find(&flow.key).is_some_and(|copy| copy.id == flow.id);
         let lacks =
             owner.flows(group).filter(|flow| flow.is_committed()).find(|flow| !has_copy(flow));
