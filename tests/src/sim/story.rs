@@ -11,13 +11,14 @@ use crate::sim::mishap::Mishap;
 use crate::sim::tale::{Item, Tale};
 use crate::sim::workload::Caller;
 use crate::sim::world::{Fate, Tally, World};
+use cluster::limits::SHUNNED_FOR;
 use stack::time::Instant;
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A group that is to be protected is, after so long without faults.
-const PEACE: u64 = 30_000 * MS;
+/// A group that is to be protected is, after so long without faults: whoever was filled in vain has another chance by then.
+const PEACE: u64 = 30_000 * MS + SHUNNED_FOR.0;
 /// Clients are done after so long without faults; their own timers double.
 const PATIENCE: u64 = 300_000 * MS;
 /// Pause between two looks at whether they are.
