@@ -66,7 +66,7 @@ pub(crate) fn wider_edge(
     let recorded = output.end().saturating_sub(bytes.into());
     let room = u64::from(buffer).saturating_sub(recorded.saturating_sub(output.start()));
     let mut offered = (receiver.una_offset + u64::from(receiver.snd_wnd)).saturating_sub(recorded);
-    let segment = u64::from(contract.options.mss);
+    let segment = u64::from(contract.options.payload_max());
     if offered < segment && is_opening(opened, offered) {
         offered = STOCK_SEGMENTS * segment;
     }
@@ -433,6 +433,12 @@ mod tests {
         assert_eq!(edge(1460, 1460, 256 << 10), Some(1460), "a segment is enough");
         assert_eq!(edge(624, 624, 2000), Some(2000), "no more than we have room for");
         assert_eq!(edge(0, 0, 256 << 10), None);
+        let options = Options { timestamps: true, ..sender.options };
+        let (sender, snd_wnd) = (Contract { options, ..sender.clone() }, 1448);
+        let receiver = Contract { snd_wnd, ..Contract::default() };
+        let other = Some((&receiver, &Output::new()));
+        let edge = wider_edge(&sender, &leg, other, 256 << 10, snd_wnd);
+        assert_eq!(edge, Some(Seq(1000 + 1448)), "so is one beside timestamps");
     }
 
     #[test]
