@@ -53,7 +53,7 @@ use crate::time::Instant;
 ///
 /// In whatever steps that side makes: it avoids silly windows itself (RFC 9293 3.8.6.2.2), and where it has little memory a step
 /// of ours that is left out leaves a sender with less than a segment, who waits for more. Where the side has just
-/// `opened` its window to less than a segment (0: it has not), the sender is offered a [`STOCK_SEGMENTS`] of them.
+/// `opened` its window to less than a segment (0: it has not), the sender is offered [`STOCK_SEGMENTS`] of them.
 pub(crate) fn wider_edge(
     contract: &Contract,
     leg: &Proxy,
