@@ -20,6 +20,7 @@ use tests::kit::world::World;
 mod proxy {
     mod accept;
     mod end_to_end;
+    mod paced;
     mod time_out;
 }
 
