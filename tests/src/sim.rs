@@ -9,6 +9,7 @@
 pub mod capture;
 pub mod check;
 pub mod clock;
+mod denial;
 pub mod fault;
 pub mod host;
 mod manners;

@@ -3,6 +3,7 @@
 //! None of it asks the gate, the lease or the log of the node that speaks.
 
 use crate::kit::settings::{self, Settings};
+use crate::sim::denial::Denials;
 use crate::sim::manners::{Manners, SaidBy, end_of};
 use crate::sim::node::Life;
 use crate::sim::wake::Wakes;
@@ -31,6 +32,8 @@ struct Voice {
 #[derive(Debug, Default)]
 pub struct Check {
     manners: Manners,
+    /// Who denies what it has said.
+    denials: Denials,
     /// Whom a takeover has to wake.
     pub wakes: Wakes,
     voices: Vec<Voice>,
@@ -104,6 +107,7 @@ impl Check {
             self.wakes.forget(&key);
             return compare_reset(leaving, &key);
         }
+        self.denials.note_told(&key, &segment);
         let part = (segment.seq, end_of(&segment));
         self.wakes.note_said(leaving.group, leaving.epoch, &key, part);
         // A late burst is no bad manners: its client takes it as overtaken by what the new owner said.
@@ -124,10 +128,10 @@ impl Check {
         self.compare(leaving, &key, &segment, edge)
     }
 
-    /// A client or server sends a frame.
-    pub fn note_heard(&mut self, now: u64, frame: &[u8]) {
+    /// A client or server sends a frame; answers in which connection it begins to deny what it has said.
+    pub fn note_heard(&mut self, now: u64, frame: &[u8]) -> Option<FlowKey> {
         let to: Mac = frame[..6].try_into().expect("frames have headers");
-        let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return };
+        let Ok(Frame::Tcp(segment)) = parse(frame, &to, &[]) else { return None };
         let key = FlowKey {
             remote: segment.source,
             local: segment.destination,
@@ -139,6 +143,12 @@ impl Check {
             true => self.wakes.forget(&key),
             false => self.wakes.note_heard(now, &key, (segment.ack, segment.payload.len())),
         }
+        self.denials.note_heard(&key, &segment).then_some(key)
+    }
+
+    /// Whether the other side of a connection has denied what it said, and not taken that back.
+    pub fn is_denied(&self, key: &FlowKey) -> bool {
+        self.denials.stands(key)
     }
 
     /// After the first frame of an epoch at most one burst of each core of an older one.

@@ -12,6 +12,7 @@ mod apply;
 mod asks;
 mod decisions;
 mod departures;
+mod excuses;
 mod hops;
 mod machines;
 mod oddity;
@@ -207,6 +208,8 @@ pub struct World {
     decisions: Decisions,
     /// Services that some file has not named, by their indices.
     departures: BTreeMap<usize, Departure>,
+    /// Clients of connections in which one side has denied what it said, and in which leg.
+    denied: BTreeMap<FlowKey, FlowKey>,
     /// When something went wrong or was put right last.
     calm_since: u64,
     queue: BTreeMap<(u64, u64), Event>,
@@ -279,6 +282,7 @@ impl World {
             hops: Hops::default(),
             decisions: Decisions::default(),
             departures: BTreeMap::new(),
+            denied: BTreeMap::new(),
             calm_since: 0,
             queue: BTreeMap::new(),
             order: 0,

@@ -45,3 +45,24 @@ fn a_service_may_have_left_one_file_when_its_owner_dies() {
         stage.protected();
     });
 }
+
+/// Seed 709449: it has left one node's file, and that node's next life does not know it: its owner has no peer, and what it serves dies
+/// with it. Whoever waits is told by the next life, and everybody else's connection goes on.
+#[test]
+fn what_only_one_file_names_dies_with_its_owner() {
+    let counts = play(Cast::talking(9_000), [false, true], |stage, is_told| {
+        stage.fault(Fault::Name { node: 1, service: 0, is_named: false });
+        stage.run(100);
+        stage.protected();
+        stage.outlive(1);
+        stage.run(1_000);
+        stage.expect(stage.world.register(0).peer.is_none(), "without a peer that knows it");
+        stage.fault(Fault::Crash { node: 0, is_told });
+        stage.run(100);
+        stage.start(0);
+        stage.run(100);
+        stage.fault(Fault::Name { node: 1, service: 0, is_named: true });
+        stage.protected();
+    });
+    assert!(counts.unheld > 0 && counts.survived > 0, "{counts}");
+}

@@ -258,6 +258,7 @@ impl World {
         if let Err(broken) = super::roles::check_life(&life) {
             self.fail(broken);
         }
+        self.excuse_unheld(&life);
         self.nodes[node].paused_until = 0;
         self.nodes[node].interruptions.fill(Interruption::default());
         if !is_told {

@@ -75,7 +75,8 @@ impl World {
     /// A frame goes from a plug through the switch of the clients' network.
     fn switch(&mut self, from: Plug, frame: &[u8]) {
         if !matches!(from, Plug::Node(_)) {
-            self.check.note_heard(self.now, frame);
+            let denied = self.check.note_heard(self.now, frame);
+            denied.into_iter().for_each(|key| self.note_denied(key));
         }
         for to in self.clients.route(from, frame) {
             if !self.listens(to, frame) {
@@ -108,7 +109,9 @@ impl World {
                 self.check_let_in(index, &frame);
                 let may_refuse = self.may_refuse(self.hosts[index].key().local_port);
                 let host = &mut self.hosts[index];
+                let before = host.client.ending;
                 let answer = host.handle_frame(Instant(self.now), &frame, may_refuse);
+                self.excuse_denied(index, before);
                 answer.iter().for_each(|answer| self.switch(to, answer));
                 self.run_host(index);
             }
