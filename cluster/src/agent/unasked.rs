@@ -83,14 +83,12 @@ impl Agent {
             && self.candidate(now, at).is_some_and(|member| member.node == home)
     }
 
-    /// Whether the home node of a group that this node owns lives and will get the copies of it, when nothing stands against
-    /// it any more and it has been there for long enough: the group is unprotected for as long as that takes.
-    pub fn awaits_home(&self, now: Instant, group: GroupId) -> bool {
+    /// Whether the home node of a group that this node owns will get the copies of it, if it lives, when nothing stands against it
+    /// any more and it has been there for long enough: the group is unprotected for as long as that takes.
+    pub fn awaits_home(&self, group: GroupId) -> bool {
         let Some(at) = self.find(group).filter(|at| self.misses_home(*at)) else { return false };
         let home = self.detector.node(self.groups[at].config.home).map(|heard| heard.member);
-        home.is_some_and(|home| {
-            self.is_fit(now, home.node) && !matches!(self.fitness(at, home), Fitness::Unfit(_))
-        })
+        home.is_none_or(|home| !matches!(self.fitness(at, home), Fitness::Unfit(_)))
     }
 
     /// Whether it gets them now: this life of it has lasted for the hold-down, and nothing has happened meanwhile.

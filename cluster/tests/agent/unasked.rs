@@ -1,7 +1,7 @@
 //! Home comes back to three nodes, of which another one is the peer by then.
 
 use super::role;
-use super::world::{Fault, World};
+use super::world::{Fault, GROUP, World};
 use cluster::agent::Arbiter;
 use cluster::agent::Reason;
 use cluster::agent::handover::{Cause, Failure};
@@ -48,6 +48,24 @@ fn a_home_that_finds_another_peer_gets_the_copies_and_then_the_group() {
         world.run(5_000);
         assert_eq!((world.voices(), role(&world, 1)), (vec![0], Role::Peer), "it stays");
         assert!(world.is_protected());
+    }
+}
+
+/// Whoever knows that home lives can tell that it will be called, be it known to work to the owner yet or not: until then the group may
+/// lose its protection any moment.
+#[test]
+fn a_home_that_the_owner_has_not_heard_of_is_awaited() {
+    for (failback, is_awaited) in [(Failback::All, true), (Failback::Manual, false)] {
+        let mut world = without_home(4, failback);
+        let awaits = |world: &World, index: usize| {
+            world.nodes[index].agent.as_ref().expect("it runs").awaits_home(GROUP)
+        };
+        assert_eq!([awaits(&world, 1), awaits(&world, 2)], [is_awaited, false]);
+        world.fault(Fault::Start(0));
+        assert_eq!(awaits(&world, 1), is_awaited, "it has not said anything");
+        if is_awaited {
+            world.until(5_000, "home is called", |world| !awaits(world, 1));
+        }
     }
 }
 

@@ -85,15 +85,14 @@ impl World {
         is_calm && (0..services).all(is_taken) && live.all(stays)
     }
 
-    /// Whether home is about to take the place of a group's peer: nobody holds all of it meanwhile.
+    /// Whether home lives and will take the place of a group's peer: nobody holds all of it meanwhile. The owner may not have heard yet
+    /// that it works.
     fn awaits_home(&self, group: usize) -> bool {
         let group = self.shape().settings.groups()[group];
+        let home = &self.nodes[group.service() as usize % self.nodes.len()];
         // Of two nodes home is the owner or the peer.
-        let mut nodes = self.nodes.iter().filter(|_| self.nodes.len() > 2);
-        nodes.any(|node| {
-            let now = node.machine.local(self.now);
-            node.life.as_ref().is_some_and(|life| life.agent.awaits_home(now, group))
-        })
+        let may_come = self.nodes.len() > 2 && home.life.is_some();
+        may_come && self.lives().any(|life| life.agent.awaits_home(group))
     }
 
     fn is_group_protected(&self, group: usize) -> bool {
