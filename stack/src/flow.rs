@@ -22,6 +22,7 @@ use crate::seq::Seq;
 use crate::service::Service;
 use crate::tcp::contract::Contract;
 use crate::tcp::deadline::{Deadlines, Heard, Wait};
+use crate::tcp::delayed_ack::DelayedAck;
 use crate::tcp::in_flight;
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::seat::{Seat, Senders};
@@ -172,28 +173,12 @@ pub struct Local {
     pub fin_answers: bool,
     /// How much of [`crate::limits::EARLY_RECORDS_MAX`] is used up.
     pub early_records: u8,
-    /// So many of the next words are acknowledged as soon as that may be said.
-    pub eager_acks: u8,
-    /// Nothing has taken the last acknowledgement along before its delay was over: somebody may have waited for it.
-    pub was_ack_late: bool,
-    /// Who has spoken last.
-    pub turn: Turn,
+    /// Who may be waiting for an acknowledgement.
+    pub delayed_ack: DelayedAck,
     /// Counted as half open by the stack.
     pub is_half_open: bool,
     /// Carried on after a takeover: a former owner may have said what this node does not know.
     pub is_resumed: bool,
-}
-
-/// Who has spoken last, acknowledgements apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Turn {
-    /// We have, or nobody yet.
-    #[default]
-    Ours,
-    /// The other side, in one segment that it has pushed: as the answers of a dialogue come.
-    Answered,
-    /// The other side, and it may go on.
-    Theirs,
 }
 
 /// Segments that are due whatever the windows say.

@@ -77,7 +77,7 @@ pub const ACK_DELAY_REST: Duration = Duration::from_millis(8);
 /// After a delayed acknowledgement that had to go by itself, and that its receiver answered at once by the next word, so many
 /// words are acknowledged without delay; then it is tried again whether something takes it along. It costs whoever waits for it
 /// one such delay in so many words.
-pub const EAGER_ACKS: u8 = 64;
+pub const QUICK_ACKS: u8 = 64;
 
 /// Shorter segments are no stream's, whatever its path takes (RFC 9293 MUST-15).
 pub const FULL_SEGMENT_BYTES: u32 = 536;

@@ -7,6 +7,7 @@ pub mod state;
 
 pub mod contract;
 pub mod deadline;
+pub mod delayed_ack;
 mod input;
 mod keep_alive;
 mod open;

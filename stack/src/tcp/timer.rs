@@ -166,8 +166,8 @@ impl Flow {
             local.owed.ack_new = true;
         }
         if local.deadlines.take_due(now, Wait::Ack) {
-            // Nothing has taken it along: what we answered left before the peer held it.
-            (local.owed.ack_new, local.was_ack_late) = (true, true);
+            local.owed.ack_new = true;
+            local.delayed_ack.note_late();
         }
         if local.deadlines.is_due(now, Wait::Persist) {
             let window = (local.snd_una + local.snd_wnd).distance(local.snd_nxt);

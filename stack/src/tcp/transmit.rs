@@ -5,10 +5,10 @@
 //! not gated: it follows from bytes that the client still holds.
 //!
 //! Path: step 7. Spec: RFC 9293 3.8 and 3.10.8, RFC 7323, RFC 6691 (MSS without options); blocks in `selective.rs`.
+//! How long an acknowledgement may rest: `delayed_ack.rs`.
 
-use crate::flow::{Env, Flow, Local, Owed, Turn};
-use crate::limits::{ACK_DELAY_REST, FULL_SEGMENT_BYTES, SEND_AGAIN};
-use crate::pool::NONE;
+use crate::flow::{Env, Flow, Local, Owed};
+use crate::limits::SEND_AGAIN;
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
 use crate::tcp::sender::Resend;
@@ -447,41 +447,9 @@ impl Flow {
         };
         self.note_acknowledgement_sent(now, ack, edge);
         if plan.payload_bytes > 0 {
-            (self.local.was_ack_late, self.local.turn) = (false, Turn::Ours);
+            self.local.delayed_ack.note_said();
         }
         emit_tcp(buffer, &path, &header, plan.payload_bytes)
-    }
-
-    fn note_acknowledgement_sent(&mut self, now: Instant, ack: Seq, edge: Seq) {
-        // What lies beyond the hole is still to be said.
-        let is_uncertain = self.is_hole_uncertain();
-        let is_all = ack == self.rcv_taken();
-        let may_rest = !is_all && self.may_rest(ack);
-        let local = &mut self.local;
-        local.rcv_acked = ack;
-        local.adv_edge = local.adv_edge.max(edge);
-        local.owed.ack &= is_uncertain;
-        if is_all {
-            local.owed.ack_new = false;
-            local.deadlines.clear(Wait::Ack);
-        } else if may_rest {
-            local.owed.ack_new = false;
-            local.deadlines.set(Wait::Ack, now + ACK_DELAY_REST);
-        }
-    }
-
-    /// Whether what was taken beyond `ack` may wait for what is said next: one answer, or words so short that no stream has them;
-    /// nobody waits for that, and there is neither a hole nor an end. Whoever is always a little ahead of the log would else be
-    /// told of each step by a segment.
-    fn may_rest(&self, ack: Seq) -> bool {
-        let (rest, longest) = (self.rcv_taken().since(ack), u32::from(self.local.rcv_mss));
-        let is_answer = self.local.turn != Turn::Theirs && rest <= longest;
-        (is_answer || rest.max(longest) < FULL_SEGMENT_BYTES)
-            && self.local.eager_acks == 0
-            && self.contract.state == State::Established
-            && !self.ahead().fin
-            && self.reassembly == NONE
-            && self.local.duplicate_bytes == 0
     }
 
     /// The options of an ordinary segment but for SACK blocks.
