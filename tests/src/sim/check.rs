@@ -91,6 +91,11 @@ impl Check {
         }
     }
 
+    /// The epoch with which a group was taken over last, as far as that stands.
+    pub fn taken_over(&self, group: usize) -> Epoch {
+        self.voices[group].taken_over
+    }
+
     /// A frame leaves a node for the clients. Errors: which rule it breaks.
     pub fn note(&mut self, leaving: &Leaving<'_>) -> Result<(), String> {
         self.note_voice(leaving)?;

@@ -1,8 +1,8 @@
 //! What is decided about servers: every core of both nodes knows the same, and nothing that was replaced comes back.
 //!
 //! Of two words about a server the newer one counts, whichever comes last: orders race each other over cores and nodes, and a
-//! core that was stuck tells late what it knows. So what a core knows never gets older in an ownership, nor what all agree
-//! on from one time at which the service is protected to the next.
+//! core that was stuck tells late what it knows. So what a core knows never gets older in an ownership or by a takeover, nor what all
+//! agree on from one time at which the service is protected to the next.
 
 use super::World;
 use crate::kit::settings::PROXY;
@@ -62,9 +62,12 @@ impl World {
             let servers = stack.map_or(&[][..], |stack| stack.roster(group as u8).servers());
             let known = servers.iter().map(|server| (server.revision, server.decided));
             let epoch = engine.status_of(group).epoch;
+            let is_promoted = self.check.taken_over(group) == epoch;
             let before = self.decisions.cores.entry((node, core, group)).or_default();
+            // Whoever takes over goes on from what it has followed, and may be told in the same round what another core has.
+            let goes_on = before.0 == epoch || is_promoted && before.0.next() == epoch;
             let is_same = before.0 == epoch && known.clone().eq(before.1.iter().copied());
-            let is_older = before.0 == epoch && is_older(known.clone(), &before.1);
+            let is_older = goes_on && is_older(known.clone(), &before.1);
             if is_older {
                 let known: Known = known.collect();
                 let was = std::mem::take(&mut before.1);
