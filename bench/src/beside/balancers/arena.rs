@@ -44,6 +44,11 @@ pub struct Standing<'a> {
     pub nodes: Option<Server<'a>>,
 }
 
+/// Of the kernel's TCP wherever it ends connections. Of its congestion controls the one that a distribution has by itself, whatever
+/// this machine's is: a BBR sender paces, and then costs and lumps are its timer's.
+const SETTINGS: [&str; 2] =
+    ["net.ipv4.ip_local_port_range=1024 65000", "net.ipv4.tcp_congestion_control=cubic"];
+
 impl<'a> Arena<'a> {
     /// Builds the bed, `name` is the directory of its files, and starts the servers. Clients measure for `ms` milliseconds.
     pub fn new(common: &'a Common, name: &str, mtu: u32, ms: u64) -> anyhow::Result<Arena<'a>> {
@@ -57,8 +62,7 @@ impl<'a> Arena<'a> {
             }
         }
         for place in [Place::Client, Place::Servers, Place::Node(1)] {
-            let ports = "net.ipv4.ip_local_port_range=1024 65000";
-            run(stage.bed.command(place, "sysctl").args(["-qw", ports]))?;
+            run(stage.bed.command(place, "sysctl").arg("-qw").args(SETTINGS))?;
         }
         let patience_secs = PATIENCE_SECS + ms / 1_000;
         let mut arena = Arena { stage, common, servers: Vec::new(), patience_secs };
