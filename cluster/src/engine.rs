@@ -54,7 +54,7 @@ use stack::service::Service;
 use stack::shard::Place;
 use stack::stack::{Conflict, ConnectError, Elsewhere, Ended, Mode, Stack, StackConfig};
 use stack::time::{Duration, Instant};
-use stack::wire::Mac;
+use stack::wire::{Mac, Superframe};
 
 /// What an engine is built with.
 pub struct EngineConfig {
@@ -607,6 +607,12 @@ impl Engine {
     #[inline]
     pub fn poll_frame(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(usize, u8)> {
         self.stack.poll_transmit(now, buffer)
+    }
+
+    /// The same if it is a superframe; else `None`, and [`Engine::poll_frame`] knows. See [`Stack::poll_superframe`].
+    #[inline]
+    pub fn poll_superframe(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(Superframe, u8)> {
+        self.stack.poll_superframe(now, buffer)
     }
 }
 

@@ -38,7 +38,7 @@ pub use types::{
     Ack, Application, Arbiter, ArpPolicy, Balance, ClusterConfig, ClusterNode, Config, Control,
     CopyMode, Cores, Failback, Idle, Interface, Interfaces, Limits, Log, LogFormat, LogTarget,
     Metrics, NodeConfig, OnPeerLoss, OnServerDown, Protocol, Proxy, ProxyProtocol, Seal, Secret,
-    Server, Service, Snoop, Survivor, TimerSet, Timers, XdpMode,
+    Segmentation, Server, Service, Snoop, Survivor, TimerSet, Timers, XdpMode,
 };
 pub use value::{Mac, PortRange, duration_text, mac};
 

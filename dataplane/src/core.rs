@@ -334,6 +334,12 @@ impl<P: Port, C: Clock> Core<P, C> {
         let mut groups = 0u64;
         let mut has_segment = 0u64;
         while port.staged() < BURST {
+            if let Some(group) = port.stage_superframe(|buffer| engine.poll_superframe(now, buffer))
+            {
+                groups |= 1 << group;
+                has_segment |= 1 << group;
+                continue;
+            }
             let mut group = 0;
             let mut is_segment = false;
             let staged = port.stage(|buffer| match engine.poll_frame(now, buffer) {

@@ -11,7 +11,11 @@
 //!
 //! Bounds: at most [`BURST`] frames per `receive` and per `kick`.
 
+use stack::wire::Superframe;
 use std::io;
+
+#[cfg(doc)]
+use stack::limits::SUPERFRAME_BYTES_MAX;
 
 pub mod xdp;
 
@@ -38,6 +42,8 @@ pub struct PortCounters {
     pub tx_frames: u64,
     /// Bytes given to the kernel to send.
     pub tx_bytes: u64,
+    /// Those of the frames that were superframes, several segments in one.
+    pub tx_superframes: u64,
     /// Staged frames thrown away before the kick.
     pub tx_discarded: u64,
     /// Times there was no free frame or descriptor to stage into.
@@ -90,6 +96,17 @@ pub trait Port {
     /// returns the frame's length, or 0 for "nothing to send" (the memory stays free). Returns the
     /// length staged; `None` if there is no room for a frame now (ring full, no free frame, burst full).
     fn stage(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize>;
+
+    /// Offers memory for one superframe ([`SUPERFRAME_BYTES_MAX`] bytes) to `write`, which returns what it has written there and
+    /// of which group. It leaves after what was staged before it and before what is staged later. `None`: there was nothing, or
+    /// no room, or this port has nobody who cuts superframes.
+    fn stage_superframe(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> Option<(Superframe, u8)>,
+    ) -> Option<u8> {
+        let _ = write;
+        None
+    }
 
     /// Frames staged and not yet kicked.
     fn staged(&self) -> usize;

@@ -8,10 +8,12 @@ use dataplane::port::xdp::{OpenError, XdpConfig, XdpPort, ZeroCopy};
 use dataplane::port::{BURST, Port, RxFrame};
 use dataplane::sys;
 use dataplane::xdp_program::{AttachMode, Verdict, XdpProgram};
+use stack::limits::SUPERFRAME_BYTES_MAX;
+use stack::seq::Seq;
+use stack::wire::{Address, Header, Path, Superframe, emit_superframe, payload_offset};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -71,7 +73,7 @@ impl Wire {
         let path = format!("/run/netns/{}", self.names[end]);
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                sys::enter_network_namespace(Path::new(&path)).unwrap();
+                sys::enter_network_namespace(std::path::Path::new(&path)).unwrap();
                 f()
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -126,6 +128,7 @@ fn config() -> XdpConfig {
         frames: FRAMES,
         zero_copy: ZeroCopy::Auto,
         multi_buffer: true,
+        superframes: false,
     }
 }
 
@@ -458,6 +461,120 @@ fn the_kernels_own_traffic_does_not_notice() {
         assert!(counters.get(Verdict::PassOther) > 100);
         assert_eq!(counters.total(), counters.get(Verdict::PassOther));
     }
+}
+
+/// A superframe of so many bytes of payload, cut every 1000.
+fn superframe(memory: &mut [u8], address: Address, payload_bytes: usize) -> Superframe {
+    let path = Path {
+        source_mac: [2, 0, 0, 0, 0, 2],
+        destination_mac: [2, 0, 0, 0, 0, 1],
+        source: address,
+        destination: address,
+        hop_limit: 64,
+    };
+    let header = Header { destination_port: PORT, seq: Seq(u32::MAX - 1500), ..Header::default() };
+    let at = payload_offset(&address, &header.options);
+    (0..payload_bytes).for_each(|n| memory[at + n] = (n / 7) as u8);
+    emit_superframe(memory, &path, &header, payload_bytes, 1000)
+}
+
+/// Sends a frame, a superframe of 4500 bytes and another frame, and compares what comes.
+fn cut_between_frames([a, b]: &mut [End; 2], address: Address) {
+    let around = [segment(60, 1), segment(300, 2)];
+    a.stage(&around[0]);
+    let staged = a.port.stage_superframe(|memory| Some((superframe(memory, address, 4_500), 7)));
+    assert_eq!(staged, Some(7));
+    a.stage(&around[1]);
+    assert_eq!(a.port.staged(), 3);
+    a.port.kick().unwrap();
+    assert_eq!(a.port.staged(), 0);
+    let mut got = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while got.len() < 7 {
+        assert!(Instant::now() < deadline, "{} of 7 frames came", got.len());
+        b.port.receive(&mut b.burst);
+        got.extend(b.burst.iter().map(|frame| b.port.frame(frame).to_vec()));
+        b.port.recycle(&mut b.burst);
+    }
+    assert_eq!([&got[0], &got[6]], [&around[0], &around[1]]);
+    let mut memory = vec![0; SUPERFRAME_BYTES_MAX];
+    let whole = superframe(&mut memory, address, 4_500);
+    let (tcp_at, payload_at) = (usize::from(whole.tcp_at), usize::from(whole.payload_at));
+    for (n, part) in memory[payload_at..whole.bytes].chunks(1000).enumerate() {
+        let frame = &got[1 + n];
+        let seq = u32::from_be_bytes(frame[tcp_at + 4..tcp_at + 8].try_into().unwrap());
+        assert_eq!(seq, (u32::MAX - 1500).wrapping_add(1000 * n as u32));
+        assert_eq!(&frame[payload_at..], part);
+    }
+}
+
+/// Attached to the driver, the far end has the kernel cut for it.
+#[test]
+fn superframes_are_cut_and_keep_their_place_among_frames() {
+    let Some(wire) = Wire::new() else { return };
+    run(&["ip", "netns", "exec", &wire.names[0], "ethtool", "-K", "eth0", "tx", "on", "tso", "on"]);
+    let superframes = XdpConfig { superframes: true, ..config() };
+    let mut ends =
+        [wire.end_with(0, AttachMode::Auto, &superframes), wire.end(1, AttachMode::Native)];
+    assert!(ends[0].port.sends_superframes() && !ends[1].port.sends_superframes());
+    let six = Address([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100]);
+    ends[1].program.services().lock().set_service(six.0.into(), &[PORT..=PORT]).unwrap();
+    for address in [Address::v4(OWNED.octets()), six] {
+        for _ in 0..40 {
+            cut_between_frames(&mut ends, address);
+        }
+    }
+    let [a, _] = &mut ends;
+    a.settle();
+    let counters = a.port.counters();
+    assert_eq!((counters.tx_superframes, counters.tx_frames), (80, 240));
+    assert_eq!(a.port.stage_superframe(|_| None::<(Superframe, u8)>), None, "nothing to say");
+    assert_eq!(a.port.staged(), 0);
+}
+
+/// What was thrown away, or refused, is never seen; a burst holds only so many.
+#[test]
+fn discarded_superframes_are_gone() {
+    let Some(wire) = Wire::new() else { return };
+    run(&["ip", "netns", "exec", &wire.names[0], "ethtool", "-K", "eth0", "tx", "on", "tso", "on"]);
+    let superframes = XdpConfig { superframes: true, ..config() };
+    let mut ends =
+        [wire.end_with(0, AttachMode::Auto, &superframes), wire.end(1, AttachMode::Native)];
+    let address = Address::v4(OWNED.octets());
+    let fill = |a: &mut End| {
+        let mut staged = 0;
+        while a.port.stage_superframe(|memory| Some((superframe(memory, address, 60_000), 0)))
+            == Some(0)
+        {
+            staged += 1;
+        }
+        assert_eq!(a.port.stage(|_| 100), None, "the burst is full");
+        staged
+    };
+    let a = &mut ends[0];
+    let most = fill(a);
+    assert!((2..=BURST).contains(&most));
+    a.port.discard();
+    assert_eq!((a.port.staged(), a.port.counters().tx_discarded), (0, most as u64));
+    wire.set_link(&wire.names[0], "down");
+    assert_eq!(fill(a), most);
+    assert!(a.port.kick().is_err(), "the interface is down");
+    a.port.discard();
+    assert_eq!((a.port.staged(), a.port.counters().tx_discarded), (0, 2 * most as u64));
+    wire.set_link(&wire.names[0], "up");
+    a.settle();
+    cut_between_frames(&mut ends, address);
+    ends[0].settle();
+}
+
+/// Who has no offload, or does not want it, sends frame by frame.
+#[test]
+fn without_offload_there_are_no_superframes() {
+    let Some(wire) = Wire::new() else { return };
+    let superframes = XdpConfig { superframes: true, ..config() };
+    let mut end = wire.end_with(0, AttachMode::Auto, &superframes);
+    assert!(!end.port.sends_superframes(), "`tx off` has switched it off");
+    assert_eq!(end.port.stage_superframe(|_| unreachable!()), None);
 }
 
 #[test]

@@ -230,6 +230,13 @@ pub const SILENT_FLOWS_MAX: u32 = 512;
 /// Frames that one flow may send before the others have their turn.
 pub const TURN_FRAMES: u8 = 16;
 
+/// Bytes of a superframe, Ethernet header included: a packet's length has 16 bits, and so long a frame the kernel hands to a
+/// NIC uncut.
+pub const SUPERFRAME_BYTES_MAX: usize = 65_535;
+
+/// Segments of a superframe: what is noted of each is noted before anything else is said.
+pub const SUPERFRAME_SEGMENTS_MAX: u32 = 64;
+
 /// Round-trip time assumed after a takeover where the owner had not recorded any: a lost kick is repeated
 /// after a quarter of a second, not after RFC 6298's initial second.
 pub const RESUME_SRTT_US: u32 = 50_000;

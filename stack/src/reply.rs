@@ -91,6 +91,11 @@ impl Replies {
         if self.said >= REPLIES_FIRST { None } else { self.pop() }
     }
 
+    /// Whether there is one that goes before what flows have to say.
+    pub fn has_first(&self) -> bool {
+        self.said < REPLIES_FIRST && !self.queue.is_empty()
+    }
+
     /// The next answer.
     pub fn pop(&mut self) -> Option<Reply> {
         let reply = self.queue.pop_front()?;

@@ -19,5 +19,6 @@ pub mod reassembly;
 mod rtt;
 pub mod seat;
 mod selective;
+mod superframe;
 mod timer;
 mod transmit;

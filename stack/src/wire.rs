@@ -17,7 +17,9 @@ mod emit;
 mod error;
 mod parse;
 
-pub use emit::{emit_address, emit_echo_reply, emit_query, emit_tcp, payload_offset};
+pub use emit::{
+    emit_address, emit_echo_reply, emit_query, emit_superframe, emit_tcp, payload_offset,
+};
 pub use error::{ErrorKind, IcmpError, Quoted, guess_quoted};
 pub use parse::{parse, parse_heard};
 
@@ -230,6 +232,19 @@ pub struct Header {
     pub window: u16,
     /// Options.
     pub options: SegmentOptions,
+}
+
+/// Several segments of one flow written as one frame, to be cut by whoever sends it (TCP segmentation offload).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Superframe {
+    /// Its length.
+    pub bytes: usize,
+    /// Where the TCP header begins; its checksum is that of the pseudo-header.
+    pub tcp_at: u16,
+    /// Where the payload begins.
+    pub payload_at: u16,
+    /// Payload of each segment, but for the last, which may have less.
+    pub segment_bytes: u16,
 }
 
 #[cfg(test)]

@@ -3,4 +3,5 @@
 
 pub mod fuzz;
 pub mod kit;
+pub mod nic;
 pub mod sim;

@@ -24,6 +24,7 @@ mod conformance {
     mod selective;
     mod sequence;
     mod states;
+    mod superframe;
     mod timestamp;
     mod window;
 }

@@ -309,9 +309,14 @@ fn interface(
     let copies =
         [("auto", CopyMode::Auto), ("zero-copy", CopyMode::ZeroCopy), ("copy", CopyMode::Copy)];
     let copy = table.choice(reader, "copy", &copies).unwrap_or_default();
-    let next_hops = if key == "client" { next_hops(reader, &mut table) } else { Vec::new() };
+    let (mut next_hops, mut segmentation) = (Vec::new(), None);
+    if key == "client" {
+        next_hops = self::next_hops(reader, &mut table);
+        let choices = [("auto", Segmentation::Auto), ("never", Segmentation::Never)];
+        segmentation = Some(table.choice(reader, "segmentation", &choices).unwrap_or_default());
+    }
     table.finish(reader);
-    Interface { name, queues, mode, copy, next_hops }
+    Interface { name, queues, mode, copy, segmentation, next_hops }
 }
 
 /// Different IPv4 addresses, few enough to be asked all the time.

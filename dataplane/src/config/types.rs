@@ -232,6 +232,10 @@ pub struct Interface {
     pub mode: XdpMode,
     /// `copy`: whether frames are copied between NIC and process. Default "auto".
     pub copy: CopyMode,
+    /// `segmentation`: whether several segments of a flow may leave as one superframe, which the interface cuts. Default "auto";
+    /// of the client side only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segmentation: Option<Segmentation>,
     /// `next_hops`: routers or hosts on the client side that are asked for a sign of life; a node that hears fewer of
     /// them than its peer does hands over. Default none: only the carrier counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -262,6 +266,17 @@ pub enum CopyMode {
     ZeroCopy,
     /// Always copy.
     Copy,
+}
+
+/// Whether several segments of a flow may leave as one superframe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Segmentation {
+    /// Where frames are copied and the interface has TCP segmentation offload on (`ethtool -k INTERFACE`).
+    #[default]
+    Auto,
+    /// Every segment leaves as a frame of its own.
+    Never,
 }
 
 /// `[cores]`.

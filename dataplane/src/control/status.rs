@@ -593,6 +593,7 @@ impl PortStatus {
             ("rx_bytes", port.rx_bytes),
             ("tx_frames", port.tx_frames),
             ("tx_bytes", port.tx_bytes),
+            ("tx_superframes", port.tx_superframes),
             ("tx_discarded", port.tx_discarded),
             ("tx_no_room", port.tx_no_room),
             ("kicks", port.kicks),

@@ -1,7 +1,7 @@
 //! The ports of a node, and which frames reach them.
 
 use super::{StartError, failed};
-use crate::config::{self, Config, CopyMode, XdpMode};
+use crate::config::{self, Config, CopyMode, Segmentation, XdpMode};
 use crate::log;
 use crate::port::xdp::{XdpConfig, XdpPort, ZeroCopy};
 use crate::sys;
@@ -36,6 +36,7 @@ pub(super) fn open_ports(
             frames: config.limits.frames,
             zero_copy,
             multi_buffer: program.is_multi_buffer(),
+            superframes: interface.segmentation == Some(Segmentation::Auto),
         })
         .map_err(failed(&doing))?;
         program.bind_queue(queue.into(), port.fd()).map_err(failed(&doing))?;

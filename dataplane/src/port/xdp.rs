@@ -34,8 +34,10 @@ use crate::sys;
 use frames::{FrameState, Frames};
 use joiner::{Joined, Joiner};
 use socket::{Request, Socket};
+use stack::wire::Superframe;
 use std::io;
 use std::os::fd::RawFd;
+use superframes::Superframes;
 use umem::{CHUNK_BYTES, Umem};
 
 mod error;
@@ -45,6 +47,7 @@ mod mapping;
 mod ring;
 mod sending;
 mod socket;
+mod superframes;
 mod umem;
 
 pub use error::OpenError;
@@ -92,6 +95,8 @@ pub struct XdpConfig {
     /// Whether frames may lie in several buffers where the MTU asks for it: the XDP program must be
     /// one that takes them. Without, the port's MTU is bounded ([`XdpPort::mtu`]).
     pub multi_buffer: bool,
+    /// Whether superframes are sent where the interface cuts them and frames are copied.
+    pub superframes: bool,
 }
 
 /// One queue of an interface through AF_XDP.
@@ -115,6 +120,8 @@ pub struct XdpPort {
     /// Frames staged and their descriptors, in the order of these.
     staged: Vec<(u32, u8)>,
     staged_bytes: u64,
+    /// Where superframes leave, if they do.
+    superframes: Option<Superframes>,
     /// Copy mode: published descriptors that the kernel has not taken in the last kick.
     left: u32,
     counters: PortCounters,
@@ -174,9 +181,17 @@ impl XdpPort {
             lead: if is_jumbo { parts as usize * CHUNK_BYTES - frame_bytes as usize } else { 0 },
             staged: Vec::with_capacity(BURST),
             staged_bytes: 0,
+            superframes: None,
             left: 0,
             counters: PortCounters::default(),
         };
+        if config.superframes
+            && !port.is_zero_copy()
+            && sys::interface_cuts_segments(name).unwrap_or(false)
+        {
+            port.superframes =
+                Some(Superframes::open(name).map_err(|e| OpenError::Interface(name.clone(), e))?);
+        }
         port.refill();
         Ok(port)
     }
@@ -195,6 +210,11 @@ impl XdpPort {
     /// Whether the driver works on our memory itself.
     pub fn is_zero_copy(&self) -> bool {
         self.socket.is_zero_copy()
+    }
+
+    /// Whether it sends superframes.
+    pub fn sends_superframes(&self) -> bool {
+        self.superframes.is_some()
     }
 
     /// Whether the frames lie in huge pages.
@@ -226,7 +246,8 @@ impl XdpPort {
         self.reap();
         self.receiving.check();
         self.sending.check();
-        assert_eq!(self.sending.count(FrameState::Staged) as usize, self.staged.len());
+        let elsewhere = self.superframes.as_ref().map_or(0, Superframes::staged_frames);
+        assert_eq!(self.sending.count(FrameState::Staged) as usize, self.staged.len() + elsewhere);
     }
 
     /// Gives the kernel every frame of the receiving half that the core does not hold.
@@ -348,6 +369,12 @@ impl Port for XdpPort {
             self.sending.discarded(frame);
             return Some(0);
         }
+        if let Some(superframes) = &mut self.superframes
+            && superframes.is_busy()
+        {
+            superframes.stage_frame(frame, len);
+            return Some(len);
+        }
         let parts = self.describe(chunk, len);
         self.staged.push((frame, parts));
         self.staged_bytes += len as u64;
@@ -355,38 +382,33 @@ impl Port for XdpPort {
     }
 
     #[inline]
+    fn stage_superframe(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> Option<(Superframe, u8)>,
+    ) -> Option<u8> {
+        if self.left > 0 || self.staged() == BURST {
+            return None;
+        }
+        let superframes = self.superframes.as_mut()?;
+        if superframes.is_full() { None } else { superframes.stage(write) }
+    }
+
+    #[inline]
     fn staged(&self) -> usize {
-        self.staged.len() + self.left as usize
+        let behind = self.superframes.as_ref().map_or(0, Superframes::staged);
+        self.staged.len() + self.left as usize + behind
     }
 
     fn kick(&mut self) -> io::Result<()> {
-        if self.staged() == 0 {
-            return Ok(());
+        if !self.staged.is_empty() || self.left > 0 {
+            self.kick_ring()?;
         }
-        // What is there before anything new is shown was withdrawn, or was left by the last kick.
-        let before = self.socket.transmit.unconsumed();
-        self.show();
-        let is_zero_copy = self.socket.is_zero_copy();
-        let outcome = if is_zero_copy { self.wake_driver() } else { self.send_all(before) };
-        let refused = matches!(&outcome, Err(e) if e.kind() == io::ErrorKind::NetworkDown);
-        if refused && !is_zero_copy && !self.staged.is_empty() {
-            self.take_back();
-            return outcome;
-        }
-        self.note_shown();
-        outcome
+        self.send_superframes()
     }
 
     fn discard(&mut self) {
-        self.socket.transmit.rollback();
-        self.counters.tx_discarded += self.staged.len() as u64;
-        self.staged_bytes = 0;
-        for (frame, _) in self.staged.drain(..) {
-            self.sending.discarded(frame);
-        }
-        if self.left > 0 {
-            self.withdraw();
-        }
+        self.discard_ring();
+        self.end_superframes();
     }
 
     fn counters(&self) -> PortCounters {

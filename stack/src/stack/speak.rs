@@ -11,7 +11,7 @@ use crate::limits::{
 use crate::reply::{Replies, Reply};
 use crate::service::ArpPolicy;
 use crate::time::{Duration, Instant};
-use crate::wire::{Address, Mac};
+use crate::wire::{Address, Mac, Superframe};
 use core::ops::Range;
 
 /// Where a frame says from which hardware address it comes.
@@ -47,23 +47,54 @@ impl Stack {
             let state = &self.groups[group as usize];
             let ts_now = (state.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
             let bytes = flow.poll_transmit(now, ts_now, &mut self.env, &state.mac, buffer);
-            if bytes > 0 && flow.has_more(&self.env) {
-                self.turn += 1;
-                if self.turn >= TURN_FRAMES {
-                    self.ready.remove(group, slot);
-                    self.ready.push(group, slot);
-                    self.end_turn(group);
-                }
-            } else {
-                self.rest(now, slot);
-                self.end_turn(group);
-            }
             if bytes > 0 {
-                self.counters.tx_frames += 1;
+                self.count_turn(now, slot, 1);
                 return Some((bytes, group));
             }
+            self.rest(now, slot);
+            self.end_turn(group);
         }
         self.transmit_small(Replies::pop, buffer)
+    }
+
+    /// Writes the next frame into `buffer`, of [`SUPERFRAME_BYTES_MAX`] bytes, if it is a superframe; answers it and its group.
+    /// `None`: it is none, ask [`Stack::poll_transmit`]. For whoever has them cut.
+    ///
+    /// [`SUPERFRAME_BYTES_MAX`]: crate::limits::SUPERFRAME_BYTES_MAX
+    pub fn poll_superframe(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(Superframe, u8)> {
+        if now >= self.announce_at || self.replies.has_first() {
+            return None;
+        }
+        let slot = self.ready.front(self.speaking)?;
+        if !self.bring_up(now, slot) {
+            return None;
+        }
+        let flow = &mut self.flows[slot];
+        let group = flow.group;
+        let state = &self.groups[group as usize];
+        let ts_now = (state.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
+        let frame = flow.poll_superframe(now, ts_now, &mut self.env, &state.mac, buffer)?;
+        self.count_turn(now, slot, TURN_FRAMES);
+        Some((frame, group))
+    }
+
+    /// A flow has said something, which counts as so many frames of its turn: it goes on, or others have theirs.
+    #[inline]
+    fn count_turn(&mut self, now: Instant, slot: u32, frames: u8) {
+        self.counters.tx_frames += 1;
+        let flow = &self.flows[slot];
+        let group = flow.group;
+        if !flow.has_more(&self.env) {
+            self.rest(now, slot);
+            self.end_turn(group);
+            return;
+        }
+        self.turn += frames;
+        if self.turn >= TURN_FRAMES {
+            self.ready.remove(group, slot);
+            self.ready.push(group, slot);
+            self.end_turn(group);
+        }
     }
 
     /// A flow of the group had its turn.

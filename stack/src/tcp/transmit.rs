@@ -17,10 +17,10 @@ use crate::time::Instant;
 use crate::wire::{Flags, Header, Mac, Path, SegmentOptions, emit_tcp, payload_offset};
 
 /// What to put into one segment.
-struct Plan {
-    seq: Seq,
-    payload_bytes: usize,
-    flags: Flags,
+pub(super) struct Plan {
+    pub(super) seq: Seq,
+    pub(super) payload_bytes: usize,
+    pub(super) flags: Flags,
 }
 
 impl Flow {
@@ -217,7 +217,7 @@ impl Flow {
     /// Bytes that the application has produced and that were never sent; `None` once the FIN was sent. An
     /// output may be longer than the sequence space: it is measured in stream offsets.
     #[inline]
-    fn unsent(&self) -> Option<u64> {
+    pub(super) fn unsent(&self) -> Option<u64> {
         let next = self.contract.offset_of(self.local.snd_nxt).unwrap_or(0);
         self.output.end().checked_sub(next)
     }
@@ -235,7 +235,7 @@ impl Flow {
     }
 
     /// Bytes of payload that fit into a segment with the options that it will carry.
-    fn payload_room(&self, now: Instant, env: &Env) -> u32 {
+    pub(super) fn payload_room(&self, now: Instant, env: &Env) -> u32 {
         let mut options = self.segment_options(0);
         if self.has_blocks() {
             options.sack = self.blocks(env, self.ack_value(now), 0).0;
@@ -329,7 +329,14 @@ impl Flow {
     }
 
     /// Notes what is about to be in flight. `false`: there is no room for it; it is tried again.
-    fn track(&mut self, now: Instant, env: &mut Env, seq: Seq, len: u32, fin: bool) -> bool {
+    pub(super) fn track(
+        &mut self,
+        now: Instant,
+        env: &mut Env,
+        seq: Seq,
+        len: u32,
+        fin: bool,
+    ) -> bool {
         let config = &env.services[self.group as usize].sender;
         let sent = self.sender.handle_sent(now, &mut env.senders, config, (seq, len), fin);
         let is_waiting = self.local.deadlines.is_set(Wait::Room);
@@ -415,6 +422,20 @@ impl Flow {
         plan: Plan,
         buffer: &mut [u8],
     ) -> usize {
+        let (path, header) = self.fill(now, ts_now, env, source_mac, &plan, buffer);
+        emit_tcp(buffer, &path, &header, plan.payload_bytes)
+    }
+
+    /// Writes the payload of what is planned where it belongs, and notes what its header acknowledges and offers.
+    pub(super) fn fill(
+        &mut self,
+        now: Instant,
+        ts_now: u32,
+        env: &mut Env,
+        source_mac: &Mac,
+        plan: &Plan,
+        buffer: &mut [u8],
+    ) -> (Path, Header) {
         let ack = self.ack_value(now);
         let mut options = self.segment_options(ts_now);
         if self.has_blocks() {
@@ -449,7 +470,7 @@ impl Flow {
         if plan.payload_bytes > 0 {
             self.local.delayed_ack.note_said();
         }
-        emit_tcp(buffer, &path, &header, plan.payload_bytes)
+        (path, header)
     }
 
     /// The options of an ordinary segment but for SACK blocks.

@@ -3,7 +3,7 @@
 //! Path: the last step. Bounds: the caller's buffer holds the frame.
 
 use super::checksum::Checksum;
-use super::{Address, BROADCAST, ETHERNET_BYTES, Header, Mac, Path, SegmentOptions};
+use super::{Address, BROADCAST, ETHERNET_BYTES, Header, Mac, Path, SegmentOptions, Superframe};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
@@ -65,6 +65,41 @@ pub fn payload_offset(destination: &Address, options: &SegmentOptions) -> usize 
 /// Writes every header of a segment around `payload_bytes` that already lie in place; returns the
 /// length of the frame.
 pub fn emit_tcp(buffer: &mut [u8], path: &Path, header: &Header, payload_bytes: usize) -> usize {
+    let (start, sum) = emit_headers(buffer, path, header, payload_bytes);
+    let bytes = &mut buffer[start..start + 20 + header.options.header_bytes() + payload_bytes];
+    let sum = sum.add(bytes);
+    TcpPacket::new_unchecked(&mut *bytes).set_checksum(sum.field());
+    start + bytes.len()
+}
+
+/// The same for a superframe whose payload is to be cut into segments of `segment_bytes`. Its checksum covers the
+/// pseudo-header alone: whoever cuts it completes each segment's.
+pub fn emit_superframe(
+    buffer: &mut [u8],
+    path: &Path,
+    header: &Header,
+    payload_bytes: usize,
+    segment_bytes: u16,
+) -> Superframe {
+    let (start, sum) = emit_headers(buffer, path, header, payload_bytes);
+    TcpPacket::new_unchecked(&mut buffer[start..]).set_checksum(!sum.field());
+    let payload_at = start + 20 + header.options.header_bytes();
+    Superframe {
+        bytes: payload_at + payload_bytes,
+        tcp_at: start as u16,
+        payload_at: payload_at as u16,
+        segment_bytes,
+    }
+}
+
+/// Writes the headers of a segment; returns where that of TCP begins, whose checksum is zero, and the sum of the
+/// pseudo-header.
+fn emit_headers(
+    buffer: &mut [u8],
+    path: &Path,
+    header: &Header,
+    payload_bytes: usize,
+) -> (usize, Checksum) {
     let tcp_bytes = 20 + header.options.header_bytes() + payload_bytes;
     let start = emit_ip(buffer, path, IpProtocol::Tcp, tcp_bytes);
     let bytes = &mut buffer[start..start + tcp_bytes];
@@ -80,9 +115,7 @@ pub fn emit_tcp(buffer: &mut [u8], path: &Path, header: &Header, payload_bytes: 
     packet.set_checksum(0);
     header.options.emit(packet.options_mut());
     bytes[13] = header.flags.0;
-    let sum = Checksum::of_pseudo_header(&path.source, &path.destination, tcp_bytes).add(bytes);
-    TcpPacket::new_unchecked(bytes).set_checksum(sum.field());
-    start + tcp_bytes
+    (start, Checksum::of_pseudo_header(&path.source, &path.destination, tcp_bytes))
 }
 
 /// Writes Ethernet and IP headers for `payload_bytes`; returns where the IP payload begins.

@@ -24,6 +24,11 @@ impl Machine {
         Instant(self.offset + whole * self.rate + rest * self.rate / 1_000_000)
     }
 
+    /// Whether its NIC cuts superframes: drawn with its clock.
+    pub fn cuts_superframes(&self) -> bool {
+        self.offset & 1 == 1
+    }
+
     /// The earliest true time at which it shows at least `local`.
     pub fn when(&self, local: Instant) -> u64 {
         let passed = local.0.saturating_sub(self.offset);

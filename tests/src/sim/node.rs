@@ -159,8 +159,11 @@ impl Life {
             orders.push(order);
             let clock = CoreClock::new(machine);
             let (client, cluster) = (Queue::default(), Queue::default());
-            let port = |queue: &Queue| vec![SimPort::new(queue.clone(), MTU + 14)];
-            let ports = (port(&client), port(&cluster));
+            let clients = vec![match machine.cuts_superframes() {
+                true => SimPort::new(client.clone(), MTU + 14).cutting(),
+                false => SimPort::new(client.clone(), MTU + 14),
+            }];
+            let ports = (clients, vec![SimPort::new(cluster.clone(), MTU + 14)]);
             let channels = (commands, report.clone());
             let core = Core::new(engine, clock.clone(), ports, crossing, shared.clone(), channels);
             SimCore { core, clock, client, cluster, due: now, busy_until: 0, stuck_until: 0 }

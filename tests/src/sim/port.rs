@@ -2,8 +2,11 @@
 //!
 //! What it allocates for frames is the wire's doing, not its core's.
 
+use crate::nic::{cut, is_prepared};
 use assert_no_alloc::permit_alloc;
 use dataplane::port::{BURST, Port, PortCounters, RxFrame};
+use stack::limits::SUPERFRAME_BYTES_MAX;
+use stack::wire::Superframe;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -57,14 +60,27 @@ pub struct SimPort {
     frame_bytes: usize,
     burst: Vec<Vec<u8>>,
     staged: Vec<Vec<u8>>,
+    /// Where superframes are written; empty if this NIC cuts none.
+    superframe: Vec<u8>,
     counters: PortCounters,
 }
 
 impl SimPort {
     /// The core's end of `queue`, for frames of at most `frame_bytes`.
     pub fn new(queue: Queue, frame_bytes: usize) -> SimPort {
-        let counters = PortCounters::default();
-        SimPort { queue, frame_bytes, burst: Vec::new(), staged: Vec::new(), counters }
+        SimPort {
+            queue,
+            frame_bytes,
+            burst: Vec::new(),
+            staged: Vec::new(),
+            superframe: Vec::new(),
+            counters: PortCounters::default(),
+        }
+    }
+
+    /// The same of a NIC that cuts superframes.
+    pub fn cutting(self) -> SimPort {
+        SimPort { superframe: vec![0; SUPERFRAME_BYTES_MAX], ..self }
     }
 }
 
@@ -97,7 +113,7 @@ impl Port for SimPort {
     }
 
     fn stage(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize> {
-        if self.staged.len() == BURST {
+        if self.staged.len() >= BURST {
             self.counters.tx_no_room += 1;
             return None;
         }
@@ -110,6 +126,23 @@ impl Port for SimPort {
             }
         });
         Some(len)
+    }
+
+    fn stage_superframe(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> Option<(Superframe, u8)>,
+    ) -> Option<u8> {
+        if self.superframe.is_empty() {
+            return None;
+        }
+        let (superframe, group) = write(&mut self.superframe)?;
+        let frame = &self.superframe[..superframe.bytes];
+        permit_alloc(|| {
+            assert!(is_prepared(frame, &superframe), "the checksum of the pseudo-header");
+            self.staged.extend(cut(frame, &superframe));
+        });
+        self.counters.tx_superframes += 1;
+        Some(group)
     }
 
     fn staged(&self) -> usize {

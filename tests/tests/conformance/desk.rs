@@ -16,7 +16,7 @@ use stack::content::Content;
 use stack::drop::Drop;
 use stack::flow::Flow;
 use stack::key::FlowKey;
-use stack::limits::CONNECT_TIMEOUT;
+use stack::limits::{CONNECT_TIMEOUT, SUPERFRAME_BYTES_MAX};
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
 use stack::service::{ArpPolicy, HOP_LIMIT, KeepAlive, Service};
@@ -27,6 +27,7 @@ use stack::tcp::state::State;
 use stack::time::{Duration, Instant};
 use stack::upstream::Upstream;
 use stack::wire::{Address, Flags, Mac};
+use tests::nic::{cut, is_prepared};
 
 /// SYN and ACK.
 pub const SYN_ACK: Flags = Flags::SYN.with(Flags::ACK);
@@ -195,6 +196,10 @@ pub struct Desk {
     pub tsecr: u32,
     /// Payload in order so far.
     pub received: Vec<u8>,
+    /// Its NIC cuts superframes.
+    pub cuts_superframes: bool,
+    /// Those that it has cut.
+    pub superframes: u64,
 }
 
 impl Desk {
@@ -236,6 +241,8 @@ impl Desk {
             heard_from: Mac::default(),
             tsecr: 0,
             received: Vec::new(),
+            cuts_superframes: false,
+            superframes: 0,
         };
         desk.poll();
         desk
@@ -347,18 +354,34 @@ impl Desk {
     /// What the stack has to say now.
     pub fn poll(&mut self) -> Vec<Heard> {
         let mut heard = Vec::new();
-        let mut buffer = [0; 2048];
         self.stack.handle_timeouts(self.now, &mut Unmirrored);
-        while let Some((len, _)) = self.stack.poll_transmit(self.now, &mut buffer) {
-            let Some(segment) = read(self.now, &buffer[..len]) else {
-                self.others.push(buffer[..len].to_vec());
-                continue;
-            };
-            self.heard_from.copy_from_slice(&buffer[6..12]);
-            self.note(&segment);
-            heard.push(segment);
+        while let Some(frames) = self.poll_frames() {
+            for frame in frames {
+                let Some(segment) = read(self.now, &frame) else {
+                    self.others.push(frame);
+                    continue;
+                };
+                self.heard_from.copy_from_slice(&frame[6..12]);
+                self.note(&segment);
+                heard.push(segment);
+            }
         }
         heard
+    }
+
+    /// The next frame; if it is a superframe and there is somebody to cut it, what comes of it.
+    fn poll_frames(&mut self) -> Option<Vec<Vec<u8>>> {
+        let mut buffer = [0; SUPERFRAME_BYTES_MAX];
+        if self.cuts_superframes
+            && let Some((superframe, _)) = self.stack.poll_superframe(self.now, &mut buffer)
+        {
+            self.superframes += 1;
+            let frame = &buffer[..superframe.bytes];
+            assert!(is_prepared(frame, &superframe));
+            return Some(cut(frame, &superframe));
+        }
+        let (len, _) = self.stack.poll_transmit(self.now, &mut buffer[..2048])?;
+        Some(vec![buffer[..len].to_vec()])
     }
 
     fn note(&mut self, heard: &Heard) {

@@ -164,6 +164,7 @@ fn open(
             frames: patient.config.limits.frames,
             zero_copy,
             multi_buffer: program.is_multi_buffer(),
+            superframes: false,
         });
         port.map_err(|error| format!("queue {queue}: {error}"))?;
     }

@@ -5,8 +5,9 @@
 
 use super::frames::FrameState;
 use super::socket::Told;
+use super::superframes::{Lies, Superframes};
 use super::umem::{CHUNK_BYTES, Umem};
-use super::{BURST, KICK_CALLS_MAX, XdpPort};
+use super::{BURST, KICK_CALLS_MAX, Port, XdpPort};
 use std::io;
 
 /// What the kernel refuses: an address outside of any memory.
@@ -38,7 +39,7 @@ impl XdpPort {
     /// Whether a frame can be staged now.
     #[inline]
     pub(super) fn has_room(&mut self) -> bool {
-        if self.left > 0 || self.staged.len() == BURST {
+        if self.left > 0 || self.staged() == BURST || self.is_full_of_superframes() {
             return false;
         }
         if self.sending.count(FrameState::Free) == 0 {
@@ -138,5 +139,77 @@ impl XdpPort {
             }
         });
         self.left = 0;
+    }
+    /// Gives the ring's staged frames to the kernel, see [`Port::kick`].
+    pub(super) fn kick_ring(&mut self) -> io::Result<()> {
+        // What is there before anything new is shown was withdrawn, or was left by the last kick.
+        let before = self.socket.transmit.unconsumed();
+        self.show();
+        let is_zero_copy = self.socket.is_zero_copy();
+        let outcome = if is_zero_copy { self.wake_driver() } else { self.send_all(before) };
+        let refused = matches!(&outcome, Err(e) if e.kind() == io::ErrorKind::NetworkDown);
+        if refused && !is_zero_copy && !self.staged.is_empty() {
+            self.take_back();
+            return outcome;
+        }
+        self.note_shown();
+        outcome
+    }
+
+    /// Throws the ring's staged frames away, see [`Port::discard`].
+    pub(super) fn discard_ring(&mut self) {
+        self.socket.transmit.rollback();
+        self.counters.tx_discarded += self.staged.len() as u64;
+        self.staged_bytes = 0;
+        for (frame, _) in self.staged.drain(..) {
+            self.sending.discarded(frame);
+        }
+        if self.left > 0 {
+            self.withdraw();
+        }
+    }
+
+    #[inline]
+    fn is_full_of_superframes(&self) -> bool {
+        self.superframes.as_ref().is_some_and(Superframes::is_full)
+    }
+
+    /// Gives what was staged behind the ring's frames to the kernel, in order.
+    pub(super) fn send_superframes(&mut self) -> io::Result<()> {
+        let XdpPort { superframes, umem, sending_from, parts, lead, .. } = self;
+        let Some(superframes) = superframes else { return Ok(()) };
+        if !superframes.is_busy() {
+            return Ok(());
+        }
+        let bytes_of = |frame: u32, len: usize| {
+            // SAFETY: the frame is staged: the kernel does not have it, and it was written before.
+            let memory = unsafe { umem.chunks(*sending_from + frame * *parts, *parts) };
+            &memory[*lead..*lead + len]
+        };
+        let outcome = superframes.send(bytes_of);
+        if outcome.is_ok() {
+            self.end_superframes();
+        }
+        outcome
+    }
+
+    /// Counts what was sent of the superframes and of what followed them, and throws the rest away.
+    pub(super) fn end_superframes(&mut self) {
+        let XdpPort { superframes, sending, counters, .. } = self;
+        let Some(superframes) = superframes else { return };
+        for (staged, was_sent) in superframes.end() {
+            match was_sent {
+                true => {
+                    counters.kicks += 1;
+                    counters.tx_frames += 1;
+                    counters.tx_bytes += staged.len as u64;
+                    counters.tx_superframes += u64::from(staged.at.is_slot());
+                }
+                false => counters.tx_discarded += 1,
+            }
+            if let Lies::Frame(frame) = staged.at {
+                sending.discarded(frame);
+            }
+        }
     }
 }

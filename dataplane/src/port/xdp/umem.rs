@@ -79,6 +79,18 @@ impl Umem {
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 
+    /// Neighbouring chunks from `first` on.
+    ///
+    /// # Safety
+    /// The kernel must not have any of them, and nobody may write to them, while the slice lives.
+    #[inline]
+    pub unsafe fn chunks(&self, first: u32, chunks: u32) -> &[u8] {
+        let len = chunks as usize * CHUNK_BYTES;
+        let start = self.map.at(first as usize * CHUNK_BYTES, len);
+        // SAFETY: inside the mapping (`at`), initialised (zeroed at start); nobody writes, as the caller promises.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
     /// Neighbouring chunks from `first` on, to be written.
     ///
     /// # Safety
