@@ -70,6 +70,10 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// retransmission timer.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
+/// Servers of which something is decided, and that have no place here, for each service: nodes that differ do so by a few, and for
+/// as long as it takes to reload them.
+pub const HEARSAY_MAX: usize = 256;
+
 /// What an answer could not acknowledge, because the peer did not hold it yet, waits so much longer for the next one: hosts say
 /// their next word within that where many come, and delay acknowledgements of their own for longer (Linux for 40 ms).
 pub const ACK_DELAY_REST: Duration = Duration::from_millis(8);

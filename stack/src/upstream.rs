@@ -9,6 +9,7 @@
 
 pub mod choice;
 pub mod decision;
+mod hearsay;
 pub mod maglev;
 mod passed_by;
 pub mod queue;
@@ -23,8 +24,8 @@ use crate::shard::Place;
 use crate::time::{Duration, Instant};
 use crate::wire::{Address, Mac};
 use alloc::vec::Vec;
-use core::cmp::Ordering;
-use decision::{Change, Decided};
+use decision::Decided;
+use hearsay::{Heard, Hearsay};
 use maglev::Maglev;
 use passed_by::PassedBy;
 use queue::Queue;
@@ -122,11 +123,10 @@ impl Upstream {
         self.servers.iter().position(is_it).map(|index| index as u16)
     }
 
-    /// The same, of one that may have been taken out of the configuration: it keeps its place, and may come back to it.
+    /// The same, be it retired or not.
     pub fn place_of(&self, address: &Address, port: u16) -> Option<u16> {
-        let is_it = |server: &Server| server.is_at(address, port);
-        let place = || self.servers.iter().position(is_it).map(|index| index as u16);
-        self.position(address, port).or_else(place)
+        let place = self.servers.iter().position(|server| server.is_at(address, port));
+        place.map(|index| index as u16)
     }
 
     /// The same with one core's share of the limits: at least 1 each.
@@ -196,6 +196,8 @@ pub enum NoServer {
 /// What this core knows of the servers of one service.
 pub struct Roster {
     servers: Vec<ServerStatus>,
+    /// What is decided about others.
+    hearsay: Hearsay,
     /// Local ends of connections to each of them that searches for others have come by.
     passed_by: Vec<PassedBy>,
     /// How often something was decided.
@@ -226,6 +228,7 @@ impl Roster {
         let is_maglev = upstream.balance == Balance::Maglev;
         let mut roster = Roster {
             servers,
+            hearsay: Hearsay::new(!upstream.servers.is_empty()),
             passed_by,
             changes: 0,
             has_lost: false,
@@ -315,6 +318,7 @@ impl Roster {
         if self.sticks.is_some() && old.sticks.is_some() {
             core::mem::swap(&mut self.sticks, &mut old.sticks);
         }
+        self.hearsay.succeed(&mut old.hearsay);
         let mut has_new_tenant = false;
         for (index, (status, server)) in self.servers.iter_mut().zip(&upstream.servers).enumerate()
         {
@@ -326,15 +330,20 @@ impl Roster {
                     continue;
                 }
                 (status.mac, status.asks) = (None, 0);
-            } else if let Some((known, _)) = known {
+            } else if let Some((known, before)) = known {
                 assert!(known.connections == 0, "a place with connections is kept");
                 has_new_tenant = true;
+                if known.revision > 0 {
+                    let ServerStatus { change, is_untold, .. } = *known;
+                    self.hearsay.keep(Heard { word: known.word(before), change, is_untold });
+                }
             }
             status.ask_at = now;
             if is_serving {
                 self.ask_at = self.ask_at.min(now);
             }
         }
+        self.place_hearsay(now, upstream);
         // The table was dealt by what is configured.
         self.is_stale = self.servers.iter().any(|server| server.decided.weight.is_some());
         if let Some(sticks) = self.sticks.as_mut().filter(|_| has_new_tenant) {
@@ -345,129 +354,6 @@ impl Roster {
             };
             sticks.retain(|stick| is_kept(stick.server));
         }
-    }
-
-    /// From now on this node serves: the addresses of all next hops are asked for, and what its own checks have found
-    /// is decided. The other cores are to hear what holds here: an order may have reached only some of the cores from which
-    /// those of this node know it.
-    pub fn begin(&mut self, now: Instant) {
-        for server in &mut self.servers {
-            (server.asks, server.ask_at) = (0, now);
-        }
-        self.ask_at = if self.servers.is_empty() { Instant::MAX } else { now };
-        self.go_on(now);
-    }
-
-    /// This node serves again what it was about to hand over; an order that came meanwhile may have reached only some cores.
-    pub fn go_on(&mut self, now: Instant) {
-        self.adopt_verdicts(now);
-        for server in &mut self.servers {
-            server.is_untold = server.change > 0;
-        }
-    }
-
-    /// This node's own checks have found that; nothing follows from it yet.
-    pub fn set_verdict(&mut self, server: u16, is_up: bool) {
-        if let Some(status) = self.servers.get_mut(server as usize) {
-            status.verdict = Some(is_up);
-        }
-    }
-
-    /// Decides what this node's own checks have found.
-    pub fn adopt_verdicts(&mut self, now: Instant) {
-        for index in 0..self.servers.len() {
-            let ServerStatus { decided, verdict, .. } = self.servers[index];
-            if let Some(is_up) = verdict {
-                self.change(now, index, Decided { is_down: !is_up, ..decided });
-            }
-        }
-    }
-
-    /// Changes what is in force for a server; `false` if there is no such server.
-    pub fn decide(&mut self, now: Instant, server: u16, change: Change) -> bool {
-        let Some(status) = self.servers.get(server as usize) else { return false };
-        self.change(now, server as usize, status.decided.after(change));
-        true
-    }
-
-    /// What a core of the owner, or another one of this node, holds about a server, and in which revision. It counts if it is
-    /// newer than what is known here; answers which of them is.
-    pub fn follow(&mut self, now: Instant, server: u16, told: (u32, Decided)) -> Ordering {
-        let status = &self.servers[server as usize];
-        let order = told.cmp(&(status.revision, status.decided));
-        if order == Ordering::Greater {
-            self.put(now, server as usize, told);
-        }
-        order
-    }
-
-    /// The other cores of this node are to hear what holds here about a server.
-    pub fn tell(&mut self, server: u16) {
-        self.servers[server as usize].is_untold = true;
-    }
-
-    /// A server of which the other cores have yet to hear; they do now.
-    pub fn take_untold(&mut self) -> Option<u16> {
-        let server = self.servers.iter().position(|server| server.is_untold)?;
-        self.servers[server].is_untold = false;
-        Some(server as u16)
-    }
-
-    /// The next revision, if it is one.
-    fn change(&mut self, now: Instant, server: usize, decided: Decided) {
-        let status = &self.servers[server];
-        if status.decided != decided {
-            self.put(now, server, (status.revision.saturating_add(1), decided));
-        }
-    }
-
-    fn put(&mut self, now: Instant, server: usize, (revision, decided): (u32, Decided)) {
-        let status = &mut self.servers[server];
-        self.changes += 1;
-        // Who joins is told of it even if nothing is in force: else an older order would count as newer there.
-        (status.revision, status.change) = (revision, self.changes);
-        if status.decided == decided {
-            return;
-        }
-        self.is_stale |= status.decided.weight != decided.weight;
-        if decided.is_in_use() && !status.decided.is_in_use() {
-            status.used_from = now;
-        }
-        self.has_lost |= decided.is_out_of_service() && !status.decided.is_out_of_service();
-        (status.decided, status.decided_at) = (decided, now);
-        self.queue.has_news = true;
-    }
-
-    /// Whether a server has gone out of service since this was last asked.
-    pub fn take_lost(&mut self) -> bool {
-        core::mem::take(&mut self.has_lost)
-    }
-
-    /// Whether any server is out of service.
-    pub fn has_out_of_service(&self) -> bool {
-        self.servers.iter().any(|server| server.decided.is_out_of_service())
-    }
-
-    /// Forgets what was decided: somebody else will say what is.
-    pub fn forget_decisions(&mut self) {
-        for status in &mut self.servers {
-            (status.decided, status.decided_at, status.change) = Default::default();
-            (status.revision, status.is_untold) = Default::default();
-            status.used_from = Instant::ZERO;
-        }
-        self.is_stale = true;
-        self.sticks.iter_mut().for_each(Sticks::clear);
-    }
-
-    /// How often something was decided.
-    pub fn changes(&self) -> u64 {
-        self.changes
-    }
-
-    /// The first change since there were `told` of them that was not overtaken by a later one, and the server that it is about.
-    pub fn next_change(&self, told: u64) -> Option<(u64, u16)> {
-        let changes = self.servers.iter().zip(0..).map(|(server, n)| (server.change, n));
-        changes.filter(|(change, _)| *change > told).min()
     }
 
     /// Share of the connections that a server gets: the operator's word goes before the configuration.

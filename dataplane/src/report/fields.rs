@@ -88,6 +88,7 @@ pub(super) fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("no_server", stack.no_server),
         ("no_source_port", stack.no_source_port),
         ("server_down_resets", stack.server_down),
+        ("server_decisions_forgotten", stack.decisions_forgotten),
         ("queue_full", stack.queue_full),
         ("queue_timeouts", stack.queue_timeouts),
         ("cookies_sent", stack.cookies_sent),

@@ -32,6 +32,8 @@ pub struct Counters {
     pub no_source_port: u64,
     /// Connections reset because their server is out of service.
     pub server_down: u64,
+    /// Decisions about servers that are not in this node's file, forgotten for want of room.
+    pub decisions_forgotten: u64,
     /// Clients reset because no server had room and the queue was full.
     pub queue_full: u64,
     /// Clients reset because no server had room for too long.

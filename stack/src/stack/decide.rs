@@ -14,8 +14,7 @@
 use super::{Mode, Stack};
 use crate::codec::{ImportError, Reader};
 use crate::time::Instant;
-use crate::upstream::decision::{Change, DECISION_BYTES_MAX, Decided};
-use crate::upstream::{Roster, Server, Upstream};
+use crate::upstream::decision::{Change, DECISION_BYTES_MAX, Word};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
@@ -53,18 +52,18 @@ impl Stack {
         let roster = &self.rosters[service as usize];
         let upstream = &self.env.services[service as usize].upstream;
         let mut last = told;
-        while let Some((change, server)) = roster.next_change(last) {
+        while let Some((change, word)) = roster.next_change(upstream, last) {
             if out.len() + DECISION_BYTES_MAX > bytes_max {
                 return last;
             }
-            put(upstream, roster, server, out);
+            word.encode(out);
             last = change;
         }
         roster.changes()
     }
 
-    /// As peer: takes what the owner has decided about servers, also about those that have left its own file: they may come
-    /// back, and nobody says it again. Those that this node has never known are passed over.
+    /// As peer: takes what the owner has decided about servers, also about those that are not in this node's file: they may come
+    /// to be, and nobody says it again.
     pub fn follow_decisions(
         &mut self,
         now: Instant,
@@ -73,13 +72,18 @@ impl Stack {
     ) -> Result<(), ImportError> {
         let mut reader = Reader::new(bytes);
         while reader.remaining() > 0 {
-            let (address, port, told) = Decided::decode(&mut reader)?;
-            let upstream = &self.env.services[service as usize].upstream;
-            if let Some(server) = upstream.place_of(&address, port) {
-                self.rosters[service as usize].follow(now, server, told);
-            }
+            let word = Word::decode(&mut reader)?;
+            self.hear_word(now, service, word);
         }
         Ok(())
+    }
+
+    /// Answers whether the word is newer than what is known here about its server.
+    fn hear_word(&mut self, now: Instant, service: u8, word: Word) -> Ordering {
+        let roster = &mut self.rosters[service as usize];
+        let order = roster.hear(now, &self.env.services[service as usize].upstream, word);
+        self.counters.decisions_forgotten += roster.take_forgotten();
+        order
     }
 
     /// The other cores of this node are to hear what holds about the servers of a service, which begins to be served here.
@@ -101,8 +105,9 @@ impl Stack {
             let service = self.untold.trailing_zeros() as u8;
             let roster = &mut self.rosters[service as usize];
             let is_serving = self.groups[service as usize].mode == Mode::Serving;
-            if let Some(server) = roster.take_untold().filter(|_| is_serving) {
-                put(&self.env.services[service as usize].upstream, roster, server, out);
+            let upstream = &self.env.services[service as usize].upstream;
+            if let Some(word) = roster.take_untold(upstream).filter(|_| is_serving) {
+                word.encode(out);
                 return Some(service);
             }
             self.untold &= !(1 << service);
@@ -112,27 +117,17 @@ impl Stack {
 
     /// What another core of this node holds about a server. If this one knows better, that one will hear it.
     pub fn hear_decided(&mut self, now: Instant, service: u8, bytes: &[u8]) {
-        let word = Decided::decode(&mut Reader::new(bytes));
-        let (address, port, told) = word.expect("cores of one node understand each other");
-        let upstream = &self.env.services[service as usize].upstream;
-        // They may be reloaded one after the other.
-        let Some(server) = upstream.place_of(&address, port) else { return };
-        let roster = &mut self.rosters[service as usize];
-        let order = roster.follow(now, server, told);
+        let word = Word::decode(&mut Reader::new(bytes));
+        let word = word.expect("cores of one node understand each other");
+        let order = self.hear_word(now, service, word);
         if self.groups[service as usize].mode != Mode::Serving {
             return;
         }
         if order == Ordering::Less {
-            roster.tell(server);
+            let upstream = &self.env.services[service as usize].upstream;
+            self.rosters[service as usize].tell(upstream, &word);
             self.tell_cores(service);
         }
         self.purge_lost(service);
     }
-}
-
-/// Writes what is in force for a server behind `out`.
-fn put(upstream: &Upstream, roster: &Roster, server: u16, out: &mut Vec<u8>) {
-    let Server { address, port, .. } = upstream.servers[server as usize];
-    let known = &roster.servers()[server as usize];
-    known.decided.encode((&address, port), known.revision, out);
 }

@@ -17,7 +17,8 @@
 //! What is negotiated with clients or decides which bytes a connection carries (receive buffer, MSS, application) stays as
 //! it is: the peer, which may not have the new settings yet, applies the same facts.
 //!
-//! Bounds: a look at each server, at each client that waits and, where a place is given to another server, at each of
+//! Bounds: a look at each server, for each of them at what was heard of up to [`crate::limits::HEARSAY_MAX`] that had no place, at
+//! each client that waits and, where a place is given to another server, at each of
 //! [`crate::upstream::stick::STICKS_MAX`].
 
 use super::{Group, Mode, Stack};
@@ -108,6 +109,7 @@ impl Stack {
         let old = (&mut self.rosters[index as usize], &known.upstream);
         let is_serving = self.groups[index as usize].mode == Mode::Serving;
         roster.succeed(now, old, &service.upstream, is_serving);
+        self.counters.decisions_forgotten += roster.take_forgotten();
         let upstream = &known.upstream;
         let of_sides = [upstream.server_idle, upstream.half_closed].into_iter().flatten();
         let idle = known.idle_timeout.unwrap_or(SILENCE_MAX);

@@ -1,9 +1,10 @@
 //! Choices, decisions, next hops, reloads.
 
 use super::choice::Wish;
-use super::decision::Admin;
+use super::decision::{Admin, Change, Word};
 use super::*;
 use alloc::vec;
+use core::cmp::Ordering;
 
 fn address(n: u8) -> Address {
     Address::v4([10, 2, 0, n])
@@ -321,10 +322,16 @@ fn servers_come_and_go_and_those_that_stay_keep_what_is_known_of_them() {
     assert_eq!(chosen(&mut roster, &routed, NONE), Err(NoServer::NotYet));
 }
 
-/// What was decided since there were `told` changes.
-fn changes(roster: &Roster, told: u64) -> Vec<(u64, u16)> {
-    let next = |known: &(u64, u16)| roster.next_change(known.0);
-    core::iter::successors(roster.next_change(told), next).collect()
+/// What was decided since there were `told` changes, and about which server.
+fn changes(roster: &Roster, upstream: &Upstream, told: u64) -> Vec<(u64, u16)> {
+    let next = |(told, _): &(u64, Word)| roster.next_change(upstream, *told);
+    let words = core::iter::successors(roster.next_change(upstream, told), next);
+    words.map(|(change, word)| (change, server_of(&word))).collect()
+}
+
+/// The position that the server of [`address`] has in [`upstream`].
+fn server_of(word: &Word) -> u16 {
+    u16::from(word.address.as_v4().expect("they are IPv4 addresses")[3]) - 1
 }
 
 /// The operator's order and weight hold whatever the checks find, and each change is told once to whoever has to know.
@@ -336,13 +343,13 @@ fn decisions_are_kept_apart_and_told_in_order() {
     assert!(roster.decide(now, 1, Change::Admin(Admin::Drain)));
     set_down(&mut roster, 2);
     assert!(!roster.decide(now, 3, Change::Weight(3)));
-    assert_eq!(changes(&roster, 0), [(1, 1), (2, 2)]);
+    assert_eq!(changes(&roster, &upstream, 0), [(1, 1), (2, 2)]);
     for _ in 0..4 {
         assert_eq!(chosen(&mut roster, &upstream, NONE), Ok(0));
     }
     roster.decide(now, 1, Change::Weight(5));
     roster.decide(now, 1, Change::Weight(5));
-    assert_eq!((roster.changes(), changes(&roster, 1)), (3, vec![(2, 2), (3, 1)]));
+    assert_eq!((roster.changes(), changes(&roster, &upstream, 1)), (3, vec![(2, 2), (3, 1)]));
     let expected = Decided { is_down: false, admin: Admin::Drain, weight: Some(5) };
     assert_eq!(roster.servers()[1].decided, expected);
     roster.decide(now, 1, Change::Admin(Admin::Ready));
@@ -352,11 +359,11 @@ fn decisions_are_kept_apart_and_told_in_order() {
     roster.decide(now, 1, Change::Admin(Admin::Maintenance));
     assert_eq!(chosen(&mut roster, &upstream, NONE), Err(NoServer::AllDown));
     roster.forget_decisions();
-    assert_eq!(changes(&roster, 0), []);
+    assert_eq!(changes(&roster, &upstream, 0), []);
     // A new owner decides what it has found itself.
     roster.begin(now);
     assert!(roster.servers()[2].decided.is_down);
-    assert_eq!(changes(&roster, 0), [(7, 2)]);
+    assert_eq!(changes(&roster, &upstream, 0), [(7, 2)]);
 }
 
 /// Of what two cores hold, the later revision counts, whoever is told by whom, and however often.
@@ -385,11 +392,12 @@ fn of_two_cores_that_differ_the_later_revision_counts() {
     assert_eq!(told(&one, 1), told(&other, 1));
     // Who begins to serve tells of each about which anything was ever decided.
     one.begin(now);
-    let untold: Vec<u16> = core::iter::from_fn(|| one.take_untold()).collect();
+    let untold: Vec<u16> =
+        core::iter::from_fn(|| one.take_untold(&upstream)).map(|word| server_of(&word)).collect();
     assert_eq!(untold, [0, 1]);
-    one.tell(1);
+    one.tell(&upstream, &one.servers()[1].word(&upstream.servers[1]));
     one.forget_decisions();
-    assert_eq!((one.take_untold(), told(&one, 0)), (None, (0, Decided::default())));
+    assert_eq!((one.take_untold(&upstream), told(&one, 0)), (None, (0, Decided::default())));
     // No number that a record can hold ends anything.
     assert_eq!(one.follow(now, 0, (u32::MAX, Decided::default())), Ordering::Greater);
     assert!(one.decide(now, 0, Change::Admin(Admin::Drain)));
@@ -407,7 +415,7 @@ fn a_revision_is_told_on_though_nothing_is_in_force() {
     let status = one.servers()[1];
     assert_eq!((status.revision, status.decided), (2, Decided::default()));
     assert_eq!(other.follow(now, 1, (2, Decided::default())), Ordering::Greater);
-    assert_eq!(changes(&other, 0), [(1, 1)], "its next peer is told");
+    assert_eq!(changes(&other, &upstream, 0), [(1, 1)], "its next peer is told");
 }
 
 #[test]
@@ -484,4 +492,63 @@ fn the_next_hop_of_a_retired_server_is_not_asked_for() {
     assert_eq!(ask(&mut roster, NOW, &upstream), Some(address(2)));
     assert_eq!(ask(&mut roster, NOW, &upstream), None);
     assert_eq!(roster.poll_timeout(), NOW + NEIGHBOR_AGAIN);
+}
+
+/// A node whose file lacks a server keeps what is decided about it, tells it on, and goes by it when the server has a place; what
+/// gives its place to another is not forgotten either.
+#[test]
+fn what_is_decided_about_a_server_without_a_place_waits_for_one() {
+    let now = Instant(3_000_000_000);
+    let (two, three) =
+        (upstream(Balance::RoundRobin, &[1, 1]), upstream(Balance::RoundRobin, &[1; 3]));
+    let mut owner = roster(&three);
+    owner.decide(now, 2, Change::Admin(Admin::Drain));
+    let (_, drained) = owner.next_change(&three, 0).expect("it was decided");
+    owner.decide(now, 2, Change::Weight(7));
+    let (_, weighed) = owner.next_change(&three, 0).expect("it was decided");
+
+    let mut peer = roster(&two);
+    assert_eq!(peer.hear(now, &two, weighed), Ordering::Greater);
+    assert_eq!(peer.hear(now, &two, weighed), Ordering::Equal);
+    assert_eq!(peer.hear(now, &two, drained), Ordering::Less, "it is older");
+    assert_eq!(changes(&peer, &two, 0), [(1, 2)], "its next peer is told");
+    peer.begin(now);
+    assert_eq!(peer.take_untold(&two), Some(weighed), "and so are the other cores");
+    assert_eq!(peer.take_untold(&two), None);
+    peer.tell(&two, &drained);
+    assert_eq!(peer.take_untold(&two), Some(weighed));
+
+    renew(&mut peer, now, &two, &three);
+    assert_eq!(peer.servers()[2].word(&three.servers[2]), weighed);
+    assert!(peer.learn(now, &three, &address(3), [3; 6]));
+    let turns = (0..4).map(|_| chosen(&mut peer, &three, NONE).unwrap());
+    assert_eq!(turns.collect::<Vec<_>>(), [0, 1, 0, 1], "it is drained");
+
+    // Its place goes to another, and it comes back to a new one.
+    let mut without = three.clone();
+    (without.servers[2].address, without.servers[2].next_hop) = (address(9), address(9));
+    renew(&mut peer, now, &three, &without);
+    assert_eq!((peer.servers()[2].revision, peer.servers()[2].decided), Default::default());
+    assert_eq!(peer.next_change(&without, 0).map(|(_, word)| word), Some(weighed));
+    let mut with = without.clone();
+    with.servers.push(three.servers[2]);
+    renew(&mut peer, now, &without, &with);
+    assert_eq!(peer.servers()[3].word(&with.servers[3]), weighed);
+    peer.forget_decisions();
+    assert_eq!(peer.next_change(&with, 0), None);
+}
+
+/// What was heard of a server before it had a place is forgotten with everything else when somebody else will say what is.
+#[test]
+fn what_was_heard_is_forgotten_with_all_that_was_decided() {
+    let now = Instant(3_000_000_000);
+    let (one, two) = (upstream(Balance::RoundRobin, &[1]), upstream(Balance::RoundRobin, &[1, 1]));
+    let mut owner = roster(&two);
+    owner.decide(now, 1, Change::Admin(Admin::Drain));
+    let (_, word) = owner.next_change(&two, 0).expect("it was decided");
+    let mut peer = roster(&one);
+    peer.hear(now, &one, word);
+    peer.forget_decisions();
+    renew(&mut peer, now, &one, &two);
+    assert_eq!(peer.servers()[1].decided, Decided::default());
 }

@@ -3,7 +3,9 @@
 use cluster::engine::Engine;
 use cluster::id::Epoch;
 use cluster::role::Command;
+use stack::service::Service;
 use stack::time::Duration;
+use stack::upstream::Server;
 use stack::upstream::decision::{Admin, Change, Decided};
 use tests::kit::settings::{Link, Settings};
 use tests::kit::world::World;
@@ -89,6 +91,49 @@ fn an_order_about_a_server_that_the_peer_lacks_for_a_while_holds_when_it_is_back
         world.kill(0);
         world.promote(1, Epoch(3));
         assert_eq!(decided(&world, 1), [DOWN, Decided::default(), DRAINED], "{cores:?}");
+    }
+}
+
+/// The owner is reloaded first: what is decided about a server of which its peer has never heard holds as soon as the peer's file
+/// has it, before a takeover or after that, on every core and for the next peer.
+#[test]
+fn an_order_about_a_server_that_is_new_to_the_owner_alone_holds_on_the_peer() {
+    let fourth = |service: &mut Service| {
+        let servers = &mut service.upstream.servers;
+        servers.push(Server { port: 9, ..servers[2] });
+    };
+    for (cores, is_late) in CORES.into_iter().flat_map(|cores| [(cores, false), (cores, true)]) {
+        let mut world = World::mirrored(settings(cores));
+        let now = world.now;
+        world.nodes[0].reconfigure(now, 0, fourth);
+        for engine in &mut world.nodes[0].engines {
+            assert!(engine.decide(now, 0, 3, Change::Admin(Admin::Drain)));
+            assert!(engine.decide(now, 0, 3, Change::Weight(7)));
+        }
+        world.drive(0);
+        world.run_for(Duration::from_millis(5));
+        let reload = |world: &mut World| {
+            let now = world.now;
+            world.nodes[1].reconfigure(now, 0, fourth);
+        };
+        if !is_late {
+            reload(&mut world);
+            assert_eq!(decided(&world, 1)[3], DRAINED, "{cores:?}");
+        }
+        world.kill(0);
+        world.promote(1, Epoch(3));
+        world.run_for(Duration::from_millis(5));
+        // The former owner is back, and its file has the server.
+        world.restart(0);
+        let now = world.now;
+        world.nodes[0].reconfigure(now, 0, fourth);
+        world.mirror(1, Epoch(4));
+        world.run_for(Duration::from_millis(5));
+        assert_eq!(decided(&world, 0)[3], DRAINED, "{cores:?}, {is_late}");
+        if is_late {
+            reload(&mut world);
+        }
+        assert_eq!(decided(&world, 1)[3], DRAINED, "{cores:?}, {is_late}");
     }
 }
 
