@@ -611,8 +611,13 @@ impl Engine {
 
     /// The same if it is a superframe; else `None`, and [`Engine::poll_frame`] knows. See [`Stack::poll_superframe`].
     #[inline]
-    pub fn poll_superframe(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(Superframe, u8)> {
-        self.stack.poll_superframe(now, buffer)
+    pub fn poll_superframe(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        segments_max: usize,
+    ) -> Option<(Superframe, u8)> {
+        self.stack.poll_superframe(now, buffer, segments_max)
     }
 }
 

@@ -334,7 +334,8 @@ impl<P: Port, C: Clock> Core<P, C> {
         let mut groups = 0u64;
         let mut has_segment = 0u64;
         while port.staged() < BURST {
-            if let Some(group) = port.stage_superframe(|buffer| engine.poll_superframe(now, buffer))
+            if let Some(group) =
+                port.stage_superframe(|buffer, most| engine.poll_superframe(now, buffer, most))
             {
                 groups |= 1 << group;
                 has_segment |= 1 << group;

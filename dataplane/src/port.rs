@@ -38,7 +38,7 @@ pub struct PortCounters {
     pub rx_frames: u64,
     /// Bytes handed to the core.
     pub rx_bytes: u64,
-    /// Frames given to the kernel to send.
+    /// Frames given to the kernel to send, a superframe as one.
     pub tx_frames: u64,
     /// Bytes given to the kernel to send.
     pub tx_bytes: u64,
@@ -97,18 +97,18 @@ pub trait Port {
     /// length staged; `None` if there is no room for a frame now (ring full, no free frame, burst full).
     fn stage(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize>;
 
-    /// Offers memory for one superframe ([`SUPERFRAME_BYTES_MAX`] bytes) to `write`, which returns what it has written there and
-    /// of which group. It leaves after what was staged before it and before what is staged later. `None`: there was nothing, or
-    /// no room, or this port has nobody who cuts superframes.
+    /// Offers memory for one superframe ([`SUPERFRAME_BYTES_MAX`] bytes), and says of how many segments at most, to `write`, which
+    /// returns what it has written there and of which group. It counts as its segments, leaves after what was staged before it
+    /// and before what is staged later. `None`: there was nothing, or no room, or this port has nobody who cuts superframes.
     fn stage_superframe(
         &mut self,
-        write: impl FnOnce(&mut [u8]) -> Option<(Superframe, u8)>,
+        write: impl FnOnce(&mut [u8], usize) -> Option<(Superframe, u8)>,
     ) -> Option<u8> {
         let _ = write;
         None
     }
 
-    /// Frames staged and not yet kicked.
+    /// Frames staged and not yet kicked, superframes as their segments.
     fn staged(&self) -> usize;
 
     /// Gives every staged frame to the kernel. On an error what it did not take is still staged: kick

@@ -482,10 +482,13 @@ fn superframe(memory: &mut [u8], address: Address, payload_bytes: usize) -> Supe
 fn cut_between_frames([a, b]: &mut [End; 2], address: Address) {
     let around = [segment(60, 1), segment(300, 2)];
     a.stage(&around[0]);
-    let staged = a.port.stage_superframe(|memory| Some((superframe(memory, address, 4_500), 7)));
+    let staged = a.port.stage_superframe(|memory, most| {
+        assert_eq!(most, BURST - 1);
+        Some((superframe(memory, address, 4_500), 7))
+    });
     assert_eq!(staged, Some(7));
     a.stage(&around[1]);
-    assert_eq!(a.port.staged(), 3);
+    assert_eq!(a.port.staged(), 1 + 5 + 1, "a superframe counts as its segments");
     a.port.kick().unwrap();
     assert_eq!(a.port.staged(), 0);
     let mut got = Vec::new();
@@ -528,7 +531,7 @@ fn superframes_are_cut_and_keep_their_place_among_frames() {
     a.settle();
     let counters = a.port.counters();
     assert_eq!((counters.tx_superframes, counters.tx_frames), (80, 240));
-    assert_eq!(a.port.stage_superframe(|_| None::<(Superframe, u8)>), None, "nothing to say");
+    assert_eq!(a.port.stage_superframe(|_, _| None::<(Superframe, u8)>), None, "nothing to say");
     assert_eq!(a.port.staged(), 0);
 }
 
@@ -543,7 +546,7 @@ fn discarded_superframes_are_gone() {
     let address = Address::v4(OWNED.octets());
     let fill = |a: &mut End| {
         let mut staged = 0;
-        while a.port.stage_superframe(|memory| Some((superframe(memory, address, 60_000), 0)))
+        while a.port.stage_superframe(|memory, _| Some((superframe(memory, address, 3_000), 0)))
             == Some(0)
         {
             staged += 1;
@@ -574,7 +577,7 @@ fn without_offload_there_are_no_superframes() {
     let superframes = XdpConfig { superframes: true, ..config() };
     let mut end = wire.end_with(0, AttachMode::Auto, &superframes);
     assert!(!end.port.sends_superframes(), "`tx off` has switched it off");
-    assert_eq!(end.port.stage_superframe(|_| unreachable!()), None);
+    assert_eq!(end.port.stage_superframe(|_, _| unreachable!()), None);
 }
 
 #[test]

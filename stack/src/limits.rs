@@ -238,9 +238,6 @@ pub const TURN_FRAMES: u8 = 16;
 /// NIC uncut.
 pub const SUPERFRAME_BYTES_MAX: usize = 65_535;
 
-/// Segments of a superframe: what is noted of each is noted before anything else is said.
-pub const SUPERFRAME_SEGMENTS_MAX: u32 = 64;
-
 /// Round-trip time assumed after a takeover where the owner had not recorded any: a lost kick is repeated
 /// after a quarter of a second, not after RFC 6298's initial second.
 pub const RESUME_SRTT_US: u32 = 50_000;

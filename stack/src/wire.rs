@@ -18,7 +18,8 @@ mod error;
 mod parse;
 
 pub use emit::{
-    emit_address, emit_echo_reply, emit_query, emit_superframe, emit_tcp, payload_offset,
+    emit_address, emit_echo_reply, emit_query, emit_superframe, emit_tcp, emit_whole,
+    payload_offset,
 };
 pub use error::{ErrorKind, IcmpError, Quoted, guess_quoted};
 pub use parse::{parse, parse_heard};
@@ -243,8 +244,19 @@ pub struct Superframe {
     pub tcp_at: u16,
     /// Where the payload begins.
     pub payload_at: u16,
-    /// Payload of each segment, but for the last, which may have less.
+    /// Payload of each segment, but for the last, which may have less. 0: it is one segment, and goes as it is.
     pub segment_bytes: u16,
+}
+
+impl Superframe {
+    /// How many segments it is.
+    pub fn segments(&self) -> usize {
+        let payload_bytes = self.bytes - usize::from(self.payload_at);
+        match self.segment_bytes {
+            0 => 1,
+            each => payload_bytes.div_ceil(each.into()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,11 @@ pub fn cut(frame: &[u8], superframe: &Superframe) -> Vec<Vec<u8>> {
     let Superframe { bytes, tcp_at, payload_at, segment_bytes } = *superframe;
     let (tcp_at, payload_at) = (usize::from(tcp_at), usize::from(payload_at));
     assert_eq!(bytes, frame.len());
+    if segment_bytes == 0 {
+        return vec![frame.to_vec()];
+    }
     let payload = &frame[payload_at..];
+    assert!(payload.len() > usize::from(segment_bytes), "Linux refuses to cut one segment");
     let count = payload.len().div_ceil(segment_bytes.into());
     let parts = payload.chunks(segment_bytes.into()).enumerate();
     let segment = |(n, part): (usize, &[u8])| {
@@ -55,6 +59,9 @@ fn finish(frame: &mut [u8], tcp_at: usize) {
 
 /// Whether the checksum of a superframe is that of its pseudo-header, as whoever cuts it takes for granted.
 pub fn is_prepared(frame: &[u8], superframe: &Superframe) -> bool {
+    if superframe.segment_bytes == 0 {
+        return true;
+    }
     let tcp_at = usize::from(superframe.tcp_at);
     let said = TcpPacket::new_unchecked(&frame[tcp_at..]).checksum();
     // The rest of the packet as zeros leaves the pseudo-header alone.

@@ -13,6 +13,7 @@ pub use service::*;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::port::xdp::SUPERFRAMES_BYTES;
 use cluster::engine::{group_memory_bytes, hearing_memory_bytes, shelf_memory_bytes};
 use cluster::id::{GroupId, NodeId};
 use cluster::lease;
@@ -72,7 +73,10 @@ impl Config {
             memory.flows + memory.active + groups + hearing
         };
         let all = places(cores).map(core).sum::<usize>() + Crossing::memory_bytes(cores, 1518);
-        all as u64 + u64::from(limits.frames) * 4096 * ports as u64 + limits.content_bytes
+        let superframes = SUPERFRAMES_BYTES * interfaces.client.queues.len();
+        (all + superframes) as u64
+            + u64::from(limits.frames) * 4096 * ports as u64
+            + limits.content_bytes
     }
 }
 
@@ -272,7 +276,7 @@ pub enum CopyMode {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Segmentation {
-    /// Where frames are copied and the interface has TCP segmentation offload on (`ethtool -k INTERFACE`).
+    /// On a virtual cable (veth) that has TCP segmentation offload on (`ethtool -k INTERFACE`).
     #[default]
     Auto,
     /// Every segment leaves as a frame of its own.

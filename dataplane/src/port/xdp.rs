@@ -51,6 +51,7 @@ mod superframes;
 mod umem;
 
 pub use error::OpenError;
+pub use superframes::SUPERFRAMES_BYTES;
 
 /// Frames of a port at least: one burst of each direction in the kernel and one with the core.
 pub const FRAMES_MIN: u32 = 4 * BURST as u32;
@@ -95,7 +96,7 @@ pub struct XdpConfig {
     /// Whether frames may lie in several buffers where the MTU asks for it: the XDP program must be
     /// one that takes them. Without, the port's MTU is bounded ([`XdpPort::mtu`]).
     pub multi_buffer: bool,
-    /// Whether superframes are sent where the interface cuts them and frames are copied.
+    /// Whether superframes are sent where the interface cuts them at once.
     pub superframes: bool,
 }
 
@@ -185,12 +186,9 @@ impl XdpPort {
             left: 0,
             counters: PortCounters::default(),
         };
-        if config.superframes
-            && !port.is_zero_copy()
-            && sys::interface_cuts_segments(name).unwrap_or(false)
-        {
-            port.superframes =
-                Some(Superframes::open(name).map_err(|e| OpenError::Interface(name.clone(), e))?);
+        if config.superframes && !port.is_zero_copy() && superframes::are_cut(name) {
+            // Without, every segment leaves as a frame of its own.
+            port.superframes = Superframes::open(name).ok();
         }
         port.refill();
         Ok(port)
@@ -354,7 +352,7 @@ impl Port for XdpPort {
     #[inline]
     fn stage(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> Option<usize> {
         if !self.has_room() {
-            self.counters.tx_no_room += 1;
+            self.counters.tx_no_room += u64::from(!self.is_full_of_superframes());
             return None;
         }
         let frame = self.sending.take_staged();
@@ -384,13 +382,14 @@ impl Port for XdpPort {
     #[inline]
     fn stage_superframe(
         &mut self,
-        write: impl FnOnce(&mut [u8]) -> Option<(Superframe, u8)>,
+        write: impl FnOnce(&mut [u8], usize) -> Option<(Superframe, u8)>,
     ) -> Option<u8> {
-        if self.left > 0 || self.staged() == BURST {
+        let most = BURST.saturating_sub(self.staged());
+        let superframes = self.superframes.as_mut()?;
+        if self.left > 0 || most < 2 || superframes.is_full() {
             return None;
         }
-        let superframes = self.superframes.as_mut()?;
-        if superframes.is_full() { None } else { superframes.stage(write) }
+        superframes.stage(|buffer| write(buffer, most))
     }
 
     #[inline]

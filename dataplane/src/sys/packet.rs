@@ -85,6 +85,9 @@ impl Cuts {
 
     /// Where this superframe is to be cut, and what of each segment's checksum is still to be done.
     pub fn of(frame: &Superframe) -> Cuts {
+        if frame.segment_bytes == 0 {
+            return Cuts::NONE;
+        }
         // VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4 and _TCPV6 of `linux/virtio_net.h`.
         const NEEDS_CHECKSUM: u8 = 1;
         let kind = if usize::from(frame.tcp_at) == ETHERNET_BYTES + 20 { 1 } else { 4 };

@@ -57,11 +57,16 @@ impl Stack {
         self.transmit_small(Replies::pop, buffer)
     }
 
-    /// Writes the next frame into `buffer`, of [`SUPERFRAME_BYTES_MAX`] bytes, if it is a superframe; answers it and its group.
-    /// `None`: it is none, ask [`Stack::poll_transmit`]. For whoever has them cut.
+    /// Writes the next frame into `buffer`, of [`SUPERFRAME_BYTES_MAX`] bytes, if it is a superframe, of up to `segments_max`
+    /// segments; answers it and its group. `None`: it is none, ask [`Stack::poll_transmit`]. For whoever has them cut.
     ///
     /// [`SUPERFRAME_BYTES_MAX`]: crate::limits::SUPERFRAME_BYTES_MAX
-    pub fn poll_superframe(&mut self, now: Instant, buffer: &mut [u8]) -> Option<(Superframe, u8)> {
+    pub fn poll_superframe(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        segments_max: usize,
+    ) -> Option<(Superframe, u8)> {
         if now >= self.announce_at || self.replies.has_first() {
             return None;
         }
@@ -73,7 +78,8 @@ impl Stack {
         let group = flow.group;
         let state = &self.groups[group as usize];
         let ts_now = (state.clock(now).millis() as u32).wrapping_add(flow.local.ts_offset);
-        let frame = flow.poll_superframe(now, ts_now, &mut self.env, &state.mac, buffer)?;
+        let room = (buffer, segments_max as u32);
+        let frame = flow.poll_superframe(now, ts_now, &mut self.env, &state.mac, room)?;
         self.count_turn(now, slot, TURN_FRAMES);
         Some((frame, group))
     }

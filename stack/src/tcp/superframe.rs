@@ -5,25 +5,25 @@
 //! one, and the cuts lie where they would have lain. What needs care (repetitions, probes, the first words after a takeover, a
 //! FIN) is never in one: `transmit.rs` says that.
 //!
-//! Path: step 7. Bounds: [`SUPERFRAME_BYTES_MAX`], [`SUPERFRAME_SEGMENTS_MAX`].
+//! Path: step 7. Bounds: [`SUPERFRAME_BYTES_MAX`]; as many segments as whoever sends it takes.
 
 use crate::flow::{Env, Flow, Owed};
-use crate::limits::{SUPERFRAME_BYTES_MAX, SUPERFRAME_SEGMENTS_MAX};
+use crate::limits::SUPERFRAME_BYTES_MAX;
 use crate::tcp::state::State;
 use crate::tcp::transmit::Plan;
 use crate::time::Instant;
-use crate::wire::{ETHERNET_BYTES, Flags, Mac, Superframe, emit_superframe};
+use crate::wire::{ETHERNET_BYTES, Flags, Mac, Superframe, emit_superframe, emit_whole};
 
 impl Flow {
-    /// Writes the next superframe into `buffer`, which holds [`SUPERFRAME_BYTES_MAX`] bytes. `None`: what is to be said next is no
-    /// matter of several full segments of new data; [`Flow::poll_transmit`] knows.
+    /// Writes the next superframe, of up to `segments_max` segments, into `buffer`, which holds [`SUPERFRAME_BYTES_MAX`] bytes.
+    /// `None`: what is to be said next is no matter of several segments of new data; [`Flow::poll_transmit`] knows.
     pub fn poll_superframe(
         &mut self,
         now: Instant,
         ts_now: u32,
         env: &mut Env,
         source_mac: &Mac,
-        buffer: &mut [u8],
+        (buffer, segments_max): (&mut [u8], u32),
     ) -> Option<Superframe> {
         if !self.may_stream(env) {
             return None;
@@ -35,7 +35,7 @@ impl Flow {
         let usable = (self.local.snd_una + self.local.snd_wnd).distance(self.local.snd_nxt).max(0);
         let allowed = (usable as u32).min(self.sender.window_left(now, &env.senders));
         let unsent = self.unsent()?.min(u64::from(u32::MAX)) as u32;
-        let most = allowed.min(room).min(SUPERFRAME_SEGMENTS_MAX * full);
+        let most = allowed.min(room).min(segments_max.saturating_mul(full));
         let payload_bytes = match unsent <= most && env.services[self.group as usize].nodelay {
             true => unsent,
             false => most.min(unsent) / full * full,
@@ -54,6 +54,12 @@ impl Flow {
         let flags = Flags::ACK.with(push);
         let plan = Plan { seq, payload_bytes: payload_bytes as usize, flags };
         let (path, header) = self.fill(now, ts_now, env, source_mac, &plan, buffer);
+        if payload_bytes <= full {
+            // There was room to note one.
+            return Some(emit_whole(buffer, &path, &header, plan.payload_bytes));
+        }
+        // As the second segment would have been noted; no later one finds anything else.
+        self.note_acknowledgement_sent(now, header.ack, self.local.adv_edge);
         Some(emit_superframe(buffer, &path, &header, plan.payload_bytes, full as u16))
     }
 
@@ -71,7 +77,7 @@ impl Flow {
     }
 
     /// Whether the flow is in the midst of a stream of new data: open, nothing held, nothing to repair or to probe, nothing
-    /// owed that a segment of its own would have to say, and two full segments there.
+    /// owed that a segment of its own would have to say, and more there than a segment takes.
     #[inline]
     fn may_stream(&self, env: &Env) -> bool {
         let owed = Owed { ack: false, ack_new: false, partial: false, ..self.local.owed };

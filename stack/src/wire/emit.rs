@@ -92,6 +92,19 @@ pub fn emit_superframe(
     }
 }
 
+/// [`emit_tcp`] where a superframe might have been written.
+pub fn emit_whole(
+    buffer: &mut [u8],
+    path: &Path,
+    header: &Header,
+    payload_bytes: usize,
+) -> Superframe {
+    let bytes = emit_tcp(buffer, path, header, payload_bytes);
+    let payload_at = (bytes - payload_bytes) as u16;
+    let tcp_at = payload_at - 20 - header.options.header_bytes() as u16;
+    Superframe { bytes, tcp_at, payload_at, segment_bytes: 0 }
+}
+
 /// Writes the headers of a segment; returns where that of TCP begins, whose checksum is zero, and the sum of the
 /// pseudo-header.
 fn emit_headers(

@@ -130,12 +130,13 @@ impl Port for SimPort {
 
     fn stage_superframe(
         &mut self,
-        write: impl FnOnce(&mut [u8]) -> Option<(Superframe, u8)>,
+        write: impl FnOnce(&mut [u8], usize) -> Option<(Superframe, u8)>,
     ) -> Option<u8> {
-        if self.superframe.is_empty() {
+        let most = BURST.saturating_sub(self.staged.len());
+        if self.superframe.is_empty() || most < 2 {
             return None;
         }
-        let (superframe, group) = write(&mut self.superframe)?;
+        let (superframe, group) = write(&mut self.superframe, most)?;
         let frame = &self.superframe[..superframe.bytes];
         permit_alloc(|| {
             assert!(is_prepared(frame, &superframe), "the checksum of the pseudo-header");

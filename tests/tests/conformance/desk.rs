@@ -103,6 +103,8 @@ pub struct Setup {
     pub app: AppConfig,
     /// Bytes of receive buffer.
     pub receive_buffer: u32,
+    /// Segments that all flows may have in flight.
+    pub segments_max: usize,
     /// Our MSS.
     pub mss: u16,
     /// Nagle's algorithm is off.
@@ -138,6 +140,7 @@ impl Setup {
             family,
             app,
             receive_buffer: 16 << 10,
+            segments_max: 512,
             mss: 1440,
             nodelay: true,
             hop_limit: HOP_LIMIT,
@@ -196,6 +199,8 @@ pub struct Desk {
     pub tsecr: u32,
     /// Payload in order so far.
     pub received: Vec<u8>,
+    /// Segments of a superframe at most.
+    pub segments_max: usize,
     /// Its NIC cuts superframes.
     pub cuts_superframes: bool,
     /// Those that it has cut.
@@ -218,7 +223,7 @@ impl Desk {
             flows_max: 16,
             active_max: 16,
             uploads_max: 16,
-            segments_max: 512,
+            segments_max: setup.segments_max,
             chunks_max: 256,
             pieces_max: 512,
             reassemblies_max: 8,
@@ -241,6 +246,7 @@ impl Desk {
             heard_from: Mac::default(),
             tsecr: 0,
             received: Vec::new(),
+            segments_max: 64,
             cuts_superframes: false,
             superframes: 0,
         };
@@ -373,7 +379,8 @@ impl Desk {
     fn poll_frames(&mut self) -> Option<Vec<Vec<u8>>> {
         let mut buffer = [0; SUPERFRAME_BYTES_MAX];
         if self.cuts_superframes
-            && let Some((superframe, _)) = self.stack.poll_superframe(self.now, &mut buffer)
+            && let Some((superframe, _)) =
+                self.stack.poll_superframe(self.now, &mut buffer, self.segments_max)
         {
             self.superframes += 1;
             let frame = &buffer[..superframe.bytes];

@@ -26,10 +26,12 @@ fn tell(seed: u64) -> u64 {
     let setup = Setup {
         nodelay: random.permille(700),
         mss: 1440 - random.below(900) as u16,
+        segments_max: if random.permille(200) { 7 } else { 512 },
         ..Setup::new(family, generate(20_000 + random.below(400_000), random.permille(500)))
     };
     let mut twins = Twins { whole: Desk::with(setup.clone()), cut: Desk::with(setup) };
     twins.cut.cuts_superframes = true;
+    twins.cut.segments_max = 2 + random.below(63) as usize;
     let offer = Offer {
         mss: Some(500 + random.below(1_000) as u16),
         scale: random.permille(700).then(|| random.below(5) as u8),

@@ -1,11 +1,11 @@
 //! The sending half of a port: descriptors of a frame, telling the kernel, and taking back what it has
 //! not taken.
 //!
-//! Path: last step. Bounds: [`KICK_CALLS_MAX`] and a call for each withdrawn descriptor.
+//! Path: last step. Bounds: [`KICK_CALLS_MAX`] and a call for each withdrawn descriptor; one for each superframe and what follows it.
 
 use super::frames::FrameState;
 use super::socket::Told;
-use super::superframes::{Lies, Superframes};
+use super::superframes::{Fate, Lies, Superframes};
 use super::umem::{CHUNK_BYTES, Umem};
 use super::{BURST, KICK_CALLS_MAX, Port, XdpPort};
 use std::io;
@@ -140,6 +140,7 @@ impl XdpPort {
         });
         self.left = 0;
     }
+
     /// Gives the ring's staged frames to the kernel, see [`Port::kick`].
     pub(super) fn kick_ring(&mut self) -> io::Result<()> {
         // What is there before anything new is shown was withdrawn, or was left by the last kick.
@@ -170,7 +171,7 @@ impl XdpPort {
     }
 
     #[inline]
-    fn is_full_of_superframes(&self) -> bool {
+    pub(super) fn is_full_of_superframes(&self) -> bool {
         self.superframes.as_ref().is_some_and(Superframes::is_full)
     }
 
@@ -197,15 +198,16 @@ impl XdpPort {
     pub(super) fn end_superframes(&mut self) {
         let XdpPort { superframes, sending, counters, .. } = self;
         let Some(superframes) = superframes else { return };
-        for (staged, was_sent) in superframes.end() {
-            match was_sent {
-                true => {
+        for staged in superframes.end() {
+            match staged.fate {
+                Fate::Sent => {
                     counters.kicks += 1;
                     counters.tx_frames += 1;
                     counters.tx_bytes += staged.len as u64;
                     counters.tx_superframes += u64::from(staged.at.is_slot());
                 }
-                false => counters.tx_discarded += 1,
+                Fate::Refused => counters.tx_withdrawn += 1,
+                Fate::Staged => counters.tx_discarded += 1,
             }
             if let Lies::Frame(frame) = staged.at {
                 sending.discarded(frame);

@@ -1,25 +1,37 @@
 //! Superframes out: what AF_XDP cannot send, and what must not overtake it.
 //!
 //! AF_XDP has no segmentation offload, and where it copies, each frame costs an allocation, a copy and a passage through the
-//! kernel. So a port in copy mode whose interface cuts segments hands superframes to a packet socket instead: one of each for
-//! up to 64 KiB. Both ways send within our system call, one after the other, so order is kept: what is staged in a burst
-//! behind a superframe takes this way as well, the burst's earlier frames leave by the ring before.
+//! kernel. So a port in copy mode on a virtual cable that cuts segments hands superframes to a packet socket instead: one of
+//! each for up to 64 KiB. On such a cable (veth, which has neither rings nor a queueing discipline) both ways have sent when our
+//! system call returns, one after the other: so order is kept, what is staged in a burst behind a superframe takes this way as
+//! well, and nothing of a burst leaves later than that.
 //!
-//! In zero-copy mode there is none of this: the two ways would be two queues of the NIC, and frames would overtake each other.
+//! A NIC is another matter: the packet socket's way there is through a queue of the kernel, in which frames of many bursts
+//! could wait longer than a lease while later ones overtake them by the ring. There, and in zero-copy mode, segments leave one by one.
 //!
-//! Path: last step. Bounds: [`SUPERFRAMES_MAX`] a burst, their memory taken at start; one system call for each frame.
+//! Path: last step. Bounds: [`SUPERFRAMES_MAX`] a burst, their memory taken at start; a burst holds no more segments with them
+//! than without; one system call for each frame.
 
 use super::super::BURST;
-use crate::sys::{Cuts, CuttingSocket};
+use crate::sys::{self, Cuts, CuttingSocket};
 use stack::limits::SUPERFRAME_BYTES_MAX;
 use stack::wire::Superframe;
 use std::io;
 
-/// Superframes of a burst: half a megabyte that was checked under one lease.
-pub const SUPERFRAMES_MAX: usize = 8;
+/// Superframes of a burst.
+const SUPERFRAMES_MAX: usize = 8;
 
-/// Bytes that may be on their way through the kernel (it counts each frame with its overhead).
-const SEND_BUFFER_BYTES: i32 = 16 << 20;
+/// Bytes of their memory.
+pub const SUPERFRAMES_BYTES: usize = SUPERFRAMES_MAX * SUPERFRAME_BYTES_MAX;
+
+/// Bytes that may be on their way through the kernel (it counts each frame with its overhead): a few bursts.
+const SEND_BUFFER_BYTES: i32 = 4 << 20;
+
+/// Whether this interface cuts superframes within the call that sends them.
+pub fn are_cut(interface: &str) -> bool {
+    let cuts = sys::interface_cuts_segments(interface).unwrap_or(false);
+    cuts && sys::interface_driver(interface).is_ok_and(|driver| driver == "veth")
+}
 
 /// Where a frame lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,10 +43,21 @@ pub enum Lies {
 }
 
 impl Lies {
-    /// Whether it is a superframe.
+    /// Whether it may be a superframe.
     pub fn is_slot(self) -> bool {
         matches!(self, Lies::Slot(_))
     }
+}
+
+/// What became of a staged frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Nothing yet.
+    Staged,
+    /// It has left.
+    Sent,
+    /// The kernel had no room for it: as if the network had lost it.
+    Refused,
 }
 
 /// A staged frame.
@@ -46,6 +69,10 @@ pub struct Staged {
     pub len: usize,
     /// How it is to be cut.
     pub cuts: Cuts,
+    /// Segments that it is.
+    pub segments: usize,
+    /// What became of it.
+    pub fate: Fate,
 }
 
 /// The packet socket, memory for superframes, and what is staged for it.
@@ -54,8 +81,6 @@ pub struct Superframes {
     memory: Vec<u8>,
     used: usize,
     staged: Vec<Staged>,
-    /// Those of `staged` that were sent.
-    sent: usize,
 }
 
 impl Superframes {
@@ -63,10 +88,9 @@ impl Superframes {
     pub fn open(interface: &str) -> io::Result<Superframes> {
         Ok(Superframes {
             socket: CuttingSocket::open(interface, SEND_BUFFER_BYTES)?,
-            memory: vec![0; SUPERFRAMES_MAX * SUPERFRAME_BYTES_MAX],
+            memory: vec![0; SUPERFRAMES_BYTES],
             used: 0,
             staged: Vec::with_capacity(BURST),
-            sent: 0,
         })
     }
 
@@ -82,10 +106,11 @@ impl Superframes {
         self.used == SUPERFRAMES_MAX
     }
 
-    /// Frames staged and not sent.
+    /// Segments staged.
     #[inline]
     pub fn staged(&self) -> usize {
-        self.staged.len() - self.sent
+        let waiting = self.staged.iter().filter(|staged| staged.fate == Fate::Staged);
+        waiting.map(|staged| staged.segments).sum()
     }
 
     /// Frames of the port's memory among what is staged, sent or not.
@@ -100,35 +125,42 @@ impl Superframes {
     ) -> Option<T> {
         let memory = &mut self.memory[self.used * SUPERFRAME_BYTES_MAX..][..SUPERFRAME_BYTES_MAX];
         let (frame, rest) = write(memory)?;
-        let (at, len) = (Lies::Slot(self.used), frame.bytes);
+        let (at, len, segments) = (Lies::Slot(self.used), frame.bytes, frame.segments());
         self.used += 1;
-        self.staged.push(Staged { at, len, cuts: Cuts::of(&frame) });
+        self.staged.push(Staged { at, len, segments, cuts: Cuts::of(&frame), fate: Fate::Staged });
         Some(rest)
     }
 
     /// An ordinary frame that lies in the port's memory follows.
     pub fn stage_frame(&mut self, frame: u32, len: usize) {
-        self.staged.push(Staged { at: Lies::Frame(frame), len, cuts: Cuts::NONE });
+        let at = Lies::Frame(frame);
+        self.staged.push(Staged { at, len, segments: 1, cuts: Cuts::NONE, fate: Fate::Staged });
     }
 
-    /// Sends what is staged, in order, until one is refused: that and what follows stays staged. `bytes_of`: a frame of the
-    /// port's memory.
+    /// Sends what is staged, in order. `bytes_of`: a frame of the port's memory. An error: the interface is down or gone, and
+    /// what it has not taken stays staged.
     pub fn send<'a>(&mut self, bytes_of: impl Fn(u32, usize) -> &'a [u8]) -> io::Result<()> {
-        while let Some(staged) = self.staged.get(self.sent) {
+        for staged in self.staged.iter_mut().filter(|staged| staged.fate == Fate::Staged) {
             let bytes = match staged.at {
                 Lies::Slot(slot) => &self.memory[slot * SUPERFRAME_BYTES_MAX..][..staged.len],
                 Lies::Frame(frame) => bytes_of(frame, staged.len),
             };
-            self.socket.send(staged.cuts, bytes)?;
-            self.sent += 1;
+            staged.fate = match self.socket.send(staged.cuts, bytes) {
+                Ok(()) => Fate::Sent,
+                Err(error) if is_gone(&error) => return Err(io::ErrorKind::NetworkDown.into()),
+                Err(_) => Fate::Refused,
+            };
         }
         Ok(())
     }
 
-    /// Ends the burst: what was sent, and what is thrown away.
-    pub fn end(&mut self) -> impl Iterator<Item = (Staged, bool)> {
-        let sent = std::mem::take(&mut self.sent);
+    /// Ends the burst: what was staged, and what became of it.
+    pub fn end(&mut self) -> impl Iterator<Item = Staged> {
         self.used = 0;
-        self.staged.drain(..).enumerate().map(move |(at, staged)| (staged, at < sent))
+        self.staged.drain(..)
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV))
 }
