@@ -195,9 +195,10 @@ pub const BACKLOG_FLOWS_MAX: u32 = 4096;
 /// when somebody else claims it, if the last time is longer ago than [`DEFEND_INTERVAL`].
 pub const ANNOUNCE_AFTER_MS: [u64; 7] = [0, 5, 25, 100, 400, 1000, 3000];
 
-/// For so long after a cookie a segment that shows none is dropped, not reset: data may overtake what does. Longer than most
-/// round trips; whoever has a lost connection learns of that when it repeats itself.
-pub const COOKIE_GRACE: Duration = Duration::from_secs(1);
+/// For so long after a cookie a segment that shows none is dropped, not reset: data may overtake what does, also when all of it
+/// was lost and is said again, a second later or three (RFC 6298 2.1 and 5.7). Whoever has a lost connection learns of that when
+/// it repeats itself.
+pub const COOKIE_GRACE: Duration = Duration::from_secs(4);
 
 /// Announcements that find the queue of small answers full, or its budget spent, are tried again after this time.
 pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(1);

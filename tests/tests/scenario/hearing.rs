@@ -189,6 +189,12 @@ fn data_that_overtakes_the_answer_to_a_cookie_is_not_reset() {
     world.send_raw(raw);
     world.run_for(Duration::from_millis(1));
     assert!(world.raws[raw].take_all().is_empty(), "neither an answer nor a reset");
+    // All of it was lost, and a client says it again after a second (RFC 6298 2.1).
+    world.run_for(Duration::from_millis(1_050));
+    world.raws[raw].send_at(first + 5, Flags::ACK, b" later");
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    assert!(world.raws[raw].take_all().is_empty(), "nor when it is said again");
     world.raws[raw].send_at(first, Flags::ACK, b"first");
     world.send_raw(raw);
     world.raws[raw].send_at(first + 5, Flags::ACK, b" later");
