@@ -204,7 +204,7 @@ impl XdpPort {
                     counters.kicks += 1;
                     counters.tx_frames += 1;
                     counters.tx_bytes += staged.len as u64;
-                    counters.tx_superframes += u64::from(staged.at.is_slot());
+                    counters.tx_superframes += u64::from(staged.segments > 1);
                 }
                 Fate::Refused => counters.tx_withdrawn += 1,
                 Fate::Staged => counters.tx_discarded += 1,

@@ -164,3 +164,15 @@ impl Superframes {
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The loopback interface cuts segments, and is no cable.
+    #[test]
+    fn only_a_virtual_cable_is_trusted_to_send_at_once() {
+        assert!(sys::interface_cuts_segments("lo").unwrap());
+        assert!(!are_cut("lo") && !are_cut("no-such"));
+    }
+}
