@@ -76,7 +76,11 @@ impl Stack {
             self.reset(segment, index as u8)?;
             return Err(Drop::NoFlow);
         }
-        if self.syn_received >= self.backlog_max || self.origin == Origin::Overheard {
+        let is_heard = self.origin == Origin::Overheard;
+        if self.syn_received >= self.backlog_max
+            || is_heard
+            || self.has_cookie(now, &key, index, segment)
+        {
             return self.send_cookie(now, key, index as u8, segment);
         }
         let clock = self.groups[index].clock(now);
@@ -179,6 +183,13 @@ impl Stack {
         flow.era = group.eras.present;
         group.flows += 1;
         self.count_leg(slot);
+    }
+
+    /// Whether this SYN may have been answered by a cookie: a number of its connection's own would contradict that, and who
+    /// acknowledges the cookie would be reset.
+    fn has_cookie(&mut self, now: Instant, key: &FlowKey, group: usize, segment: &Segment) -> bool {
+        now < self.groups[group].cookies_until
+            && self.recent.holds(now, self.keys.syn_hash(key, segment.seq))
     }
 
     /// SYNs that come faster than they may be answered: repeated ones are answered first.

@@ -172,6 +172,30 @@ fn a_heard_syn_is_answered_by_a_cookie() {
     assert!(payload(&world.raws[raw].take_all()).starts_with(b"HTTP/1.1 200"));
 }
 
+/// The network may bring a SYN twice, and only the first one before the promotion. An answer with another number than the
+/// cookie's would have whoever acknowledges the cookie reset.
+#[test]
+fn a_syn_that_was_answered_by_a_cookie_is_answered_by_it_again() {
+    let mut world = world(1000);
+    world.kill(0);
+    let raw = world.raw(HTTP);
+    let first = world.raws[raw].snd_nxt;
+    world.raws[raw].options.mss = Some(1460);
+    world.say_raw(raw, Flags::SYN, &[]);
+    world.run_for(Duration::from_millis(30));
+    promote(&mut world);
+    world.raws[raw].send_at(first, Flags::SYN, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(1));
+    let said = world.raws[raw].take_all();
+    assert!(said.len() == 2 && said[0].seq == said[1].seq, "{said:?}");
+    world.raws[raw].options.mss = None;
+    world.say_raw(raw, Flags::ACK, b"GET /generate/10 HTTP/1.1\r\nHost: x\r\n\r\n");
+    world.run_for(Duration::from_millis(1));
+    assert!(payload(&world.raws[raw].take_all()).starts_with(b"HTTP/1.1 200"));
+    assert_eq!(world.resets, 0);
+}
+
 /// Frames reach any core, so data may overtake the segment that shows the cookie: it is not reset, and opens nothing.
 #[test]
 fn data_that_overtakes_the_answer_to_a_cookie_is_not_reset() {
