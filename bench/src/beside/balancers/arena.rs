@@ -44,10 +44,12 @@ pub struct Standing<'a> {
     pub nodes: Option<Server<'a>>,
 }
 
-/// Of the kernel's TCP wherever it ends connections. Of its congestion controls the one that a distribution has by itself, whatever
-/// this machine's is: a BBR sender paces, and then costs and lumps are its timer's.
-const SETTINGS: [&str; 2] =
-    ["net.ipv4.ip_local_port_range=1024 65000", "net.ipv4.tcp_congestion_control=cubic"];
+/// Of the kernel's TCP wherever it ends connections.
+const PORTS: &str = "net.ipv4.ip_local_port_range=1024 65000";
+
+/// Of its congestion controls the one that a distribution has by itself, whatever this machine's is: a BBR sender paces, and then
+/// costs and lumps are its timer's. A machine may not allow it to namespaces; to their routes it may not refuse it.
+const CONGESTION_CONTROL: &str = "congctl cubic";
 
 impl<'a> Arena<'a> {
     /// Builds the bed, `name` is the directory of its files, and starts the servers. Clients measure for `ms` milliseconds.
@@ -62,7 +64,13 @@ impl<'a> Arena<'a> {
             }
         }
         for place in [Place::Client, Place::Servers, Place::Node(1)] {
-            run(stage.bed.command(place, "sysctl").arg("-qw").args(SETTINGS))?;
+            run(stage.bed.command(place, "sysctl").args(["-qw", PORTS]))?;
+            let show = ["-4", "route", "show", "dev", "eth0"];
+            for route in run(stage.bed.command(place, "ip").args(show))?.lines() {
+                stage
+                    .bed
+                    .ip(place, &format!("route change {route} dev eth0 {CONGESTION_CONTROL}"))?;
+            }
         }
         let patience_secs = PATIENCE_SECS + ms / 1_000;
         let mut arena = Arena { stage, common, servers: Vec::new(), patience_secs };
