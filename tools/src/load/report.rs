@@ -124,13 +124,17 @@ impl ConnectionReport {
     /// The longest time without progress that touches `from..to`, minus what is ordinary for this
     /// connection.
     pub fn gap_ns(&self, from: u64, to: u64) -> u64 {
-        let longest = self
-            .longest
-            .iter()
-            .filter(|interval| interval.end_ns > from && interval.start_ns < to)
-            .map(Interval::len_ns)
-            .max();
-        longest.unwrap_or(0).saturating_sub(self.ordinary_ns)
+        self.longest_ns(|interval| interval.end_ns > from && interval.start_ns < to)
+    }
+
+    /// The same of those that ended in `from..to`.
+    pub fn gap_within_ns(&self, from: u64, to: u64) -> u64 {
+        self.longest_ns(|interval| (from..to).contains(&interval.end_ns))
+    }
+
+    fn longest_ns(&self, is_meant: impl Fn(&Interval) -> bool) -> u64 {
+        let meant = self.longest.iter().filter(|interval| is_meant(interval));
+        meant.map(Interval::len_ns).max().unwrap_or(0).saturating_sub(self.ordinary_ns)
     }
 }
 

@@ -75,7 +75,7 @@ pub fn run(
     pair.kill(1);
     let result = load.finish();
     arena.stage.bed.node(1).restore()?;
-    Ok(Run::of(behind.rival(), Death::Power, at_ns, &result?))
+    Run::of(behind.rival(), Death::Power, at_ns, &result?).if_calm()
 }
 
 impl Behind {

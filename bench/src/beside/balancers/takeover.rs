@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use tools::load::report::{ConnectionReport, Kind, LoadResult, Outcome, Percentiles};
@@ -24,6 +24,13 @@ pub const SECONDS: u64 = 7;
 
 /// Of these, with all of them moving, before the death.
 pub const BEFORE: Duration = Duration::from_millis(700);
+
+/// Of these, those just before the death in which nobody may stand still for longer than [`CALM`]: what does is the bed's doing,
+/// and so a gap would be.
+const LAST: Duration = Duration::from_millis(500);
+
+/// 99 of 100 connections, beyond what is ordinary for them: the goal for the gap of a crash.
+const CALM: Duration = Duration::from_millis(40);
 
 /// Seconds that a run takes, start and end included.
 pub const RUN_SECONDS: f64 = 12.0;
@@ -49,6 +56,8 @@ pub struct Run {
     pub connections: usize,
     /// Of these, with every byte to their end.
     pub survived: usize,
+    /// 99 of 100 stood still for no longer just before it died.
+    pub before_ns: u64,
     /// How long each download stood still.
     pub downloads_ns: Vec<u64>,
     /// And each upload.
@@ -72,7 +81,7 @@ impl Death {
     }
 
     /// Names of a run's metrics.
-    fn metrics(self) -> [&'static str; 8] {
+    fn metrics(self) -> [&'static str; 9] {
         match self {
             Death::Crash => [
                 "crash: survived",
@@ -83,6 +92,7 @@ impl Death {
                 "crash: upload gap p99",
                 "crash: upload gap longest",
                 "crash: first SYN-ACK",
+                "crash: stood still before, p99",
             ],
             Death::Power => [
                 "power: survived",
@@ -93,6 +103,7 @@ impl Death {
                 "power: upload gap p99",
                 "power: upload gap longest",
                 "power: first SYN-ACK",
+                "power: stood still before, p99",
             ],
         }
     }
@@ -114,7 +125,7 @@ pub fn run(arena: &Arena<'_>, pair: Rival, death: Death, paced: Paced) -> anyhow
     if death == Death::Power {
         arena.stage.bed.node(1).restore()?;
     }
-    Ok(Run::of(pair, death, at_ns, &result?))
+    Run::of(pair, death, at_ns, &result?).if_calm()
 }
 
 impl Run {
@@ -127,12 +138,15 @@ impl Run {
         };
         let paced = || all.iter().filter(|one| one.kind != Kind::Fresh);
         let survived = |one: &&ConnectionReport| one.outcome == Outcome::Survived;
+        let last_ns = LAST.as_nanos() as u64;
+        let before = paced().map(|one| one.gap_within_ns(at_ns.saturating_sub(last_ns), at_ns));
         let late = all.iter().filter(|one| one.kind == Kind::Fresh && one.start_ns >= at_ns);
         Run {
             who,
             death,
             connections: paced().count(),
             survived: paced().filter(survived).count(),
+            before_ns: Percentiles::of(before.collect()).p99,
             downloads_ns: gaps(Kind::Download),
             uploads_ns: gaps(Kind::Upload),
             lost: paced().filter(|one| !survived(one)).map(epitaph).collect(),
@@ -140,9 +154,19 @@ impl Run {
         }
     }
 
+    /// The run itself, unless it tells of its bed instead.
+    pub fn if_calm(self) -> anyhow::Result<Run> {
+        let before = ms(self.before_ns);
+        ensure!(
+            Duration::from_nanos(self.before_ns) <= CALM,
+            "the machine is too busy: one of a hundred connections stood still for {before:.0} ms before anything had died"
+        );
+        Ok(self)
+    }
+
     /// What can be told where connections die with their machine.
     pub fn samples_of_the_dead(&self) -> Vec<Sample> {
-        let [survived, .., first] = self.death.metrics();
+        let [survived, .., first, _] = self.death.metrics();
         let told = |sample: &Sample| [survived, first].contains(&sample.metric);
         self.samples().into_iter().filter(told).collect()
     }
@@ -155,8 +179,10 @@ impl Run {
             let found = Percentiles::of(gaps.clone());
             values.extend([found.p50, found.p99, found.max].map(|ns| (ms(ns), "ms")));
         }
-        values.extend(self.first_ns.map(|ns| (ms(ns), "ms")));
+        let [.., first, before] = self.death.metrics();
         let named = self.death.metrics().into_iter().zip(values);
+        let named = named.chain(self.first_ns.map(|ns| (first, (ms(ns), "ms"))));
+        let named = named.chain([(before, (ms(self.before_ns), "ms"))]);
         named.map(|(metric, (value, unit))| Sample { metric, unit, value }).collect()
     }
 }
@@ -202,6 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bed_that_stands_still_by_itself_tells_nothing_of_a_death() {
+        let with = |start_ms: u64, end_ms: u64| {
+            let longest = vec![
+                Interval { start_ns: 990_000_000, end_ns: 1_090_000_000 },
+                Interval { start_ns: start_ms * 1_000_000, end_ns: end_ms * 1_000_000 },
+            ];
+            let one = ConnectionReport { longest, ..connection(Kind::Download, 1, None) };
+            let (echo_rtt_ns, series) = (Percentiles::default(), Series::new(0));
+            let result = LoadResult { connections: vec![one], echo_rtt_ns, series };
+            Run::of(Rival::Mirrored, Death::Crash, 1_000_000_000, &result).if_calm()
+        };
+        assert_eq!(with(700, 741).unwrap_err().to_string().matches("41 ms").count(), 1);
+        assert_eq!(with(700, 740).unwrap().before_ns, 40_000_000);
+        assert_eq!(with(400, 499).unwrap().before_ns, 0, "that was too long ago");
+        assert_eq!(with(400, 990).unwrap_err().to_string().matches("590 ms").count(), 1);
+    }
+
+    #[test]
     fn a_newcomer_that_was_before_the_death_tells_nothing() {
         let dead = ConnectionReport {
             outcome: Outcome::Stalled,
@@ -221,7 +265,7 @@ mod tests {
         let run = Run::of(Rival::Mirrored, Death::Crash, 1_000_000, &result);
         assert_eq!((run.connections, run.survived), (2, 1));
         assert_eq!(run.lost, ["paced uploads 2: Stalled, not finished in time"]);
-        assert_eq!(run.first_ns, Some(4_500_000));
+        assert_eq!((run.first_ns, run.before_ns), (Some(4_500_000), 0));
         let samples = run.samples();
         let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
         assert_eq!(of("crash: download gap p50"), 2.1);
