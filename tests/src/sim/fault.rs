@@ -85,6 +85,15 @@ pub enum Fault {
         /// Cut or joined.
         is_cut: bool,
     },
+    /// What comes from a plug, or goes there, is held up for so long, and then arrives all at once.
+    Clog {
+        /// On which network.
+        side: Side,
+        /// Whose.
+        plug: Plug,
+        /// Nanoseconds.
+        time: u64,
+    },
     /// A network gets bad, or better.
     Weather {
         /// Which.

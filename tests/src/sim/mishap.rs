@@ -66,7 +66,8 @@ impl Plan {
         let core = random.below(self.cores as u64) as usize;
         let soon = MS + random.below(400 * MS);
         let single = |fault| Mishap { fault, repairs: Vec::new() };
-        match random.below(21) {
+        match random.below(22) {
+            21 => self.clog(node, soon, random),
             13 => {
                 let per_frame = 1_000 << random.below(7);
                 let repair = (soon, Fault::Slow { node, per_frame: 0 });
@@ -260,6 +261,16 @@ impl Plan {
             }
         };
         Mishap { fault, repairs }
+    }
+
+    /// What a node, or the witness, says and hears on a network comes late, all of it at once.
+    fn clog(&self, node: usize, time: u64, random: &mut Random) -> Mishap {
+        let (side, plug) = match random.below(5) {
+            0 => (Side::Cluster, Plug::Witness),
+            1 | 2 => (Side::Cluster, Plug::Node(node)),
+            _ => (Side::Client, Plug::Node(node)),
+        };
+        Mishap { fault: Fault::Clog { side, plug, time }, repairs: Vec::new() }
     }
 
     /// A direction between two ends on the cluster's network.

@@ -73,6 +73,8 @@ pub struct Network {
     cut: BTreeSet<(Plug, Plug)>,
     /// Plugs from which and to which nothing passes.
     unplugged: BTreeSet<Plug>,
+    /// Until when what comes from or goes to a plug is held up.
+    clogged: BTreeMap<Plug, u64>,
     table: BTreeMap<Mac, Plug>,
     plugs: Vec<Plug>,
     /// Frames that were lost, doubled, damaged or cut off.
@@ -87,6 +89,7 @@ impl Network {
             usual: weather,
             cut: BTreeSet::new(),
             unplugged: BTreeSet::new(),
+            clogged: BTreeMap::new(),
             table: BTreeMap::new(),
             plugs,
             harmed: 0,
@@ -116,20 +119,28 @@ impl Network {
         }
     }
 
+    /// What comes from or goes to a plug waits until then, and arrives all at once.
+    pub fn clog(&mut self, plug: Plug, until: u64) {
+        self.clogged.insert(plug, until);
+    }
+
     /// Whether a plug has a carrier.
     pub fn has_carrier(&self, plug: Plug) -> bool {
         !self.unplugged.contains(&plug)
     }
 
     /// Whether everything passes, as it does when nothing is wrong.
-    pub fn is_well(&self) -> bool {
-        self.cut.is_empty() && self.unplugged.is_empty() && self.weather == self.usual
+    pub fn is_well(&self, now: u64) -> bool {
+        let is_clogged = self.clogged.values().any(|until| now <= *until);
+        let is_whole = self.cut.is_empty() && self.unplugged.is_empty();
+        is_whole && !is_clogged && self.weather == self.usual
     }
 
     /// Everything passes again, and the weather is as usual.
     pub fn heal(&mut self) {
         self.cut.clear();
         self.unplugged.clear();
+        self.clogged.clear();
         self.weather = self.usual;
     }
 
@@ -162,12 +173,13 @@ impl Network {
             self.harmed += 1;
             return Vec::new();
         }
+        let clogged = [from, to].map(|plug| self.clogged.get(&plug).copied().unwrap_or(0));
         let copies = 1 + random.permille(self.weather.twice) as usize;
         self.harmed += copies as u64 - 1;
         let copy = |index: usize| {
             let straggling = if index == 0 { 0 } else { self.weather.straggling };
             let late = random.below(self.weather.jitter + 1) + random.below(straggling + 1);
-            let at = now + self.weather.delay + late;
+            let at = clogged.into_iter().fold(now + self.weather.delay + late, u64::max);
             let mut frame = frame.to_vec();
             if random.permille(self.weather.damage) {
                 self.harmed += 1;

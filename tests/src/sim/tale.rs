@@ -179,7 +179,12 @@ fn shape(random: &mut Random, script: &Script) -> Shape {
         port.receive_buffer = 4096 << random.below(4);
         port.mss = [536, 1200, 1460][random.below(3) as usize];
     }
-    let nodes = 2 + random.below(2) * random.below(2);
+    let nodes = match random.below(20) {
+        0 => 5,
+        1 => 4,
+        2..=6 => 3,
+        _ => 2,
+    };
     let failback = match random.below(3) {
         0 => Failback::Manual,
         1 => Failback::All,

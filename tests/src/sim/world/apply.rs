@@ -68,6 +68,10 @@ impl World {
                 self.network(side).set_unplugged(plug, is_out);
             }
             Fault::Cut { side, from, to, is_cut } => self.network(side).set_cut(from, to, is_cut),
+            Fault::Clog { side, plug, time } => {
+                self.expect_trouble(time);
+                self.network(side).clog(plug, now + time);
+            }
             Fault::Weather { side, weather } => self.network(side).weather = weather,
             Fault::CrashWitness => self.crash_witness(),
             Fault::StartWitness => self.start_witness(),

@@ -71,7 +71,9 @@ impl World {
     /// Whether nothing is wrong with any network or node.
     fn is_calm(&self) -> bool {
         let is_able = |node: usize| self.nodes[node].per_frame == 0 && self.is_hale(node);
-        self.clients.is_well() && self.cluster.is_well() && (0..self.nodes.len()).all(is_able)
+        self.clients.is_well(self.now)
+            && self.cluster.is_well(self.now)
+            && (0..self.nodes.len()).all(is_able)
     }
 
     /// A frame reaches a client: who has connected since no core takes newcomers is not let in.

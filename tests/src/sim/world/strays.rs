@@ -136,7 +136,7 @@ impl World {
     /// flow's group, and the epoch in which it is served.
     fn whose(&self, node: usize, frame: &[u8]) -> Option<(usize, Epoch)> {
         let to = client_mac(node);
-        let is_able = self.cluster.is_well() && self.nodes[node].per_frame == 0;
+        let is_able = self.cluster.is_well(self.now) && self.nodes[node].per_frame == 0;
         if !frame.starts_with(&to) || !is_able || !self.is_hale(node) {
             return None;
         }
