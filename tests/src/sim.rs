@@ -10,6 +10,7 @@ pub mod capture;
 pub mod check;
 pub mod clock;
 mod denial;
+pub mod failure;
 pub mod fault;
 pub mod host;
 mod manners;

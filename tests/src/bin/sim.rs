@@ -1,17 +1,17 @@
 //! `cargo xtask sim`: plays stories of the simulator and says what came of them.
 //!
-//! Exit codes: 0 every story ended well; 1 at least one did not, or a capture could not be written.
+//! The first story that fails is shortened, and played once more into two files: every event, and every frame for Wireshark.
+//!
+//! Exit codes: 0 every story ended well; 1 at least one did not, or a file could not be written.
 
 use assert_no_alloc::AllocDisabler;
 use clap::Parser;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tests::sim::capture;
+use tests::sim::failure::{keep, write_frames};
 use tests::sim::shrink::shrink;
 use tests::sim::story::{Budget, Outcome, Script, play};
 
@@ -47,9 +47,12 @@ struct Args {
     /// Prints every event of the one seed.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Where the frames of the one seed, or of the first failure, are written for Wireshark.
-    #[arg(long)]
+    /// Where the frames of the one seed are written for Wireshark.
+    #[arg(long, requires = "seed")]
     capture: Option<PathBuf>,
+    /// Where trace and frames of the first failure go.
+    #[arg(long, value_name = "DIR", default_value = "target/failures")]
+    failures: PathBuf,
     /// Ends with the first failure, and tells it as it is.
     #[arg(long)]
     fail_fast: bool,
@@ -60,19 +63,6 @@ impl Args {
         let budget = if self.beyond { Budget::Beyond } else { Budget::One };
         let only = self.only.as_ref().map(|only| only.iter().copied().collect());
         Script { only, ..Script::new(seed, budget) }
-    }
-
-    /// The command that plays a story again.
-    fn command(&self, script: &Script) -> String {
-        let mut command = format!("cargo xtask sim --seed {}", script.seed);
-        if self.beyond {
-            command += " --beyond";
-        }
-        if let Some(only) = &script.only {
-            let only: Vec<String> = only.iter().map(usize::to_string).collect();
-            command += &format!(" --only {}", only.join(","));
-        }
-        command
     }
 }
 
@@ -120,7 +110,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("The capture cannot be written: {error}.");
+            eprintln!("What it looked like cannot be written: {error}.");
             ExitCode::FAILURE
         }
     }
@@ -131,15 +121,17 @@ fn play_one(args: &Args, seed: u64) -> std::io::Result<bool> {
     let mut script = args.script(seed);
     if args.shrink {
         script = shrink(&script).0;
-        println!("The shortest that fails: {}", args.command(&script));
+        println!("The shortest that fails: {}", script.command());
     }
     let script = Script { trace: args.trace, capture: args.capture.is_some(), ..script };
     let outcome = play(&script);
     for line in &outcome.diary {
         println!("{line}");
     }
+    outcome.trace.iter().for_each(|line| println!("{line}"));
     if let Some(path) = &args.capture {
-        write_capture(path, &outcome)?;
+        write_frames(path, &outcome)?;
+        println!("{} frames are in {}.", outcome.frames.len(), path.display());
     }
     println!(
         "Seed {seed}: {:.3} simulated seconds, {} frames, {} clients ({} reset), trace hash {:016x}.",
@@ -156,14 +148,6 @@ fn play_one(args: &Args, seed: u64) -> std::io::Result<bool> {
     Ok(outcome.failure.is_none())
 }
 
-fn write_capture(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    capture::write(&mut file, &outcome.frames)?;
-    file.flush()?;
-    println!("{} frames are in {}.", outcome.frames.len(), path.display());
-    Ok(())
-}
-
 /// Many stories on every processor, and their sum.
 fn play_many(args: &Args) -> std::io::Result<bool> {
     let began = Instant::now();
@@ -177,7 +161,7 @@ fn play_many(args: &Args) -> std::io::Result<bool> {
                     let outcome = play(&args.script(seed));
                     let mut totals = totals.lock().expect("no story panicked");
                     if let Some(failure) = &outcome.failure {
-                        eprintln!("{}: {failure}", args.command(&args.script(seed)));
+                        eprintln!("{}: {failure}", args.script(seed).command());
                         if args.fail_fast {
                             next.store(args.count, Ordering::Relaxed);
                         }
@@ -193,15 +177,13 @@ fn play_many(args: &Args) -> std::io::Result<bool> {
     let totals = totals.into_inner().expect("no story panicked");
     tell(&totals, began.elapsed().as_secs_f64());
     let Some((seed, _)) = totals.failures.iter().min() else { return Ok(true) };
-    if args.fail_fast && args.capture.is_none() {
+    if args.fail_fast {
         return Ok(false);
     }
     let (shortest, outcome) = shrink(&args.script(*seed));
-    println!("The first that fails, shortened: {}", args.command(&shortest));
+    println!("The first that fails, shortened: {}", shortest.command());
     outcome.diary.iter().for_each(|line| println!("{line}"));
-    if let Some(path) = &args.capture {
-        write_capture(path, &play(&Script { capture: true, ..shortest }))?;
-    }
+    println!("{}", keep(&args.failures, &shortest)?);
     Ok(false)
 }
 

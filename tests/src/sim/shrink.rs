@@ -1,7 +1,7 @@
 //! Makes a failure short: which of a story's clients and mishaps are enough for it?
 //!
 //! What is left out changes what follows (the world draws its own dice), so every try is a play, and a shorter story may
-//! fail in another way. That is a failure too.
+//! fail in another way. Then it is another failure, and no shorter story of this one.
 //!
 //! Bounds: [`PLAYS_MAX`] plays.
 
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// Plays that may be tried.
 const PLAYS_MAX: usize = 150;
 
-/// The shortest story found that fails as well, and what came of it.
+/// The shortest story found that fails in the same way, and what came of it.
 ///
 /// Halves, quarters and so on of what is left are left out, until no single item can be (Zeller and Hildebrandt's
 /// delta debugging, without its complements).
@@ -21,6 +21,7 @@ pub fn shrink(script: &Script) -> (Script, Outcome) {
         Some(only) => only.iter().copied().collect(),
         None => (0..outcome.items).collect(),
     };
+    let wanted = outcome.failure.as_deref().map(kind_of);
     let mut best = (script.clone(), outcome);
     let mut plays = 0;
     let mut chunk = kept.len().div_ceil(2);
@@ -33,13 +34,12 @@ pub fn shrink(script: &Script) -> (Script, Outcome) {
             let rest: BTreeSet<usize> = kept[..at].iter().chain(&kept[end..]).copied().collect();
             let shorter = Script { only: Some(rest.clone()), ..script.clone() };
             let outcome = play(&shorter);
-            match outcome.failure {
-                Some(_) => {
-                    kept = rest.into_iter().collect();
-                    best = (shorter, outcome);
-                    has_shrunk = true;
-                }
-                None => at = end,
+            if wanted.is_some() && outcome.failure.as_deref().map(kind_of) == wanted {
+                kept = rest.into_iter().collect();
+                best = (shorter, outcome);
+                has_shrunk = true;
+            } else {
+                at = end;
             }
         }
         chunk = match (chunk, has_shrunk) {
@@ -52,4 +52,27 @@ pub fn shrink(script: &Script) -> (Script, Outcome) {
         }
     }
     best
+}
+
+/// What a check has complained of, without whom and how much: its words, up to the first value that it shows.
+fn kind_of(failure: &str) -> String {
+    let words = failure.split(['{', '(', '[']).next().unwrap_or(failure);
+    let is_kept = |c: &char| !c.is_ascii_digit();
+    words.chars().filter(is_kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_complaint_of_another_node_is_the_same_kind() {
+        let one = kind_of("node 1: acknowledged 48 bytes that the peer does not hold");
+        assert_eq!(one, kind_of("node 2: acknowledged 3564 bytes that the peer does not hold"));
+        assert_ne!(one, kind_of("node 1: allocated 2 times"));
+        assert_eq!(
+            kind_of("decisions differ in group 3: Some([Decided"),
+            "decisions differ in group : Some"
+        );
+    }
 }

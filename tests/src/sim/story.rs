@@ -42,7 +42,7 @@ pub struct Script {
     pub budget: Budget,
     /// Only these clients and mishaps of it, by their number in the story.
     pub only: Option<BTreeSet<usize>>,
-    /// Prints every event.
+    /// Keeps what every event was.
     pub trace: bool,
     /// Keeps every frame, for [`crate::sim::capture`].
     pub capture: bool,
@@ -52,6 +52,17 @@ impl Script {
     /// The whole story of a seed.
     pub fn new(seed: u64, budget: Budget) -> Script {
         Script { seed, budget, only: None, trace: false, capture: false }
+    }
+
+    /// The command that plays it again.
+    pub fn command(&self) -> String {
+        let beyond = if self.budget == Budget::Beyond { " --beyond" } else { "" };
+        let list = |only: &BTreeSet<usize>| {
+            let only: Vec<String> = only.iter().map(usize::to_string).collect();
+            format!(" --only {}", only.join(","))
+        };
+        let only = self.only.as_ref().map(list).unwrap_or_default();
+        format!("cargo xtask sim --seed {}{beyond}{only}", self.seed)
     }
 }
 
@@ -72,6 +83,8 @@ pub struct Outcome {
     pub clients: (usize, usize),
     /// The first rule that was broken.
     pub failure: Option<String>,
+    /// Every event, if they were to be kept.
+    pub trace: Vec<String>,
     /// Every frame that arrived, if they were to be kept.
     pub frames: Vec<Captured>,
 }
@@ -92,6 +105,7 @@ pub fn play(script: &Script) -> Outcome {
         diary: story.diary,
         clients: (world.hosts.len(), resets),
         failure: world.failure.take().or(failure),
+        trace: world.take_trace(),
         frames: world.take_capture(),
     }
 }

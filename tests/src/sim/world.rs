@@ -227,6 +227,7 @@ pub struct World {
     /// Something that was planned is still to come or under way until then.
     trouble_until: u64,
     captured: Vec<Captured>,
+    traced: Vec<String>,
     /// The first rule that was broken.
     pub failure: Option<String>,
 }
@@ -296,6 +297,7 @@ impl World {
             trap: None,
             trouble_until: 0,
             captured: Vec::new(),
+            traced: Vec::new(),
             failure: None,
             nodes,
             shape,
@@ -334,6 +336,11 @@ impl World {
     /// Every frame that arrived, if they were to be kept.
     pub fn take_capture(&mut self) -> Vec<Captured> {
         std::mem::take(&mut self.captured)
+    }
+
+    /// Every event that somebody would like to read, if they were to be kept.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.traced)
     }
 
     fn after(&mut self, wait: u64, event: Event) {
@@ -412,7 +419,7 @@ impl World {
         true
     }
 
-    /// Goes into the trace hash, and is printed if that is wanted.
+    /// Goes into the trace hash, and is kept if that is wanted.
     fn note(&mut self, event: &Event) {
         let (kind, who, bytes): (u8, usize, &[u8]) = match event {
             Event::Core { node, core, .. } => (0, node * 16 + core, &[]),
@@ -436,7 +443,7 @@ impl World {
             self.captured.push(Captured { at: self.now, side, frame: bytes.to_vec() });
         }
         if self.shape.trace && kind > 2 && kind != 7 && kind != 9 {
-            println!("{:>12.6} {}", self.now as f64 / 1e6, describe(event));
+            self.traced.push(format!("{:>12.6} {}", self.now as f64 / 1e6, describe(event)));
         }
     }
 
