@@ -1,7 +1,7 @@
 //! The tests that the documents name, checked against those that there are.
 //!
-//! Every name in backticks in the last column of a table of `tests/SPECIFICATION.md` and `cluster/HAZARDS.md`, of
-//! the table of claims in `ARCHITECTURE.md` and of the table of features in `README.md`, is a test, a module of tests or a file of tests that exists; every place
+//! Every name in backticks in the last column of a table of `tests/SPECIFICATION.md` and `cluster/HAZARDS.md`, of the table of
+//! what was found in `tests/SIMULATOR.md`, of the table of claims in `ARCHITECTURE.md` and of the table of features in `README.md`, is a test, a module of tests or a file of tests that exists; every place
 //! `file.rs: function` in the column before is there. A `*` stands for anything. Where that column says "no", no test is
 //! wanted.
 
@@ -9,10 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The documents, and what stands in the head of the tables that count.
-const DOCUMENTS: [(&str, &str); 4] = [
+const DOCUMENTS: [(&str, &str); 5] = [
     ("README.md", "| feature |"),
     ("tests/SPECIFICATION.md", "| promise |"),
     ("cluster/HAZARDS.md", "| hazard |"),
+    ("tests/SIMULATOR.md", "| fault |"),
     ("ARCHITECTURE.md", "| point |"),
 ];
 
