@@ -12,6 +12,7 @@
 //! `poll_frame` until `None`, then `poll_report`.
 
 mod datagram;
+mod duty;
 mod fill;
 mod forward;
 mod generation;
@@ -21,22 +22,22 @@ mod lane;
 mod reload;
 mod servers;
 mod shelf;
+mod status;
 
 pub use datagram::LinkCounters;
 pub use hearing::{HearingCounters, hearing_memory_bytes};
 pub use reload::Setting;
 pub use shelf::{ForwardCounters, shelf_memory_bytes};
+pub use status::GroupStatus;
 
-use crate::backup::{Backup, BackupCounters};
+use crate::backup::Backup;
 use crate::id::{Epoch, GroupId, Member, NodeId};
 use crate::limits::{
     CAPTURE_BYTES_MAX, CORES_MAX, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, SNAPSHOT_BYTES_MAX,
     STASH_DATAGRAMS_MAX,
 };
 use crate::link::{Endpoint, LINK_HEADER_BYTES};
-use crate::log::LogCounters;
-use crate::mirror::Session;
-use crate::role::{Command, Report};
+use crate::role::Report;
 use crate::seal::{self, LinkSeal, LinkSession};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -52,8 +53,8 @@ use stack::key::FlowKey;
 use stack::limits::GROUPS_MAX;
 use stack::service::Service;
 use stack::shard::Place;
-use stack::stack::{Conflict, ConnectError, Elsewhere, Ended, Mode, Stack, StackConfig};
-use stack::time::{Duration, Instant};
+use stack::stack::{ConnectError, Elsewhere, Ended, Stack, StackConfig};
+use stack::time::Instant;
 use stack::wire::{Mac, Superframe};
 
 /// What an engine is built with.
@@ -117,74 +118,6 @@ struct Group {
     digest_slot: u32,
     /// As peer: bytes of payload that were overheard.
     heard_bytes: u64,
-}
-
-/// How a group stands on this core.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupStatus {
-    /// The group.
-    pub id: GroupId,
-    /// What this node is to it.
-    pub role: Role,
-    /// The epoch of the last command.
-    pub epoch: Epoch,
-    /// Flows.
-    pub flows: u32,
-    /// Flows that the peer holds or, as peer, that are held here.
-    pub copied: u32,
-    /// As peer: flows without a copy, because it was given up and has not come again or because they hold too much.
-    pub awaited: u32,
-    /// Records that the peer has not acknowledged.
-    pub lag_ops: u64,
-    /// Bytes that the peer has not acknowledged.
-    pub lag_bytes: u64,
-    /// The log, as owner.
-    pub log: LogCounters,
-    /// The copies, as peer.
-    pub backup: BackupCounters,
-    /// Bytes of payload that this node, as peer, has overheard, those that were said again included.
-    pub heard_bytes: u64,
-    /// As owner: the last claim of another host to one of the group's addresses.
-    pub conflict: Option<Conflict>,
-}
-
-impl GroupStatus {
-    /// Flows that there are.
-    pub fn all(&self) -> u32 {
-        self.flows + self.awaited
-    }
-}
-
-impl core::ops::AddAssign for GroupStatus {
-    /// The same group on another core of the node.
-    fn add_assign(&mut self, other: GroupStatus) {
-        let GroupStatus {
-            id: _,
-            role: _,
-            epoch: _,
-            flows,
-            copied,
-            awaited,
-            lag_ops,
-            lag_bytes,
-            log,
-            backup,
-            heard_bytes,
-            conflict,
-        } = other;
-        self.flows += flows;
-        self.copied += copied;
-        self.awaited += awaited;
-        self.lag_ops += lag_ops;
-        self.lag_bytes += lag_bytes;
-        self.log += log;
-        self.backup += backup;
-        self.heard_bytes += heard_bytes;
-        self.conflict = match (self.conflict, conflict) {
-            (Some(one), Some(other)) => Some(one.joined(other)),
-            (one, other) => one.or(other),
-        };
-    }
 }
 
 /// Bytes that a group takes on a core that shares flows with one core of the other node: its log as owner, its copies'
@@ -274,225 +207,6 @@ impl Engine {
     #[inline]
     pub fn set_voice(&mut self, group: u8, has_voice: bool) {
         self.stack.set_voice(group, has_voice);
-    }
-
-    /// How the groups stand.
-    pub fn status(&self) -> impl Iterator<Item = GroupStatus> + '_ {
-        self.places().map(|index| self.status_of(index))
-    }
-
-    /// The indices of the groups that there are.
-    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.groups.len()).filter(|&index| self.groups[index].id != GroupId::NONE)
-    }
-
-    /// One more than the highest index that a group has had.
-    #[inline]
-    pub fn places_end(&self) -> usize {
-        self.groups.len()
-    }
-
-    /// How the group with this index stands.
-    pub fn status_of(&self, index: usize) -> GroupStatus {
-        let group = &self.groups[index];
-        let state = self.stack.group(index as u8);
-        let lanes = &self.logs.0[index];
-        let mut backup = BackupCounters::default();
-        group.backups.iter().for_each(|copies| backup += copies.counters());
-        GroupStatus {
-            id: group.id,
-            role: group.role,
-            epoch: group.epoch,
-            flows: state.flows(),
-            copied: match group.role {
-                Role::Peer => state.flows(),
-                _ => state.copied(),
-            },
-            awaited: group.backups.iter().map(|copies| copies.awaited() as u32).sum(),
-            lag_ops: lanes.iter().map(|lane| lane.log.lag()).sum(),
-            lag_bytes: lanes.iter().map(|lane| lane.log.bytes_pending() as u64).sum(),
-            log: lanes.counters(),
-            backup,
-            heard_bytes: group.heard_bytes,
-            conflict: state.conflict(),
-        }
-    }
-
-    /// Carries out an order of the agent.
-    pub fn handle_command(&mut self, now: Instant, command: Command) {
-        match command {
-            Command::Serve { group, epoch } => self.serve(now, group, epoch),
-            Command::Promote { group, epoch, clock_jump } => {
-                self.promote(now, group, epoch, clock_jump);
-                if let Some(index) = self.index_of(group) {
-                    self.use_heard(now, index);
-                }
-            }
-            Command::Mirror { group, epoch, peer, peer_cores } => {
-                self.mirror(now, group, epoch, (peer, peer_cores));
-            }
-            Command::Alone { group, epoch } => self.alone(now, group, epoch),
-            Command::Follow { group, epoch, owner, owner_cores } => {
-                self.follow(now, group, epoch, (owner, owner_cores));
-            }
-            Command::Protected { group, epoch } | Command::FollowInSync { group, epoch } => {
-                if let Some(index) = self.index_of(group) {
-                    let state = &mut self.groups[index];
-                    (state.epoch, state.in_sync) = (epoch, state.role == Role::Peer);
-                }
-            }
-            Command::Freeze { group, epoch, attempt } => {
-                self.freeze(now, group, epoch, attempt);
-            }
-            Command::Close { group, epoch, attempt } => self.close(now, group, epoch, attempt),
-            Command::Newcomers { group, are_taken, is_shared } => {
-                self.set_newcomers(now, group, are_taken, is_shared);
-            }
-            Command::Thaw { group } => self.thaw(now, group),
-            Command::Assume { group, epoch } => self.assume(now, group, epoch),
-            Command::Yield { group, epoch } => self.yield_up(now, group, epoch),
-            Command::Route { group, epoch, to, cores } => self.set_route(group, epoch, to, cores),
-            Command::Stop { group } => self.stop(now, group),
-        }
-        self.note_shared();
-        self.resettle(now);
-    }
-
-    fn index_of(&self, group: GroupId) -> Option<usize> {
-        self.groups.iter().position(|known| known.id == group)
-    }
-
-    fn serve(&mut self, now: Instant, group: GroupId, epoch: Epoch) {
-        let Some(index) = self.index_of(group) else { return };
-        self.clear(now, index);
-        let clock = Instant(now.0.wrapping_add(self.wall_offset));
-        // What the other generation has told its clients, cookies among them, stays in the past.
-        let clock = self.clock_of_sibling(now, index).map_or(clock, |other| clock.max(other));
-        self.stack.set_clock(now, index as u8, clock);
-        self.stack.set_mode(now, index as u8, Mode::Serving);
-        let state = &mut self.groups[index];
-        (state.role, state.epoch, state.owned_from) = (Role::Owner, epoch, epoch);
-        state.route = None;
-    }
-
-    fn promote(&mut self, now: Instant, group: GroupId, epoch: Epoch, clock_jump: Duration) {
-        let Some(index) = self.index_of(group) else { return };
-        let core = self.stack.place().core;
-        let backups = core::mem::take(&mut self.groups[index].backups);
-        // Each core of the owner has told its own clock: none of them may go back.
-        let Some(clock) = backups.iter().map(|backup| backup.clock(now)).max() else {
-            // Without copies there is nothing to carry on, but the service must be served: whoever held a
-            // connection is answered by RST.
-            self.serve(now, group, epoch);
-            let report = Report::Promoted { group, epoch, core, flows: 0, apply: Duration::ZERO };
-            return self.report(report);
-        };
-        // What lies beyond a gap was never acknowledged; it is thrown away with the backups.
-        self.stack.set_clock(now, index as u8, clock + clock_jump);
-        let flows = self.stack.promote(now, index as u8);
-        let state = &mut self.groups[index];
-        (state.role, state.epoch, state.owned_from) = (Role::Owner, epoch, epoch);
-        (state.partner, state.route, state.in_sync) = (None, None, false);
-        self.report(Report::Promoted { group, epoch, core, flows, apply: Duration::ZERO });
-    }
-
-    fn mirror(&mut self, now: Instant, group: GroupId, epoch: Epoch, peer: (Member, u8)) {
-        let Some(index) = self.index_of(group) else { return };
-        if self.groups[index].role != Role::Owner {
-            return;
-        }
-        self.stack.detach(index as u8);
-        self.end_freeze(now, index);
-        self.logs.0[index] = self.lanes(index, epoch, peer);
-        self.stack.set_mirrored(index as u8, true);
-        let state = &mut self.groups[index];
-        (state.epoch, state.partner) = (epoch, Some(peer));
-        (state.digest_at, state.stalled) = (now, false);
-        state.fill = Some(Fill::new(epoch, peer.0));
-    }
-
-    /// Empty logs towards each core of `peer` that shares flows with this one.
-    fn lanes(&self, index: usize, epoch: Epoch, peer: (Member, u8)) -> Lanes {
-        let place = self.stack.place();
-        let session = Session {
-            cluster: self.cluster,
-            group: self.groups[index].id,
-            epoch,
-            from: self.member,
-            from_core: place.core,
-            to: peer.0,
-            to_core: 0,
-        };
-        let offset = self.stack.group(index as u8).clock_offset;
-        Lanes::new(session, place, peer, (self.datagram_bytes, offset))
-    }
-
-    fn alone(&mut self, now: Instant, group: GroupId, epoch: Epoch) {
-        let Some(index) = self.index_of(group) else { return };
-        if self.groups[index].role != Role::Owner {
-            return;
-        }
-        self.logs.0[index] = Lanes::none();
-        let state = &mut self.groups[index];
-        (state.fill, state.partner, state.epoch) = (None, None, epoch);
-        self.stack.detach(index as u8);
-        self.end_freeze(now, index);
-    }
-
-    fn follow(&mut self, now: Instant, group: GroupId, epoch: Epoch, (owner, cores): (Member, u8)) {
-        let Some(index) = self.index_of(group) else { return };
-        self.clear(now, index);
-        let backups = self.backups(index, epoch, (owner, cores));
-        self.stack.set_mode(now, index as u8, Mode::Silent);
-        let state = &mut self.groups[index];
-        (state.role, state.epoch, state.backups) = (Role::Peer, epoch, backups);
-        state.partner = Some((owner, cores));
-        state.heard_bytes = 0;
-    }
-
-    /// Empty copies from each core of `owner` that shares flows with this one.
-    fn backups(&self, index: usize, epoch: Epoch, (owner, cores): (Member, u8)) -> Vec<Backup> {
-        let (group, place) = (self.groups[index].id, self.stack.place());
-        let shares = |&core: &u8| place.shares_with(Place { core, cores });
-        let from_cores: Vec<u8> = (0..cores).filter(shares).collect();
-        let backup = |from_core| {
-            let session = Session {
-                cluster: self.cluster,
-                group,
-                epoch,
-                from: owner,
-                from_core,
-                to: self.member,
-                to_core: place.core,
-            };
-            Backup::new(session, index as u8, self.datagram_bytes)
-        };
-        from_cores.into_iter().map(backup).collect()
-    }
-
-    fn stop(&mut self, now: Instant, group: GroupId) {
-        if let Some(index) = self.index_of(group) {
-            self.clear(now, index);
-        }
-    }
-
-    /// Forgets everything about a group.
-    fn clear(&mut self, now: Instant, index: usize) {
-        self.logs.0[index] = Lanes::none();
-        let state = &mut self.groups[index];
-        (state.role, state.fill, state.freeze, state.partner) = (Role::Idle, None, None, None);
-        state.in_sync = false;
-        state.backups.clear();
-        self.stack.set_mode(now, index as u8, Mode::Off);
-    }
-
-    fn report(&mut self, report: Report) {
-        self.reports.push_back(report);
-    }
-
-    /// The next thing to tell the agent.
-    pub fn poll_report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
     }
 
     /// Reads ahead what `handle_frame` will need for a burst, so that the waits for memory overlap. It changes
