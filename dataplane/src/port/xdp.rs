@@ -2,7 +2,8 @@
 //!
 //! A frame that fits into one buffer is never copied by us: a received frame is read where the
 //! kernel put it, a frame to send is written where the kernel takes it. A longer one (jumbo MTU) is
-//! received in several buffers and joined by one copy (`joiner`), and sent from neighbouring chunks
+//! received in several buffers, which in copy mode lie so that it is whole as it comes (`receiving`),
+//! and which else are joined by one copy (`joiner`); it is sent from neighbouring chunks
 //! with a descriptor each. `frames` knows who has which frame, so that each is in one place and none
 //! is lost.
 //!
@@ -32,7 +33,8 @@
 use super::{BURST, Port, PortCounters, RingCounters, RxFrame};
 use crate::sys;
 use frames::{FrameState, Frames};
-use joiner::{Joined, Joiner};
+use joiner::Joined;
+use receiving::Receiving;
 use socket::{Request, Socket};
 use stack::wire::Superframe;
 use std::io;
@@ -44,6 +46,7 @@ mod error;
 mod frames;
 mod joiner;
 mod mapping;
+mod receiving;
 mod ring;
 mod sending;
 mod socket;
@@ -57,9 +60,10 @@ pub use superframes::SUPERFRAMES_BYTES;
 pub const FRAMES_MIN: u32 = 4 * BURST as u32;
 /// Frames of a port at most: 1 GiB.
 pub const FRAMES_MAX: u32 = 1 << 18;
-/// Bytes of a frame in one buffer at most, Ethernet header and VLAN tag included: the kernel keeps
-/// 256 bytes of a received frame's chunk for itself.
-pub const FRAME_BYTES_MAX: u32 = CHUNK_BYTES as u32 - 256;
+/// What the kernel keeps of a received frame's chunk for itself, in front of the frame (`XDP_PACKET_HEADROOM`).
+const HEADROOM_BYTES: usize = 256;
+/// Bytes of a frame in one buffer at most, Ethernet header and VLAN tag included.
+pub const FRAME_BYTES_MAX: u32 = (CHUNK_BYTES - HEADROOM_BYTES) as u32;
 /// Bytes of a frame at most, in as many buffers as that takes.
 pub const JUMBO_BYTES_MAX: u32 = 4 * FRAME_BYTES_MAX;
 /// System calls of one kick at most, beside one for each withdrawn descriptor: one for each frame, and
@@ -107,8 +111,7 @@ pub struct XdpPort {
     umem: Umem,
     mtu: u32,
     /// Chunks to receive into: the first of the memory.
-    receiving: Frames,
-    joiner: Joiner,
+    receiving: Receiving,
     /// Frames to send, of `parts` chunks each: behind them.
     sending: Frames,
     /// The chunk in which the first frame to send begins.
@@ -170,12 +173,13 @@ impl XdpPort {
             zero_copy: config.zero_copy,
             multi_buffer: is_jumbo,
         };
+        let socket = Socket::open(&umem, &request)?;
+        let joined_bytes = if is_jumbo { frame_bytes as usize } else { 0 };
         let mut port = XdpPort {
-            socket: Socket::open(&umem, &request)?,
+            receiving: Receiving::new(half, joined_bytes, socket.takes_overlapping()),
+            socket,
             umem,
             mtu,
-            receiving: Frames::new(half),
-            joiner: Joiner::new(if is_jumbo { frame_bytes as usize } else { 0 }),
             sending: Frames::new(half / parts),
             sending_from: half,
             parts,
@@ -190,7 +194,7 @@ impl XdpPort {
             // Without, every segment leaves as a frame of its own.
             port.superframes = Superframes::open(name).ok();
         }
-        port.refill();
+        port.receiving.refill(&mut port.socket.fill);
         Ok(port)
     }
 
@@ -247,35 +251,6 @@ impl XdpPort {
         let elsewhere = self.superframes.as_ref().map_or(0, Superframes::staged_frames);
         assert_eq!(self.sending.count(FrameState::Staged) as usize, self.staged.len() + elsewhere);
     }
-
-    /// Gives the kernel every frame of the receiving half that the core does not hold.
-    #[inline]
-    fn refill(&mut self) {
-        let room = self.receiving.count(FrameState::Free);
-        if room == 0 {
-            return;
-        }
-        for _ in 0..room {
-            // The kernel shows a received frame before it shows that it took its address from this
-            // ring, so a ring that looks full may not be. What does not fit waits for the next round.
-            if !self.socket.fill.has_room_for(1) {
-                break;
-            }
-            let written = self.socket.fill.write(Umem::address_of(self.receiving.take_fill()));
-            assert!(written, "there is room, as asked above");
-        }
-        self.socket.fill.publish();
-    }
-
-    /// Copies a part of a frame of several buffers; the chunk is free again.
-    #[inline(never)]
-    fn join(&mut self, descriptor: &libc::xdp_desc, more: bool) -> Joined {
-        // SAFETY: the chunk was just received and goes back to the kernel by `refill`, later.
-        let part = unsafe { self.umem.bytes(descriptor.addr, descriptor.len) };
-        let joined = self.joiner.add(part, more);
-        self.receiving.recycled(Umem::chunk_of(descriptor.addr));
-        joined
-    }
 }
 
 impl Port for XdpPort {
@@ -283,22 +258,16 @@ impl Port for XdpPort {
     fn receive(&mut self, burst: &mut Vec<RxFrame>) -> usize {
         self.reap();
         let (mut count, mut is_empty) = (0, true);
-        while count < BURST && self.joiner.has_room() {
+        while count < BURST && self.receiving.has_room() {
             let Some(descriptor) = self.socket.receive.take() else { break };
             is_empty = false;
-            self.receiving.received(Umem::chunk_of(descriptor.addr));
-            let more = descriptor.options & libc::XDP_PKT_CONTD != 0;
-            let frame = if more || self.joiner.is_busy() {
-                match self.join(&descriptor, more) {
-                    Joined::Partly => continue,
-                    Joined::Whole(frame) => frame,
-                    Joined::TooLong => {
-                        self.counters.rx_too_long += 1;
-                        continue;
-                    }
+            let frame = match self.receiving.take(&self.umem, &descriptor) {
+                Joined::Partly => continue,
+                Joined::Whole(frame) => frame,
+                Joined::TooLong => {
+                    self.counters.rx_too_long += 1;
+                    continue;
                 }
-            } else {
-                RxFrame { address: descriptor.addr, len: descriptor.len }
             };
             burst.push(frame);
             self.counters.rx_bytes += u64::from(frame.len);
@@ -315,38 +284,20 @@ impl Port for XdpPort {
 
     #[inline]
     fn frame(&self, frame: &RxFrame) -> &[u8] {
-        if Joiner::has(frame) {
-            return self.joiner.bytes(frame);
-        }
-        let held = self.receiving.state(Umem::chunk_of(frame.address)) == FrameState::Held;
-        assert!(held, "a received frame is read before it is recycled");
-        // SAFETY: the frame is held by the core, as asserted; it goes back to the kernel by
-        // `recycle`, which needs `&mut self` and so cannot happen while the slice lives.
-        unsafe { self.umem.bytes(frame.address, frame.len) }
+        self.receiving.bytes(&self.umem, frame)
     }
 
     #[inline]
     fn frame_mut(&mut self, frame: &RxFrame) -> &mut [u8] {
-        if Joiner::has(frame) {
-            return self.joiner.bytes_mut(frame);
-        }
-        let held = self.receiving.state(Umem::chunk_of(frame.address)) == FrameState::Held;
-        assert!(held, "a received frame is changed before it is recycled");
-        // SAFETY: the frame is held by the core, as asserted; it goes back to the kernel by
-        // `recycle`, which needs `&mut self` and so cannot happen while the slice lives.
-        unsafe { self.umem.bytes_mut(frame.address, frame.len) }
+        self.receiving.bytes_mut(&mut self.umem, frame)
     }
 
     #[inline]
     fn recycle(&mut self, burst: &mut Vec<RxFrame>) {
         for frame in burst.drain(..) {
-            if Joiner::has(&frame) {
-                self.joiner.recycled();
-            } else {
-                self.receiving.recycled(Umem::chunk_of(frame.address));
-            }
+            self.receiving.recycle(&frame);
         }
-        self.refill();
+        self.receiving.refill(&mut self.socket.fill);
     }
 
     #[inline]

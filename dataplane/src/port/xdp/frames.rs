@@ -32,24 +32,50 @@ pub enum FrameState {
 
 use FrameState::{Fill, Free, Held, Staged, Tx};
 
-/// The states of all frames of a direction, and the free ones as a stack.
+/// The states of all frames of a direction, and which free one is taken next.
 pub struct Frames {
     states: Vec<FrameState>,
     /// Descriptors of a frame in `Tx` that have not come back.
     parts: Vec<u8>,
-    free: Vec<u32>,
+    next: Next,
     counts: [u32; 5],
+}
+
+/// Which free frame is taken next.
+enum Next {
+    /// The one that became free last, while it is in the cache. The free ones.
+    Newest(Vec<u32>),
+    /// This one, and then the one behind it, round and round: none before it is free.
+    InOrder(u32),
 }
 
 impl Frames {
     /// `count` free frames.
     pub fn new(count: u32) -> Frames {
+        Frames::with(count, Next::Newest((0..count).rev().collect()))
+    }
+
+    /// `count` free frames that are taken in their order only.
+    pub fn in_order(count: u32) -> Frames {
+        Frames::with(count, Next::InOrder(0))
+    }
+
+    fn with(count: u32, next: Next) -> Frames {
         assert!(count > 0);
         Frames {
             states: vec![Free; count as usize],
             parts: vec![0; count as usize],
-            free: (0..count).rev().collect(),
+            next,
             counts: [count, 0, 0, 0, 0],
+        }
+    }
+
+    /// Whether a frame can be taken.
+    #[inline]
+    pub fn has_next(&self) -> bool {
+        match &self.next {
+            Next::Newest(free) => !free.is_empty(),
+            Next::InOrder(next) => self.states[*next as usize] == Free,
         }
     }
 
@@ -79,7 +105,13 @@ impl Frames {
 
     #[inline]
     fn take(&mut self, to: FrameState) -> u32 {
-        let frame = self.free.pop().expect("whoever takes a frame has seen that one is free");
+        let count = self.states.len() as u32;
+        let frame = match &mut self.next {
+            Next::Newest(free) => {
+                free.pop().expect("whoever takes a frame has seen that one is free")
+            }
+            Next::InOrder(next) => std::mem::replace(next, (*next + 1) % count),
+        };
         self.change(frame, Free, to);
         frame
     }
@@ -131,7 +163,9 @@ impl Frames {
     #[inline]
     fn give(&mut self, frame: u32, from: FrameState) {
         self.change(frame, from, Free);
-        self.free.push(frame);
+        if let Next::Newest(free) = &mut self.next {
+            free.push(frame);
+        }
     }
 
     #[inline]
@@ -151,8 +185,10 @@ impl Frames {
             assert_eq!(*state == Tx, *parts > 0);
         }
         assert_eq!(counts, self.counts);
-        assert_eq!(self.free.len(), self.count(Free) as usize);
-        assert!(self.free.iter().all(|frame| self.state(*frame) == Free));
+        if let Next::Newest(free) = &self.next {
+            assert_eq!(free.len(), self.count(Free) as usize);
+            assert!(free.iter().all(|frame| self.state(*frame) == Free));
+        }
     }
 }
 
@@ -186,6 +222,21 @@ mod tests {
             frames.check();
         }
         assert_eq!(frames.count(Free), 2);
+    }
+
+    #[test]
+    fn frames_in_order_wait_for_the_one_whose_turn_it_is() {
+        let mut frames = Frames::in_order(3);
+        let taken = [frames.take_fill(), frames.take_fill(), frames.take_fill()];
+        assert_eq!((taken, frames.has_next()), ([0, 1, 2], false));
+        taken.iter().for_each(|frame| frames.received(*frame));
+        frames.recycled(1);
+        frames.recycled(2);
+        frames.check();
+        assert!(!frames.has_next(), "two are free, and it is the turn of another");
+        frames.recycled(0);
+        assert_eq!([0, 1, 2].map(|_| frames.take_fill()), taken);
+        frames.check();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Received frames that lie in several chunks, made whole: each is copied once into memory of its
+//! Received frames that lie in several chunks, and not one after the other, made whole: each is copied once into memory of its
 //! own, so that whoever reads it sees one slice.
 //!
 //! The chunks go back to the kernel as soon as they are copied; the copy stays until the burst is
@@ -61,6 +61,12 @@ impl Joiner {
         self.held < SLOTS
     }
 
+    /// Whether a frame of `len` bytes is not too long.
+    #[inline]
+    pub fn fits(&self, len: usize) -> bool {
+        len <= self.slot_bytes
+    }
+
     /// Whether the next part continues a frame.
     #[inline]
     pub fn is_busy(&self) -> bool {
@@ -75,7 +81,7 @@ impl Joiner {
             Progress::Joining(had) => Some(had),
             Progress::Skipping => None,
         };
-        let len = had.map(|had| had + part.len()).filter(|len| *len <= self.slot_bytes);
+        let len = had.map(|had| had + part.len()).filter(|len| self.fits(*len));
         self.progress = match (len, had) {
             (Some(len), Some(had)) => {
                 let start = self.slot * self.slot_bytes;

@@ -27,6 +27,7 @@ const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 pub struct Socket {
     fd: OwnedFd,
     zero_copy: bool,
+    overlaps: bool,
     /// Frames to receive into.
     pub fill: Producer<u64>,
     /// Received frames.
@@ -94,7 +95,7 @@ impl Socket {
     }
 
     fn open_once(umem: &Umem, request: &Request, zero_copy: bool) -> Result<Socket, OpenError> {
-        let mut socket = Socket::prepare(umem, request)?;
+        let mut socket = Socket::prepare(umem, request, request.multi_buffer && !zero_copy)?;
         let mode = if zero_copy { libc::XDP_ZEROCOPY } else { libc::XDP_COPY };
         let buffers = if request.multi_buffer { libc::XDP_USE_SG } else { 0 };
         let address = libc::sockaddr_xdp {
@@ -118,7 +119,7 @@ impl Socket {
     }
 
     /// A socket with memory and rings, not bound.
-    fn prepare(umem: &Umem, request: &Request) -> Result<Socket, OpenError> {
+    fn prepare(umem: &Umem, request: &Request, overlaps: bool) -> Result<Socket, OpenError> {
         let ring = request.ring;
         // SAFETY: no memory is involved.
         let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -129,7 +130,7 @@ impl Socket {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let raw = fd.as_raw_fd();
         let step = |name| move |e| OpenError::Socket(name, e);
-        set(raw, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem.registration())
+        set(raw, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem.registration(overlaps))
             .map_err(step("XDP_UMEM_REG"))?;
         // The kernel shows late what it took from the fill ring: room for what is under way.
         let fill_ring = 2 * ring;
@@ -159,6 +160,7 @@ impl Socket {
             completion: Consumer::map(raw, ring, completion, layout(&offsets.cr))
                 .map_err(mapped)?,
             zero_copy: false,
+            overlaps,
             fd,
         })
     }
@@ -171,6 +173,11 @@ impl Socket {
     /// Whether the driver works on our memory itself.
     pub fn is_zero_copy(&self) -> bool {
         self.zero_copy
+    }
+
+    /// Whether chunks to receive into may overlap.
+    pub fn takes_overlapping(&self) -> bool {
+        self.overlaps
     }
 
     /// Tells the kernel that there are frames to send. In copy mode it sends them within this call.

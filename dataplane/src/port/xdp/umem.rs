@@ -27,14 +27,14 @@ impl Umem {
         self.huge
     }
 
-    /// What the kernel is told of it.
-    pub fn registration(&self) -> libc::xdp_umem_reg {
+    /// What the kernel is told of it, and whether chunks may begin anywhere.
+    pub fn registration(&self, begin_anywhere: bool) -> libc::xdp_umem_reg {
         libc::xdp_umem_reg {
             addr: self.map.at(0, 0) as u64,
             len: self.chunks as u64 * CHUNK_BYTES as u64,
             chunk_size: CHUNK_BYTES as u32,
             headroom: 0,
-            flags: 0,
+            flags: if begin_anywhere { libc::XDP_UMEM_UNALIGNED_CHUNK_FLAG } else { 0 },
             tx_metadata_len: 0,
         }
     }
@@ -51,28 +51,34 @@ impl Umem {
         chunk as u64 * CHUNK_BYTES as u64
     }
 
-    /// The bytes of a received frame, or of a part of one. Panics if they are not within one chunk.
+    /// Where in the memory the bytes of a descriptor begin: of a chunk that began anywhere the kernel says where it begins, and in
+    /// the upper bits how far behind that they do.
+    #[inline]
+    pub fn offset_of(address: u64) -> u64 {
+        let base = address & libc::XSK_UNALIGNED_BUF_ADDR_MASK;
+        base + (address >> libc::XSK_UNALIGNED_BUF_OFFSET_SHIFT)
+    }
+
+    /// The bytes of a received frame, or of a part of one.
     ///
     /// # Safety
-    /// The kernel must not have the chunk while the slice lives.
+    /// The kernel must not write there while the slice lives.
     #[inline]
     pub unsafe fn bytes(&self, address: u64, len: u32) -> &[u8] {
         let (offset, len) = (address as usize, len as usize);
-        assert!(offset % CHUNK_BYTES + len <= CHUNK_BYTES, "a frame ends within its chunk");
         let start = self.map.at(offset, len);
         // SAFETY: inside the mapping (`at`), initialised (zeroed at start); nobody writes, as the
         // caller promises.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
-    /// The same, to be changed. Panics if they are not within one chunk.
+    /// The same, to be changed.
     ///
     /// # Safety
-    /// The kernel must not have the chunk while the slice lives.
+    /// The kernel must neither read nor write there while the slice lives.
     #[inline]
     pub unsafe fn bytes_mut(&mut self, address: u64, len: u32) -> &mut [u8] {
         let (offset, len) = (address as usize, len as usize);
-        assert!(offset % CHUNK_BYTES + len <= CHUNK_BYTES, "a frame ends within its chunk");
         let start = self.map.at(offset, len);
         // SAFETY: inside the mapping (`at`), initialised (zeroed at start), exclusive by `&mut
         // self` and by what the caller promises of the kernel.
