@@ -2,6 +2,7 @@
 //!
 //! Ratios are medians of ratios that were made within a round. What was not measured is neither met nor missed.
 
+use anyhow::ensure;
 use serde::Serialize;
 
 use super::figures::Figures;
@@ -49,6 +50,14 @@ impl Bar {
         };
         (value, verdict)
     }
+}
+
+/// Whether none is missed. Where `all` should have been measured, one that was not is an error.
+pub fn are_met(bars: &[Bar], all: bool) -> anyhow::Result<bool> {
+    let open = bars.iter().filter(|bar| bar.met.is_none()).map(|bar| bar.text.as_str());
+    let open: Vec<&str> = open.collect();
+    ensure!(!all || open.is_empty(), "bars that were not measured: {}", open.join("; "));
+    Ok(bars.iter().all(|bar| bar.met != Some(false)))
 }
 
 /// Every bar.
@@ -178,5 +187,18 @@ mod tests {
         assert_eq!(bars[1].words(), ("0.60 x".into(), "missed"));
         assert_eq!(bars[2].words(), ("—".into(), "not measured"));
         assert!(bars.iter().all(|bar| !bar.command.is_empty()));
+    }
+
+    #[test]
+    fn a_run_of_everything_does_not_pass_over_a_bar() {
+        let bar = |value| Bar::new("a".into(), value, "x", Bound::AtMost(1.0));
+        let [met, missed, open] = [Some(0.5), Some(1.5), None].map(bar);
+        for (bars, passes) in [(vec![met.clone()], true), (vec![met.clone(), missed], false)] {
+            assert_eq!(are_met(&bars, true).unwrap(), passes);
+        }
+        let open = Bar { text: "uploads, held".into(), ..open };
+        assert!(are_met(&[met.clone(), open.clone()], false).unwrap());
+        let error = are_met(&[met, open], true).unwrap_err().to_string();
+        assert_eq!(error, "bars that were not measured: uploads, held");
     }
 }

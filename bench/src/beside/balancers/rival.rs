@@ -73,18 +73,6 @@ impl Rival {
         Rival::Hearing,
     ];
 
-    /// Those that take part unless the command line says otherwise.
-    pub const USUAL: [Rival; 8] = [
-        Rival::Direct,
-        Rival::Haproxy,
-        Rival::Nginx,
-        Rival::Nat,
-        Rival::Alone,
-        Rival::Mirrored,
-        Rival::Unsealed,
-        Rival::Hearing,
-    ];
-
     /// As options and files name it.
     pub fn name(self) -> &'static str {
         match self {
