@@ -65,19 +65,22 @@ pub fn bars(figures: &Figures) -> Vec<Bar> {
     let mut all = against_haproxy(figures);
     all.extend(price_of_mirroring(figures));
     all.extend(takeovers(figures));
-    all.push(growth(figures));
+    all.extend(growth(figures));
     all
 }
 
 /// How much longer the busy stand still where very many are idle.
-fn growth(figures: &Figures) -> Bar {
+fn growth(figures: &Figures) -> [Bar; 2] {
     let median =
         |metric: &str| Some(figures.get(Measure::Growth, metric, Rival::Mirrored)?.spread.median);
-    let [many, few] = growth::COMPARED.map(median);
-    let value = many.zip(few.filter(|few| *few > 0.0)).map(|(many, few)| many / few);
-    let text = "Takeover with 100 000 flows: gap p50 of the busy against that with 100";
-    let bar = Bar::new(text.into(), value, "x", Bound::AtMost(2.0));
-    bar.by(figures.again(Measure::Growth, &[]))
+    growth::COMPARED.map(|(rank, compared)| {
+        let [many, few] = compared.map(median);
+        let value = many.zip(few.filter(|few| *few > 0.0)).map(|(many, few)| many / few);
+        let text =
+            format!("Takeover with 100 000 flows: gap {rank} of the busy against that with 100");
+        let bar = Bar::new(text, value, "x", Bound::AtMost(2.0));
+        bar.by(figures.again(Measure::Growth, &[]))
+    })
 }
 
 fn ratio(
@@ -126,7 +129,9 @@ fn price_of_mirroring(figures: &Figures) -> Vec<Bar> {
     };
     vec![
         bar("Balancer time of a GB down, MTU 1500", Download, 1.10),
+        bar("Balancer time of a GB up, MTU 1500", Upload, 1.10),
         bar("Balancer time of a GB down, MTU 9000", JumboDownload, 1.10),
+        bar("Balancer time of a GB up, MTU 9000", JumboUpload, 1.10),
         bar("Balancer time of a new connection", Connect, 1.25),
         bar("Balancer time of a request", Request, 1.15),
         bytes("Cluster link, download", JumboDownload, Rival::Mirrored, 0.01),
@@ -187,6 +192,22 @@ mod tests {
         assert_eq!(bars[1].words(), ("0.60 x".into(), "missed"));
         assert_eq!(bars[2].words(), ("—".into(), "not measured"));
         assert!(bars.iter().all(|bar| !bar.command.is_empty()));
+    }
+
+    #[test]
+    fn with_many_flows_neither_half_of_the_busy_nor_99_of_100_may_wait_twice_as_long() {
+        let mut figures = Figures::default();
+        for (metric, value) in [
+            ("100 flows: gap p50", 3.0),
+            ("100 flows: gap p99", 10.0),
+            ("100 000 flows: gap p50", 6.0),
+            ("100 000 flows: gap p99", 21.0),
+        ] {
+            let sample = Sample { metric, unit: "ms", value };
+            figures.add(Measure::Growth, Rival::Mirrored, 1, &[sample]);
+        }
+        let found = growth(&figures).map(|bar| (bar.value, bar.met));
+        assert_eq!(found, [(Some(2.0), Some(true)), (Some(2.1), Some(false))]);
     }
 
     #[test]

@@ -262,7 +262,8 @@ fn growth(figures: &Figures) -> String {
         return String::new();
     }
     format!(
-        "<h2>{}</h2><p>100 connections are paced; the others say nothing.</p>{}",
+        "<h2>{}</h2><p>100 connections are paced; the others say nothing. They are of services that the nodes answer themselves: in the \
+         other tables connections are passed on to servers.</p>{}",
         measure.title(),
         list(figures, measure)
     )
