@@ -32,11 +32,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::Common;
 use crate::report::plain;
+use crate::{CLIENT_CPU, Common, SERVER_CPU, Seal};
 use arena::Arena;
 use bars::Bar;
 use environment::Environment;
@@ -60,6 +60,9 @@ const TAKEOVERS: u32 = 3;
 const CONNECTIONS: u64 = 1_000;
 const RATE: u64 = 28_960;
 const PACE_MS: u64 = 50;
+
+/// Where what is measured again goes: the first that is not the directory of the run itself.
+const AGAIN: [&str; 2] = ["out/again", "out/once-more"];
 
 /// Where distributions of latencies go.
 const HGRM_DIR: &str = "hgrm";
@@ -135,16 +138,32 @@ pub fn run(args: &BalancersArgs) -> anyhow::Result<bool> {
 }
 
 impl BalancersArgs {
-    /// What decides how long and how much is measured, as far as it is not the usual.
-    fn options(&self, rounds: u32) -> String {
-        let options = [
+    /// What decides how and how much is measured, as far as it is not the usual; and another directory, lest who measures again loses
+    /// the report that told how.
+    fn options(&self) -> String {
+        let Common { rounds, json: _, out, program, seal, client_cpu, server_cpu, peer_cpu } =
+            &self.common;
+        let name_of = |seal: Seal| match seal.to_possible_value() {
+            Some(value) => value.get_name().to_string(),
+            None => unreachable!("none is hidden"),
+        };
+        let mut options = vec![
             ("rounds", rounds.to_string(), ROUNDS.to_string()),
             ("ms", self.ms.to_string(), TURN_MS.to_string()),
             ("takeovers", self.takeovers.to_string(), TAKEOVERS.to_string()),
             ("connections", self.connections.to_string(), CONNECTIONS.to_string()),
             ("rate", self.rate.to_string(), RATE.to_string()),
             ("pace", self.pace.to_string(), PACE_MS.to_string()),
+            ("seal", name_of(*seal), name_of(Seal::Noise)),
+            ("client-cpu", client_cpu.to_string(), CLIENT_CPU.to_string()),
+            ("server-cpu", server_cpu.to_string(), SERVER_CPU.to_string()),
         ];
+        options.extend(peer_cpu.map(|cpu| ("peer-cpu", cpu.to_string(), String::new())));
+        options.extend(
+            program.iter().map(|path| ("program", path.display().to_string(), String::new())),
+        );
+        let elsewhere = AGAIN.into_iter().find(|dir| !out.ends_with(dir)).unwrap_or_default();
+        options.push(("out", elsewhere.to_string(), String::new()));
         let unusual = options.iter().filter(|(_, is, usual)| is != usual);
         unusual.map(|(name, is, _)| format!(" --{name} {is}")).collect()
     }
@@ -199,7 +218,7 @@ impl BalancersArgs {
             let kinds = (ours + dying.count()) as f64;
             planned += kinds * f64::from(self.takeovers) * takeover::RUN_SECONDS;
         }
-        if self.wants(Measure::Growth) {
+        if self.wants(Measure::Growth) && self.contenders.contains(&Rival::Mirrored) {
             planned += f64::from(self.takeovers) * growth::RUN_SECONDS;
         }
         planned.max(1.0)
@@ -295,4 +314,59 @@ fn text(outcome: &Outcome) -> String {
         text += &format!("  {who}: the load's processor was {load} % busy\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cli, Subject};
+    use clap::Parser;
+
+    fn parsed(options: &str) -> BalancersArgs {
+        let words = ["beside", "balancers"].into_iter().chain(options.split_whitespace());
+        match Cli::try_parse_from(words).expect("options that are known").subject {
+            Subject::Balancers(args) => args,
+            _ => unreachable!("the words name it"),
+        }
+    }
+
+    /// What a printed command orders.
+    fn ordered(command: &str) -> BalancersArgs {
+        let options = command.strip_prefix("make bench ARGS=\"").expect("`make bench`");
+        parsed(options.strip_suffix('"').expect("options in quotes"))
+    }
+
+    #[test]
+    fn whatever_a_bar_needs_is_part_of_a_run_of_everything() {
+        let usual = parsed("");
+        assert!(usual.is_everything() && !parsed("--contenders haproxy,held").is_everything());
+        for bar in bars::bars(&Figures::new(usual.options())) {
+            let again = ordered(&bar.command);
+            assert!(!again.contenders.is_empty() && !again.measures.is_empty(), "{}", bar.command);
+            for rival in &again.contenders {
+                assert!(usual.contenders.contains(rival), "{rival:?}: {}", bar.text);
+                assert!(again.measures.iter().all(|m| m.suits(*rival)), "{}", bar.command);
+            }
+        }
+    }
+
+    #[test]
+    fn a_printed_command_orders_what_was_ordered_and_writes_elsewhere() {
+        for (out, elsewhere) in
+            [("out/bench", "out/again"), ("/x/out/again", "out/once-more"), ("x", "out/again")]
+        {
+            let args = parsed(&format!(
+                "--rounds 2 --ms 300 --takeovers 1 --connections 10 --rate 5000 --pace 7 --seal none --client-cpu 3 \
+                 --server-cpu 2 --peer-cpu 4 --program /x/understudy --out {out}"
+            ));
+            let command = Figures::new(args.options()).again(Measure::Takeover, &[Rival::Hearing]);
+            let (measures, contenders) = (vec![Measure::Takeover], vec![Rival::Hearing]);
+            let common = Common { out: elsewhere.into(), ..args.common.clone() };
+            let expected = BalancersArgs { common, measures, contenders, ..args };
+            assert_eq!(format!("{:?}", ordered(&command)), format!("{expected:?}"));
+        }
+        let short = Figures::new(parsed("").options()).again(Measure::Idle, &[Rival::Nginx]);
+        let short = short.split_once('"').map(|(_, options)| options);
+        assert_eq!(short, Some("--measures idle --contenders nginx --out out/again\""));
+    }
 }

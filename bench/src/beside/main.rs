@@ -83,6 +83,12 @@ pub enum Seal {
     None,
 }
 
+/// Processor of the clients unless the command line says otherwise.
+pub const CLIENT_CPU: u16 = 0;
+
+/// And that of the server.
+pub const SERVER_CPU: u16 = 1;
+
 /// What every subject takes.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
@@ -102,10 +108,10 @@ pub struct Common {
     #[arg(long, value_enum, default_value_t = Seal::Noise)]
     pub seal: Seal,
     /// Processor of the clients.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = CLIENT_CPU)]
     pub client_cpu: u16,
     /// Processor of the server: the kernel's program, or the owner's poll core.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = SERVER_CPU)]
     pub server_cpu: u16,
     /// Processor of the peer's poll core. Not given: that of the clients on a machine with two.
     #[arg(long)]

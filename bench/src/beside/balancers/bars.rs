@@ -79,7 +79,7 @@ fn growth(figures: &Figures) -> [Bar; 2] {
         let text =
             format!("Takeover with 100 000 flows: gap {rank} of the busy against that with 100");
         let bar = Bar::new(text, value, "x", Bound::AtMost(2.0));
-        bar.by(figures.again(Measure::Growth, &[]))
+        bar.by(figures.again(Measure::Growth, &[Rival::Mirrored]))
     })
 }
 
@@ -151,7 +151,7 @@ fn takeovers(figures: &Figures) -> Vec<Bar> {
         let text = format!("{died}: connections that survive, in the worst run");
         let value = figure.map(|figure| figure.spread.least);
         let bar = Bar::new(text, value, "%", Bound::AtLeast(100.0));
-        all.push(bar.by(figures.again(Measure::Takeover, &[])));
+        all.push(bar.by(figures.again(Measure::Takeover, &[pair])));
         for (what, bound) in [
             ("download gap p50", half),
             ("download gap p99", most),
@@ -164,7 +164,7 @@ fn takeovers(figures: &Figures) -> Vec<Bar> {
             let value = figure.map(|figure| figure.spread.median);
             let text = format!("{died}: {what}");
             let bar = Bar::new(text, value, "ms", Bound::AtMost(bound));
-            all.push(bar.by(figures.again(Measure::Takeover, &[])));
+            all.push(bar.by(figures.again(Measure::Takeover, &[pair])));
         }
     }
     all

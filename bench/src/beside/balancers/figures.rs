@@ -33,7 +33,7 @@ pub struct Figure {
 #[serde(transparent)]
 pub struct Figures {
     all: Vec<Figure>,
-    /// Options of this run that decide how long is measured; they stand in every command.
+    /// What was unusual in how this run was ordered; it stands in every command.
     #[serde(skip)]
     options: String,
 }
@@ -47,11 +47,8 @@ impl Figures {
     /// The command that measures something again.
     pub fn again(&self, measure: Measure, rivals: &[Rival]) -> String {
         let names: Vec<&str> = rivals.iter().map(|rival| rival.name()).collect();
-        let who = match measure {
-            Measure::Takeover | Measure::Growth => String::new(),
-            _ => format!(" --contenders {}", names.join(",")),
-        };
-        format!("make bench ARGS=\"--measures {}{who}{}\"", measure.name(), self.options)
+        let (what, who) = (measure.name(), names.join(","));
+        format!("make bench ARGS=\"--measures {what} --contenders {who}{}\"", self.options)
     }
 
     /// Takes what a turn came to.

@@ -115,6 +115,10 @@ fn section(outcome: &Outcome, measure: Measure) -> String {
         return String::new();
     }
     let mut text = format!("<h2>{}</h2><div class=\"pictures\">", escaped(measure.title()));
+    // One command measures every picture of the section.
+    let all = Rival::ALL.into_iter();
+    let found = all.filter(|rival| figures.of(measure).any(|figure| figure.contender == *rival));
+    let command = figures.again(measure, &found.collect::<Vec<_>>());
     for (metric, caption) in [
         ("rate", "How many or how much"),
         ("balancer", "Time of the balancing itself"),
@@ -138,7 +142,12 @@ fn section(outcome: &Outcome, measure: Measure) -> String {
             "<figure><figcaption>Latency by percentile, us</figcaption>{svg}</figure>"
         );
     }
-    text + "</div>" + &table(figures, measure)
+    text + "</div>" + &again(&command) + &table(figures, measure)
+}
+
+/// What measures the pictures above it again.
+fn again(command: &str) -> String {
+    format!("<p class=\"again\">These pictures again: <code>{}</code></p>", escaped(command))
 }
 
 fn picture(figures: &Figures, measure: Measure, metric: &str, caption: &str) -> String {

@@ -37,7 +37,7 @@ impl<'a> Session<'a> {
             common,
             arenas: Vec::new(),
             progress: Progress::new(args.planned_seconds(common.rounds)),
-            figures: Figures::new(args.options(common.rounds)),
+            figures: Figures::new(args.options()),
             problems: Vec::new(),
             takeovers: Vec::new(),
         };
@@ -205,6 +205,9 @@ impl<'a> Session<'a> {
 
     /// The same of us with few connections and with very many.
     fn grow(&mut self) {
+        if !self.args.contenders.contains(&Rival::Mirrored) {
+            return;
+        }
         let runs = self.args.takeovers;
         for run in 1..=runs {
             self.progress
