@@ -369,4 +369,37 @@ mod tests {
         let short = short.split_once('"').map(|(_, options)| options);
         assert_eq!(short, Some("--measures idle --contenders nginx --out out/again\""));
     }
+
+    #[test]
+    fn whoever_outlives_a_machine_leaves_gaps_and_the_others_survivors_alone() {
+        // Neither needs a bed.
+        let args = parsed("--measures growth --contenders haproxy");
+        let mut session = Session::new(&args, &args.common);
+        for who in [Rival::Haproxy, Rival::Nat] {
+            let found = Run {
+                who,
+                death: takeover::Death::Power,
+                connections: 2,
+                survived: 1,
+                before_ns: 0,
+                downloads_ns: vec![7],
+                uploads_ns: vec![9],
+                first_ns: Some(1_000_000),
+                lost: vec!["reset".into()],
+            };
+            session.died(1, found);
+        }
+        let csv = takeover::csv(&session.takeovers);
+        assert_eq!(
+            csv,
+            "run,contender,death,kind,gap_ns\n1,nat,power,download,7\n1,nat,power,upload,9\n"
+        );
+        let of_haproxy =
+            session.figures.of(Measure::Takeover).filter(|one| one.contender == Rival::Haproxy);
+        let metrics: Vec<&str> = of_haproxy.map(|one| one.metric).collect();
+        assert_eq!(metrics, ["power: survived", "power: first SYN-ACK"]);
+        assert!(
+            session.figures.get(Measure::Takeover, "power: upload gap p99", Rival::Nat).is_some()
+        );
+    }
 }

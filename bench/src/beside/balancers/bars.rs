@@ -9,6 +9,7 @@ use super::figures::Figures;
 use super::growth;
 use super::measure::Measure;
 use super::rival::Rival;
+use super::takeover::Death;
 use crate::report::{Bound, plain};
 
 /// A bar and how it stands.
@@ -143,10 +144,10 @@ fn price_of_mirroring(figures: &Figures) -> Vec<Bar> {
 fn takeovers(figures: &Figures) -> Vec<Bar> {
     let mut all = Vec::new();
     let pairs = [Rival::Mirrored, Rival::Hearing];
-    let deaths = [("crash", 5.0, 40.0), ("power", 35.0, 150.0)];
+    let deaths = [(Death::Crash, 5.0, 40.0), (Death::Power, 35.0, 150.0)];
     let kinds = pairs.into_iter().flat_map(|pair| deaths.map(|death| (pair, death)));
-    for (pair, (mode, half, most)) in kinds {
-        let died = format!("{}, {}", pair.title(), died(mode));
+    for (pair, (death, half, most)) in kinds {
+        let (mode, died) = (death.name(), format!("{}, {}", pair.title(), death.title()));
         let figure = figures.get(Measure::Takeover, &format!("{mode}: survived"), pair);
         let text = format!("{died}: connections that survive, in the worst run");
         let value = figure.map(|figure| figure.spread.least);
@@ -168,10 +169,6 @@ fn takeovers(figures: &Figures) -> Vec<Bar> {
         }
     }
     all
-}
-
-fn died(mode: &str) -> &'static str {
-    if mode == "crash" { "SIGKILL" } else { "Power loss" }
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub fn page(outcome: &Outcome) -> String {
     for problem in problems {
         let _ = writeln!(text, "<p class=\"missed\">{}</p>", escaped(problem));
     }
-    text.push_str(&legend());
+    text.push_str(&named(&Rival::ALL, Rival::title));
     text.push_str(&goals(outcome));
     for measure in Measure::TURNS {
         text.push_str(&section(outcome, measure));
@@ -82,11 +82,12 @@ pub fn page(outcome: &Outcome) -> String {
     text + "</html>\n"
 }
 
-fn legend() -> String {
+/// Who has which colour.
+fn named(rivals: &[Rival], title: fn(Rival) -> &'static str) -> String {
     let one = |rival: &Rival| {
-        format!("<span><i class=\"{}\"></i>{}</span>", rival.name(), escaped(rival.title()))
+        format!("<span><i class=\"{}\"></i>{}</span>", rival.name(), escaped(title(*rival)))
     };
-    let all: String = Rival::ALL.iter().map(one).collect();
+    let all: String = rivals.iter().map(one).collect();
     format!("<p class=\"legend\">{all}</p>\n")
 }
 
@@ -231,38 +232,47 @@ fn idle(figures: &Figures) -> String {
 
 fn takeover(figures: &Figures, runs: &[Run]) -> String {
     let measure = Measure::Takeover;
-    if runs.is_empty() {
+    if figures.of(measure).next().is_none() {
         return String::new();
     }
-    let mut text = format!("<h2>{}</h2><div class=\"pictures\">", escaped(measure.title()));
-    let kinds = [Rival::Mirrored, Rival::Hearing]
-        .into_iter()
-        .flat_map(|who| Death::ALL.map(|death| (who, death)));
-    for (pair, death) in kinds {
-        let is_one = |run: &&Run| run.who == pair && run.death == death;
-        if !runs.iter().any(|run| is_one(&run)) {
-            continue;
+    let mut text = format!("<h2>{}</h2>", escaped(measure.title()));
+    let all = Rival::ALL.into_iter();
+    let there: Vec<Rival> = all.filter(|who| runs.iter().any(|run| run.who == *who)).collect();
+    if !there.is_empty() {
+        text.push_str(&named(&there, who));
+        text.push_str("<div class=\"pictures\">");
+        for death in Death::ALL {
+            text.push_str(&gaps(runs, death, "downloads", |run| &run.downloads_ns));
+            text.push_str(&gaps(runs, death, "uploads", |run| &run.uploads_ns));
         }
-        let gaps = |of: fn(&Run) -> &Vec<u64>| {
-            quantiles(runs.iter().filter(is_one).flat_map(of).copied().collect())
-        };
-        let curves = [
-            Curve { name: "downloads", class: "mirrored", points: gaps(|run| &run.downloads_ns) },
-            Curve { name: "uploads", class: "held", points: gaps(|run| &run.uploads_ns) },
-        ];
-        let what = if death == Death::Crash { "SIGKILL" } else { "Power loss" };
-        let svg = chart::curves(&curves);
-        let _ = write!(
-            text,
-            "<figure><figcaption>{}, {what}: gap by percentile of connections, ms — downloads red, uploads violet</figcaption>{svg}</figure>",
-            who(pair)
-        );
+        text = text + "</div>" + &again(&figures.again(measure, &there));
     }
-    text.push_str("</div>");
-    for lost in runs.iter().flat_map(|run| &run.lost) {
-        let _ = write!(text, "<p class=\"missed\">{}</p>", escaped(lost));
+    for run in runs {
+        let (who, how) = (who(run.who), run.death.title());
+        for lost in &run.lost {
+            let _ = write!(text, "<p class=\"missed\">{who}, {how}: {}</p>", escaped(lost));
+        }
     }
     text + &list(figures, measure)
+}
+
+/// How long connections of a kind stood still in a death, a curve for each whose machine died.
+fn gaps(runs: &[Run], death: Death, kind: &str, of: fn(&Run) -> &Vec<u64>) -> String {
+    let curve = |rival: Rival| {
+        let its = runs.iter().filter(|run| run.who == rival && run.death == death);
+        let points = quantiles(its.flat_map(of).copied().collect());
+        Curve { name: who(rival), class: rival.name(), points }
+    };
+    let curves = Rival::ALL.into_iter().map(curve).filter(|curve| !curve.points.is_empty());
+    let curves: Vec<Curve<'_>> = curves.collect();
+    let svg = chart::curves(&curves);
+    if svg.is_empty() {
+        return svg;
+    }
+    let how = death.title();
+    format!(
+        "<figure><figcaption>{how}: gap of {kind}, ms, by percentile of connections</figcaption>{svg}</figure>"
+    )
 }
 
 fn growth(figures: &Figures) -> String {
@@ -339,4 +349,48 @@ fn appendix(outcome: &Outcome) -> String {
     let environment = serde_json::to_string_pretty(&outcome.environment).unwrap_or_default();
     text.push_str(&configuration(&("env.json".into(), environment)));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(who: Rival, death: Death, lost: &[&str]) -> Run {
+        Run {
+            who,
+            death,
+            connections: 3,
+            survived: 3 - lost.len(),
+            before_ns: 0,
+            downloads_ns: vec![5_000_000, 50_000_000],
+            uploads_ns: vec![7_000_000],
+            first_ns: Some(9_000_000),
+            lost: lost.iter().map(|reason| reason.to_string()).collect(),
+        }
+    }
+
+    #[test]
+    fn gaps_of_conntrackd_stand_in_the_picture_of_ours() {
+        let mut figures = Figures::default();
+        let runs = [
+            run(Rival::Nat, Death::Power, &["paced uploads 7: Reset, <closed>"]),
+            run(Rival::Hearing, Death::Power, &[]),
+            run(Rival::Hearing, Death::Crash, &[]),
+        ];
+        for one in &runs {
+            figures.add(Measure::Takeover, one.who, 1, &one.samples());
+        }
+        let text = takeover(&figures, &runs);
+        let pictures: Vec<&str> = text.split("<figure>").skip(1).collect();
+        let curves = |class: &str| {
+            let has = |picture: &&str| picture.contains(&format!("<polyline class=\"{class}\""));
+            pictures.iter().map(has).collect::<Vec<_>>()
+        };
+        assert!(pictures[2].starts_with("<figcaption>Power loss: gap of downloads"), "{text}");
+        assert_eq!(curves("hearing"), [true; 4]);
+        assert_eq!(curves("nat"), [false, false, true, true]);
+        let lost = "conntrackd, Power loss: paced uploads 7: Reset, &lt;closed&gt;";
+        assert!(text.contains(lost), "{text}");
+        assert!(text.contains("--measures takeover --contenders nat,hearing"), "{text}");
+    }
 }

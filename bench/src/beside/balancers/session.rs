@@ -25,7 +25,7 @@ pub struct Session<'a> {
     pub figures: Figures,
     /// What could not be measured, and why.
     pub problems: Vec<String>,
-    /// Every death.
+    /// Every death that connections can outlive.
     pub takeovers: Vec<Run>,
 }
 
@@ -175,10 +175,7 @@ impl<'a> Session<'a> {
         self.progress.begin(&format!("takeover, {who}, {how}, run {run} of {runs}"));
         let Some(arena) = self.usual_arena() else { return };
         match takeover::run(arena, pair, death, paced) {
-            Ok(found) => {
-                self.figures.add(Measure::Takeover, pair, run, &found.samples());
-                self.takeovers.push(found);
-            }
+            Ok(found) => self.died(run, found),
             Err(error) => self.fail(format!("takeover, {who}, {how}, run {run}: {error:#}")),
         }
         self.progress.end(takeover::RUN_SECONDS);
@@ -191,16 +188,18 @@ impl<'a> Session<'a> {
         self.progress.begin(&format!("takeover, keepalived and {name}, run {run} of {runs}"));
         let Some(arena) = self.usual_arena() else { return };
         match keepalived::run(arena, self.common, behind, paced) {
-            Ok(found) => {
-                let samples = match behind {
-                    Behind::Haproxy => found.samples_of_the_dead(),
-                    Behind::Conntrackd => found.samples(),
-                };
-                self.figures.add(Measure::Takeover, rival, run, &samples);
-            }
+            Ok(found) => self.died(run, found),
             Err(error) => self.fail(format!("takeover, {name}, run {run}: {error:#}")),
         }
         self.progress.end(takeover::RUN_SECONDS);
+    }
+
+    /// Takes what a death came to.
+    pub fn died(&mut self, run: u32, found: Run) {
+        self.figures.add(Measure::Takeover, found.who, run, &found.samples());
+        if found.outlives() {
+            self.takeovers.push(found);
+        }
     }
 
     /// The same of us with few connections and with very many.

@@ -69,8 +69,16 @@ pub struct Run {
 }
 
 impl Death {
-    /// Both.
+    /// All.
     pub const ALL: [Death; 2] = [Death::Crash, Death::Power];
+
+    /// As people read it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Death::Crash => "SIGKILL",
+            Death::Power => "Power loss",
+        }
+    }
 
     /// As figures name it.
     pub fn name(self) -> &'static str {
@@ -164,15 +172,19 @@ impl Run {
         Ok(self)
     }
 
-    /// What can be told where connections die with their machine.
-    pub fn samples_of_the_dead(&self) -> Vec<Sample> {
-        let [survived, .., first, _] = self.death.metrics();
-        let told = |sample: &Sample| [survived, first].contains(&sample.metric);
-        self.samples().into_iter().filter(told).collect()
+    /// Whether its connections can outlive their machine. Of others neither gaps nor reasons tell anything.
+    pub fn outlives(&self) -> bool {
+        self.who != Rival::Haproxy
     }
 
-    /// Its figures.
+    /// Its figures. Where connections die with their machine: how many did not, and when a newcomer is answered.
     pub fn samples(&self) -> Vec<Sample> {
+        let [survived, .., first, _] = self.death.metrics();
+        let told = |sample: &Sample| self.outlives() || [survived, first].contains(&sample.metric);
+        self.all_samples().into_iter().filter(told).collect()
+    }
+
+    fn all_samples(&self) -> Vec<Sample> {
         let share = self.survived as f64 * 100.0 / self.connections.max(1) as f64;
         let mut values = vec![(share, "%")];
         for gaps in [&self.downloads_ns, &self.uploads_ns] {
