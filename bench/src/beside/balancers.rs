@@ -70,8 +70,9 @@ const HGRM_DIR: &str = "hgrm";
 /// Seconds that a balancer takes to start and to end, and a measure beside its measured time.
 const START_SECONDS: f64 = 3.0;
 const MEASURE_SECONDS: f64 = 0.6;
-/// And an idle measure of one balancer.
+/// And an idle measure of one balancer; more rounds than these show no more of it.
 const IDLE_SECONDS: f64 = 8.0;
+const IDLE_ROUNDS: u32 = 3;
 
 /// Arguments of `beside balancers`.
 #[derive(Args, Clone, Debug)]
@@ -187,6 +188,13 @@ impl BalancersArgs {
         pairs.into_iter().filter(|pair| self.contenders.contains(pair)).collect()
     }
 
+    /// Those that hold idle connections: nobody first, for what connections take without a balancer is no balancer's.
+    fn idle_contenders(&self) -> Vec<Rival> {
+        let others = self.contenders.iter().copied();
+        let others = others.filter(|rival| *rival != Rival::Direct && Measure::Idle.suits(*rival));
+        [Rival::Direct].into_iter().chain(others).collect()
+    }
+
     fn wants(&self, measure: Measure) -> bool {
         self.measures.is_empty() || self.measures.contains(&measure)
     }
@@ -210,7 +218,8 @@ impl BalancersArgs {
         }
         let mut planned = round * f64::from(rounds);
         if self.wants(Measure::Idle) {
-            planned += self.contenders.len() as f64 * IDLE_SECONDS;
+            let idle = self.idle_contenders().len() as f64 * IDLE_SECONDS;
+            planned += idle * f64::from(rounds.min(IDLE_ROUNDS));
         }
         if self.wants(Measure::Takeover) {
             let dying = [Rival::Haproxy, Rival::Nat].iter().filter(|r| self.contenders.contains(r));
@@ -306,12 +315,13 @@ fn text(outcome: &Outcome) -> String {
     let line = |bar: &Bar| {
         let (value, verdict) = bar.words();
         let text = &bar.text;
-        format!("  {text:<width$}  {value:>22}  {:<14} {verdict}\n", bar.bound.words())
+        format!("  {text:<width$}  {value:>30}  {:<14} {verdict}\n", bar.bound.words())
     };
     let mut text: String = outcome.bars.iter().map(line).collect();
     for figure in outcome.figures.of(Measure::Connect).filter(|figure| figure.metric == "load") {
         let (who, load) = (figure.contender.title(), plain(figure.spread.median));
-        text += &format!("  {who}: the load's processor was {load} % busy\n");
+        let n = figure.spread.count;
+        text += &format!("  {who}: the load's processor was {load} % busy, n = {n}\n");
     }
     text
 }

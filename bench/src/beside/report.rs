@@ -87,6 +87,8 @@ pub struct Spread {
     pub least: f64,
     /// The most.
     pub most: f64,
+    /// Of how many samples.
+    pub count: usize,
 }
 
 impl Bound {
@@ -115,7 +117,8 @@ impl Spread {
         let (least, most) = (*sorted.first()?, *sorted.last()?);
         let half = sorted.len() / 2;
         let below = if sorted.len().is_multiple_of(2) { half - 1 } else { half };
-        Some(Spread { median: (sorted[below] + sorted[half]) / 2.0, least, most })
+        let median = (sorted[below] + sorted[half]) / 2.0;
+        Some(Spread { median, least, most, count: sorted.len() })
     }
 
     fn words(self) -> String {
@@ -256,7 +259,7 @@ mod tests {
     #[test]
     fn the_median_of_an_even_number_lies_between() {
         let spread = Spread::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert_eq!((spread.median, spread.least, spread.most), (2.5, 1.0, 4.0));
+        assert_eq!((spread.median, spread.least, spread.most, spread.count), (2.5, 1.0, 4.0, 4));
         assert_eq!(Spread::of(&[3.0, 1.0, 2.0]).unwrap().median, 2.0);
         assert_eq!(Spread::of(&[]), None);
     }

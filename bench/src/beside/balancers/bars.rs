@@ -10,7 +10,7 @@ use super::growth;
 use super::measure::Measure;
 use super::rival::Rival;
 use super::takeover::Death;
-use crate::report::{Bound, plain};
+use crate::report::{Bound, Spread, plain};
 
 /// A bar and how it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +19,8 @@ pub struct Bar {
     pub text: String,
     /// The value, if it was measured.
     pub value: Option<f64>,
+    /// Of how many samples it is the median, or the least.
+    pub samples: usize,
     /// In what.
     pub unit: &'static str,
     /// What it should be.
@@ -30,9 +32,11 @@ pub struct Bar {
 }
 
 impl Bar {
-    fn new(text: String, value: Option<f64>, unit: &'static str, bound: Bound) -> Bar {
+    /// `found`: the value, and of how many samples.
+    fn new(text: String, found: Option<(f64, usize)>, unit: &'static str, bound: Bound) -> Bar {
+        let (value, samples) = (found.map(|(value, _)| value), found.map_or(0, |(_, n)| n));
         let met = value.map(|value| bound.is_met(value));
-        Bar { text, value, unit, bound, met, command: String::new() }
+        Bar { text, value, samples, unit, bound, met, command: String::new() }
     }
 
     fn by(self, command: impl Into<String>) -> Bar {
@@ -42,7 +46,8 @@ impl Bar {
     /// Value and verdict in words.
     pub fn words(&self) -> (String, &'static str) {
         let value = self.value.map_or("—".to_string(), |value| {
-            format!("{} {}", plain(value), self.unit).trim().to_string()
+            let value = format!("{} {}", plain(value), self.unit);
+            format!("{}, n = {}", value.trim(), self.samples)
         });
         let verdict = match self.met {
             Some(true) => "met",
@@ -72,14 +77,14 @@ pub fn bars(figures: &Figures) -> Vec<Bar> {
 
 /// How much longer the busy stand still where very many are idle.
 fn growth(figures: &Figures) -> [Bar; 2] {
-    let median =
-        |metric: &str| Some(figures.get(Measure::Growth, metric, Rival::Mirrored)?.spread.median);
+    let spread = |metric: &str| Some(figures.get(Measure::Growth, metric, Rival::Mirrored)?.spread);
     growth::COMPARED.map(|(rank, compared)| {
-        let [many, few] = compared.map(median);
-        let value = many.zip(few.filter(|few| *few > 0.0)).map(|(many, few)| many / few);
+        let [many, few] = compared.map(spread);
+        let both = many.zip(few.filter(|few| few.median > 0.0));
+        let found = both.map(|(many, few)| (many.median / few.median, many.count.min(few.count)));
         let text =
             format!("Takeover with 100 000 flows: gap {rank} of the busy against that with 100");
-        let bar = Bar::new(text, value, "x", Bound::AtMost(2.0));
+        let bar = Bar::new(text, found, "x", Bound::AtMost(2.0));
         bar.by(figures.again(Measure::Growth, &[Rival::Mirrored]))
     })
 }
@@ -91,10 +96,14 @@ fn ratio(
     (ours, theirs): (Rival, Rival),
     most: f64,
 ) -> Bar {
-    let value = figures.ratio(measure, metric, ours, theirs).map(|spread| spread.median);
+    let found = figures.ratio(measure, metric, ours, theirs).map(median);
     let text = format!("{what}: {} against {}", ours.title(), theirs.title());
     let command = figures.again(measure, &[ours, theirs]);
-    Bar::new(text, value, "x", Bound::AtMost(most)).by(command)
+    Bar::new(text, found, "x", Bound::AtMost(most)).by(command)
+}
+
+fn median(spread: Spread) -> (f64, usize) {
+    (spread.median, spread.count)
 }
 
 fn against_haproxy(figures: &Figures) -> Vec<Bar> {
@@ -123,9 +132,9 @@ fn price_of_mirroring(figures: &Figures) -> Vec<Bar> {
         ratio(figures, what, (measure, "balancer"), pair, most)
     };
     let bytes = |what: &str, measure: Measure, rival: Rival, most| {
-        let value = figures.get(measure, "cluster", rival).map(|figure| figure.spread.median);
+        let found = figures.get(measure, "cluster", rival).map(|figure| median(figure.spread));
         let text = format!("{what}: {}", rival.title());
-        let bar = Bar::new(text, value, "bytes per byte", Bound::AtMost(most));
+        let bar = Bar::new(text, found, "bytes per byte", Bound::AtMost(most));
         bar.by(figures.again(measure, &[rival]))
     };
     vec![
@@ -150,8 +159,8 @@ fn takeovers(figures: &Figures) -> Vec<Bar> {
         let (mode, died) = (death.name(), format!("{}, {}", pair.title(), death.title()));
         let figure = figures.get(Measure::Takeover, &format!("{mode}: survived"), pair);
         let text = format!("{died}: connections that survive, in the worst run");
-        let value = figure.map(|figure| figure.spread.least);
-        let bar = Bar::new(text, value, "%", Bound::AtLeast(100.0));
+        let found = figure.map(|figure| (figure.spread.least, figure.spread.count));
+        let bar = Bar::new(text, found, "%", Bound::AtLeast(100.0));
         all.push(bar.by(figures.again(Measure::Takeover, &[pair])));
         for (what, bound) in [
             ("download gap p50", half),
@@ -162,9 +171,9 @@ fn takeovers(figures: &Figures) -> Vec<Bar> {
         ] {
             let metric = format!("{mode}: {what}");
             let figure = figures.get(Measure::Takeover, &metric, pair);
-            let value = figure.map(|figure| figure.spread.median);
+            let found = figure.map(|figure| median(figure.spread));
             let text = format!("{died}: {what}");
-            let bar = Bar::new(text, value, "ms", Bound::AtMost(bound));
+            let bar = Bar::new(text, found, "ms", Bound::AtMost(bound));
             all.push(bar.by(figures.again(Measure::Takeover, &[pair])));
         }
     }
@@ -185,8 +194,8 @@ mod tests {
         figures.add(Measure::Request, Rival::Mirrored, 1, &sample(30.0));
         figures.add(Measure::Request, Rival::Haproxy, 1, &sample(50.0));
         let bars = bars(&figures);
-        assert_eq!(bars[0].words(), ("0.30 x".into(), "met"));
-        assert_eq!(bars[1].words(), ("0.60 x".into(), "missed"));
+        assert_eq!(bars[0].words(), ("0.30 x, n = 1".into(), "met"));
+        assert_eq!(bars[1].words(), ("0.60 x, n = 1".into(), "missed"));
         assert_eq!(bars[2].words(), ("—".into(), "not measured"));
         assert!(bars.iter().all(|bar| !bar.command.is_empty()));
     }
@@ -209,8 +218,8 @@ mod tests {
 
     #[test]
     fn a_run_of_everything_does_not_pass_over_a_bar() {
-        let bar = |value| Bar::new("a".into(), value, "x", Bound::AtMost(1.0));
-        let [met, missed, open] = [Some(0.5), Some(1.5), None].map(bar);
+        let bar = |found| Bar::new("a".into(), found, "x", Bound::AtMost(1.0));
+        let [met, missed, open] = [Some((0.5, 1)), Some((1.5, 1)), None].map(bar);
         for (bars, passes) in [(vec![met.clone()], true), (vec![met.clone(), missed], false)] {
             assert_eq!(are_met(&bars, true).unwrap(), passes);
         }

@@ -168,7 +168,12 @@ fn picture(figures: &Figures, measure: Measure, metric: &str, caption: &str) -> 
         })
         .collect();
     let svg = chart::bars(first.unit, &bars);
-    format!("<figure><figcaption>{}</figcaption>{svg}</figure>", escaped(caption))
+    let counts = || found.iter().map(|figure| figure.spread.count);
+    let n = match (counts().min(), counts().max()) {
+        (Some(least), Some(most)) if least < most => format!("n = {least} to {most}"),
+        _ => format!("n = {}", first.spread.count),
+    };
+    format!("<figure><figcaption>{}, {n}</figcaption>{svg}</figure>", escaped(caption))
 }
 
 /// A row for each balancer, a column for each metric that one of them has; below each row what measures it again.
@@ -205,10 +210,11 @@ fn table(figures: &Figures, measure: Measure) -> String {
 fn cell(figure: &Figure) -> String {
     let spread = figure.spread;
     let median = small(spread.median);
-    if figure.samples.len() == 1 {
-        return median;
+    if spread.count == 1 {
+        return format!("{median}<small>n = 1</small>");
     }
-    format!("{median}<small>{} – {}</small>", small(spread.least), small(spread.most))
+    let (least, most, n) = (small(spread.least), small(spread.most), spread.count);
+    format!("{median}<small>{least} – {most}<br>n = {n}</small>")
 }
 
 /// Small values keep three digits.
@@ -291,17 +297,18 @@ fn growth(figures: &Figures) -> String {
 /// A row for each figure.
 fn list(figures: &Figures, measure: Measure) -> String {
     let mut text = String::from(
-        "<table><tr><th></th><th>median</th><th>least</th><th>most</th><th>again</th></tr>",
+        "<table><tr><th></th><th>median</th><th>n</th><th>least</th><th>most</th><th>again</th></tr>",
     );
     for figure in figures.of(measure) {
         let spread = figure.spread;
         let [median, least, most] = [spread.median, spread.least, spread.most].map(small);
         let _ = write!(
             text,
-            "<tr><td>{}, {}, {}</td><td>{median}</td><td>{least}</td><td>{most}</td><td class=\"command\"><code>{}</code></td></tr>",
+            "<tr><td>{}, {}, {}</td><td>{median}</td><td>{}</td><td>{least}</td><td>{most}</td><td class=\"command\"><code>{}</code></td></tr>",
             who(figure.contender),
             escaped(figure.metric),
             figure.unit,
+            spread.count,
             escaped(&figure.command)
         );
     }
@@ -354,6 +361,7 @@ fn appendix(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balancers::measure::Sample;
 
     fn run(who: Rival, death: Death, lost: &[&str]) -> Run {
         Run {
@@ -367,6 +375,22 @@ mod tests {
             first_ns: Some(9_000_000),
             lost: lost.iter().map(|reason| reason.to_string()).collect(),
         }
+    }
+
+    #[test]
+    fn beside_a_median_stands_of_how_many_samples_it_is() {
+        let mut figures = Figures::default();
+        for (round, rival) in [(1, Rival::Nginx), (2, Rival::Nginx), (1, Rival::Haproxy)] {
+            let sample = Sample { metric: "process", unit: "bytes each", value: 7.5 };
+            figures.add(Measure::Idle, rival, round, &[sample]);
+        }
+        let text = table(&figures, Measure::Idle);
+        assert!(text.contains("<td>7.50<small>7.50 – 7.50<br>n = 2</small></td>"), "{text}");
+        assert!(text.contains("<td>7.50<small>n = 1</small></td>"), "{text}");
+        let text = list(&figures, Measure::Idle);
+        assert!(text.contains("<td>7.50</td><td>2</td><td>7.50</td>"), "{text}");
+        let text = picture(&figures, Measure::Idle, "process", "Bytes");
+        assert!(text.contains("Bytes, n = 1 to 2"), "{text}");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use super::measure::{Measure, Turn};
 use super::progress::Progress;
 use super::rival::Rival;
 use super::takeover::{self, Death, Run};
-use super::{BalancersArgs, HGRM_DIR, IDLE_SECONDS, MEASURE_SECONDS, MTUS, START_SECONDS};
+use super::{
+    BalancersArgs, HGRM_DIR, IDLE_ROUNDS, IDLE_SECONDS, MEASURE_SECONDS, MTUS, START_SECONDS,
+};
 use crate::Common;
 use crate::moving::Paced;
 
@@ -54,11 +56,13 @@ impl<'a> Session<'a> {
     pub fn run(&mut self, save: impl Fn(&Session<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
         for round in 1..=self.common.rounds {
             self.round(round);
+            if round <= IDLE_ROUNDS && self.args.wants(Measure::Idle) {
+                self.idle(round);
+            }
             save(self)?;
         }
         for (measure, step) in [
-            (Measure::Idle, Session::idle as fn(&mut Session<'a>)),
-            (Measure::Takeover, Session::die),
+            (Measure::Takeover, Session::die as fn(&mut Session<'a>)),
             (Measure::Growth, Session::grow),
         ] {
             if self.args.wants(measure) {
@@ -124,23 +128,21 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn idle(&mut self) {
+    fn idle(&mut self, round: u32) {
         let Session { args, common, arenas, progress, figures, .. } = self;
         let Some((_, arena)) = arenas.iter().find(|(mtu, _)| *mtu == MTUS[0]) else { return };
         let mut failures = Vec::new();
         let mut sockets = 0.0;
-        // What connections take without a balancer comes first.
-        let others = args.contenders.iter().copied().filter(|rival| *rival != Rival::Direct);
-        let suits = |rival: &Rival| *rival == Rival::Direct || Measure::Idle.suits(*rival);
-        for rival in [Rival::Direct].into_iter().chain(others).filter(suits) {
-            progress.begin(&format!("idle connections, {}", rival.name()));
+        for rival in args.idle_contenders() {
+            let name = rival.name();
+            progress.begin(&format!("round {round} of {}, {name}, idle", common.rounds));
             match idle::take(arena, common, rival, sockets) {
                 Ok(samples) if rival == Rival::Direct => {
                     let kernel = samples.iter().find(|sample| sample.metric == "kernel");
                     sockets = kernel.map_or(0.0, |sample| sample.value);
                 }
-                Ok(samples) => figures.add(Measure::Idle, rival, 1, &samples),
-                Err(error) => failures.push(format!("idle, {}: {error:#}", rival.name())),
+                Ok(samples) => figures.add(Measure::Idle, rival, round, &samples),
+                Err(error) => failures.push(format!("round {round}, {name}, idle: {error:#}")),
             }
             progress.end(IDLE_SECONDS);
         }
