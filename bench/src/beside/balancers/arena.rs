@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use dataplane::control::status::Status;
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use tools::demo::bed::{Layout, Place, SERVERS_ADDRESS, run};
@@ -11,6 +12,7 @@ use tools::demo::process::Process;
 
 use super::rival::{Ask, PAGES_FILE, Rival, nginx_pages};
 use super::usage::{Counts, Look, Usage};
+use super::vigil;
 use crate::config::{NodeSetup, PROXIED, Serves};
 use crate::stage::{Contender, Server, Stage};
 use crate::{Common, Seal};
@@ -213,6 +215,12 @@ impl Standing<'_> {
         let common = self.arena.common;
         let processors = [common.server_cpu, common.client_cpu];
         Usage::of(&Look { pids: [1, 2].map(|node| self.pids(node)), processors, node })
+    }
+
+    /// What both nodes of a pair say; of others nothing.
+    pub fn pair_says(&self) -> anyhow::Result<Option<[Status; 2]>> {
+        let nodes = self.nodes.as_ref().filter(|_| vigil::PAIRS.contains(&self.rival));
+        nodes.map(|nodes| Ok([nodes.status(1)?, nodes.status(2)?])).transpose()
     }
 
     /// Processes of a node's machine.

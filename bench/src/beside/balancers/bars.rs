@@ -10,6 +10,7 @@ use super::growth;
 use super::measure::Measure;
 use super::rival::Rival;
 use super::takeover::Death;
+use super::vigil::{PAIRS, Watched};
 use crate::report::{Bound, Spread, plain};
 
 /// A bar and how it stands.
@@ -72,6 +73,7 @@ pub fn bars(figures: &Figures) -> Vec<Bar> {
     all.extend(price_of_mirroring(figures));
     all.extend(takeovers(figures));
     all.extend(growth(figures));
+    all.push(for_nothing(figures));
     all
 }
 
@@ -87,6 +89,16 @@ fn growth(figures: &Figures) -> [Bar; 2] {
         let bar = Bar::new(text, found, "x", Bound::AtMost(2.0));
         bar.by(figures.again(Measure::Growth, &[Rival::Mirrored]))
     })
+}
+
+/// What pairs changed by themselves.
+fn for_nothing(figures: &Figures) -> Bar {
+    let watched = Watched::by_all(figures);
+    let found = watched.map(|watched| (watched.changes, watched.turns));
+    let hours = watched.map_or(String::new(), |watched| format!(" ({:.3} h)", watched.hours));
+    let text = format!("Changes of a register while nothing died, in turns under load{hours}");
+    let bar = Bar::new(text, found, "", Bound::AtMost(0.0));
+    bar.by(figures.all_again(&Measure::TURNS, &PAIRS))
 }
 
 fn ratio(
@@ -184,6 +196,7 @@ fn takeovers(figures: &Figures) -> Vec<Bar> {
 mod tests {
     use super::*;
     use crate::balancers::measure::Sample;
+    use crate::balancers::vigil::CHANGES;
 
     #[test]
     fn a_bar_is_met_missed_or_not_measured() {
@@ -214,6 +227,18 @@ mod tests {
         }
         let found = growth(&figures).map(|bar| (bar.value, bar.met));
         assert_eq!(found, [(Some(2.0), Some(true)), (Some(2.1), Some(false))]);
+    }
+
+    #[test]
+    fn one_change_for_nothing_is_one_too_many() {
+        let mut figures = Figures::default();
+        assert_eq!(for_nothing(&figures).met, None);
+        for (round, value, met) in [(1, 0.0, true), (2, 1.0, false), (3, 0.0, false)] {
+            let sample = Sample { metric: CHANGES, unit: "", value };
+            figures.add(Measure::Connect, Rival::Mirrored, round, &[sample]);
+            let bar = for_nothing(&figures);
+            assert_eq!((bar.met, bar.samples), (Some(met), round as usize));
+        }
     }
 
     #[test]

@@ -46,8 +46,13 @@ impl Figures {
 
     /// The command that measures something again.
     pub fn again(&self, measure: Measure, rivals: &[Rival]) -> String {
-        let names: Vec<&str> = rivals.iter().map(|rival| rival.name()).collect();
-        let (what, who) = (measure.name(), names.join(","));
+        self.all_again(&[measure], rivals)
+    }
+
+    /// The command that measures several things again.
+    pub fn all_again(&self, measures: &[Measure], rivals: &[Rival]) -> String {
+        let what = measures.iter().map(|measure| measure.name()).collect::<Vec<_>>().join(",");
+        let who = rivals.iter().map(|rival| rival.name()).collect::<Vec<_>>().join(",");
         format!("make bench ARGS=\"--measures {what} --contenders {who}{}\"", self.options)
     }
 

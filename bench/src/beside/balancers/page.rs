@@ -9,6 +9,7 @@ use super::figures::{Figure, Figures};
 use super::measure::Measure;
 use super::rival::Rival;
 use super::takeover::{Death, Run};
+use super::vigil::{CHANGES, PAIRS, Watched};
 use crate::report::plain;
 
 /// Colours and measures of the page.
@@ -18,7 +19,7 @@ const STYLE: &str = include_str!("page.css");
 const QUIET_LOAD: f64 = 1.5;
 
 /// What the metrics of a table mean, in the order of its columns.
-const COLUMNS: [(&str, &str); 18] = [
+const COLUMNS: [(&str, &str); 19] = [
     ("rate", "rate"),
     ("p50", "p50"),
     ("p99", "p99"),
@@ -37,6 +38,7 @@ const COLUMNS: [(&str, &str); 18] = [
     ("calls", "calls"),
     ("rounds", "rounds"),
     ("failed", "failed"),
+    (CHANGES, CHANGES),
 ];
 
 /// The page.
@@ -75,6 +77,7 @@ pub fn page(outcome: &Outcome) -> String {
     for measure in Measure::TURNS {
         text.push_str(&section(outcome, measure));
     }
+    text.push_str(&for_nothing(figures));
     text.push_str(&idle(figures));
     text.push_str(&takeover(figures, &outcome.takeovers));
     text.push_str(&growth(figures));
@@ -220,6 +223,28 @@ fn cell(figure: &Figure) -> String {
 /// Small values keep three digits.
 fn small(value: f64) -> String {
     if value != 0.0 && value.abs() < 0.1 { format!("{value:.4}") } else { plain(value) }
+}
+
+/// How often a pair changed something by itself.
+fn for_nothing(figures: &Figures) -> String {
+    let row = |pair: Rival| {
+        let Watched { hours, turns, changes } = Watched::of(figures, pair)?;
+        let command = escaped(&figures.all_again(&Measure::TURNS, &[pair]));
+        Some(format!(
+            "<tr><td>{}</td><td>{turns}</td><td>{hours:.3}</td><td>{changes}</td><td>{}</td><td class=\"command\"><code>{command}</code></td></tr>",
+            escaped(pair.title()),
+            plain(changes / hours.max(f64::MIN_POSITIVE)),
+        ))
+    };
+    let rows: String = PAIRS.into_iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "<h2>Takeovers for nothing</h2><p>While a pair is under load and nobody dies, no epoch of its groups may change: neither another \
+         owner nor a peer that is given up. Counted in all the turns above.</p><table><tr><th></th><th>turns</th><th>hours</th>\
+         <th>changes</th><th>an hour</th><th>again</th></tr>{rows}</table>\n"
+    )
 }
 
 fn idle(figures: &Figures) -> String {
@@ -375,6 +400,19 @@ mod tests {
             first_ns: Some(9_000_000),
             lost: lost.iter().map(|reason| reason.to_string()).collect(),
         }
+    }
+
+    #[test]
+    fn takeovers_for_nothing_are_told_by_the_hour() {
+        let mut figures = Figures::default();
+        assert_eq!(for_nothing(&figures), "");
+        for (round, value) in [(1, 0.0), (2, 1.0)] {
+            let hours = Sample { metric: "watched", unit: "h", value: 0.25 };
+            let changes = Sample { metric: CHANGES, unit: "", value };
+            figures.add(Measure::Request, Rival::Unsealed, round, &[hours, changes]);
+        }
+        let text = for_nothing(&figures);
+        assert!(text.contains("<td>2</td><td>0.500</td><td>1</td><td>2</td>"), "{text}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::measure::{Measure, Turn};
 use super::progress::Progress;
 use super::rival::Rival;
 use super::takeover::{self, Death, Run};
+use super::vigil::Vigil;
 use super::{
     BalancersArgs, HGRM_DIR, IDLE_ROUNDS, IDLE_SECONDS, MEASURE_SECONDS, MTUS, START_SECONDS,
 };
@@ -115,6 +116,7 @@ impl<'a> Session<'a> {
             progress.begin(&format!("round {round} of {rounds}, {name}, {what}"));
             let hgrm = distribution::file(&common.out.join(HGRM_DIR), measure, rival, round);
             let turn = Turn { arena, standing: &standing, ms: args.ms, hgrm: &hgrm };
+            let vigil = standing.pair_says()?.map(|nodes| Vigil::begin(&nodes));
             match measure.take(&turn) {
                 Ok(samples) => figures.add(measure, rival, round, &samples),
                 Err(error) => {
@@ -122,6 +124,10 @@ impl<'a> Session<'a> {
                     progress.say(&problem);
                     problems.push(problem);
                 }
+            }
+            // Whatever became of the turn: a takeover may be why it failed.
+            if let Some((vigil, nodes)) = vigil.zip(standing.pair_says()?) {
+                figures.add(measure, rival, round, &vigil.end(&nodes));
             }
             progress.end(args.ms as f64 / 1e3 + MEASURE_SECONDS);
         }
