@@ -62,6 +62,9 @@ const CONNECTIONS: u64 = 1_000;
 const RATE: u64 = 28_960;
 const PACE_MS: u64 = 50;
 
+/// Of the connections when a node dies, those that are dialogues: a thousand exchanges a second each, so a few.
+const ECHOES: u64 = 5;
+
 /// Where what is measured again goes: the first that is not the directory of the run itself.
 const AGAIN: [&str; 2] = ["out/again", "out/once-more"];
 
@@ -395,6 +398,7 @@ mod tests {
                 before_ns: 0,
                 downloads_ns: vec![7],
                 uploads_ns: vec![9],
+                echoes_ns: vec![11],
                 first_ns: Some(1_000_000),
                 lost: vec!["reset".into()],
             };
@@ -403,7 +407,7 @@ mod tests {
         let csv = takeover::csv(&session.takeovers);
         assert_eq!(
             csv,
-            "run,contender,death,kind,gap_ns\n1,nat,power,download,7\n1,nat,power,upload,9\n"
+            "run,contender,death,kind,gap_ns\n1,nat,power,download,7\n1,nat,power,upload,9\n1,nat,power,echo,11\n"
         );
         let of_haproxy =
             session.figures.of(Measure::Takeover).filter(|one| one.contender == Rival::Haproxy);

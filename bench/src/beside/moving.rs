@@ -32,6 +32,8 @@ pub const WINDOW_NS: u64 = 3_000_000_000;
 pub struct Paced {
     /// How many.
     pub connections: u64,
+    /// Of these, dialogues: 64 bytes and their echo every millisecond, at whatever pace the others go.
+    pub echoes: u64,
     /// Bytes a second of each.
     pub rate: u64,
     /// Milliseconds between two of its steps.
@@ -49,22 +51,32 @@ pub fn begin(stage: &Stage<'_>, connections: u64, seconds: u64) -> anyhow::Resul
     let (rate, pace_ms) = (RATE, PACE_MS);
     begin_paced(
         stage,
-        Paced { connections, rate, pace_ms, server_pace_ms: 0, fresh_every_ms: 0, seconds },
+        Paced {
+            connections,
+            echoes: 0,
+            rate,
+            pace_ms,
+            server_pace_ms: 0,
+            fresh_every_ms: 0,
+            seconds,
+        },
     )
 }
 
 /// The same of any pace.
 pub fn begin_paced(stage: &Stage<'_>, paced: Paced) -> anyhow::Result<Load> {
-    let Paced { connections, rate, pace_ms, server_pace_ms, fresh_every_ms, seconds } = paced;
+    let Paced { connections, echoes, rate, pace_ms, server_pace_ms, fresh_every_ms, seconds } =
+        paced;
+    let (echoes, moving) = (echoes.min(connections), connections.saturating_sub(echoes));
     let options = [
-        ("--downloads", connections - connections / 2),
-        ("--uploads", connections / 2),
+        ("--downloads", moving - moving / 2),
+        ("--uploads", moving / 2),
         ("--rate", rate),
         ("--pace-ms", pace_ms),
         ("--server-pace-ms", server_pace_ms),
         ("--bulk-downloads", 0),
         ("--bulk-uploads", 0),
-        ("--echo", 0),
+        ("--echo", echoes),
         ("--fresh-every-ms", fresh_every_ms),
         ("--seconds", seconds),
     ];

@@ -39,7 +39,7 @@ pub enum Measure {
     JumboUpload,
     /// What a connection takes that says nothing.
     Idle,
-    /// A killed node: gaps of paced connections, and the first answer to a newcomer.
+    /// A node that dies, hangs or is cut off: gaps of paced connections, and the first answer to a newcomer.
     Takeover,
     /// A killed node with 100 connections, and with 100 000.
     Growth,

@@ -275,6 +275,7 @@ fn takeover(figures: &Figures, runs: &[Run]) -> String {
         for death in Death::ALL {
             text.push_str(&gaps(runs, death, "downloads", |run| &run.downloads_ns));
             text.push_str(&gaps(runs, death, "uploads", |run| &run.uploads_ns));
+            text.push_str(&gaps(runs, death, "echoes", |run| &run.echoes_ns));
         }
         text = text + "</div>" + &again(&figures.again(measure, &there));
     }
@@ -397,6 +398,7 @@ mod tests {
             before_ns: 0,
             downloads_ns: vec![5_000_000, 50_000_000],
             uploads_ns: vec![7_000_000],
+            echoes_ns: vec![8_000_000],
             first_ns: Some(9_000_000),
             lost: lost.iter().map(|reason| reason.to_string()).collect(),
         }
@@ -448,9 +450,9 @@ mod tests {
             let has = |picture: &&str| picture.contains(&format!("<polyline class=\"{class}\""));
             pictures.iter().map(has).collect::<Vec<_>>()
         };
-        assert!(pictures[2].starts_with("<figcaption>Power loss: gap of downloads"), "{text}");
-        assert_eq!(curves("hearing"), [true; 4]);
-        assert_eq!(curves("nat"), [false, false, true, true]);
+        assert!(pictures[3].starts_with("<figcaption>Power loss: gap of downloads"), "{text}");
+        assert_eq!(curves("hearing"), [true; 6]);
+        assert_eq!(curves("nat"), [false, false, false, true, true, true]);
         let lost = "conntrackd, Power loss: paced uploads 7: Reset, &lt;closed&gt;";
         assert!(text.contains(lost), "{text}");
         assert!(text.contains("--measures takeover --contenders nat,hearing"), "{text}");

@@ -12,7 +12,8 @@ use super::rival::Rival;
 use super::takeover::{self, Death, Run};
 use super::vigil::Vigil;
 use super::{
-    BalancersArgs, HGRM_DIR, IDLE_ROUNDS, IDLE_SECONDS, MEASURE_SECONDS, MTUS, START_SECONDS,
+    BalancersArgs, ECHOES, HGRM_DIR, IDLE_ROUNDS, IDLE_SECONDS, MEASURE_SECONDS, MTUS,
+    START_SECONDS,
 };
 use crate::Common;
 use crate::moving::Paced;
@@ -158,6 +159,7 @@ impl<'a> Session<'a> {
     fn die(&mut self) {
         let paced = Paced {
             connections: self.args.connections,
+            echoes: ECHOES,
             rate: self.args.rate,
             pace_ms: self.args.pace,
             server_pace_ms: self.args.pace,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde::Serialize;
+use tools::demo::bed::Place;
 use tools::load::report::{ConnectionReport, Kind, LoadResult, Outcome, Percentiles};
 use tools::load::wire::monotonic_ns;
 
@@ -32,6 +33,9 @@ const LAST: Duration = Duration::from_millis(500);
 /// 99 of 100 connections, beyond what is ordinary for them: the goal for the gap of a crash.
 const CALM: Duration = Duration::from_millis(40);
 
+/// The switch's end of the cable between the first node and its clients and servers.
+const CLIENTS_CABLE: &str = "node1-eth0";
+
 /// Seconds that a run takes, start and end included.
 pub const RUN_SECONDS: f64 = 12.0;
 
@@ -43,6 +47,30 @@ pub enum Death {
     Crash,
     /// Its links go down, then SIGKILL.
     Power,
+    /// SIGSTOP: its process is there, and does nothing any more.
+    Hang,
+    /// Its cable towards clients and servers is cut. It lives, and hands over.
+    Cut,
+}
+
+/// Names of the metrics of a death.
+macro_rules! metrics {
+    ($death:literal) => {
+        [
+            concat!($death, ": survived"),
+            concat!($death, ": download gap p50"),
+            concat!($death, ": download gap p99"),
+            concat!($death, ": download gap longest"),
+            concat!($death, ": upload gap p50"),
+            concat!($death, ": upload gap p99"),
+            concat!($death, ": upload gap longest"),
+            concat!($death, ": echo gap p50"),
+            concat!($death, ": echo gap p99"),
+            concat!($death, ": echo gap longest"),
+            concat!($death, ": first SYN-ACK"),
+            concat!($death, ": stood still before, p99"),
+        ]
+    };
 }
 
 /// One death.
@@ -62,6 +90,8 @@ pub struct Run {
     pub downloads_ns: Vec<u64>,
     /// And each upload.
     pub uploads_ns: Vec<u64>,
+    /// And each dialogue of small messages.
+    pub echoes_ns: Vec<u64>,
     /// From the death to the first SYN-ACK for a newcomer that began after it.
     pub first_ns: Option<u64>,
     /// What became of those that did not survive, and why.
@@ -70,13 +100,15 @@ pub struct Run {
 
 impl Death {
     /// All.
-    pub const ALL: [Death; 2] = [Death::Crash, Death::Power];
+    pub const ALL: [Death; 4] = [Death::Crash, Death::Power, Death::Hang, Death::Cut];
 
     /// As people read it.
     pub fn title(self) -> &'static str {
         match self {
             Death::Crash => "SIGKILL",
             Death::Power => "Power loss",
+            Death::Hang => "SIGSTOP",
+            Death::Cut => "Clients' cable cut",
         }
     }
 
@@ -85,34 +117,18 @@ impl Death {
         match self {
             Death::Crash => "crash",
             Death::Power => "power",
+            Death::Hang => "hang",
+            Death::Cut => "cut",
         }
     }
 
     /// Names of a run's metrics.
-    fn metrics(self) -> [&'static str; 9] {
+    fn metrics(self) -> [&'static str; 12] {
         match self {
-            Death::Crash => [
-                "crash: survived",
-                "crash: download gap p50",
-                "crash: download gap p99",
-                "crash: download gap longest",
-                "crash: upload gap p50",
-                "crash: upload gap p99",
-                "crash: upload gap longest",
-                "crash: first SYN-ACK",
-                "crash: stood still before, p99",
-            ],
-            Death::Power => [
-                "power: survived",
-                "power: download gap p50",
-                "power: download gap p99",
-                "power: download gap longest",
-                "power: upload gap p50",
-                "power: upload gap p99",
-                "power: upload gap longest",
-                "power: first SYN-ACK",
-                "power: stood still before, p99",
-            ],
+            Death::Crash => metrics!("crash"),
+            Death::Power => metrics!("power"),
+            Death::Hang => metrics!("hang"),
+            Death::Cut => metrics!("cut"),
         }
     }
 }
@@ -123,15 +139,24 @@ pub fn run(arena: &Arena<'_>, pair: Rival, death: Death, paced: Paced) -> anyhow
     let load = moving::begin_paced(&arena.stage, Paced { seconds: SECONDS, ..paced })?;
     thread::sleep(BEFORE);
     let nodes = standing.nodes.as_mut().context("a pair has nodes")?;
-    if death == Death::Power {
-        arena.stage.bed.node(1).cut()?;
+    let bed = &arena.stage.bed;
+    match death {
+        Death::Power => bed.node(1).cut()?,
+        Death::Cut => bed.ip(Place::Switch, &format!("link set {CLIENTS_CABLE} down"))?,
+        Death::Crash | Death::Hang => {}
     }
     // Whoever began before the links were down may have been answered by the dying.
     let at_ns = monotonic_ns();
-    nodes.signal_node(1, Signal::SIGKILL)?;
+    match death {
+        Death::Crash | Death::Power => nodes.signal_node(1, Signal::SIGKILL)?,
+        Death::Hang => nodes.signal_node(1, Signal::SIGSTOP)?,
+        Death::Cut => {}
+    }
     let result = load.finish();
-    if death == Death::Power {
-        arena.stage.bed.node(1).restore()?;
+    match death {
+        Death::Power => bed.node(1).restore()?,
+        Death::Cut => bed.ip(Place::Switch, &format!("link set {CLIENTS_CABLE} up"))?,
+        Death::Crash | Death::Hang => {}
     }
     Run::of(pair, death, at_ns, &result?).if_calm()
 }
@@ -157,6 +182,7 @@ impl Run {
             before_ns: Percentiles::of(before.collect()).p99,
             downloads_ns: gaps(Kind::Download),
             uploads_ns: gaps(Kind::Upload),
+            echoes_ns: gaps(Kind::Echo),
             lost: paced().filter(|one| !survived(one)).map(epitaph).collect(),
             first_ns: late.filter_map(|one| one.open_ns).min().map(|first| first - at_ns),
         }
@@ -184,10 +210,15 @@ impl Run {
         self.all_samples().into_iter().filter(told).collect()
     }
 
+    /// How long each connection stood still, by their kinds.
+    pub fn gaps(&self) -> [(&'static str, &Vec<u64>); 3] {
+        [("download", &self.downloads_ns), ("upload", &self.uploads_ns), ("echo", &self.echoes_ns)]
+    }
+
     fn all_samples(&self) -> Vec<Sample> {
         let share = self.survived as f64 * 100.0 / self.connections.max(1) as f64;
         let mut values = vec![(share, "%")];
-        for gaps in [&self.downloads_ns, &self.uploads_ns] {
+        for (_, gaps) in self.gaps() {
             let found = Percentiles::of(gaps.clone());
             values.extend([found.p50, found.p99, found.max].map(|ns| (ms(ns), "ms")));
         }
@@ -208,7 +239,7 @@ fn epitaph(one: &ConnectionReport) -> String {
 pub fn csv(runs: &[Run]) -> String {
     let mut text = String::from("run,contender,death,kind,gap_ns\n");
     for (number, run) in (1..).zip(runs) {
-        for (kind, gaps) in [("download", &run.downloads_ns), ("upload", &run.uploads_ns)] {
+        for (kind, gaps) in run.gaps() {
             for ns in gaps {
                 let _ =
                     writeln!(text, "{number},{},{},{kind},{ns}", run.who.name(), run.death.name());
@@ -267,6 +298,7 @@ mod tests {
         let connections = vec![
             dead,
             connection(Kind::Download, 1, None),
+            connection(Kind::Echo, 3, None),
             connection(Kind::Fresh, 999_999, Some(1_100_000)),
             connection(Kind::Fresh, 1_000_500, Some(6_000_000)),
             connection(Kind::Fresh, 5_000_000, Some(5_500_000)),
@@ -275,16 +307,18 @@ mod tests {
         let (echo_rtt_ns, series) = (Percentiles::default(), Series::new(0));
         let result = LoadResult { connections, echo_rtt_ns, series };
         let run = Run::of(Rival::Mirrored, Death::Crash, 1_000_000, &result);
-        assert_eq!((run.connections, run.survived), (2, 1));
+        assert_eq!((run.connections, run.survived), (3, 2));
         assert_eq!(run.lost, ["paced uploads 2: Stalled, not finished in time"]);
         assert_eq!((run.first_ns, run.before_ns), (Some(4_500_000), 0));
         let samples = run.samples();
         let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
         assert_eq!(of("crash: download gap p50"), 2.1);
+        assert_eq!(of("crash: echo gap longest"), 2.1);
         assert_eq!(of("crash: first SYN-ACK"), 4.5);
+        assert_eq!(samples.len(), run.death.metrics().len());
         assert_eq!(
             csv(&[run]),
-            "run,contender,death,kind,gap_ns\n1,mirrored,crash,download,2100000\n1,mirrored,crash,upload,2100000\n"
+            "run,contender,death,kind,gap_ns\n1,mirrored,crash,download,2100000\n1,mirrored,crash,upload,2100000\n1,mirrored,crash,echo,2100000\n"
         );
     }
 }
