@@ -2,7 +2,7 @@
 #
 #   make demo                        kill a node in the middle of real transfers; exit code 0: nobody noticed
 #   make demo ARGS="--kill power"    with options; `make demo ARGS=--help` lists them
-#   make test                        formatting, lints, all tests
+#   make test                        formatting, lints, all tests, instructions of a segment beside those that are kept
 #   make bench                       beside HAProxy, nginx and no balancer: out/bench/report.html; `ARGS=--help` lists options
 #   make micro                       what a segment costs, in instructions and nanoseconds
 #   make beside ARGS=bulk            side by side with the kernel; bench/README.md lists the subjects
@@ -24,6 +24,7 @@ test: packages
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --workspace
+	$(CARGO) test --workspace --bench segment_path -- --counts
 
 bench: build
 	$(TARGET_DIR)/release/beside balancers $(ARGS)

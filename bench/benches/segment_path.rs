@@ -2,17 +2,17 @@
 //!
 //! `--quick` leaves out the largest number of flows, `--json FILE` writes every figure to a file, and
 //! `--link-mtu BYTES` sets the MTU of the cluster link, `--heard` has the peer hear the clients, `--seal none` leaves its datagrams unsealed. With the usual link the
-//! instructions are compared with those that are kept in `instructions.json`; `--keep` keeps these instead. Exit code 1: not
-//! flat, or a step has grown. Exit code 2: it could not be measured.
+//! instructions are compared with those that are kept in `instructions.json`; `--keep` keeps these instead. `--counts` does that with the
+//! fewest flows and nothing else. Exit code 1: not flat, or a step has grown. Exit code 2: it could not be measured. Instructions of
+//! another compiler are not compared, which is said.
 
 use bench::bed::{Bed, Link};
 use bench::callgrind::{self, Profile, end_of_phase};
-use bench::kept::Kept;
+use bench::kept::{Compared, Kept};
 use bench::memory;
 use bench::report::{Report, Row};
 use bench::step::PerStep;
 use dataplane::memory::{self as node_memory, BigPages};
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// Large memory comes from where a node has it from, in huge pages.
@@ -39,6 +39,8 @@ struct Options {
     quick: bool,
     json: Option<String>,
     keep: bool,
+    /// Nothing but the instructions with the fewest flows.
+    counts: bool,
     link: Link,
     /// Set in the child under callgrind.
     count: Option<usize>,
@@ -64,8 +66,14 @@ fn main() -> ExitCode {
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options =
-        Options { quick: false, json: None, keep: false, link: USUAL_LINK, count: None };
+    let mut options = Options {
+        quick: false,
+        json: None,
+        keep: false,
+        counts: false,
+        link: USUAL_LINK,
+        count: None,
+    };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text}: not a number"));
@@ -74,6 +82,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--bench" => {}
             "--quick" => options.quick = true,
             "--keep" => options.keep = true,
+            "--counts" => options.counts = true,
             "--heard" => options.link.is_heard = true,
             "--json" => options.json = Some(value()?),
             "--link-mtu" => options.link.mtu = number(value()?)?,
@@ -87,7 +96,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--count" => options.count = Some(number(value()?)?),
             _ => {
                 return Err(format!(
-                    "{argument}: known are --quick, --json, --keep, --link-mtu, --seal, --heard"
+                    "{argument}: known are --quick, --counts, --json, --keep, --link-mtu, --seal, --heard"
                 ));
             }
         }
@@ -125,6 +134,9 @@ fn measure(options: &Options) -> Result<bool, String> {
     if !callgrind::is_available() {
         return Err("valgrind is needed to count instructions (apt-get install valgrind)".into());
     }
+    if options.counts {
+        return count_and_compare(options.keep);
+    }
     let sizes = if options.quick { &FLOWS[..2] } else { &FLOWS[..] };
     let mut report = Report::new(options.link);
     let mut beds = Vec::new();
@@ -156,33 +168,49 @@ fn measure(options: &Options) -> Result<bool, String> {
     if let Some(path) = &options.json {
         std::fs::write(path, report.json()).map_err(|error| format!("{path}: {error}"))?;
     }
-    let is_kept = options.link != USUAL_LINK || compare(&report, options.keep)?;
+    let is_kept = options.link != USUAL_LINK || compare(report.rows(), options.keep)?;
     Ok(report.is_flat() && is_kept)
 }
 
+/// What a change should be told at once: the instructions with the fewest flows; whether none has grown.
+fn count_and_compare(keep: bool) -> Result<bool, String> {
+    let segments = COUNTED_BURSTS * bench::bed::BURST_SEGMENTS;
+    let profiles = instructions(FLOWS[0], USUAL_LINK)?;
+    let row = |(&payload, profile): (&usize, &Profile)| {
+        let instructions = profile.steps().per(segments);
+        Row { flows: FLOWS[0], payload, instructions, nanoseconds: PerStep::default() }
+    };
+    compare(&PAYLOADS.iter().zip(&profiles).map(row).collect::<Vec<_>>(), keep)
+}
+
 /// Whether nothing has grown since the instructions were kept; with `keep` these are kept from now on.
-fn compare(report: &Report, keep: bool) -> Result<bool, String> {
-    let (now, path) = (Kept::of(report.rows()), Kept::file());
+fn compare(rows: &[Row], keep: bool) -> Result<bool, String> {
+    let (now, path) = (Kept::of(rows), Kept::file());
     let failed = |error| format!("{}: {error}", path.display());
     if keep {
         now.write(&path).map_err(failed)?;
         println!("\nThe instructions are kept in {}.", path.display());
         return Ok(true);
     }
-    let kept = match Kept::read(&path) {
-        Ok(kept) => kept,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            println!("\nNothing is kept to compare with: make micro ARGS=--keep");
+    let compared = match Kept::read(&path).map_err(failed)? {
+        Some(kept) => now.growth(&kept),
+        None => Compared::Not("none of this profile are kept".into()),
+    };
+    let grown = match compared {
+        Compared::Not(why) => {
+            println!("\nNOT COMPARED: {why}. To keep these, run it again with --keep.");
             return Ok(true);
         }
-        Err(error) => return Err(failed(error)),
+        Compared::Grown(grown) => grown,
     };
-    let grown = now.growth(&kept);
     for sentence in &grown {
         println!("GROWN: {sentence}");
     }
-    if !grown.is_empty() {
-        println!("If that is meant, say why in the commit and keep it: make micro ARGS=--keep");
+    match grown.len() {
+        0 => println!("\nNo step costs more instructions than are kept."),
+        _ => println!(
+            "If that is meant, say why in the commit and keep them: run it again with --keep"
+        ),
     }
     Ok(grown.is_empty())
 }

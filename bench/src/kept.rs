@@ -1,11 +1,17 @@
 //! Instruction counts that are kept in a file, so that growth does not pass unseen.
 //!
-//! The counts are those of `cargo bench -p bench`: the same on every machine that compiles the same code with the same compiler.
+//! ```text
+//! profile -> compiler, and the instructions of each step by what they were counted of
+//! ```
+//!
+//! They are the same on every machine that compiles the same code with the same compiler and profile; those of another compiler are
+//! not compared. `cargo bench -p bench` counts what a node costs (profile `release`); `make test` what it builds anyway (`dev`).
 //! A step that grows by more than [`MARGIN`] and [`FLOOR`] is named; whoever means it keeps the new counts (`--keep`) and
 //! writes the reason into the commit.
 
 use crate::report::Row;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -16,9 +22,28 @@ pub const MARGIN: f64 = 0.03;
 /// And in instructions, for the small steps.
 pub const FLOOR: f64 = 10.0;
 
+/// The compiler of this program.
+const COMPILER: &str = env!("COMPILER");
+
+/// The profile that it was compiled with.
+const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+
 /// Instructions for each segment, by what they were counted of.
-#[derive(Debug, Default, PartialEq)]
-pub struct Kept(BTreeMap<String, f64>);
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Whose code it was.
+    compiler: String,
+    instructions: BTreeMap<String, f64>,
+}
+
+/// What a comparison came to.
+#[derive(Debug, PartialEq)]
+pub enum Compared {
+    /// A sentence for each step that has grown.
+    Grown(Vec<String>),
+    /// They cannot be compared: why.
+    Not(String),
+}
 
 impl Kept {
     /// Where they are kept.
@@ -26,42 +51,62 @@ impl Kept {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json")
     }
 
-    /// Of a run.
+    /// Of a run of this program.
     pub fn of(rows: &[Row]) -> Kept {
         let name = |row: &Row, step: &str| {
             format!("{:>7} flows, {:>4} bytes, {step}", row.flows, row.payload)
         };
-        let mut all = BTreeMap::new();
+        let mut instructions = BTreeMap::new();
         for row in rows {
             for step in Step::ALL {
-                all.insert(name(row, step.name()), row.instructions.of(step).round());
+                instructions.insert(name(row, step.name()), row.instructions.of(step).round());
             }
         }
-        Kept(all)
+        Kept { compiler: COMPILER.into(), instructions }
     }
 
-    /// Those of the file.
-    pub fn read(path: &Path) -> io::Result<Kept> {
-        Ok(Kept(serde_json::from_str(&fs::read_to_string(path)?)?))
+    /// Those of the file that were counted with this profile; `None` if there are none.
+    pub fn read(path: &Path) -> io::Result<Option<Kept>> {
+        Ok(profiles(path)?.remove(PROFILE))
     }
 
-    /// Keeps these, and those of the file that were not counted now.
-    pub fn write(self, path: &Path) -> io::Result<()> {
-        let mut all = Kept::read(path).unwrap_or_default().0;
-        all.extend(self.0);
+    /// Keeps these. Of the file stays what this compiler made and was not counted now, and what other profiles have.
+    pub fn write(mut self, path: &Path) -> io::Result<()> {
+        let mut all = profiles(path)?;
+        if let Some(before) = all.remove(PROFILE).filter(|kept| kept.compiler == self.compiler) {
+            for (name, count) in before.instructions {
+                self.instructions.entry(name).or_insert(count);
+            }
+        }
+        all.insert(PROFILE.into(), self);
         fs::write(path, serde_json::to_string_pretty(&all)? + "\n")
     }
 
-    /// What has grown since `before`, a sentence each.
-    pub fn growth(&self, before: &Kept) -> Vec<String> {
-        let pairs =
-            self.0.iter().filter_map(|(name, now)| Some((name, *now, *before.0.get(name)?)));
+    /// What has grown since `before`.
+    pub fn growth(&self, before: &Kept) -> Compared {
+        let (ours, theirs) = (&self.compiler, &before.compiler);
+        if ours != theirs {
+            return Compared::Not(format!("the kept ones are {theirs}'s, these {ours}'s"));
+        }
+        let pairs = self
+            .instructions
+            .iter()
+            .filter_map(|(name, now)| Some((name, *now, *before.instructions.get(name)?)));
         let grown = pairs.filter(|(_, now, then)| now - then > (then * MARGIN).max(FLOOR));
         let sentence = |(name, now, then): (&String, f64, f64)| {
             let percent = (now / then.max(1.0) - 1.0) * 100.0;
             format!("{name}: {then} instructions were kept, now {now} (+{percent:.1} %)")
         };
-        grown.map(sentence).collect()
+        Compared::Grown(grown.map(sentence).collect())
+    }
+}
+
+/// Every profile of the file; none if there is no file.
+fn profiles(path: &Path) -> io::Result<BTreeMap<String, Kept>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(serde_json::from_str(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -76,15 +121,22 @@ mod tests {
         Kept::of(&[Row { flows: 100, payload: 64, instructions, nanoseconds }])
     }
 
+    fn grown(now: Kept, before: &Kept) -> Vec<String> {
+        match now.growth(before) {
+            Compared::Grown(sentences) => sentences,
+            Compared::Not(why) => panic!("{why}"),
+        }
+    }
+
     #[test]
     fn growth_beyond_the_margin_is_named() {
         let mut counts = [1_000.0; Step::ALL.len()];
         let before = kept(counts);
         counts[0] = 1_030.0;
         counts[1] = 500.0;
-        assert_eq!(kept(counts).growth(&before), Vec::<String>::new());
+        assert_eq!(grown(kept(counts), &before), Vec::<String>::new());
         counts[0] = 1_031.0;
-        let grown = kept(counts).growth(&before);
+        let grown = grown(kept(counts), &before);
         assert_eq!(grown.len(), 1);
         assert!(grown[0].contains("100 flows,   64 bytes, input: 1000"), "{grown:?}");
     }
@@ -94,18 +146,32 @@ mod tests {
         let mut counts = [80.0; Step::ALL.len()];
         let before = kept(counts);
         counts[0] = 90.0;
-        assert!(kept(counts).growth(&before).is_empty());
+        assert!(grown(kept(counts), &before).is_empty());
         counts[0] = 91.0;
-        assert_eq!(kept(counts).growth(&before).len(), 1);
+        assert_eq!(grown(kept(counts), &before).len(), 1);
     }
 
     #[test]
-    fn what_was_not_counted_stays_as_it_was_kept() {
+    fn counts_of_another_compiler_are_not_compared() {
+        let before = Kept { compiler: "rustc 1.0.0".into(), ..kept([1.0; Step::ALL.len()]) };
+        let found = kept([1_000.0; Step::ALL.len()]).growth(&before);
+        let why = format!("the kept ones are rustc 1.0.0's, these {COMPILER}'s");
+        assert!(COMPILER.starts_with("rustc 1."), "{COMPILER}");
+        assert_eq!(found, Compared::Not(why));
+    }
+
+    #[test]
+    fn what_was_not_counted_stays_as_it_was_kept_unless_another_compiler_made_it() {
         let path = std::env::temp_dir().join(format!("kept-{}.json", std::process::id()));
-        kept([7.0; Step::ALL.len()]).write(&path).unwrap();
-        Kept::default().write(&path).unwrap();
-        let read = Kept::read(&path).unwrap();
+        let nothing = Kept { instructions: BTreeMap::new(), ..kept([0.0; Step::ALL.len()]) };
+        let counted = kept([7.0; Step::ALL.len()]);
+        assert_eq!(Kept::read(&path).unwrap(), None);
+        counted.clone().write(&path).unwrap();
+        nothing.clone().write(&path).unwrap();
+        assert_eq!(Kept::read(&path).unwrap(), Some(counted.clone()));
+        Kept { compiler: "rustc 1.0.0".into(), ..counted }.write(&path).unwrap();
+        nothing.clone().write(&path).unwrap();
+        assert_eq!(Kept::read(&path).unwrap(), Some(nothing));
         fs::remove_file(&path).unwrap();
-        assert_eq!(read, kept([7.0; Step::ALL.len()]));
     }
 }
