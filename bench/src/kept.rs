@@ -1,11 +1,11 @@
 //! Instruction counts that are kept in a file, so that growth does not pass unseen.
 //!
 //! ```text
-//! profile -> compiler, and the instructions of each step by what they were counted of
+//! profile -> compiler, processor, and the instructions of each step by what they were counted of
 //! ```
 //!
-//! They are the same on every machine that compiles the same code with the same compiler and profile; those of another compiler are
-//! not compared. `cargo bench -p bench` counts what a node costs (profile `release`); `make test` what it builds anyway (`dev`).
+//! They are the same on every machine of the same processor that compiles the same code with the same compiler and profile; those of
+//! another compiler or processor are not compared. `cargo bench -p bench` counts what a node costs (profile `release`); `make test` what it builds anyway (`dev`).
 //! A step that grows by more than [`MARGIN`] and [`FLOOR`] is named; whoever means it keeps the new counts (`--keep`) and
 //! writes the reason into the commit.
 
@@ -25,6 +25,9 @@ pub const FLOOR: f64 = 10.0;
 /// The compiler of this program.
 const COMPILER: &str = env!("COMPILER");
 
+/// Where the processor is described.
+const CPUINFO: &str = "/proc/cpuinfo";
+
 /// The profile that it was compiled with.
 const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
 
@@ -33,6 +36,9 @@ const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
 pub struct Kept {
     /// Whose code it was.
     compiler: String,
+    /// What counted: copies, sums and ciphers are other code on other processors. Empty: not known, and any will do.
+    #[serde(default)]
+    processor: String,
     instructions: BTreeMap<String, f64>,
 }
 
@@ -62,7 +68,7 @@ impl Kept {
                 instructions.insert(name(row, step.name()), row.instructions.of(step).round());
             }
         }
-        Kept { compiler: COMPILER.into(), instructions }
+        Kept { compiler: COMPILER.into(), processor: processor(), instructions }
     }
 
     /// Those of the file that were counted with this profile; `None` if there are none.
@@ -73,7 +79,9 @@ impl Kept {
     /// Keeps these. Of the file stays what this compiler made and was not counted now, and what other profiles have.
     pub fn write(mut self, path: &Path) -> io::Result<()> {
         let mut all = profiles(path)?;
-        if let Some(before) = all.remove(PROFILE).filter(|kept| kept.compiler == self.compiler) {
+        let is_same =
+            |kept: &Kept| kept.compiler == self.compiler && kept.processor == self.processor;
+        if let Some(before) = all.remove(PROFILE).filter(is_same) {
             for (name, count) in before.instructions {
                 self.instructions.entry(name).or_insert(count);
             }
@@ -88,6 +96,10 @@ impl Kept {
         if ours != theirs {
             return Compared::Not(format!("the kept ones are {theirs}'s, these {ours}'s"));
         }
+        let (ours, theirs) = (&self.processor, &before.processor);
+        if ours != theirs && !theirs.is_empty() {
+            return Compared::Not(format!("the kept ones are of {theirs}, these of {ours}"));
+        }
         let pairs = self
             .instructions
             .iter()
@@ -99,6 +111,19 @@ impl Kept {
         };
         Compared::Grown(grown.map(sentence).collect())
     }
+}
+
+/// This machine's processor: its name, and a sum of all that it can do.
+fn processor() -> String {
+    let text = fs::read_to_string(CPUINFO).unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key));
+        line.and_then(|line| line.split_once(':')).map_or("", |(_, value)| value.trim())
+    };
+    let flags = value("flags")
+        .bytes()
+        .fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{} {flags:08x}", value("model name"))
 }
 
 /// Every profile of the file; none if there is no file.
@@ -152,12 +177,17 @@ mod tests {
     }
 
     #[test]
-    fn counts_of_another_compiler_are_not_compared() {
+    fn counts_of_another_compiler_or_processor_are_not_compared() {
         let before = Kept { compiler: "rustc 1.0.0".into(), ..kept([1.0; Step::ALL.len()]) };
         let found = kept([1_000.0; Step::ALL.len()]).growth(&before);
         let why = format!("the kept ones are rustc 1.0.0's, these {COMPILER}'s");
         assert!(COMPILER.starts_with("rustc 1."), "{COMPILER}");
         assert_eq!(found, Compared::Not(why));
+        let other = Kept { processor: "another".into(), ..kept([1.0; Step::ALL.len()]) };
+        let found = kept([1_000.0; Step::ALL.len()]).growth(&other);
+        assert!(matches!(found, Compared::Not(why) if why.contains("another")));
+        let unknown = Kept { processor: String::new(), ..other };
+        assert!(matches!(kept([1.0; Step::ALL.len()]).growth(&unknown), Compared::Grown(_)));
     }
 
     #[test]
