@@ -43,7 +43,10 @@ impl Health {
         match (self.carrier?, self.hops) {
             (false, _) => Some(0),
             (true, 0) => Some(WHOLE),
-            (true, hops) => Some(WHOLE * u16::from(self.answering.min(hops)) / u16::from(hops)),
+            (true, hops) => {
+                let answering = u32::from(self.answering.min(hops));
+                Some((u32::from(WHOLE) * answering / u32::from(hops)) as u16)
+            }
         }
     }
 
@@ -131,6 +134,13 @@ mod tests {
         let expected = [None, Some(0), Some(0), Some(500), Some(1000), Some(1000)];
         assert_eq!(all.map(|health| health.quality()), expected);
         assert!(hops(0).is_dark() && DOWN.is_dark() && !Health::default().is_dark());
+    }
+
+    /// As many as a heartbeat can say.
+    #[test]
+    fn quality_is_a_share_of_however_many_hops_another_node_says() {
+        let said = |answering| Health { hops: 255, answering, ..UP }.quality();
+        assert_eq!([0, 51, 66, 255].map(said), [0, 200, 258, 1000].map(Some));
     }
 
     #[test]
