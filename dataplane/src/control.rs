@@ -26,7 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod flows;
-mod haproxy;
+pub mod haproxy;
 pub mod servers;
 pub mod status;
 

@@ -1,4 +1,6 @@
 //! See `tests::fuzz::configuration`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::configuration(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tests::fuzz::configuration(data);
+});

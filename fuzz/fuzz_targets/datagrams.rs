@@ -1,4 +1,6 @@
 //! See `tests::fuzz::datagrams`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::datagrams(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tests::fuzz::datagrams(data);
+});

@@ -1,4 +1,6 @@
 //! See `tests::fuzz::frames`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::frames(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tests::fuzz::frames(data);
+});

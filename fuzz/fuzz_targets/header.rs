@@ -1,4 +1,6 @@
 //! See `tests::fuzz::header`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::header(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tests::fuzz::header(data);
+});

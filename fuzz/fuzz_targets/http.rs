@@ -1,4 +1,6 @@
 //! See `tests::fuzz::http`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::http(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tests::fuzz::http(data);
+});

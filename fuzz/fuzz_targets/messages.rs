@@ -1,4 +1,6 @@
 //! See `tests::fuzz::messages`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::messages(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tests::fuzz::messages(data);
+});

@@ -1,4 +1,6 @@
 //! See `tests::fuzz::snapshots`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::snapshots(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tests::fuzz::snapshots(data);
+});

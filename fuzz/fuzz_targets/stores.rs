@@ -1,4 +1,6 @@
 //! See `tests::fuzz::stores`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::stores(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tests::fuzz::stores(data);
+});
