@@ -220,7 +220,9 @@ impl World {
         };
         let ack = of(Rule::AckIsHeld, self.held.rcv, self.now.rcv);
         let ack = ack.max(1);
-        (ack, of(Rule::EdgeIsHeld, self.held.edge, self.now.edge).max(ack))
+        // A FIN takes no room: acknowledging it offers none, so an edge is never moved by an acknowledgement alone.
+        let edge = of(Rule::EdgeIsHeld, self.held.edge, self.now.edge);
+        (ack, edge.max(ack.min(UP + 1)))
     }
 
     /// Whether something that was recorded keeps the node from saying anything.
@@ -380,7 +382,7 @@ impl World {
             }
         }
         if let Some(segment) = self.to_client {
-            let heard = self.client_hears(segment);
+            let heard = self.client_hears(segment).and_then(World::with_every_byte);
             if let Ok(world) = heard {
                 let again = World { to_client: self.to_client, ..world };
                 into.push((format!("the client hears {segment:?}, and will again"), Ok(again)));
@@ -413,6 +415,18 @@ impl World {
             (client, _) => client,
         };
         Ok(World { client, ..world })
+    }
+}
+
+impl World {
+    /// What its client has forgotten is with who serves, or it is nowhere.
+    fn with_every_byte(self) -> Result<World, String> {
+        match self.client {
+            Client::Open { una, .. } if self.now.is_open && una > self.now.rcv => {
+                Err(format!("byte {} is lost: who said it has heard that it is held", self.now.rcv))
+            }
+            _ => Ok(self),
+        }
     }
 }
 
@@ -482,15 +496,13 @@ impl Model for World {
         }
         if self.is_in_sync && self.plot == Plot::HandedOver {
             if self.waiting == 0 || !self.obeys(Rule::HandsOverAll) {
-                into.push((
-                    "the nodes change places".into(),
-                    Ok(World { was_handed_over: true, ..self.promoted(0) }),
-                ));
+                let world = World { was_handed_over: true, ..self.promoted(0) };
+                into.push(("the nodes change places".into(), world.with_every_byte()));
             }
         } else if self.is_in_sync {
             for records in 0..=self.waiting {
                 let name = format!("the owner dies, and {records} records more have arrived");
-                into.push((name, Ok(self.promoted(records))));
+                into.push((name, self.promoted(records).with_every_byte()));
             }
         }
     }
