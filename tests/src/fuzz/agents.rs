@@ -203,7 +203,7 @@ impl Town {
             8 => Message::Surrender { at: now },
             9 => Message::Dead { life },
             10..14 => {
-                let renew = (dice.byte() % 2 == 0).then_some(lease);
+                let renew = (dice.byte().is_multiple_of(2)).then_some(lease);
                 let register = drawn_register(dice, self.agent.register(group), life);
                 let role = [Role::Idle, Role::Owner, Role::Filling, Role::Peer]
                     [usize::from(dice.byte()) % 4];
@@ -231,14 +231,14 @@ impl Town {
                 group,
                 to: life.node,
                 epoch: self.agent.register(group).epoch,
-                force: dice.byte() % 2 == 0,
+                force: dice.byte().is_multiple_of(2),
             }),
             17 => Message::Ordered { request: dice.byte().into(), refused: None },
             18 => Message::Solicit { group },
             _ => Message::Answer(Answer {
                 group,
                 request: dice.byte().into(),
-                verdict: if dice.byte() % 2 == 0 {
+                verdict: if dice.byte().is_multiple_of(2) {
                     Verdict::Done
                 } else {
                     Verdict::Refused(Refusal::Stale)
@@ -249,7 +249,7 @@ impl Town {
             }),
         };
         // Who ends is told to both; an answer comes from the witness, or from who claims to be it.
-        let is_for_witness = kind < 8 || (8..10).contains(&kind) && dice.byte() % 2 == 0;
+        let is_for_witness = kind < 8 || (8..10).contains(&kind) && dice.byte().is_multiple_of(2);
         let to = if is_for_witness { WITNESS } else { AGENT.node };
         let bytes = match &message {
             Message::Answer(_) => {
@@ -367,9 +367,9 @@ fn drawn_register(dice: &mut Dice, known: Register, peer: Member) -> Register {
     if how < 160 {
         return known;
     }
-    let owner = if how % 2 == 0 { AGENT } else { peer };
+    let owner = if how.is_multiple_of(2) { AGENT } else { peer };
     let epoch = Epoch(known.epoch.0 + u64::from(how % 4));
-    let peer = (how % 8 < 6).then_some(if how % 2 == 0 { peer } else { AGENT });
+    let peer = (how % 8 < 6).then_some(if how.is_multiple_of(2) { peer } else { AGENT });
     Register { epoch, owner, peer, in_sync: peer.is_some() && how % 16 < 8, ..known }
 }
 

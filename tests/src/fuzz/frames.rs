@@ -67,7 +67,7 @@ fn draw(dice: &mut Dice, raw: &mut Raw, mac: Mac) -> Vec<u8> {
         8 => emit_address(&mut buffer, &path.source_mac, &path.source, None),
         9 => {
             // Who claims the service's own address.
-            let to = (dice.byte() % 2 == 0).then_some((mac, path.source));
+            let to = (dice.byte().is_multiple_of(2)).then_some((mac, path.source));
             emit_address(&mut buffer, &path.source_mac, &path.destination, to)
         }
         10..12 => {
