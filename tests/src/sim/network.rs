@@ -190,3 +190,61 @@ impl Network {
         (0..copies).map(copy).filter(|(_, frame)| !frame.is_empty()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAY: u64 = 100;
+    const FRAME: [u8; 14] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+
+    fn network() -> (Network, Random) {
+        let plugs = vec![Plug::Node(0), Plug::Node(1), Plug::Host(0)];
+        (Network::new(Weather::fair(DELAY), plugs), Random::new(1))
+    }
+
+    fn arrivals(world: &mut (Network, Random), now: u64, from: Plug, to: Plug) -> Vec<u64> {
+        let (network, random) = world;
+        let copies = network.carry(now, (from, to), &FRAME, random);
+        copies.into_iter().map(|(at, _)| at).collect()
+    }
+
+    #[test]
+    fn what_passes_a_clogged_plug_arrives_all_at_once_when_it_is_free() {
+        let mut world = network();
+        world.0.clog(Plug::Node(0), 5_000);
+        assert_eq!(arrivals(&mut world, 1_000, Plug::Node(0), Plug::Host(0)), [5_000]);
+        assert_eq!(arrivals(&mut world, 2_000, Plug::Host(0), Plug::Node(0)), [5_000]);
+        assert_eq!(arrivals(&mut world, 2_000, Plug::Host(0), Plug::Node(1)), [2_000 + DELAY]);
+        assert_eq!(arrivals(&mut world, 4_950, Plug::Node(0), Plug::Host(0)), [4_950 + DELAY]);
+        assert_eq!(world.0.harmed, 0, "nothing is lost in it");
+        assert!(!world.0.is_well(5_000) && world.0.is_well(5_001));
+    }
+
+    #[test]
+    fn a_cut_is_of_one_direction_and_a_pulled_plug_of_both() {
+        let mut world = network();
+        world.0.set_cut(Plug::Node(0), Plug::Node(1), true);
+        assert!(arrivals(&mut world, 0, Plug::Node(0), Plug::Node(1)).is_empty());
+        assert_eq!(arrivals(&mut world, 0, Plug::Node(1), Plug::Node(0)), [DELAY]);
+        world.0.set_unplugged(Plug::Node(1), true);
+        assert!(arrivals(&mut world, 0, Plug::Node(1), Plug::Node(0)).is_empty());
+        assert_eq!(world.0.harmed, 2);
+        world.0.heal();
+        assert_eq!(arrivals(&mut world, 0, Plug::Node(0), Plug::Node(1)), [DELAY]);
+    }
+
+    #[test]
+    fn a_switch_floods_what_it_has_not_learnt_and_forgets_a_pulled_plug() {
+        let (mut network, _) = network();
+        assert_eq!(network.route(Plug::Node(0), &FRAME), [Plug::Node(1), Plug::Host(0)]);
+        let mut answer = FRAME;
+        answer[..6].copy_from_slice(&FRAME[6..12]);
+        answer[6..12].copy_from_slice(&FRAME[..6]);
+        assert_eq!(network.route(Plug::Host(0), &answer), [Plug::Node(0)]);
+        assert_eq!(network.route(Plug::Node(0), &FRAME), [Plug::Host(0)]);
+        network.set_unplugged(Plug::Host(0), true);
+        assert_eq!(network.route(Plug::Node(0), &FRAME), [Plug::Node(1), Plug::Host(0)]);
+        assert!(network.route(Plug::Host(0), &answer).is_empty());
+    }
+}

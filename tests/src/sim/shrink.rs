@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// Plays that may be tried.
 const PLAYS_MAX: usize = 150;
 
-/// The shortest story found that fails in the same way, and what came of it.
+/// The shortest story found that fails in the same way, and what came of it. One that does not fail is returned as it is.
 ///
 /// Halves, quarters and so on of what is left are left out, until no single item can be (Zeller and Hildebrandt's
 /// delta debugging, without its complements).
@@ -21,7 +21,9 @@ pub fn shrink(script: &Script) -> (Script, Outcome) {
         Some(only) => only.iter().copied().collect(),
         None => (0..outcome.items).collect(),
     };
-    let wanted = outcome.failure.as_deref().map(kind_of);
+    let Some(wanted) = outcome.failure.as_deref().map(kind_of) else {
+        return (script.clone(), outcome);
+    };
     let mut best = (script.clone(), outcome);
     let mut plays = 0;
     let mut chunk = kept.len().div_ceil(2);
@@ -34,7 +36,7 @@ pub fn shrink(script: &Script) -> (Script, Outcome) {
             let rest: BTreeSet<usize> = kept[..at].iter().chain(&kept[end..]).copied().collect();
             let shorter = Script { only: Some(rest.clone()), ..script.clone() };
             let outcome = play(&shorter);
-            if wanted.is_some() && outcome.failure.as_deref().map(kind_of) == wanted {
+            if outcome.failure.as_deref().map(kind_of).as_ref() == Some(&wanted) {
                 kept = rest.into_iter().collect();
                 best = (shorter, outcome);
                 has_shrunk = true;
