@@ -301,6 +301,9 @@ pub const NEIGHBOR_FRESH: Duration = Duration::from_secs(30);
 /// full.
 pub const CONNECT_AGAIN: Duration = Duration::from_millis(2);
 
+/// When a SYN that met a connection of before is said again: the reset that ends that goes first.
+pub const SYN_AGAIN: Duration = Duration::from_millis(2);
+
 /// Local ports that are looked at for one connection to a server. One of 64 is of the client's shard: so there are
 /// 64 chances to find one that is free.
 pub const SOURCE_PORTS_TRIED: u32 = 64 * 64;

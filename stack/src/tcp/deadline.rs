@@ -35,7 +35,7 @@ const HEARD_SHIFT: u32 = 21;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Wait {
-    /// A delayed ACK goes out.
+    /// A delayed ACK goes out; in SYN-SENT, the SYN once more.
     Ack,
     /// What is held back may be acknowledged.
     HoldBack,

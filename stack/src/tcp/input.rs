@@ -183,12 +183,19 @@ impl Flow {
 
     /// Answers a segment that proves nothing with an ACK, but not many of them.
     fn challenge(&mut self, now: Instant) {
-        if !deadline::is_ahead(now, self.local.challenge_at, CHALLENGE_INTERVAL) {
-            self.local.challenge_at = deadline::rounded_up(now + CHALLENGE_INTERVAL);
-            self.local.owed.ack = true;
-        } else {
-            self.local.is_withheld = true;
+        match self.may_challenge(now) {
+            true => self.local.owed.ack = true,
+            false => self.local.is_withheld = true,
         }
+    }
+
+    /// Whether a segment that proves nothing may be answered now; the next one later.
+    pub(super) fn may_challenge(&mut self, now: Instant) -> bool {
+        let may = !deadline::is_ahead(now, self.local.challenge_at, CHALLENGE_INTERVAL);
+        if may {
+            self.local.challenge_at = deadline::rounded_up(now + CHALLENGE_INTERVAL);
+        }
+        may
     }
 
     /// RFC 5961 3.2: only a reset at the exact number ends the flow; one in the window is questioned.

@@ -19,10 +19,11 @@
 use crate::drop::Drop;
 use crate::fact::{Answered, Fact, Syn};
 use crate::flow::{Env, Flow, Standing};
+use crate::limits::SYN_AGAIN;
 use crate::recorder::{Progress, Recorder};
 use crate::service::Service;
 use crate::tcp::contract::{Contract, Options};
-use crate::tcp::deadline::Heard;
+use crate::tcp::deadline::{Heard, Wait};
 use crate::tcp::seat::Seat;
 use crate::tcp::sender::{Ack, Sender};
 use crate::time::Instant;
@@ -83,7 +84,11 @@ impl Flow {
         let is_acknowledged = segment.flags.has(Flags::ACK);
         // First: only our SYN can be acknowledged. The stack resets whoever acknowledges something else.
         if is_acknowledged && !self.is_syn_acknowledged(now, env, segment) {
-            return Err(if is_reset { Drop::StrayReset } else { Drop::AckUnsent });
+            if is_reset {
+                return Err(Drop::StrayReset);
+            }
+            self.open_again_soon(now);
+            return Err(Drop::AckUnsent);
         }
         // Second: a reset that acknowledges our SYN refuses the connection (RFC 5961 3.2 as well).
         if is_reset {
@@ -107,6 +112,7 @@ impl Flow {
             return Err(Drop::PoolExhausted);
         }
         self.enact(slot, env, recorder, &fact);
+        self.local.deadlines.clear(Wait::Ack);
         self.note_syn(now);
         if !is_acknowledged {
             self.note_crossing(now, env);
@@ -117,6 +123,16 @@ impl Flow {
         let payload = self.handle_payload(now, slot, env, recorder, &rest);
         self.handle_fin(now, slot, env, recorder, &rest);
         payload
+    }
+
+    /// The other side has kept a connection from before a crash: the reset that its answer gets ends that (RFC 9293 3.5.1, figure
+    /// 9), and behind that our SYN opens one. So it is said again soon, not only after a time-out; and as nothing proves the
+    /// answer, not more often than such segments are challenged.
+    fn open_again_soon(&mut self, now: Instant) {
+        let was_said = self.local.snd_nxt != self.contract.iss && !self.is_held();
+        if was_said && self.may_challenge(now) {
+            self.local.deadlines.set(Wait::Ack, now + SYN_AGAIN);
+        }
     }
 
     /// Whether SEG.ACK acknowledges our SYN, or one that a former owner sent for the same flow.

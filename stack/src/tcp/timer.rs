@@ -166,8 +166,12 @@ impl Flow {
             local.owed.ack_new = true;
         }
         if local.deadlines.take_due(now, Wait::Ack) {
-            local.owed.ack_new = true;
-            local.delayed_ack.note_late();
+            if self.contract.state == State::SynSent {
+                local.owed.syn_ack = true;
+            } else {
+                local.owed.ack_new = true;
+                local.delayed_ack.note_late();
+            }
         }
         if local.deadlines.is_due(now, Wait::Persist) {
             let window = (local.snd_una + local.snd_wnd).distance(local.snd_nxt);

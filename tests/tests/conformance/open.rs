@@ -112,6 +112,41 @@ fn an_unacceptable_ack_in_syn_sent_is_reset() {
     }
 }
 
+/// 3.5.1, figure 9: the other side has kept a connection from before a crash. It is reset, and behind that our SYN is said again: not
+/// after a time-out, not more often than segments that prove nothing are challenged, and not as if a SYN had been lost.
+#[test]
+fn a_syn_that_meets_a_connection_of_before_is_said_again_soon() {
+    for family in BOTH {
+        let (mut desk, syn) = opening(family, generate(30_000, false));
+        for _ in 0..10 {
+            desk.rcv_nxt = syn.seq - 70_000;
+            let heard = desk.say_at(desk.snd_nxt + 5_000, Flags::ACK, &[]);
+            assert_eq!((heard.len(), heard[0].flags), (1, Flags::RST));
+        }
+        let again = desk.wait_ms(40);
+        assert_eq!(again.len(), 1);
+        assert_eq!((again[0].flags, again[0].seq), (Flags::SYN, syn.seq));
+        assert_eq!((again[0].mss, again[0].scale), (syn.mss, syn.scale));
+        desk.rcv_nxt = syn.seq + 1;
+        let heard = desk.answer_syn(PLAIN, SYN_ACK, &[]);
+        assert_eq!(heard[0].ack, desk.snd_nxt, "it is open");
+        assert!(heard.len() >= 4, "the initial window: {heard:?}");
+        assert!(desk.wait_ms(8).iter().all(|heard| !heard.flags.has(Flags::SYN)));
+    }
+}
+
+/// A connection that opens in the meantime has said its SYN often enough.
+#[test]
+fn a_syn_that_was_to_be_said_again_is_not_once_it_is_answered() {
+    let (mut desk, syn) = opening(Family::V4, AppConfig::Echo);
+    desk.rcv_nxt = syn.seq - 70_000;
+    assert_eq!(desk.say_at(desk.snd_nxt, Flags::ACK, &[])[0].flags, Flags::RST);
+    desk.rcv_nxt = syn.seq + 1;
+    desk.answer_syn(PLAIN, SYN_ACK, &[]);
+    assert_eq!(desk.state(), Some(State::Established));
+    assert!(desk.wait_ms(100).is_empty());
+}
+
 /// 3.10.7.3, second, and RFC 5961 3.2: only a reset that acknowledges our SYN refuses the connection.
 #[test]
 fn a_reset_in_syn_sent_refuses() {
