@@ -384,6 +384,11 @@ impl<P: Port, C: Clock> Core<P, C> {
         self.engine.stack().flows_in_flight() >= CROWD
     }
 
+    /// Whether a takeover is under way whose clients have yet to be woken: each moment counts until they are.
+    pub fn is_waking(&self) -> bool {
+        self.engine.stack().is_waking()
+    }
+
     /// The last round is over, and the next one does not follow at once. When it began.
     pub fn pause(&mut self) -> Instant {
         self.note_busy(self.clock.now());

@@ -89,6 +89,11 @@ pub(super) fn start(
         let mut patience = Patience::default();
         while !stopping.load(Ordering::Relaxed) {
             let round = core.poll();
+            if core.is_waking() {
+                // Whoever shares the processor would have it for milliseconds.
+                patience.note_frames();
+                continue;
+            }
             if is_small(round) && core.is_crowded() {
                 let_gather(&mut core, span);
             }

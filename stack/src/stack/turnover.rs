@@ -94,6 +94,11 @@ impl Stack {
         self.sweep.walk.is_under_way()
     }
 
+    /// Whether some of the busiest wait to be woken: clients stand still meanwhile.
+    pub fn is_waking(&self) -> bool {
+        self.kicks.poll_timeout().is_some()
+    }
+
     /// When the sweep or the kicks go on.
     pub(super) fn turnover_timeout(&self) -> Option<Instant> {
         self.kicks.poll_timeout().or(self.is_turning().then_some(self.sweep.again_at))
@@ -363,7 +368,9 @@ mod tests {
             stack.apply(now, slot, &Fact::Data(&moved)).expect("there is room");
         }
         now += Duration::from_millis(500);
+        assert!(!stack.is_waking());
         stack.promote(now, 0);
+        assert!(stack.is_waking());
         let (mut woken, mut buffer) = (Vec::new(), [0; 2048]);
         while woken.len() < busy.len() {
             stack.handle_timeouts(now, &mut Unmirrored);
@@ -383,6 +390,7 @@ mod tests {
         sweep(&mut stack, &mut now);
         let kicked = stack.slots().filter(|&slot| stack.flows[slot].local.owed.kick).count();
         assert_eq!(kicked, 0, "nobody else was active");
+        assert!(!stack.is_waking());
     }
 
     /// More were active than can be put into order: all of them are woken, no faster than a quarter of the link takes.
