@@ -3,6 +3,7 @@
 //! | who | how he shows | when |
 //! |---|---|---|
 //! | says a stream | full segments | every second one at once (RFC 9293 SHLD-19), a single one after [`ACK_DELAY`] (SHLD-18, MUST-40); the newest of them is held back (DESIGN 9) |
+//! | writes at a pace | a pushed segment that ends several, or a full one though we have said nothing since the last | at once: nothing that is said next would take it along |
 //! | says words, and hears one for each | one pushed segment after ours | with our next word; of what the peer does not hold by then with the one after that, or after [`ACK_DELAY_REST`] |
 //! | waits with his next word until the last is acknowledged (Nagle's algorithm) | says it as soon as an acknowledgement that was late has reached him | as soon as it may be said, for [`QUICK_ACKS`] words; then the delay is tried again |
 //!
@@ -39,6 +40,8 @@ enum Turn {
     Answered,
     /// The other side, and it may go on.
     Theirs,
+    /// The other side, and it goes on: it has not pushed.
+    TheirsOn,
 }
 
 impl DelayedAck {
@@ -64,12 +67,22 @@ impl DelayedAck {
 
     /// Payload has come in order, pushed or not, and with it so many bytes are not acknowledged: whether they are to be as soon as
     /// that may be said. Two small segments are no reason: what answers them takes the acknowledgement along; nor is one more
-    /// answer in a dialogue, in which each word of ours acknowledges the answer before the last.
+    /// answer in a dialogue, in which each word of ours acknowledges the answer before the last. The end of a step of a stream is: a
+    /// pushed segment of those that took several, or a full one that nothing of ours came before.
     #[inline]
-    fn is_due(&mut self, is_pushed: bool, unacked: usize, full_segment: usize) -> bool {
+    fn is_due(&mut self, is_pushed: bool, bytes: usize, unacked: usize, full: usize) -> bool {
         let is_answer = self.turn == Turn::Ours && is_pushed;
-        self.turn = if is_answer { Turn::Answered } else { Turn::Theirs };
-        if unacked >= if is_answer { 4 } else { 2 } * full_segment {
+        let is_step = match self.turn {
+            Turn::Ours | Turn::Answered => false,
+            Turn::Theirs => bytes >= full,
+            Turn::TheirsOn => true,
+        };
+        self.turn = match is_pushed {
+            true if is_answer => Turn::Answered,
+            true => Turn::Theirs,
+            false => Turn::TheirsOn,
+        };
+        if (is_step && is_pushed) || unacked >= if is_answer { 4 } else { 2 } * full {
             return true;
         }
         let is_quick = self.quick > 0;
@@ -80,7 +93,7 @@ impl DelayedAck {
     /// Whether so many bytes that the peer does not hold yet may wait for what is said next: one answer, or words so short that no
     /// stream has them. The longest that has come so far is `longest`.
     fn may_rest(&self, bytes: u32, longest: u32) -> bool {
-        let is_answer = self.turn != Turn::Theirs && bytes <= longest;
+        let is_answer = !matches!(self.turn, Turn::Theirs | Turn::TheirsOn) && bytes <= longest;
         (is_answer || bytes.max(longest) < FULL_SEGMENT_BYTES) && self.quick == 0
     }
 }
@@ -106,7 +119,7 @@ impl Flow {
         let unacked = self.contract.rcv_nxt.since(local.rcv_acked) as usize + bytes;
         let full = local.rcv_mss.max(self.contract.options.mss.min(FULL_SEGMENT_BYTES as u16));
         let is_pushed = segment.flags.has(Flags::PSH);
-        if local.delayed_ack.is_due(is_pushed, unacked, full.into()) {
+        if local.delayed_ack.is_due(is_pushed, bytes, unacked, full.into()) {
             local.owed.ack_new = true;
         } else if !local.deadlines.is_set(Wait::Ack) {
             local.deadlines.set(Wait::Ack, now + ACK_DELAY);
@@ -166,9 +179,9 @@ mod tests {
 
     const FULL: usize = 1460;
 
-    /// A segment of so many bytes comes behind others that are not acknowledged.
+    /// A segment comes, and with it so many bytes are not acknowledged: as much of them as fits is its own.
     fn comes(delayed: &mut DelayedAck, is_pushed: bool, unacked: usize) -> bool {
-        delayed.is_due(is_pushed, unacked, FULL)
+        delayed.is_due(is_pushed, unacked.min(FULL), unacked, FULL)
     }
 
     #[test]
@@ -183,6 +196,23 @@ mod tests {
             !delayed.may_rest(FULL as u32, FULL as u32),
             "nothing that comes soon takes it along"
         );
+    }
+
+    /// More than one segment, and then nothing for a while: as who writes at a pace does.
+    #[test]
+    fn the_pushed_end_of_several_segments_is_due_at_once() {
+        let mut delayed = DelayedAck::default();
+        for _ in 0..3 {
+            assert!(!comes(&mut delayed, false, FULL));
+            assert!(delayed.is_due(true, 30, FULL + 30, FULL), "it is all that is said for now");
+        }
+        assert!(comes(&mut delayed, true, FULL), "and that, if it just fits into one");
+        assert!(!comes(&mut delayed, true, FULL - 1), "a word, which may have an answer");
+        delayed.note_said();
+        assert!(!comes(&mut delayed, true, FULL), "so may one segment right after ours");
+        delayed.note_said();
+        assert!(!comes(&mut delayed, false, FULL));
+        assert!(comes(&mut delayed, true, FULL + 1), "behind a word of ours as well");
     }
 
     /// Each of our words acknowledges the answer before the last, so two of them are seldom too many.
