@@ -384,7 +384,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         self.engine.stack().flows_in_flight() >= CROWD
     }
 
-    /// Whether a takeover is under way whose clients have yet to be woken: each moment counts until they are.
+    /// Whether a takeover is under way whose busiest clients have yet to be woken: each moment counts until they are.
     pub fn is_waking(&self) -> bool {
         self.engine.stack().is_waking()
     }

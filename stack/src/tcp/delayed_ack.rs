@@ -3,7 +3,7 @@
 //! | who | how he shows | when |
 //! |---|---|---|
 //! | says a stream | full segments | every second one at once (RFC 9293 SHLD-19), a single one after [`ACK_DELAY`] (SHLD-18, MUST-40); the newest of them is held back (DESIGN 9) |
-//! | writes at a pace | a pushed segment that ends several, or a full one though we have said nothing since the last | at once: nothing that is said next would take it along |
+//! | writes at a pace | a pushed segment behind one that was not, or a full pushed one behind another that no word of ours came right before | at once: most often nothing that is said next would take it along |
 //! | says words, and hears one for each | one pushed segment after ours | with our next word; of what the peer does not hold by then with the one after that, or after [`ACK_DELAY_REST`] |
 //! | waits with his next word until the last is acknowledged (Nagle's algorithm) | says it as soon as an acknowledgement that was late has reached him | as soon as it may be said, for [`QUICK_ACKS`] words; then the delay is tried again |
 //!
@@ -40,7 +40,7 @@ enum Turn {
     Answered,
     /// The other side, and it may go on.
     Theirs,
-    /// The other side, and it goes on: it has not pushed.
+    /// The other side, and it goes on: what came last was not pushed.
     TheirsOn,
 }
 
@@ -68,7 +68,7 @@ impl DelayedAck {
     /// Payload has come in order, pushed or not, and with it so many bytes are not acknowledged: whether they are to be as soon as
     /// that may be said. Two small segments are no reason: what answers them takes the acknowledgement along; nor is one more
     /// answer in a dialogue, in which each word of ours acknowledges the answer before the last. The end of a step of a stream is: a
-    /// pushed segment of those that took several, or a full one that nothing of ours came before.
+    /// pushed segment behind one that was not, or a full pushed one from the second on (the third behind a word of ours).
     #[inline]
     fn is_due(&mut self, is_pushed: bool, bytes: usize, unacked: usize, full: usize) -> bool {
         let is_answer = self.turn == Turn::Ours && is_pushed;
@@ -179,7 +179,7 @@ mod tests {
 
     const FULL: usize = 1460;
 
-    /// A segment comes, and with it so many bytes are not acknowledged: as much of them as fits is its own.
+    /// A segment comes that is as long as it can be, and with it so many bytes are not acknowledged.
     fn comes(delayed: &mut DelayedAck, is_pushed: bool, unacked: usize) -> bool {
         delayed.is_due(is_pushed, unacked.min(FULL), unacked, FULL)
     }

@@ -125,7 +125,7 @@ impl Flow {
         payload
     }
 
-    /// The other side has kept a connection from before a crash: the reset that its answer gets ends that (RFC 9293 3.5.1, figure
+    /// The other side may have kept a connection from before a crash: the reset that its answer gets ends that (RFC 9293 3.5.1, figure
     /// 9), and behind that our SYN opens one. So it is said again soon, not only after a time-out; and as nothing proves the
     /// answer, not more often than such segments are challenged.
     fn open_again_soon(&mut self, now: Instant) {

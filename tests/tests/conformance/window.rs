@@ -217,6 +217,26 @@ fn shld_19_small_segments_are_no_full_ones() {
     }
 }
 
+/// Who writes at a pace waits for nothing of ours that would take the acknowledgement along: each step is acknowledged when it is whole.
+#[test]
+fn shld_19_the_end_of_a_step_is_acknowledged_at_once() {
+    for family in BOTH {
+        let mut desk = Desk::connected(Setup::new(family, AppConfig::Discard), PLAIN);
+        for _ in 0..10 {
+            assert!(desk.say(Flags::ACK, &[1; 1000]).is_empty());
+            let answer = desk.say(Flags::ACK.with(Flags::PSH), &[2; 30]);
+            assert_eq!((answer.len(), answer[0].ack), (1, desk.snd_nxt), "of several segments");
+            assert!(desk.wait_ms(50).is_empty());
+        }
+        for _ in 0..10 {
+            let answer = desk.say(Flags::ACK.with(Flags::PSH), &[3; 1000]);
+            assert_eq!((answer.len(), answer[0].ack), (1, desk.snd_nxt), "of one");
+            assert!(desk.wait_ms(50).is_empty());
+        }
+        assert!(desk.say(Flags::ACK.with(Flags::PSH), &[4; 30]).is_empty(), "a word");
+    }
+}
+
 /// RFC 9293 MUST-58, MUST-59: segments that arrive together are all taken before one ACK answers
 /// them.
 #[test]
