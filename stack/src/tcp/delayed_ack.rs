@@ -3,7 +3,7 @@
 //! | who | how he shows | when |
 //! |---|---|---|
 //! | says a stream | full segments | every second one at once (RFC 9293 SHLD-19), a single one after [`ACK_DELAY`] (SHLD-18, MUST-40); the newest of them is held back (DESIGN 9) |
-//! | writes at a pace | a pushed segment behind one that was not, or a full pushed one behind another that no word of ours came right before | at once: most often nothing that is said next would take it along |
+//! | writes at a pace | a pushed segment behind one that was not, or a full pushed one behind another; not the first that he says after a word of ours | at once: most often nothing that is said next would take it along |
 //! | says words, and hears one for each | one pushed segment after ours | with our next word; of what the peer does not hold by then with the one after that, or after [`ACK_DELAY_REST`] |
 //! | waits with his next word until the last is acknowledged (Nagle's algorithm) | says it as soon as an acknowledgement that was late has reached him | as soon as it may be said, for [`QUICK_ACKS`] words; then the delay is tried again |
 //!
@@ -40,7 +40,9 @@ enum Turn {
     Answered,
     /// The other side, and it may go on.
     Theirs,
-    /// The other side, and it goes on: what came last was not pushed.
+    /// The other side right after us, and it goes on: what came last was not pushed.
+    AnswersOn,
+    /// The other side once more, and it goes on.
     TheirsOn,
 }
 
@@ -68,19 +70,20 @@ impl DelayedAck {
     /// Payload has come in order, pushed or not, and with it so many bytes are not acknowledged: whether they are to be as soon as
     /// that may be said. Two small segments are no reason: what answers them takes the acknowledgement along; nor is one more
     /// answer in a dialogue, in which each word of ours acknowledges the answer before the last. The end of a step of a stream is: a
-    /// pushed segment behind one that was not, or a full pushed one from the second on (the third behind a word of ours).
+    /// pushed segment behind one that was not, or a full pushed one behind another, if an answer would have been over before.
     #[inline]
     fn is_due(&mut self, is_pushed: bool, bytes: usize, unacked: usize, full: usize) -> bool {
         let is_answer = self.turn == Turn::Ours && is_pushed;
         let is_step = match self.turn {
-            Turn::Ours | Turn::Answered => false,
+            Turn::Ours | Turn::Answered | Turn::AnswersOn => false,
             Turn::Theirs => bytes >= full,
             Turn::TheirsOn => true,
         };
-        self.turn = match is_pushed {
-            true if is_answer => Turn::Answered,
-            true => Turn::Theirs,
-            false => Turn::TheirsOn,
+        self.turn = match (is_pushed, self.turn) {
+            (true, Turn::Ours) => Turn::Answered,
+            (true, _) => Turn::Theirs,
+            (false, Turn::Ours | Turn::AnswersOn) => Turn::AnswersOn,
+            (false, _) => Turn::TheirsOn,
         };
         if (is_step && is_pushed) || unacked >= if is_answer { 4 } else { 2 } * full {
             return true;
@@ -93,7 +96,7 @@ impl DelayedAck {
     /// Whether so many bytes that the peer does not hold yet may wait for what is said next: one answer, or words so short that no
     /// stream has them. The longest that has come so far is `longest`.
     fn may_rest(&self, bytes: u32, longest: u32) -> bool {
-        let is_answer = !matches!(self.turn, Turn::Theirs | Turn::TheirsOn) && bytes <= longest;
+        let is_answer = matches!(self.turn, Turn::Ours | Turn::Answered) && bytes <= longest;
         (is_answer || bytes.max(longest) < FULL_SEGMENT_BYTES) && self.quick == 0
     }
 }
@@ -202,6 +205,8 @@ mod tests {
     #[test]
     fn the_pushed_end_of_several_segments_is_due_at_once() {
         let mut delayed = DelayedAck::default();
+        comes(&mut delayed, true, FULL);
+        comes(&mut delayed, true, FULL);
         for _ in 0..3 {
             assert!(!comes(&mut delayed, false, FULL));
             assert!(delayed.is_due(true, 30, FULL + 30, FULL), "it is all that is said for now");
@@ -212,7 +217,10 @@ mod tests {
         assert!(!comes(&mut delayed, true, FULL), "so may one segment right after ours");
         delayed.note_said();
         assert!(!comes(&mut delayed, false, FULL));
-        assert!(comes(&mut delayed, true, FULL + 1), "behind a word of ours as well");
+        assert!(
+            !comes(&mut delayed, true, FULL + 1),
+            "so may two, and our next word acknowledges them"
+        );
     }
 
     /// Each of our words acknowledges the answer before the last, so two of them are seldom too many.

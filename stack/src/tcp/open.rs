@@ -186,6 +186,8 @@ impl Flow {
         self.local.snd_una = snd_una;
         self.local.snd_nxt = snd_una;
         self.local.owed.ack = true;
+        // One that was to be said again is answered.
+        self.local.owed.syn_ack = false;
         let ack = Ack {
             ack: snd_una,
             rtt: self.local.round_trip(ts_now, segment),

@@ -222,6 +222,10 @@ fn shld_19_small_segments_are_no_full_ones() {
 fn shld_19_the_end_of_a_step_is_acknowledged_at_once() {
     for family in BOTH {
         let mut desk = Desk::connected(Setup::new(family, AppConfig::Discard), PLAIN);
+        desk.say(Flags::ACK, &[1; 1000]);
+        let answer = desk.say(Flags::ACK.with(Flags::PSH), &[2; 30]);
+        assert!(answer.is_empty(), "the first is one that may be answered");
+        desk.wait_ms(50);
         for _ in 0..10 {
             assert!(desk.say(Flags::ACK, &[1; 1000]).is_empty());
             let answer = desk.say(Flags::ACK.with(Flags::PSH), &[2; 30]);
@@ -233,7 +237,6 @@ fn shld_19_the_end_of_a_step_is_acknowledged_at_once() {
             assert_eq!((answer.len(), answer[0].ack), (1, desk.snd_nxt), "of one");
             assert!(desk.wait_ms(50).is_empty());
         }
-        assert!(desk.say(Flags::ACK.with(Flags::PSH), &[4; 30]).is_empty(), "a word");
     }
 }
 
