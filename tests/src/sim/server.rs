@@ -174,6 +174,13 @@ impl Server {
         }
     }
 
+    /// Its machine has no power: whoever plugs it in again finds nobody, until it starts anew.
+    pub fn lose_power(&mut self) {
+        self.is_listening = false;
+        self.sockets = SocketSet::new(Vec::new());
+        self.connections.clear();
+    }
+
     /// It starts anew and knows of no connection.
     pub fn restart(&mut self, now: Instant) {
         *self = Server::start(now, self.number, self.seed, (self.header, self.is_v6));

@@ -170,7 +170,10 @@ impl World {
         }
         match is_told {
             true => self.servers[index].stop(),
-            false => self.clients.set_unplugged(Plug::Server(index), true),
+            false => {
+                self.clients.set_unplugged(Plug::Server(index), true);
+                self.servers[index].lose_power();
+            }
         }
         self.run_server(index);
     }
@@ -421,12 +424,11 @@ impl World {
         self.witness.witness = Some((witness, sealing));
     }
 
-    /// Everything is put right: whoever is dead starts, whatever is cut is joined.
+    /// Everything is put right: whoever is dead starts, whatever is cut is joined. A server that nobody reached has run on.
     pub fn heal(&mut self) {
         self.queue.retain(|_, event| !matches!(event, Event::Fault(_)));
         for server in 0..self.servers.len() {
-            let has_power = self.clients.has_carrier(Plug::Server(server));
-            if !has_power || !self.servers[server].is_listening() {
+            if !self.servers[server].is_listening() {
                 self.start_server(server);
             }
         }
