@@ -12,7 +12,7 @@
 //! Left out: reordering, timestamps, congestion, more than one death. Two voices at once are the business of the tests of
 //! agents.
 
-use crate::search::Model;
+use crate::search::{Model, Steps};
 
 /// Bytes that the client says.
 const UP: u8 = 2;
@@ -235,14 +235,14 @@ impl World {
     }
 
     /// The node says something.
-    fn speak(&self, into: &mut Vec<(String, Result<World, String>)>) {
+    fn speak(&self, into: &mut Steps<World>) {
         if self.is_mute() {
             return;
         }
         let mut say = |name: &str, segment, nxt: u8| {
             let to_client = Some(segment);
             let world = World { to_client, nxt: self.nxt.max(nxt), owes: false, ..*self };
-            into.push((format!("the node says {name} {segment:?}"), Ok(world)));
+            into.add(|| format!("the node says {name} {segment:?}"), Ok(world));
         };
         let (ack, edge) = self.acknowledges();
         let Contract { is_open, is_over, una, .. } = self.now;
@@ -358,10 +358,10 @@ impl World {
 
 /// The client.
 impl World {
-    fn client_steps(&self, into: &mut Vec<(String, Result<World, String>)>) {
+    fn client_steps(&self, into: &mut Steps<World>) {
         let mut say = |segment, client| {
             let world = World { to_node: Some(segment), client, ..*self };
-            into.push((format!("the client says {segment:?}"), Ok(world)));
+            into.add(|| format!("the client says {segment:?}"), Ok(world));
         };
         match self.client {
             Client::Calling => say(Segment::Syn, self.client),
@@ -385,9 +385,9 @@ impl World {
             let heard = self.client_hears(segment).and_then(World::with_every_byte);
             if let Ok(world) = heard {
                 let again = World { to_client: self.to_client, ..world };
-                into.push((format!("the client hears {segment:?}, and will again"), Ok(again)));
+                into.add(|| format!("the client hears {segment:?}, and will again"), Ok(again));
             }
-            into.push((format!("the client hears {segment:?}"), heard));
+            into.add(|| format!("the client hears {segment:?}"), heard);
         }
     }
 
@@ -470,39 +470,39 @@ fn take(
 }
 
 impl Model for World {
-    fn steps(&self, into: &mut Vec<(String, Result<World, String>)>) {
+    fn steps(&self, into: &mut Steps<World>) {
         self.client_steps(into);
         self.speak(into);
         if let Some(segment) = self.to_node
             && let Some(world) = self.hear(segment)
         {
-            into.push((format!("the node hears {segment:?}"), Ok(world)));
+            into.add(|| format!("the node hears {segment:?}"), Ok(world));
             let again = World { to_node: self.to_node, ..world };
-            into.push((format!("the node hears {segment:?}, and will again"), Ok(again)));
+            into.add(|| format!("the node hears {segment:?}, and will again"), Ok(again));
         }
         if matches!(self.plot, Plot::Impatient | Plot::HandedOver)
             && let Some(world) = self.lose_patience()
         {
-            into.push(("the node loses patience".into(), Ok(world)));
+            into.add(|| "the node loses patience".into(), Ok(world));
         }
         if self.is_promoted {
             return;
         }
         if self.waiting > 0 {
-            into.push(("the peer acknowledges a record".into(), Ok(self.commit())));
+            into.add(|| "the peer acknowledges a record".into(), Ok(self.commit()));
         }
         if !self.has_peer {
-            into.push(("a peer joins".into(), Ok(self.join())));
+            into.add(|| "a peer joins".into(), Ok(self.join()));
         }
         if self.is_in_sync && self.plot == Plot::HandedOver {
             if self.waiting == 0 || !self.obeys(Rule::HandsOverAll) {
                 let world = World { was_handed_over: true, ..self.promoted(0) };
-                into.push(("the nodes change places".into(), world.with_every_byte()));
+                into.add(|| "the nodes change places".into(), world.with_every_byte());
             }
         } else if self.is_in_sync {
             for records in 0..=self.waiting {
-                let name = format!("the owner dies, and {records} records more have arrived");
-                into.push((name, self.promoted(records).with_every_byte()));
+                let name = || format!("the owner dies, and {records} records more have arrived");
+                into.add(name, self.promoted(records).with_every_byte());
             }
         }
     }
@@ -517,5 +517,10 @@ impl Model for World {
             Client::Reset => true,
             Client::Calling => false,
         }
+    }
+
+    fn reduced(self) -> World {
+        let held = if self.is_promoted { Contract::default() } else { self.held };
+        World { held, ..self }
     }
 }

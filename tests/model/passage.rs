@@ -15,7 +15,7 @@
 //! servers that fail, early acknowledgement, a client that forgets. What the node says may be lost or late, one segment in each
 //! direction; what client and server say is heard at once or lost, and they say it again: so it is as if it were late.
 
-use crate::search::Model;
+use crate::search::{Model, Steps};
 
 /// Behind the FIN.
 const END: u8 = 3;
@@ -204,13 +204,13 @@ impl World {
     }
 
     /// The node says something to one side.
-    fn speak(&self, leg: usize, into: &mut Vec<(String, Result<World, String>)>) {
+    fn speak(&self, leg: usize, into: &mut Steps<World>) {
         let mut say = |segment, nxt: u8| {
             let mut world = *self;
             world.out[leg] = Some(segment);
             world.local[leg] =
                 Local { nxt: nxt.max(self.local[leg].nxt), owes: false, ..self.local[leg] };
-            into.push((format!("the node says {segment:?} to {}", side(leg)), Ok(world)));
+            into.add(|| format!("the node says {segment:?} to {}", side(leg)), Ok(world));
         };
         let (local, Leg { is_open, una, is_over, .. }) = (self.local[leg], self.now.legs[leg]);
         if leg == SERVER && !is_open {
@@ -300,12 +300,14 @@ impl World {
 
 /// Client and servers.
 impl World {
-    fn party_speaks(&self, leg: usize, into: &mut Vec<(String, Result<World, String>)>) {
+    fn party_speaks(&self, leg: usize, into: &mut Steps<World>) {
         let mut say = |segment, party| {
             let mut world = *self;
             *world.party_mut(leg) = party;
             let heard = world.hear(leg, segment).map(Ok);
-            into.extend(heard.map(|heard| (format!("{} says {segment:?}", side(leg)), heard)));
+            if let Some(heard) = heard {
+                into.add(|| format!("{} says {segment:?}", side(leg)), heard);
+            }
         };
         let party = self.party(leg);
         let Party { state, una, nxt, rcv, owes, .. } = party;
@@ -387,22 +389,20 @@ fn side(leg: usize) -> &'static str {
 }
 
 impl Model for World {
-    fn steps(&self, into: &mut Vec<(String, Result<World, String>)>) {
+    fn steps(&self, into: &mut Steps<World>) {
         for leg in [CLIENT, SERVER] {
             self.speak(leg, into);
             self.party_speaks(leg, into);
             if let Some(segment) = self.out[leg] {
-                into.push((
-                    format!("{} hears {segment:?}", side(leg)),
-                    self.party_hears(leg, segment),
-                ));
+                let heard = self.party_hears(leg, segment);
+                into.add(|| format!("{} hears {segment:?}", side(leg)), heard);
             }
             // Who has said and heard everything forgets the connection when it likes; nothing of it is owed.
             let party = self.party(leg);
             if leg == SERVER && party.state == State::Open && party.is_done() && !party.owes {
                 let mut world = *self;
                 world.party_mut(leg).state = State::Gone;
-                into.push((format!("{} forgets", side(leg)), Ok(world)));
+                into.add(|| format!("{} forgets", side(leg)), Ok(world));
             }
         }
         let server = 1 + u8::from(self.is_promoted);
@@ -411,7 +411,7 @@ impl Model for World {
         {
             // What is on its way to another server does not reach this one.
             world.out[SERVER] = None;
-            into.push((format!("the node chooses server {server}"), Ok(world)));
+            into.add(|| format!("the node chooses server {server}"), Ok(world));
         }
         if self.is_promoted {
             return;
@@ -420,11 +420,11 @@ impl Model for World {
             let mut world = World { held: self.log[0], waiting: self.waiting - 1, ..*self };
             world.log.rotate_left(1);
             world.log[LOG - 1] = Contract::default();
-            into.push(("the peer acknowledges a record".into(), Ok(world)));
+            into.add(|| "the peer acknowledges a record".into(), Ok(world));
         }
         for records in 0..=self.waiting {
-            let name = format!("the owner dies, and {records} records more have arrived");
-            into.push((name, Ok(self.promoted(records))));
+            let name = || format!("the owner dies, and {records} records more have arrived");
+            into.add(name, Ok(self.promoted(records)));
         }
     }
 
@@ -432,5 +432,10 @@ impl Model for World {
         let has = |party: &Party, byte| party.is_done() && party.heard == Some(Item::Byte(byte));
         let server = self.now.server;
         server != 0 && has(&self.client, server) && has(&self.party(SERVER), 0)
+    }
+
+    fn reduced(self) -> World {
+        let held = if self.is_promoted { Contract::default() } else { self.held };
+        World { held, ..self }
     }
 }
