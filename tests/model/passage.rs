@@ -6,16 +6,22 @@
 //!              `-- log: positions, no payload --> peer
 //! ```
 //!
-//! A byte is acknowledged to its sender when its receiver has acknowledged it; so the log carries positions, and what a peer
-//! has not seen its senders still have. Positions count the SYN as 0, the byte as 1, the FIN as 2. Both ends of a
-//! connection are the same thing ([`Party`]); so are both legs of the node.
+//! End to end a byte is acknowledged to its sender when its receiver has acknowledged it; so the log carries positions, and
+//! what a peer has not seen its senders still have. Held, it is in the log, and acknowledged when the peer holds it. Positions
+//! count the SYN as 0, the byte as 1, the FIN as 2. Both ends of a connection are the same thing ([`party::Party`]); so are both
+//! legs of the node.
 //!
-//! The story begins when the client's leg is open: how that opens is in the other model. One record may be on its way. The owner
-//! chooses the first server, a peer that knows of no choice the second: they are alike. Left out: windows, time-outs,
-//! servers that fail, early acknowledgement, a client that forgets. What the node says may be lost or late, one segment in each
-//! direction; what client and server say is heard at once or lost, and they say it again: so it is as if it were late.
+//! The story begins when the client's leg is open: how that opens is in the other model. One record may be on its way. The
+//! owner asks the first server first, a peer that knows of no choice the second: they are alike. What the node says may be lost or
+//! late, one segment in each direction; what client and server say is heard at once or lost, and they say it again: so it is
+//! as if it were late. Left out: what `MODEL.md` names.
+
+mod node;
+mod party;
+mod peer;
 
 use crate::search::{Model, Steps};
+use party::{Party, State};
 
 /// Behind the FIN.
 const END: u8 = 3;
@@ -32,24 +38,103 @@ pub enum Rule {
     /// Nothing is said to a server before the peer holds that it was chosen and has answered. (A SYN alone does no harm but
     /// to leave a connection half open at a server that a promoted peer does not choose.)
     ChoiceIsHeld,
-    /// A byte is acknowledged to its sender when its receiver has it.
+    /// End to end: a byte is acknowledged to its sender when its receiver has it.
     AcknowledgedEndToEnd,
-    /// And when the peer holds that.
+    /// A byte is acknowledged when the peer holds that it may be.
     AckIsHeld,
+    /// No right edge beyond the one that the peer knows.
+    EdgeIsHeld,
+    /// Who says that there is room, where its sender asks, is asked itself.
+    AsksAcross,
+    /// What ends a connection is said when the peer holds it, to strangers as well.
+    EndIsHeld,
     /// The peer accepts acknowledgements of what its owner passed on.
     AcceptsBeyond,
     /// Who has said everything and is gone resets its own leg only.
     ResetAfterEnd,
+    /// A reset is taken from what was acknowledged on, not only behind everything that was taken.
+    ResetFromAck,
+    /// A FIN that answers the other side's leaves with the acknowledgement of that.
+    FinBringsAck,
+    /// Where FINs may have crossed, the leg is kept until nobody can say his own again.
+    CrossedIsKept,
+    /// A promoted peer asks both sides how they stand.
+    Asks,
+    /// A server that refuses is no end: another one is asked.
+    RefusalIsNoEnd,
+    /// The register says in sync when the peer holds everything, not when it is under way.
+    GrantedWhenFilled,
+    /// A handover changes places only when the peer holds every record.
+    HandsOverAll,
+    /// And nothing is taken or said in between.
+    FreezeIsKept,
 }
 
-/// All of them.
-pub const RULES: [Rule; 5] = [
-    Rule::ChoiceIsHeld,
-    Rule::AcknowledgedEndToEnd,
-    Rule::AckIsHeld,
-    Rule::AcceptsBeyond,
-    Rule::ResetAfterEnd,
+/// All of them, with a world in which it shows that each is needed, and by how many steps.
+pub const RULES: [(Rule, Plot, Mode, usize); 19] = [
+    (Rule::ChoiceIsHeld, Plot::Plain, Mode::EndToEnd, 10),
+    (Rule::AcknowledgedEndToEnd, Plot::Plain, Mode::EndToEnd, 14),
+    (Rule::AckIsHeld, Plot::Plain, Mode::EndToEnd, 26),
+    (Rule::AckIsHeld, Plot::Plain, Mode::Held, 24),
+    (Rule::EdgeIsHeld, Plot::Narrow, Mode::EndToEnd, 15),
+    (Rule::AsksAcross, Plot::Narrow, Mode::EndToEnd, 18),
+    (Rule::EndIsHeld, Plot::Impatient, Mode::EndToEnd, 4),
+    (Rule::EndIsHeld, Plot::Impatient, Mode::Held, 4),
+    (Rule::AcceptsBeyond, Plot::Plain, Mode::EndToEnd, 13),
+    (Rule::ResetAfterEnd, Plot::Plain, Mode::EndToEnd, 23),
+    (Rule::ResetFromAck, Plot::Aborted, Mode::EndToEnd, 17),
+    (Rule::FinBringsAck, Plot::Plain, Mode::EndToEnd, 23),
+    (Rule::CrossedIsKept, Plot::Plain, Mode::EndToEnd, 21),
+    (Rule::Asks, Plot::Aborted, Mode::EndToEnd, 11),
+    (Rule::RefusalIsNoEnd, Plot::Refused, Mode::EndToEnd, 6),
+    (Rule::EndIsHeld, Plot::Refused, Mode::EndToEnd, 14),
+    (Rule::GrantedWhenFilled, Plot::Joined, Mode::EndToEnd, 4),
+    (Rule::HandsOverAll, Plot::HandedOver, Mode::EndToEnd, 12),
+    (Rule::FreezeIsKept, Plot::HandedOver, Mode::EndToEnd, 12),
 ];
+
+/// When a byte is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    EndToEnd,
+    Held,
+}
+
+/// What happens in a world, beside segments and a death.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Plot {
+    /// Nothing.
+    Plain,
+    /// Client and server may each forget the connection at any time, and say so by a reset.
+    Aborted,
+    /// The node may lose patience, and resets both.
+    Impatient,
+    /// A server may refuse; when both have, the client is reset.
+    Refused,
+    /// The server has no room for the byte at first.
+    Narrow,
+    /// The connection begins without a peer, which joins at some time.
+    Joined,
+    /// The owner hands over instead of dying, or takes that back; client and server may forget the connection.
+    HandedOver,
+}
+
+/// All that there are end to end.
+pub const END_TO_END: [Plot; 7] = [
+    Plot::Plain,
+    Plot::Aborted,
+    Plot::Impatient,
+    Plot::Refused,
+    Plot::Narrow,
+    Plot::Joined,
+    Plot::HandedOver,
+];
+
+/// Those in which it matters most that bytes are held.
+pub const HELD: [Plot; 4] = [Plot::Plain, Plot::Aborted, Plot::Impatient, Plot::HandedOver];
+
+/// The others. (Held, a window is the node's own affair.)
+pub const HELD_TOO: [Plot; 2] = [Plot::Refused, Plot::Joined];
 
 /// Who has said something, and where in the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -59,33 +144,13 @@ enum Item {
     Fin,
 }
 
+/// `has_room` is the window: whether the byte lies within it, and it does not move left.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Segment {
     Syn,
-    SynAck,
+    SynAck { has_room: bool },
     Reset { seq: u8 },
-    Plain { seq: u8, ack: u8, item: Option<Item> },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-enum State {
-    #[default]
-    Closed,
-    Opening,
-    Open,
-    /// Everything was said and heard, and is forgotten.
-    Gone,
-}
-
-/// A client or a server.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-struct Party {
-    state: State,
-    una: u8,
-    nxt: u8,
-    rcv: u8,
-    heard: Option<Item>,
-    owes: bool,
+    Plain { seq: u8, ack: u8, has_room: bool, item: Option<Item> },
 }
 
 /// What the log says of one leg.
@@ -96,7 +161,11 @@ struct Leg {
     rcv: u8,
     /// Acknowledged by this side.
     una: u8,
-    /// This side is gone, and takes nothing more.
+    /// This side has room for the byte.
+    has_room: bool,
+    /// What this side's byte was, where that is in the log.
+    byte: u8,
+    /// Closed or reset: there is no flow any more once the peer holds that.
     is_over: bool,
 }
 
@@ -106,6 +175,10 @@ struct Contract {
     legs: [Leg; 2],
     /// 0 as long as none is chosen.
     server: u8,
+    /// Who has refused.
+    refused: [bool; 2],
+    /// Both sides are reset by the node's own decision.
+    has_given_up: bool,
 }
 
 /// What a node knows of one leg, and no other.
@@ -116,12 +189,20 @@ struct Local {
     /// Which byte that was.
     byte: u8,
     nxt: u8,
+    has_room: bool,
+    /// An acknowledgement, or a reset if the leg is over.
     owes: bool,
+    /// A segment below what this side expects, which it must answer.
+    owes_probe: bool,
+    /// Our FIN went out with the acknowledgement of this side's.
+    fin_answers: bool,
 }
 
 /// The connection, its ends and both nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct World {
+    plot: Plot,
+    mode: Mode,
     without: Option<Rule>,
     client: Party,
     servers: [Party; 2],
@@ -132,26 +213,39 @@ pub struct World {
     held: Contract,
     log: [Contract; LOG],
     waiting: u8,
+    /// A peer is being told.
+    is_copied: bool,
+    /// It may carry on.
+    is_in_sync: bool,
+    /// The owner takes nothing and says nothing: it is about to hand over.
+    is_frozen: bool,
+    /// The owner is gone, one way or the other.
     is_promoted: bool,
 }
 
 impl World {
     /// The client has connected.
-    pub fn new(without: Option<Rule>) -> World {
-        let client = Party { state: State::Open, una: 1, nxt: 1, rcv: 1, heard: None, owes: false };
-        let leg = Leg { is_open: true, rcv: 1, una: 1, is_over: false };
-        let contract = Contract { legs: [leg, Leg::default()], server: 0 };
-        let local = Local { seen: 1, byte: 0, nxt: 1, owes: false };
+    pub fn new(plot: Plot, mode: Mode, without: Option<Rule>) -> World {
+        let has_room = plot != Plot::Narrow;
+        let leg = Leg { is_open: true, rcv: 1, una: 1, has_room: true, ..Leg::default() };
+        let contract = Contract { legs: [leg, Leg::default()], ..Contract::default() };
+        let local = Local { seen: 1, nxt: 1, has_room: true, ..Local::default() };
+        let has_peer = plot != Plot::Joined;
         World {
+            plot,
+            mode,
             without,
-            client,
-            servers: [Party::default(); 2],
+            client: Party::connected(has_room),
+            servers: [Party::listening(has_room); 2],
             out: [None; 2],
             now: contract,
             local: [local, Local::default()],
-            held: contract,
+            held: if has_peer { contract } else { Contract::default() },
             log: [Contract::default(); LOG],
             waiting: 0,
+            is_copied: has_peer,
+            is_in_sync: has_peer,
+            is_frozen: false,
             is_promoted: false,
         }
     }
@@ -160,33 +254,13 @@ impl World {
         self.without != Some(rule)
     }
 
-    /// What may show of the contract.
-    fn shown(&self, rule: Rule) -> Contract {
-        if self.is_promoted || !self.obeys(rule) { self.now } else { self.held }
+    /// Whether client and server may forget a connection that is not over.
+    fn may_abort(&self) -> bool {
+        matches!(self.plot, Plot::Aborted | Plot::HandedOver)
     }
 
-    /// The contract changes by a fact, which is recorded; without room it is as if nothing had happened.
-    fn enact(&self, change: impl Fn(&mut Contract)) -> Option<World> {
-        let mut world = *self;
-        change(&mut world.now);
-        // What one side has acknowledged, the other side's leg acknowledges: as far as it was seen.
-        for (to, from) in [(CLIENT, SERVER), (SERVER, CLIENT)] {
-            let has_it = world.now.legs[from].una;
-            let (is_gone, seen) = (world.now.legs[from].is_over, world.local[to].seen);
-            let leg = &mut world.now.legs[to];
-            let passed = match self.obeys(Rule::AcknowledgedEndToEnd) && !is_gone {
-                true => seen.min(has_it.max(1)),
-                false => seen,
-            };
-            if leg.is_open {
-                leg.rcv = leg.rcv.max(passed);
-            }
-        }
-        if world.now != self.now && !self.is_promoted {
-            *world.log.get_mut(usize::from(self.waiting))? = world.now;
-            world.waiting += 1;
-        }
-        Some(world)
+    fn is_serving(&self) -> bool {
+        !self.is_frozen || !self.obeys(Rule::FreezeIsKept)
     }
 
     fn party(&self, leg: usize) -> Party {
@@ -202,186 +276,6 @@ impl World {
             _ => &mut self.servers[usize::from(self.now.server.max(1)) - 1],
         }
     }
-
-    /// The node says something to one side.
-    fn speak(&self, leg: usize, into: &mut Steps<World>) {
-        let mut say = |segment, nxt: u8| {
-            let mut world = *self;
-            world.out[leg] = Some(segment);
-            world.local[leg] =
-                Local { nxt: nxt.max(self.local[leg].nxt), owes: false, ..self.local[leg] };
-            into.add(|| format!("the node says {segment:?} to {}", side(leg)), Ok(world));
-        };
-        let (local, Leg { is_open, una, is_over, .. }) = (self.local[leg], self.now.legs[leg]);
-        if leg == SERVER && !is_open {
-            if self.shown(Rule::ChoiceIsHeld).server != 0 {
-                say(Segment::Syn, 1);
-            }
-            return;
-        }
-        let held = self.shown(Rule::AckIsHeld).legs[leg];
-        if !is_open || is_over || !self.shown(Rule::ChoiceIsHeld).legs[leg].is_open {
-            return;
-        }
-        let plain = |seq, item| Segment::Plain { seq, ack: held.rcv.max(1), item };
-        if local.owes {
-            say(plain(local.nxt.max(una), None), 0);
-        }
-        let other = self.local[1 - leg];
-        for at in [local.nxt.max(una), una] {
-            if at < other.seen {
-                let item = if at == 1 { Item::Byte(other.byte) } else { Item::Fin };
-                say(plain(at, Some(item)), at + 1);
-            }
-        }
-    }
-
-    /// A segment of one side reaches the node.
-    fn hear(&self, leg: usize, segment: Segment) -> Option<World> {
-        let mut world = *self;
-        let Leg { is_open, is_over, .. } = self.now.legs[leg];
-        match segment {
-            Segment::SynAck if !is_open && self.now.server != 0 => {
-                (world.local[leg].seen, world.local[leg].owes) = (1, true);
-                return world.enact(|now| {
-                    now.legs[leg] = Leg { is_open: true, rcv: 1, una: 1, is_over: false };
-                });
-            }
-            Segment::Plain { ack, .. } if !is_open => {
-                world.out[leg] = Some(Segment::Reset { seq: ack });
-                return Some(world);
-            }
-            Segment::Reset { seq } if is_open && seq == self.local[leg].seen && !is_over => {
-                return world.hear_reset(leg);
-            }
-            _ => {}
-        }
-        world.local[leg].owes |= is_open && !matches!(segment, Segment::Reset { .. });
-        let Segment::Plain { seq, ack, item } = segment else { return Some(world) };
-        let next = self.local[leg].nxt.max(self.now.legs[leg].una);
-        if is_over || ack > next && !(self.is_promoted && self.obeys(Rule::AcceptsBeyond)) {
-            return Some(world);
-        }
-        if let Some(item) = item.filter(|_| seq == self.local[leg].seen) {
-            world.local[leg].seen += 1;
-            if let Item::Byte(byte) = item {
-                world.local[leg].byte = byte;
-            }
-        }
-        world.local[leg].nxt = world.local[leg].nxt.max(ack);
-        world.enact(|now| now.legs[leg].una = now.legs[leg].una.max(ack))
-    }
-
-    /// One side is gone. If all that it said is acknowledged it may be, and the other side need not hear of it.
-    fn hear_reset(&self, leg: usize) -> Option<World> {
-        let has_ended = self.now.legs[leg].rcv == END;
-        if has_ended && self.obeys(Rule::ResetAfterEnd) {
-            return self.enact(|now| now.legs[leg].is_over = true);
-        }
-        let mut world = *self;
-        let Party { rcv, .. } = self.party(1 - leg);
-        world.out[1 - leg] = Some(Segment::Reset { seq: rcv });
-        Some(world)
-    }
-
-    /// The peer carries on with so many of the records that are on their way.
-    fn promoted(&self, records: u8) -> World {
-        let now = if records == 0 { self.held } else { self.log[usize::from(records) - 1] };
-        let local = |leg: usize| {
-            let Leg { rcv, una, is_open, .. } = now.legs[leg];
-            // A byte that was acknowledged is at its receiver: nobody asks for it again.
-            Local { seen: rcv, byte: 0, nxt: una, owes: is_open }
-        };
-        let local = [local(CLIENT), local(SERVER)];
-        let log = [Contract::default(); LOG];
-        World { now, local, held: now, log, waiting: 0, is_promoted: true, ..*self }
-    }
-}
-
-/// Client and servers.
-impl World {
-    fn party_speaks(&self, leg: usize, into: &mut Steps<World>) {
-        let mut say = |segment, party| {
-            let mut world = *self;
-            *world.party_mut(leg) = party;
-            let heard = world.hear(leg, segment).map(Ok);
-            if let Some(heard) = heard {
-                into.add(|| format!("{} says {segment:?}", side(leg)), heard);
-            }
-        };
-        let party = self.party(leg);
-        let Party { state, una, nxt, rcv, owes, .. } = party;
-        match state {
-            State::Opening => say(Segment::SynAck, party),
-            State::Open => {
-                let plain = |seq, item| Segment::Plain { seq, ack: rcv, item };
-                if owes {
-                    say(plain(nxt, None), Party { owes: false, ..party });
-                }
-                for at in [una, nxt] {
-                    let byte = if leg == CLIENT { 0 } else { self.now.server };
-                    let item = if at == 1 { Item::Byte(byte) } else { Item::Fin };
-                    if at < END {
-                        let nxt = nxt.max(at + 1);
-                        say(plain(at, Some(item)), Party { nxt, owes: false, ..party });
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn party_hears(&self, leg: usize, segment: Segment) -> Result<World, String> {
-        let mut world = *self;
-        world.out[leg] = None;
-        let mut party = self.party(leg);
-        match (party.state, segment) {
-            (State::Closed, Segment::Syn) => {
-                party = Party { state: State::Opening, una: 0, nxt: 1, rcv: 1, ..party };
-            }
-            (State::Opening, Segment::Plain { ack: 1.., .. }) => {
-                party = Party { state: State::Open, una: 1, ..party };
-                party.take(segment)?;
-            }
-            (State::Open, Segment::Plain { .. }) => party.take(segment)?,
-            (State::Open, Segment::Reset { seq }) if seq == party.rcv => {
-                return Err(format!("{} is reset without a cause", side(leg)));
-            }
-            (State::Open, _) => party.owes = true,
-            (State::Gone | State::Closed, Segment::Plain { ack, .. }) => {
-                world = world.hear(leg, Segment::Reset { seq: ack }).unwrap_or(world);
-            }
-            _ => {}
-        }
-        *world.party_mut(leg) = party;
-        Ok(world)
-    }
-}
-
-impl Party {
-    fn take(&mut self, segment: Segment) -> Result<(), String> {
-        let Segment::Plain { seq, ack, item } = segment else { return Ok(()) };
-        if ack > self.nxt {
-            return Err(format!("{ack} is acknowledged, {} comes next", self.nxt));
-        }
-        self.una = self.una.max(ack);
-        let Some(item) = item else { return Ok(()) };
-        self.owes = true;
-        if seq == 1 && self.rcv > 1 && self.heard != Some(item) {
-            return Err(format!("two values: {:?} and {item:?}", self.heard));
-        }
-        if seq == self.rcv {
-            self.rcv += 1;
-            if seq == 1 {
-                self.heard = Some(item);
-            }
-        }
-        Ok(())
-    }
-
-    fn is_done(&self) -> bool {
-        self.state == State::Gone || self.una == END && self.rcv == END
-    }
 }
 
 fn side(leg: usize) -> &'static str {
@@ -391,51 +285,39 @@ fn side(leg: usize) -> &'static str {
 impl Model for World {
     fn steps(&self, into: &mut Steps<World>) {
         for leg in [CLIENT, SERVER] {
-            self.speak(leg, into);
-            self.party_speaks(leg, into);
-            if let Some(segment) = self.out[leg] {
-                let heard = self.party_hears(leg, segment);
-                into.add(|| format!("{} hears {segment:?}", side(leg)), heard);
-            }
-            // Who has said and heard everything forgets the connection when it likes; nothing of it is owed.
-            let party = self.party(leg);
-            if leg == SERVER && party.state == State::Open && party.is_done() && !party.owes {
-                let mut world = *self;
-                world.party_mut(leg).state = State::Gone;
-                into.add(|| format!("{} forgets", side(leg)), Ok(world));
+            self.party_steps(leg, into);
+            if self.is_serving() {
+                self.speak(leg, into);
             }
         }
-        let server = 1 + u8::from(self.is_promoted);
-        if self.now.server == 0
-            && let Some(mut world) = self.enact(|now| now.server = server)
-        {
-            // What is on its way to another server does not reach this one.
-            world.out[SERVER] = None;
-            into.add(|| format!("the node chooses server {server}"), Ok(world));
+        if self.is_serving() {
+            self.decide(into);
         }
-        if self.is_promoted {
-            return;
-        }
-        if self.waiting > 0 {
-            let mut world = World { held: self.log[0], waiting: self.waiting - 1, ..*self };
-            world.log.rotate_left(1);
-            world.log[LOG - 1] = Contract::default();
-            into.add(|| "the peer acknowledges a record".into(), Ok(world));
-        }
-        for records in 0..=self.waiting {
-            let name = || format!("the owner dies, and {records} records more have arrived");
-            into.add(name, Ok(self.promoted(records)));
-        }
+        self.peer_steps(into);
     }
 
     fn is_good_end(&self) -> bool {
-        let has = |party: &Party, byte| party.is_done() && party.heard == Some(Item::Byte(byte));
-        let server = self.now.server;
-        server != 0 && has(&self.client, server) && has(&self.party(SERVER), 0)
+        let Contract { legs, server, .. } = self.now;
+        let has_ended = |leg: usize, byte: u8| {
+            let party = self.party(leg);
+            match party.state {
+                // Nobody keeps a leg for it.
+                State::Aborted | State::Reset => legs[leg].is_over,
+                State::Closed | State::Opening => legs[CLIENT].is_over,
+                State::Open | State::Gone => {
+                    party.is_done() && party.heard == Some(Item::Byte(byte))
+                }
+            }
+        };
+        has_ended(CLIENT, server) && has_ended(SERVER, 0)
     }
 
-    fn reduced(self) -> World {
-        let held = if self.is_promoted { Contract::default() } else { self.held };
-        World { held, ..self }
+    fn reduced(mut self) -> World {
+        if self.is_promoted {
+            self.held = Contract::default();
+        }
+        self.client = self.client.reduced();
+        self.servers = self.servers.map(Party::reduced);
+        self
     }
 }
