@@ -67,7 +67,6 @@ fn a_connection_that_is_passed_on_and_held_survives_with_every_rule() {
 }
 
 #[test]
-#[ignore = "half a minute more, and nothing that differs from the same end to end"]
 fn a_connection_that_is_passed_on_and_held_survives_the_rest_as_well() {
     assert_passage_is_sound(&passage::HELD_TOO, passage::Mode::Held);
 }
