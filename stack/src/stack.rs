@@ -265,15 +265,19 @@ impl Stack {
         if outcome.is_err() && core::mem::take(&mut flow.local.is_withheld) {
             self.counters.challenges_withheld += 1;
         }
+        let was_reset = match (outcome, alien_to) {
+            (Err(Drop::AckUnsent), Some(group)) => self.reset(segment, group),
+            _ => Ok(()),
+        };
+        if was_reset.is_ok() && outcome == Err(Drop::AckUnsent) {
+            self.flows[slot].open_again_soon(now);
+        }
         self.attend(now, slot, lent, recorder);
         if said > 0 || was_opening {
             self.note_said(slot, said, was_opening);
         }
         self.settle(now, slot);
-        if let (Err(Drop::AckUnsent), Some(group)) = (outcome, alien_to) {
-            self.reset(segment, group)?;
-        }
-        outcome
+        was_reset.and(outcome)
     }
 
     /// The peer holds everything up to `op` of the flow `id`, which is or was in `slot`.

@@ -183,14 +183,14 @@ impl Flow {
 
     /// Answers a segment that proves nothing with an ACK, but not many of them.
     fn challenge(&mut self, now: Instant) {
-        match self.may_challenge(now) {
+        match self.take_challenge(now) {
             true => self.local.owed.ack = true,
             false => self.local.is_withheld = true,
         }
     }
 
-    /// Whether a segment that proves nothing may be answered now; the next one later.
-    pub(super) fn may_challenge(&mut self, now: Instant) -> bool {
+    /// Takes the leave to answer a segment that proves nothing, if there is any now; the next is later.
+    pub(super) fn take_challenge(&mut self, now: Instant) -> bool {
         let may = !deadline::is_ahead(now, self.local.challenge_at, CHALLENGE_INTERVAL);
         if may {
             self.local.challenge_at = deadline::rounded_up(now + CHALLENGE_INTERVAL);

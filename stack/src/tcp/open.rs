@@ -26,6 +26,7 @@ use crate::tcp::contract::{Contract, Options};
 use crate::tcp::deadline::{Heard, Wait};
 use crate::tcp::seat::Seat;
 use crate::tcp::sender::{Ack, Sender};
+use crate::tcp::state::State;
 use crate::time::Instant;
 use crate::wire::{Address, Flags, Segment};
 
@@ -87,7 +88,6 @@ impl Flow {
             if is_reset {
                 return Err(Drop::StrayReset);
             }
-            self.open_again_soon(now);
             return Err(Drop::AckUnsent);
         }
         // Second: a reset that acknowledges our SYN refuses the connection (RFC 5961 3.2 as well).
@@ -125,12 +125,14 @@ impl Flow {
         payload
     }
 
-    /// The other side may have kept a connection from before a crash: the reset that its answer gets ends that (RFC 9293 3.5.1, figure
-    /// 9), and behind that our SYN opens one. So it is said again soon, not only after a time-out; and as nothing proves the
-    /// answer, not more often than such segments are challenged.
-    fn open_again_soon(&mut self, now: Instant) {
-        let was_said = self.local.snd_nxt != self.contract.iss && !self.is_held();
-        if was_said && self.may_challenge(now) {
+    /// Our SYN was answered as nobody would who has none, and the answer has been reset. The other side may have kept a connection
+    /// from before a crash: the reset ends that (RFC 9293 3.5.1, figure 9), and behind it our SYN opens one. So it is said again
+    /// soon, not only after a time-out; and as nothing proves the answer, not more often than such segments are challenged.
+    pub(crate) fn open_again_soon(&mut self, now: Instant) {
+        let was_said = self.contract.state == State::SynSent
+            && self.local.snd_nxt != self.contract.iss
+            && !self.is_held();
+        if was_said && self.take_challenge(now) {
             self.local.deadlines.set(Wait::Ack, now + SYN_AGAIN);
         }
     }

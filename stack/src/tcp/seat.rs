@@ -139,6 +139,14 @@ impl Seat {
         sender.handle_resent(now, &mut senders.in_flight, resend);
     }
 
+    /// See [`Sender::handle_repeated`].
+    pub fn handle_repeated(&mut self, senders: &mut Senders) {
+        if self.place != NONE {
+            let sender = &mut senders.active[self.place].sender;
+            sender.handle_repeated(&mut senders.in_flight);
+        }
+    }
+
     /// See [`Sender::handle_sent`]; takes a place if there is none yet.
     pub fn handle_sent(
         &mut self,

@@ -368,6 +368,14 @@ impl Sender {
         Ok(())
     }
 
+    /// The first of what is in flight was said once more, though nobody takes it for lost: which of the two is answered cannot be told
+    /// (Karn's rule).
+    pub fn handle_repeated(&mut self, pool: &mut InFlightPool) {
+        if let Some(index) = self.flight.first() {
+            pool[index].resent = true;
+        }
+    }
+
     /// What `poll_resend` gave just now goes out.
     pub fn handle_resent(&mut self, now: Instant, pool: &mut InFlightPool, resend: Resend) {
         let Resend { index, seq, .. } = resend;

@@ -165,7 +165,9 @@ impl Flow {
             self.local.snd_nxt = iss + 1;
         } else if let Some(resend) = self.sender.poll_resend(&mut env.senders, false) {
             self.sender.handle_resent(now, &mut env.senders, resend);
-        } else if !self.local.owed.syn_ack {
+        } else if self.local.owed.syn_ack {
+            self.sender.handle_repeated(&mut env.senders);
+        } else {
             return 0;
         }
         self.local.owed.syn_ack = false;

@@ -1,12 +1,13 @@
 //! Opening connections ourselves: RFC 9293 3.5, 3.10.1 and 3.10.7.3.
 
 use super::desk::{
-    BOTH, CLIENT_MAC, Desk, FIN_ACK, Family, Heard, Offer, PLAIN, RST_ACK, SYN_ACK, Setup,
+    BOTH, CLIENT_MAC, Desk, FIN_ACK, Family, Heard, Offer, PLAIN, RST_ACK, SYN_ACK, Say, Setup,
     generate, payload,
 };
 use stack::app::AppConfig;
 use stack::drop::Drop;
 use stack::key::FlowKey;
+use stack::limits::REPLIES_MAX;
 use stack::recorder::Unmirrored;
 use stack::seq::Seq;
 use stack::stack::{ConnectError, Mode};
@@ -162,6 +163,53 @@ fn a_syn_that_was_to_be_said_again_is_not_once_another_has_come() {
     assert_eq!((heard.len(), heard[0].flags), (1, SYN_ACK));
     assert!(desk.wait_ms(100).is_empty());
     assert!(!desk.flow().expect("opening").local.owed.ack_new);
+}
+
+/// What is answered in the very moment in which it was to be said again is not said again.
+#[test]
+fn a_syn_that_was_to_be_said_again_is_forgotten_once_it_is_answered() {
+    let (mut desk, syn) = opening(Family::V4, AppConfig::Echo);
+    desk.rcv_nxt = syn.seq - 70_000;
+    assert_eq!(desk.say_at(desk.snd_nxt, Flags::ACK, &[])[0].flags, Flags::RST);
+    desk.now += Duration::from_millis(4);
+    desk.stack.handle_timeouts(desk.now, &mut Unmirrored);
+    assert!(desk.flow().expect("opening").local.owed.syn_ack);
+    desk.rcv_nxt = syn.seq + 1;
+    let heard = desk.answer_syn(PLAIN, SYN_ACK, &[]);
+    assert_eq!((heard.len(), heard[0].flags), (1, Flags::ACK));
+    assert!(!desk.flow().expect("open").local.owed.syn_ack);
+}
+
+/// Nothing ends the connection of before if there is no room for a reset: our SYN would meet the same answer.
+#[test]
+fn a_syn_is_not_said_again_if_nothing_was_reset() {
+    let (mut desk, syn) = opening(Family::V4, AppConfig::Echo);
+    let stray = desk.segment(Flags::ACK, &[]);
+    // Resets may take half of the places.
+    for port in 1..=REPLIES_MAX as u16 / 2 {
+        desk.put(&Say { source_port: port, ..stray.clone() });
+    }
+    desk.put(&Say { ack: syn.seq - 70_000, ..stray });
+    assert_eq!((desk.drops(Drop::ReplyQueueFull), desk.drops(Drop::AckUnsent)), (1, 0));
+    desk.poll();
+    assert!(desk.wait_ms(40).is_empty());
+    assert_eq!(desk.state(), Some(State::SynSent));
+}
+
+/// RFC 6298 3, Karn's rule: nobody knows which of two SYNs is answered, unless the answer has a timestamp.
+#[test]
+fn a_syn_that_was_said_twice_measures_no_round_trip() {
+    for (offer, is_measured) in [(ALL, true), (PLAIN, false)] {
+        let (mut desk, syn) = opening(Family::V4, AppConfig::Echo);
+        desk.rcv_nxt = syn.seq - 70_000;
+        desk.say_at(desk.snd_nxt, Flags::ACK, &[]);
+        assert_eq!(desk.wait_ms(40).len(), 1);
+        desk.rcv_nxt = syn.seq + 1;
+        desk.answer_syn(offer, SYN_ACK, &[]);
+        let flow = desk.flow().expect("open");
+        let srtt = flow.sender.hint(&desk.stack.env.senders).srtt_us;
+        assert_eq!(srtt > 0, is_measured, "{srtt}");
+    }
 }
 
 /// 3.10.7.3, second, and RFC 5961 3.2: only a reset that acknowledges our SYN refuses the connection.
