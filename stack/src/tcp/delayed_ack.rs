@@ -3,7 +3,7 @@
 //! | who | how he shows | when |
 //! |---|---|---|
 //! | says a stream | full segments | every second one at once (RFC 9293 SHLD-19), a single one after [`ACK_DELAY`] (SHLD-18, MUST-40); the newest of them is held back (DESIGN 9) |
-//! | writes at a pace | a pushed segment behind one that was not, or a full pushed one behind another; not the first that he says after a word of ours | at once: most often nothing that is said next would take it along |
+//! | writes at a pace | a pushed segment behind one that was not, or a full pushed one a while after another; not the first that he says after a word of ours | at once: most often nothing that is said next would take it along |
 //! | says words, and hears one for each | one pushed segment after ours | with our next word; of what the peer does not hold by then with the one after that, or after [`ACK_DELAY_REST`] |
 //! | waits with his next word until the last is acknowledged (Nagle's algorithm) | says it as soon as an acknowledgement that was late has reached him | as soon as it may be said, for [`QUICK_ACKS`] words; then the delay is tried again |
 //!
@@ -28,6 +28,16 @@ pub struct DelayedAck {
     was_late: bool,
     /// So many of the next words are acknowledged as soon as that may be said.
     quick: u8,
+}
+
+/// Payload that has come in order.
+pub(super) struct Arrival {
+    /// Its sender has pushed it.
+    pub is_pushed: bool,
+    /// Nothing was heard for a while before it.
+    pub has_paused: bool,
+    /// How much it is.
+    pub bytes: usize,
 }
 
 /// Who has spoken last, acknowledgements apart.
@@ -67,16 +77,18 @@ impl DelayedAck {
         }
     }
 
-    /// Payload has come in order, pushed or not, and with it so many bytes are not acknowledged: whether they are to be as soon as
+    /// Payload has come in order, and with it so many bytes are not acknowledged: whether they are to be as soon as
     /// that may be said. Two small segments are no reason: what answers them takes the acknowledgement along; nor is one more
     /// answer in a dialogue, in which each word of ours acknowledges the answer before the last. The end of a step of a stream is: a
-    /// pushed segment behind one that was not, or a full pushed one behind another, if an answer would have been over before.
+    /// pushed segment behind one that was not, or a full pushed one that comes a while after another, if an answer would have been
+    /// over before. (Who pushes each of his full segments, and pauses after none, says a stream.)
     #[inline]
-    fn is_due(&mut self, is_pushed: bool, bytes: usize, unacked: usize, full: usize) -> bool {
+    fn is_due(&mut self, arrival: &Arrival, unacked: usize, full: usize) -> bool {
+        let Arrival { is_pushed, has_paused, bytes } = *arrival;
         let is_answer = self.turn == Turn::Ours && is_pushed;
         let is_step = match self.turn {
             Turn::Ours | Turn::Answered | Turn::AnswersOn => false,
-            Turn::Theirs => bytes >= full,
+            Turn::Theirs => has_paused && bytes >= full,
             Turn::TheirsOn => true,
         };
         self.turn = match (is_pushed, self.turn) {
@@ -106,14 +118,15 @@ impl Flow {
     /// vain lately, as soon as it may be, and the newest full segment of a stream not before the next (DESIGN 9, hold-back: so
     /// that a promoted peer has an acknowledgement to advance). Nothing is held back at a hole: its sender would take the segment
     /// for another loss.
-    pub(super) fn note_arrival(&mut self, now: Instant, segment: &Segment, bytes: usize) {
+    pub(super) fn note_arrival(&mut self, now: Instant, segment: &Segment, arrival: &Arrival) {
+        let bytes = arrival.bytes;
         let is_ahead = self.passes_ahead();
         let local = &mut self.local;
         local.rcv_mss = local.rcv_mss.max(bytes as u16);
         let is_full = bytes >= local.rcv_mss as usize && bytes >= FULL_SEGMENT_BYTES as usize;
         if is_ahead {
             // What is held back there is the end of what has got through.
-        } else if is_full && !segment.flags.has(Flags::PSH) && !segment.flags.has(Flags::FIN) {
+        } else if is_full && !arrival.is_pushed && !segment.flags.has(Flags::FIN) {
             local.hold_back = self.contract.rcv_nxt;
             local.deadlines.set(Wait::HoldBack, now + HOLD_BACK);
         } else {
@@ -121,8 +134,7 @@ impl Flow {
         }
         let unacked = self.contract.rcv_nxt.since(local.rcv_acked) as usize + bytes;
         let full = local.rcv_mss.max(self.contract.options.mss.min(FULL_SEGMENT_BYTES as u16));
-        let is_pushed = segment.flags.has(Flags::PSH);
-        if local.delayed_ack.is_due(is_pushed, bytes, unacked, full.into()) {
+        if local.delayed_ack.is_due(arrival, unacked, full.into()) {
             local.owed.ack_new = true;
         } else if !local.deadlines.is_set(Wait::Ack) {
             local.deadlines.set(Wait::Ack, now + ACK_DELAY);
@@ -182,9 +194,15 @@ mod tests {
 
     const FULL: usize = 1460;
 
-    /// A segment comes that is as long as it can be, and with it so many bytes are not acknowledged.
+    /// A segment comes that is as long as it can be, right behind the last, and with it so many bytes are not acknowledged.
     fn comes(delayed: &mut DelayedAck, is_pushed: bool, unacked: usize) -> bool {
-        delayed.is_due(is_pushed, unacked.min(FULL), unacked, FULL)
+        let arrival = Arrival { is_pushed, has_paused: false, bytes: unacked.min(FULL) };
+        delayed.is_due(&arrival, unacked, FULL)
+    }
+
+    /// One comes after a pause, and with it this is not acknowledged.
+    fn comes_later(delayed: &mut DelayedAck, is_pushed: bool, bytes: usize) -> bool {
+        delayed.is_due(&Arrival { is_pushed, has_paused: true, bytes }, bytes, FULL)
     }
 
     #[test]
@@ -209,18 +227,31 @@ mod tests {
         comes(&mut delayed, true, FULL);
         for _ in 0..3 {
             assert!(!comes(&mut delayed, false, FULL));
-            assert!(delayed.is_due(true, 30, FULL + 30, FULL), "it is all that is said for now");
+            let rest = Arrival { is_pushed: true, has_paused: false, bytes: 30 };
+            assert!(delayed.is_due(&rest, FULL + 30, FULL), "it is all that is said for now");
         }
-        assert!(comes(&mut delayed, true, FULL), "and that, if it just fits into one");
-        assert!(!comes(&mut delayed, true, FULL - 1), "a word, which may have an answer");
+        assert!(comes_later(&mut delayed, true, FULL), "and that, if it just fits into one");
+        assert!(!comes_later(&mut delayed, true, FULL - 1), "a word, which may have an answer");
         delayed.note_said();
-        assert!(!comes(&mut delayed, true, FULL), "so may one segment right after ours");
+        assert!(!comes_later(&mut delayed, true, FULL), "so may one segment right after ours");
         delayed.note_said();
         assert!(!comes(&mut delayed, false, FULL));
         assert!(
             !comes(&mut delayed, true, FULL + 1),
             "so may two, and our next word acknowledges them"
         );
+    }
+
+    /// Who writes full segments with `TCP_NODELAY` pushes each; without a pause that is a stream.
+    #[test]
+    fn of_a_stream_of_pushed_segments_every_second_is_due() {
+        let mut delayed = DelayedAck::default();
+        comes(&mut delayed, true, FULL);
+        assert!(comes(&mut delayed, true, 2 * FULL));
+        for _ in 0..3 {
+            assert!(!comes(&mut delayed, true, FULL));
+            assert!(comes(&mut delayed, true, 2 * FULL));
+        }
     }
 
     /// Each of our words acknowledges the answer before the last, so two of them are seldom too many.

@@ -81,13 +81,14 @@ impl Flow {
             // There was no room to open the connection: as if the segment had been lost.
             return Err(Drop::PoolExhausted);
         }
+        let has_paused = self.local.heard.age(now) > 0;
         self.note_heard(now, segment);
         // A time-out that waited for room was about a silence that is over.
         self.local.tick_waiting = None;
         if self.contract.state == State::Closed {
             return Ok(());
         }
-        let payload = self.handle_payload(now, slot, env, recorder, segment);
+        let payload = self.handle_payload(now, slot, env, recorder, segment, has_paused);
         self.handle_fin(now, slot, env, recorder, segment);
         self.note_next_hop(slot, env, recorder, segment.source_mac);
         payload

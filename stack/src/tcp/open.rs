@@ -120,7 +120,7 @@ impl Flow {
         }
         self.note_opened(now, ts_now, env, segment);
         let rest = segment.without_syn();
-        let payload = self.handle_payload(now, slot, env, recorder, &rest);
+        let payload = self.handle_payload(now, slot, env, recorder, &rest, false);
         self.handle_fin(now, slot, env, recorder, &rest);
         payload
     }

@@ -14,13 +14,15 @@ use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
+use crate::tcp::delayed_ack::Arrival;
 use crate::tcp::reassembly::Reassembly;
 use crate::tcp::state::State;
 use crate::time::Instant;
 use crate::wire::{Flags, Segment};
 
 impl Flow {
-    /// RFC 9293 3.10.7.4, seventh: payload in order becomes facts, payload beyond a hole is kept.
+    /// RFC 9293 3.10.7.4, seventh: payload in order becomes facts, payload beyond a hole is kept. `has_paused`: nothing was heard for
+    /// a while before it.
     pub(crate) fn handle_payload<R: Recorder>(
         &mut self,
         now: Instant,
@@ -28,6 +30,7 @@ impl Flow {
         env: &mut Env,
         recorder: &mut R,
         segment: &Segment,
+        has_paused: bool,
     ) -> Result<(), Drop> {
         let (mut seq, mut payload) = (segment.seq, segment.payload);
         if payload.is_empty() || !self.contract.state.can_receive() {
@@ -67,7 +70,8 @@ impl Flow {
             self.local.deadlines.clear(Wait::HoldBack);
             return self.keep_out_of_order(env, seq, payload);
         }
-        self.note_arrival(now, segment, payload.len());
+        let (is_pushed, bytes) = (segment.flags.has(Flags::PSH), payload.len());
+        self.note_arrival(now, segment, &Arrival { is_pushed, has_paused, bytes });
         let had_hole = self.reassembly != NONE;
         let result = self.take_in_order(slot, env, recorder, payload);
         if result.is_ok() && had_hole {
