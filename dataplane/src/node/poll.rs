@@ -9,7 +9,7 @@ use crate::log;
 use crate::port::BURST;
 use crate::port::xdp::XdpPort;
 use crate::sys;
-use stack::time::Duration;
+use stack::time::{Duration, Instant};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,10 @@ const SELDOM_NS: u64 = 150_000;
 
 /// A round that has received more frames than this is no small one: more may lie in the rings.
 const SMALL_ROUND: usize = BURST / 2;
+
+/// For so long after a takeover the core does nothing but wake clients, who stand still; where more of them wait, the rest shares it
+/// with others again.
+const WAKING: Duration = Duration::from_millis(30);
 
 /// Longest sleep of an idle core, in nanoseconds: an order of the agent waits no longer.
 const IDLE_NS: u64 = 1_000_000;
@@ -62,6 +66,24 @@ impl Patience {
     }
 }
 
+/// Whether clients are being woken, and for how long already.
+#[derive(Default)]
+struct Waking {
+    since: Option<Instant>,
+}
+
+impl Waking {
+    /// Whether the next round may not wait, nor anybody else have the processor. `now` is asked only while clients are woken.
+    fn is_urgent(&mut self, is_waking: bool, now: impl FnOnce() -> Instant) -> bool {
+        if !is_waking {
+            self.since = None;
+            return false;
+        }
+        let now = now();
+        now.since(*self.since.get_or_insert(now)) < WAKING
+    }
+}
+
 type PollCore = Core<XdpPort, MachineClock>;
 
 /// Starts the poll loop of core `number` on its processor.
@@ -86,10 +108,10 @@ pub(super) fn start(
             log::warning(format!("no guardian ({error}): a crash is noticed by silence only"));
         });
         let descriptors = core.descriptors(XdpPort::fd);
-        let mut patience = Patience::default();
+        let (mut patience, mut waking) = (Patience::default(), Waking::default());
         while !stopping.load(Ordering::Relaxed) {
             let round = core.poll();
-            if core.is_waking() {
+            if waking.is_urgent(core.is_waking(), clock::now) {
                 // Whoever shares the processor would have it for milliseconds.
                 patience.note_frames();
                 continue;
@@ -169,6 +191,19 @@ mod tests {
         ] {
             patience.note_sleep(slept);
             assert_eq!(rounds_awake(&mut patience), rounds, "after {slept} ns");
+        }
+    }
+
+    /// However many clients are to be woken, it is no longer than [`WAKING`] at a time that nobody else has the processor.
+    #[test]
+    fn waking_is_urgent_for_a_while_each_time() {
+        let mut waking = Waking::default();
+        let at = |ns| move || Instant(ns);
+        for start in [0, 10 * WAKING.0] {
+            assert!(waking.is_urgent(true, at(start)));
+            assert!(waking.is_urgent(true, at(start + WAKING.0 - 1)));
+            assert!(!waking.is_urgent(true, at(start + WAKING.0)), "there is no end of them");
+            assert!(!waking.is_urgent(false, || unreachable!("nobody is woken")));
         }
     }
 
