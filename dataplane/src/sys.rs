@@ -21,8 +21,8 @@ mod signal;
 
 pub use echo::{EchoSocket, WAY_BYTES_MIN};
 pub use interface::{
-    Offloads, interface_carrier, interface_cuts_segments, interface_driver, interface_index,
-    interface_mac, interface_mbits, interface_mtu, interface_offloads,
+    Offloads, interface_carrier, interface_driver, interface_index, interface_mac, interface_mbits,
+    interface_mtu, interface_offloads,
 };
 pub use packet::{ArpSocket, Cuts, CuttingSocket, ServiceMacs};
 pub use process::{close_descriptors_from, defer_process, leave_session, lock_memory, set_name};

@@ -521,8 +521,20 @@ fn cut_between_frames([a, b]: &mut [End; 2], address: Address) {
 /// Attached to the driver, the far end has the kernel cut for it.
 #[test]
 fn superframes_are_cut_and_keep_their_place_among_frames() {
+    with_superframes("on");
+}
+
+/// What the interface cannot cut the kernel cuts before.
+#[test]
+fn superframes_need_no_offload() {
+    with_superframes("off");
+}
+
+/// With the interface's offloads `on` or `off`.
+fn with_superframes(offloads: &str) {
     let Some(wire) = Wire::new() else { return };
-    run(&["ip", "netns", "exec", &wire.names[0], "ethtool", "-K", "eth0", "tx", "on", "tso", "on"]);
+    let ethtool = ["ip", "netns", "exec", &wire.names[0], "ethtool", "-K", "eth0"];
+    run(&[ethtool.as_slice(), &["tx", offloads, "tso", offloads, "gso", offloads]].concat());
     let superframes = XdpConfig { superframes: true, ..config() };
     let mut ends =
         [wire.end_with(0, AttachMode::Auto, &superframes), wire.end(1, AttachMode::Native)];
@@ -577,13 +589,12 @@ fn discarded_superframes_are_gone() {
     ends[0].settle();
 }
 
-/// Who has no offload, or does not want it, sends frame by frame.
+/// Who does not want them sends frame by frame.
 #[test]
-fn without_offload_there_are_no_superframes() {
+fn who_wants_no_superframes_has_none() {
     let Some(wire) = Wire::new() else { return };
-    let superframes = XdpConfig { superframes: true, ..config() };
-    let mut end = wire.end_with(0, AttachMode::Auto, &superframes);
-    assert!(!end.port.sends_superframes(), "`tx off` has switched it off");
+    let mut end = wire.end_with(0, AttachMode::Auto, &config());
+    assert!(!end.port.sends_superframes());
     assert_eq!(end.port.stage_superframe(|_, _| unreachable!()), None);
 }
 

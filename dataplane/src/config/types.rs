@@ -236,7 +236,7 @@ pub struct Interface {
     pub mode: XdpMode,
     /// `copy`: whether frames are copied between NIC and process. Default "auto".
     pub copy: CopyMode,
-    /// `segmentation`: whether several segments of a flow may leave as one superframe, which the interface cuts. Default "auto";
+    /// `segmentation`: whether several segments of a flow may leave as one superframe, which the interface or the kernel cuts. Default "auto";
     /// of the client side only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segmentation: Option<Segmentation>,
@@ -276,7 +276,7 @@ pub enum CopyMode {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Segmentation {
-    /// On a virtual cable (veth) that has TCP segmentation offload on (`ethtool -k INTERFACE`).
+    /// On a virtual cable (veth).
     #[default]
     Auto,
     /// Every segment leaves as a frame of its own.

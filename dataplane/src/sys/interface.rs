@@ -86,16 +86,7 @@ pub fn interface_offloads(name: &str) -> io::Result<Offloads> {
     Ok(Offloads { joins_segments: has(15), strips_tags: has(8), hashes: has(28) })
 }
 
-/// Whether an interface cuts TCP segments out of longer ones (TCP segmentation offload).
-pub fn interface_cuts_segments(name: &str) -> io::Result<bool> {
-    // `ethtool_value`: command, answer.
-    let mut value = [ETHTOOL_GTSO, 0];
-    ask_ethtool(name, &mut value)?;
-    Ok(value[1] != 0)
-}
-
 /// Commands of `linux/ethtool.h`.
-const ETHTOOL_GTSO: u32 = 0x1e;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_GSET: u32 = 0x01;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
@@ -146,7 +137,6 @@ mod tests {
         assert!(interface_mtu("lo").unwrap() >= 1280);
         assert!(interface_carrier("lo").unwrap());
         assert!(!interface_offloads("lo").unwrap().joins_segments);
-        assert!(interface_cuts_segments("lo").unwrap(), "the kernel's default");
     }
 
     #[test]
@@ -159,7 +149,6 @@ mod tests {
             assert!(interface_mbits(name).is_err());
             assert!(interface_driver(name).is_err());
             assert!(interface_offloads(name).is_err());
-            assert!(interface_cuts_segments(name).is_err());
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Superframes out: what AF_XDP cannot send, and what must not overtake it.
 //!
 //! AF_XDP has no segmentation offload, and where it copies, each frame costs an allocation, a copy and a passage through the
-//! kernel. So a port in copy mode on a virtual cable that cuts segments hands superframes to a packet socket instead: one of
-//! each for up to 64 KiB. On such a cable (veth, which has neither rings nor a queueing discipline) both ways have sent when our
-//! system call returns, one after the other: so order is kept, what is staged in a burst behind a superframe takes this way as
-//! well, and nothing of a burst leaves later than that.
+//! kernel. So a port in copy mode on a virtual cable hands superframes to a packet socket instead: one of each for up to 64 KiB. The
+//! cable cuts them, or passes them on whole to whoever takes that; where its segmentation offload is off the kernel cuts them before,
+//! as it does for its own TCP: by the segment that is still cheaper than a frame of its own. On such a cable (veth, which has
+//! neither rings nor a queueing discipline) both ways have sent when our system call returns, one after the other: so order is
+//! kept, what is staged in a burst behind a superframe takes this way as well, and nothing of a burst leaves later than that.
 //!
 //! A NIC is another matter: the packet socket's way there is through a queue of the kernel, in which frames of many bursts
 //! could wait longer than a lease while later ones overtake them by the ring. There, and in zero-copy mode, segments leave one by one.
@@ -27,10 +28,9 @@ pub const SUPERFRAMES_BYTES: usize = SUPERFRAMES_MAX * SUPERFRAME_BYTES_MAX;
 /// Bytes that may be on their way through the kernel (it counts each frame with its overhead): a few bursts.
 const SEND_BUFFER_BYTES: i32 = 4 << 20;
 
-/// Whether this interface cuts superframes within the call that sends them.
+/// Whether superframes are cut within the call that sends them.
 pub fn are_cut(interface: &str) -> bool {
-    let cuts = sys::interface_cuts_segments(interface).unwrap_or(false);
-    cuts && sys::interface_driver(interface).is_ok_and(|driver| driver == "veth")
+    sys::interface_driver(interface).is_ok_and(|driver| driver == "veth")
 }
 
 /// Where a frame lies.
@@ -169,10 +169,9 @@ fn is_gone(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// The loopback interface cuts segments, and is no cable.
+    /// The loopback interface is none.
     #[test]
     fn only_a_virtual_cable_is_trusted_to_send_at_once() {
-        assert!(sys::interface_cuts_segments("lo").unwrap());
         assert!(!are_cut("lo") && !are_cut("no-such"));
     }
 }
