@@ -93,7 +93,7 @@ pub const HOLD_BACK: Duration = Duration::from_millis(2);
 pub const UNA_FLUSH: Duration = Duration::from_millis(10);
 
 /// By how many bytes the recorded `snd_una` may lag (DESIGN 5).
-pub const UNA_FLUSH_BYTES: u32 = 256 << 10;
+pub const UNA_FLUSH_BYTES: u32 = 512 << 10;
 
 /// What either side of a proxied connection may send before the other one's window is known: hosts begin with more.
 pub const FIRST_WINDOW_BYTES: u32 = 32 << 10;
