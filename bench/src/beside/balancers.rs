@@ -232,7 +232,7 @@ impl BalancersArgs {
             planned += kinds * f64::from(self.takeovers) * takeover::RUN_SECONDS;
         }
         if self.wants(Measure::Growth) && self.contenders.contains(&Rival::Mirrored) {
-            planned += f64::from(self.takeovers) * growth::RUN_SECONDS;
+            planned += (1..=self.takeovers).map(growth::run_seconds).sum::<f64>();
         }
         planned.max(1.0)
     }
@@ -399,6 +399,7 @@ mod tests {
                 downloads_ns: vec![7],
                 uploads_ns: vec![9],
                 echoes_ns: vec![11],
+                newcomers_ns: vec![13],
                 first_ns: Some(1_000_000),
                 lost: vec!["reset".into()],
             };
@@ -407,12 +408,14 @@ mod tests {
         let csv = takeover::csv(&session.takeovers);
         assert_eq!(
             csv,
-            "run,contender,death,kind,gap_ns\n1,nat,power,download,7\n1,nat,power,upload,9\n1,nat,power,echo,11\n"
+            "run,contender,death,kind,gap_ns\n1,nat,power,download,7\n1,nat,power,upload,9\n1,nat,power,echo,11\n1,nat,power,newcomer,13\n"
         );
         let of_haproxy =
             session.figures.of(Measure::Takeover).filter(|one| one.contender == Rival::Haproxy);
         let metrics: Vec<&str> = of_haproxy.map(|one| one.metric).collect();
-        assert_eq!(metrics, ["power: survived", "power: first SYN-ACK"]);
+        assert_eq!((metrics[0], metrics[4]), ("power: survived", "power: first SYN-ACK"));
+        assert!(metrics[1..4].iter().all(|metric| metric.starts_with("power: newcomer's wait")));
+        assert_eq!(metrics.len(), 5);
         assert!(
             session.figures.get(Measure::Takeover, "power: upload gap p99", Rival::Nat).is_some()
         );

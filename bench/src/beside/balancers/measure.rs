@@ -41,7 +41,7 @@ pub enum Measure {
     Idle,
     /// A node that dies, hangs or is cut off: gaps of paced connections, and the first answer to a newcomer.
     Takeover,
-    /// A killed node with 100 connections, and with 100 000.
+    /// A killed node with 100 connections, and with up to a million.
     Growth,
 }
 
@@ -111,7 +111,7 @@ impl Measure {
             Measure::JumboUpload => "One upload, MTU 9000, offloads on",
             Measure::Idle => "Idle connections",
             Measure::Takeover => "A node dies under 1 000 paced connections",
-            Measure::Growth => "A node dies, with 100 connections and with 100 000",
+            Measure::Growth => "A node dies, with 100 connections and with up to a million",
         }
     }
 

@@ -273,9 +273,10 @@ fn takeover(figures: &Figures, runs: &[Run]) -> String {
         text.push_str(&named(&there, who));
         text.push_str("<div class=\"pictures\">");
         for death in Death::ALL {
-            text.push_str(&gaps(runs, death, "downloads", |run| &run.downloads_ns));
-            text.push_str(&gaps(runs, death, "uploads", |run| &run.uploads_ns));
-            text.push_str(&gaps(runs, death, "echoes", |run| &run.echoes_ns));
+            text.push_str(&gaps(runs, death, "gap of downloads", |run| &run.downloads_ns));
+            text.push_str(&gaps(runs, death, "gap of uploads", |run| &run.uploads_ns));
+            text.push_str(&gaps(runs, death, "gap of echoes", |run| &run.echoes_ns));
+            text.push_str(&gaps(runs, death, "wait of newcomers", |run| &run.newcomers_ns));
         }
         text = text + "</div>" + &again(&figures.again(measure, &there));
     }
@@ -303,7 +304,7 @@ fn gaps(runs: &[Run], death: Death, kind: &str, of: fn(&Run) -> &Vec<u64>) -> St
     }
     let how = death.title();
     format!(
-        "<figure><figcaption>{how}: gap of {kind}, ms, by percentile of connections</figcaption>{svg}</figure>"
+        "<figure><figcaption>{how}: {kind}, ms, by percentile of connections</figcaption>{svg}</figure>"
     )
 }
 
@@ -399,6 +400,7 @@ mod tests {
             downloads_ns: vec![5_000_000, 50_000_000],
             uploads_ns: vec![7_000_000],
             echoes_ns: vec![8_000_000],
+            newcomers_ns: vec![6_000_000],
             first_ns: Some(9_000_000),
             lost: lost.iter().map(|reason| reason.to_string()).collect(),
         }
@@ -450,9 +452,9 @@ mod tests {
             let has = |picture: &&str| picture.contains(&format!("<polyline class=\"{class}\""));
             pictures.iter().map(has).collect::<Vec<_>>()
         };
-        assert!(pictures[3].starts_with("<figcaption>Power loss: gap of downloads"), "{text}");
-        assert_eq!(curves("hearing"), [true; 6]);
-        assert_eq!(curves("nat"), [false, false, false, true, true, true]);
+        assert!(pictures[4].starts_with("<figcaption>Power loss: gap of downloads"), "{text}");
+        assert_eq!(curves("hearing"), [true; 8]);
+        assert_eq!(curves("nat"), [false, false, false, false, true, true, true, true]);
         let lost = "conntrackd, Power loss: paced uploads 7: Reset, &lt;closed&gt;";
         assert!(text.contains(lost), "{text}");
         assert!(text.contains("--measures takeover --contenders nat,hearing"), "{text}");

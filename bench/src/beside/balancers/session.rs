@@ -220,14 +220,14 @@ impl<'a> Session<'a> {
         let runs = self.args.takeovers;
         for run in 1..=runs {
             self.progress
-                .begin(&format!("takeover with 100 and with 100 000 flows, run {run} of {runs}"));
-            match growth::take(self.common) {
+                .begin(&format!("takeover with few flows and with many, run {run} of {runs}"));
+            match growth::take(self.common, run) {
                 Ok(samples) => {
                     self.figures.add(Measure::Growth, Rival::Mirrored, run, &samples);
                 }
                 Err(error) => self.fail(format!("growth, run {run}: {error:#}")),
             }
-            self.progress.end(growth::RUN_SECONDS);
+            self.progress.end(growth::run_seconds(run));
         }
     }
 

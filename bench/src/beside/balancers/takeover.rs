@@ -1,6 +1,7 @@
 //! A node dies under paced connections that it passes on: how long each stands still, and when newcomers are answered.
 //!
-//! A newcomer begins every millisecond, so one of them begins just before somebody answers again.
+//! A newcomer begins every millisecond, so one of them begins just before somebody answers again. Those whose first SYN nobody
+//! answers wait for their own timer, a second.
 //!
 //! Units: milliseconds in figures, nanoseconds in lists.
 
@@ -32,6 +33,9 @@ const LAST: Duration = Duration::from_millis(500);
 
 /// 99 of 100 connections, beyond what is ordinary for them: the goal for the gap of a crash.
 const CALM: Duration = Duration::from_millis(40);
+
+/// Newcomers are counted that begin within this time after the death.
+const NEWCOMERS: Duration = Duration::from_secs(1);
 
 /// The switch's end of the cable between the first node and its clients and servers.
 const CLIENTS_CABLE: &str = "node1-eth0";
@@ -67,6 +71,9 @@ macro_rules! metrics {
             concat!($death, ": echo gap p50"),
             concat!($death, ": echo gap p99"),
             concat!($death, ": echo gap longest"),
+            concat!($death, ": newcomer's wait p50"),
+            concat!($death, ": newcomer's wait p99"),
+            concat!($death, ": newcomer's wait longest"),
             concat!($death, ": first SYN-ACK"),
             concat!($death, ": stood still before, p99"),
         ]
@@ -92,6 +99,8 @@ pub struct Run {
     pub uploads_ns: Vec<u64>,
     /// And each dialogue of small messages.
     pub echoes_ns: Vec<u64>,
+    /// How long each newcomer of the first second after the death waited for its SYN-ACK, or for none.
+    pub newcomers_ns: Vec<u64>,
     /// From the death to the first SYN-ACK for a newcomer that began after it.
     pub first_ns: Option<u64>,
     /// What became of those that did not survive, and why.
@@ -123,7 +132,7 @@ impl Death {
     }
 
     /// Names of a run's metrics.
-    fn metrics(self) -> [&'static str; 12] {
+    fn metrics(self) -> [&'static str; 15] {
         match self {
             Death::Crash => metrics!("crash"),
             Death::Power => metrics!("power"),
@@ -173,7 +182,9 @@ impl Run {
         let survived = |one: &&ConnectionReport| one.outcome == Outcome::Survived;
         let last_ns = LAST.as_nanos() as u64;
         let before = paced().map(|one| one.gap_within_ns(at_ns.saturating_sub(last_ns), at_ns));
-        let late = all.iter().filter(|one| one.kind == Kind::Fresh && one.start_ns >= at_ns);
+        let late = || all.iter().filter(|one| one.kind == Kind::Fresh && one.start_ns >= at_ns);
+        let newcomers = late().filter(|one| one.start_ns - at_ns < NEWCOMERS.as_nanos() as u64);
+        let waited = |one: &ConnectionReport| one.open_ns.unwrap_or(one.end_ns) - one.start_ns;
         Run {
             who,
             death,
@@ -183,8 +194,9 @@ impl Run {
             downloads_ns: gaps(Kind::Download),
             uploads_ns: gaps(Kind::Upload),
             echoes_ns: gaps(Kind::Echo),
+            newcomers_ns: newcomers.map(waited).collect(),
             lost: paced().filter(|one| !survived(one)).map(epitaph).collect(),
-            first_ns: late.filter_map(|one| one.open_ns).min().map(|first| first - at_ns),
+            first_ns: late().filter_map(|one| one.open_ns).min().map(|first| first - at_ns),
         }
     }
 
@@ -203,16 +215,22 @@ impl Run {
         self.who != Rival::Haproxy
     }
 
-    /// Its figures. Where connections die with their machine: how many did not, and when a newcomer is answered.
+    /// Its figures. Where connections die with their machine: how many did not, and when newcomers are answered.
     pub fn samples(&self) -> Vec<Sample> {
-        let [survived, .., first, _] = self.death.metrics();
-        let told = |sample: &Sample| self.outlives() || [survived, first].contains(&sample.metric);
+        let [survived, .., p50, p99, longest, first, _] = self.death.metrics();
+        let of_all = [survived, p50, p99, longest, first];
+        let told = |sample: &Sample| self.outlives() || of_all.contains(&sample.metric);
         self.all_samples().into_iter().filter(told).collect()
     }
 
-    /// How long each connection stood still, by their kinds.
-    pub fn gaps(&self) -> [(&'static str, &Vec<u64>); 3] {
-        [("download", &self.downloads_ns), ("upload", &self.uploads_ns), ("echo", &self.echoes_ns)]
+    /// How long each connection stood still, or waited for its beginning, by their kinds.
+    pub fn gaps(&self) -> [(&'static str, &Vec<u64>); 4] {
+        [
+            ("download", &self.downloads_ns),
+            ("upload", &self.uploads_ns),
+            ("echo", &self.echoes_ns),
+            ("newcomer", &self.newcomers_ns),
+        ]
     }
 
     fn all_samples(&self) -> Vec<Sample> {
@@ -303,6 +321,7 @@ mod tests {
             connection(Kind::Fresh, 1_000_500, Some(6_000_000)),
             connection(Kind::Fresh, 5_000_000, Some(5_500_000)),
             connection(Kind::Fresh, 5_100_000, None),
+            connection(Kind::Fresh, 1_001_000_000, Some(1_002_000_000)),
         ];
         let (echo_rtt_ns, series) = (Percentiles::default(), Series::new(0));
         let result = LoadResult { connections, echo_rtt_ns, series };
@@ -314,11 +333,17 @@ mod tests {
         let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
         assert_eq!(of("crash: download gap p50"), 2.1);
         assert_eq!(of("crash: echo gap longest"), 2.1);
+        assert_eq!(run.newcomers_ns, [4_999_500, 500_000, 3_900_000], "of the first second");
+        assert_eq!(of("crash: newcomer's wait p50"), 3.9);
         assert_eq!(of("crash: first SYN-ACK"), 4.5);
         assert_eq!(samples.len(), run.death.metrics().len());
-        assert_eq!(
-            csv(&[run]),
-            "run,contender,death,kind,gap_ns\n1,mirrored,crash,download,2100000\n1,mirrored,crash,upload,2100000\n1,mirrored,crash,echo,2100000\n"
-        );
+        let kinds = ["download,2100000", "upload,2100000", "echo,2100000", "newcomer,4999500"];
+        let text = csv(&[run]);
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("run,contender,death,kind,gap_ns"));
+        for kind in kinds {
+            assert_eq!(lines.next(), Some(format!("1,mirrored,crash,{kind}").as_str()));
+        }
+        assert_eq!(lines.count(), 2);
     }
 }
