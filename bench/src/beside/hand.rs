@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 use tools::bench::bulk::{self, Stream};
 
-use crate::{flood, flows, pingpong};
+use crate::{flood, flows, pingpong, smol};
 
 /// Arguments of a hand.
 #[derive(Args, Debug)]
@@ -88,6 +88,8 @@ enum Work {
         #[arg(long)]
         seconds: u64,
     },
+    /// Serves over smoltcp's TCP, in a node's namespace, until it is killed.
+    Smoltcp,
 }
 
 /// Does its work.
@@ -106,6 +108,7 @@ pub fn main(args: &HandArgs) -> ExitCode {
         Work::Connects { target, count, seconds } => {
             said(flood::connects(*target, *count, *seconds))
         }
+        Work::Smoltcp => said(smol::serve()),
     });
     match outcome {
         Ok(text) => {

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A *subject* is what is measured (`beside/bulk.rs` and its neighbours), a *contender* is who serves:
-//! the kernel's TCP, a node alone, or a node with a peer. Contenders take turns within each round, so that
+//! the kernel's TCP, smoltcp's over our ports, a node alone, or a node with a peer. Contenders take turns within each round, so that
 //! what else happens on the machine happens to all; figures are medians over the rounds, ratios are made
 //! within a round. Progress goes to standard error, the table (or JSON) to standard output, and every
 //! figure into one file of `--out`.
@@ -28,6 +28,7 @@ mod pingpong;
 mod proxied;
 mod refill;
 mod report;
+mod smol;
 mod stage;
 mod standstill;
 

@@ -19,6 +19,7 @@ use tools::demo::status;
 
 use crate::config::{self, CLUSTER, NodeSetup, SERVICES, Serves, TIMERS};
 use crate::report::KERNEL;
+use crate::smol;
 use crate::{Common, Seal};
 
 /// How long anything may take to be ready.
@@ -35,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub enum Contender {
     /// A plain program over the kernel's TCP.
     Kernel,
+    /// smoltcp's TCP over the same AF_XDP port as a node's.
+    Smoltcp,
     /// One node without a peer.
     Alone,
     /// Two nodes: the second holds the copies.
@@ -43,19 +46,21 @@ pub enum Contender {
 
 impl Contender {
     /// In the order of their turns.
-    pub const ALL: [Contender; 3] = [Contender::Kernel, Contender::Alone, Contender::Mirrored];
+    pub const ALL: [Contender; 4] =
+        [Contender::Kernel, Contender::Smoltcp, Contender::Alone, Contender::Mirrored];
 
     /// As reports name it.
     pub fn name(self) -> &'static str {
         match self {
             Contender::Kernel => KERNEL,
+            Contender::Smoltcp => "smoltcp",
             Contender::Alone => "alone",
             Contender::Mirrored => "mirrored",
         }
     }
 
     /// Names of all.
-    pub fn names() -> [&'static str; 3] {
+    pub fn names() -> [&'static str; 4] {
         Contender::ALL.map(Contender::name)
     }
 }
@@ -131,6 +136,12 @@ impl<'a> Stage<'a> {
                 let process =
                     self.spawn(Place::Node(1), "kernel", self.common.server_cpu, &args)?;
                 server.processes.push(process);
+                &[]
+            }
+            Contender::Smoltcp => {
+                let (cpu, hand) = (self.common.server_cpu.to_string(), std::env::current_exe()?);
+                let words = ["hand", "--cpu", &cpu, "smoltcp"];
+                server.processes.push(self.bed.spawn(Place::Node(1), "smoltcp", &hand, &words)?);
                 &[]
             }
             Contender::Alone => &[1],
@@ -266,6 +277,7 @@ impl Server<'_> {
         let (_, address, port, _) = SERVICES[service as usize];
         let address: Ipv4Addr = match self.contender {
             Contender::Kernel => Ipv4Addr::new(10, 88, 0, 11),
+            Contender::Smoltcp => smol::ADDRESS.parse().expect("an address"),
             _ => address.parse().expect("an address"),
         };
         SocketAddrV4::new(address, port)
@@ -344,6 +356,10 @@ impl Server<'_> {
                     }
                 })
             }
+            Contender::Smoltcp => self.wait("smoltcp to serve", |server| {
+                let said: String = server.processes.iter().map(Process::log_tail).collect();
+                said.contains(smol::SERVES).then_some(()).ok_or(said)
+            }),
             Contender::Alone => {
                 let serves =
                     |group: &GroupStatus| group.role == Role::Owner && group.lease_remaining_us > 0;
