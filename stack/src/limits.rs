@@ -70,6 +70,9 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// retransmission timer.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
+/// Delay of the acknowledgement of a full segment that was pushed right behind another: a stream's next is there by then.
+pub const ACK_DELAY_STEP: Duration = Duration::from_millis(2);
+
 /// Servers of which something is decided, and that have no place here, for each service: nodes that differ do so by a few, and for
 /// as long as it takes to reload them.
 pub const HEARSAY_MAX: usize = 256;
@@ -82,6 +85,9 @@ pub const ACK_DELAY_REST: Duration = Duration::from_millis(8);
 /// words are acknowledged without delay; then it is tried again whether something takes it along. It costs whoever waits for it
 /// one such delay in so many words.
 pub const QUICK_ACKS: u8 = 64;
+
+/// After a takeover nobody knows who has spoken last: so many words are acknowledged without delay, whether they are answers or steps.
+pub const QUICK_ACKS_RESUMED: u8 = 4;
 
 /// Shorter segments are no stream's, whatever its path takes (RFC 9293 MUST-15).
 pub const FULL_SEGMENT_BYTES: u32 = 536;

@@ -145,6 +145,7 @@ impl Flow {
             snd_una: contract.snd_una,
             snd_nxt: contract.snd_una,
             is_resumed: true,
+            delayed_ack: DelayedAck::resumed(),
             committed: self.progress(),
             ..self.local_at_rest(now, ts_now, ts_offset)
         };

@@ -3,16 +3,21 @@
 //! | who | how he shows | when |
 //! |---|---|---|
 //! | says a stream | full segments | every second one at once (RFC 9293 SHLD-19), a single one after [`ACK_DELAY`] (SHLD-18, MUST-40); the newest of them is held back (DESIGN 9) |
-//! | writes at a pace | a pushed segment behind one that was not, or a full pushed one a while after another; not the first that he says after a word of ours | at once: most often nothing that is said next would take it along |
+//! | writes at a pace | a pushed segment behind one that was not, or a full pushed one a while after another; not the first that he says after a word of ours | at once: most often nothing that is said next would take it along; a full pushed one right behind another, which may be a stream's, after [`ACK_DELAY_STEP`] |
 //! | says words, and hears one for each | one pushed segment after ours | with our next word; of what the peer does not hold by then with the one after that, or after [`ACK_DELAY_REST`] |
 //! | waits with his next word until the last is acknowledged (Nagle's algorithm) | says it as soon as an acknowledgement that was late has reached him | as soon as it may be said, for [`QUICK_ACKS`] words; then the delay is tried again |
+//!
+//! After a takeover the first [`QUICK_ACKS_RESUMED`] words count as those of somebody who waits: most have waited already.
 //!
 //! "May be said" is the gate's: no acknowledgement leaves before the peer holds what it is about.
 //!
 //! Path: steps 4 and 7. Spec: RFC 9293 3.8.6.3; RFC 5681 4.2.
 
 use crate::flow::{Env, Flow, Standing};
-use crate::limits::{ACK_DELAY, ACK_DELAY_REST, FULL_SEGMENT_BYTES, HOLD_BACK, QUICK_ACKS};
+use crate::limits::{
+    ACK_DELAY, ACK_DELAY_REST, ACK_DELAY_STEP, FULL_SEGMENT_BYTES, HOLD_BACK, QUICK_ACKS,
+    QUICK_ACKS_RESUMED,
+};
 use crate::pool::NONE;
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
@@ -28,6 +33,17 @@ pub struct DelayedAck {
     was_late: bool,
     /// So many of the next words are acknowledged as soon as that may be said.
     quick: u8,
+}
+
+/// When what has come is to be acknowledged, if nothing takes that along before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Due {
+    /// As soon as it may be said.
+    AtOnce,
+    /// After [`ACK_DELAY_STEP`].
+    Soon,
+    /// After [`ACK_DELAY`].
+    Later,
 }
 
 /// Payload that has come in order.
@@ -57,6 +73,11 @@ enum Turn {
 }
 
 impl DelayedAck {
+    /// Of a flow that is carried on after a takeover.
+    pub fn resumed() -> DelayedAck {
+        DelayedAck { quick: QUICK_ACKS_RESUMED, ..DelayedAck::default() }
+    }
+
     /// Payload of ours leaves: it takes along what may be acknowledged.
     #[inline]
     pub fn note_said(&mut self) {
@@ -77,15 +98,16 @@ impl DelayedAck {
         }
     }
 
-    /// Payload has come in order, and with it so many bytes are not acknowledged: whether they are to be as soon as
-    /// that may be said. Two small segments are no reason: what answers them takes the acknowledgement along; nor is one more
-    /// answer in a dialogue, in which each word of ours acknowledges the answer before the last. The end of a step of a stream is: a
-    /// pushed segment behind one that was not, or a full pushed one that comes a while after another, if an answer would have been
-    /// over before. (Who pushes each of his full segments, and pauses after none, says a stream.)
+    /// Payload has come in order, and with it so many bytes are not acknowledged: when they are to be. Two small segments are no
+    /// reason for at once: what answers them takes the acknowledgement along; nor is one more answer in a dialogue, in which each word
+    /// of ours acknowledges the answer before the last. The end of a step of a stream is: a pushed segment behind one that was
+    /// not, or a full pushed one that comes a while after another, if an answer would have been over before. A full pushed one right
+    /// behind another may be the end of a step, or of a stream of which every second one is acknowledged.
     #[inline]
-    fn is_due(&mut self, arrival: &Arrival, unacked: usize, full: usize) -> bool {
+    fn due(&mut self, arrival: &Arrival, unacked: usize, full: usize) -> Due {
         let Arrival { is_pushed, has_paused, bytes } = *arrival;
         let is_answer = self.turn == Turn::Ours && is_pushed;
+        let may_end = self.turn == Turn::Theirs && is_pushed && bytes >= full;
         let is_step = match self.turn {
             Turn::Ours | Turn::Answered | Turn::AnswersOn => false,
             Turn::Theirs => has_paused && bytes >= full,
@@ -98,11 +120,15 @@ impl DelayedAck {
             (false, _) => Turn::TheirsOn,
         };
         if (is_step && is_pushed) || unacked >= if is_answer { 4 } else { 2 } * full {
-            return true;
+            return Due::AtOnce;
         }
         let is_quick = self.quick > 0;
         self.quick = self.quick.saturating_sub(1);
-        is_quick
+        match (is_quick, may_end) {
+            (true, _) => Due::AtOnce,
+            (false, true) => Due::Soon,
+            (false, false) => Due::Later,
+        }
     }
 
     /// Whether so many bytes that the peer does not hold yet may wait for what is said next: one answer, or words so short that no
@@ -134,10 +160,11 @@ impl Flow {
         }
         let unacked = self.contract.rcv_nxt.since(local.rcv_acked) as usize + bytes;
         let full = local.rcv_mss.max(self.contract.options.mss.min(FULL_SEGMENT_BYTES as u16));
-        if local.delayed_ack.is_due(arrival, unacked, full.into()) {
-            local.owed.ack_new = true;
-        } else if !local.deadlines.is_set(Wait::Ack) {
-            local.deadlines.set(Wait::Ack, now + ACK_DELAY);
+        match local.delayed_ack.due(arrival, unacked, full.into()) {
+            Due::AtOnce => local.owed.ack_new = true,
+            _ if local.deadlines.is_set(Wait::Ack) => {}
+            Due::Soon => local.deadlines.set(Wait::Ack, now + ACK_DELAY_STEP),
+            Due::Later => local.deadlines.set(Wait::Ack, now + ACK_DELAY),
         }
     }
 
@@ -197,12 +224,12 @@ mod tests {
     /// A segment comes that is as long as it can be, right behind the last, and with it so many bytes are not acknowledged.
     fn comes(delayed: &mut DelayedAck, is_pushed: bool, unacked: usize) -> bool {
         let arrival = Arrival { is_pushed, has_paused: false, bytes: unacked.min(FULL) };
-        delayed.is_due(&arrival, unacked, FULL)
+        delayed.due(&arrival, unacked, FULL) == Due::AtOnce
     }
 
     /// One comes after a pause, and with it this is not acknowledged.
     fn comes_later(delayed: &mut DelayedAck, is_pushed: bool, bytes: usize) -> bool {
-        delayed.is_due(&Arrival { is_pushed, has_paused: true, bytes }, bytes, FULL)
+        delayed.due(&Arrival { is_pushed, has_paused: true, bytes }, bytes, FULL) == Due::AtOnce
     }
 
     #[test]
@@ -228,7 +255,11 @@ mod tests {
         for _ in 0..3 {
             assert!(!comes(&mut delayed, false, FULL));
             let rest = Arrival { is_pushed: true, has_paused: false, bytes: 30 };
-            assert!(delayed.is_due(&rest, FULL + 30, FULL), "it is all that is said for now");
+            assert_eq!(
+                delayed.due(&rest, FULL + 30, FULL),
+                Due::AtOnce,
+                "it is all that is said for now"
+            );
         }
         assert!(comes_later(&mut delayed, true, FULL), "and that, if it just fits into one");
         assert!(!comes_later(&mut delayed, true, FULL - 1), "a word, which may have an answer");
@@ -252,6 +283,19 @@ mod tests {
             assert!(!comes(&mut delayed, true, FULL));
             assert!(comes(&mut delayed, true, 2 * FULL));
         }
+        let last = Arrival { is_pushed: true, has_paused: false, bytes: FULL };
+        assert_eq!(delayed.due(&last, FULL, FULL), Due::Soon, "it may be the end of a step");
+    }
+
+    /// Somebody who writes a segment at a time may look like one who answers until he has said two.
+    #[test]
+    fn nobody_waits_after_a_takeover() {
+        let mut delayed = DelayedAck::resumed();
+        for _ in 0..8 {
+            assert!(comes_later(&mut delayed, true, FULL));
+        }
+        let mut delayed = DelayedAck::default();
+        assert!(!comes_later(&mut delayed, true, FULL), "it may be an answer");
     }
 
     /// Each of our words acknowledges the answer before the last, so two of them are seldom too many.

@@ -240,6 +240,19 @@ fn shld_19_the_end_of_a_step_is_acknowledged_at_once() {
     }
 }
 
+/// SHLD-18, SHLD-19: a full pushed segment right behind another may be a stream's. Its acknowledgement waits for the next, but not
+/// for long.
+#[test]
+fn shld_18_the_second_of_two_pushed_segments_is_acknowledged_soon() {
+    let mut desk = Desk::connected(Setup::new(Family::V4, AppConfig::Discard), PLAIN);
+    let says = |desk: &mut Desk| desk.say(Flags::ACK.with(Flags::PSH), &[1; 1000]).len();
+    assert_eq!((says(&mut desk), says(&mut desk)), (0, 1), "two full ones");
+    desk.wait_ms(10);
+    assert_eq!((says(&mut desk), says(&mut desk)), (1, 0), "and after a pause");
+    let answer = desk.wait_ms(3);
+    assert_eq!((answer.len(), answer[0].ack), (1, desk.snd_nxt));
+}
+
 /// RFC 9293 MUST-58, MUST-59: segments that arrive together are all taken before one ACK answers
 /// them.
 #[test]
