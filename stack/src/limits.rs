@@ -98,7 +98,8 @@ pub const HOLD_BACK: Duration = Duration::from_millis(2);
 /// How long `snd_una` may go unrecorded (DESIGN 5).
 pub const UNA_FLUSH: Duration = Duration::from_millis(10);
 
-/// By how many bytes the recorded `snd_una` may lag (DESIGN 5).
+/// By how many bytes the recorded `snd_una` may lag (DESIGN 5): half of the window that a proxy offers where its configuration names
+/// none, so that an acknowledgement that waits for the peer leaves the sender the other half.
 pub const UNA_FLUSH_BYTES: u32 = 512 << 10;
 
 /// What either side of a proxied connection may send before the other one's window is known: hosts begin with more.
@@ -107,6 +108,10 @@ pub const FIRST_WINDOW_BYTES: u32 = 32 << 10;
 /// A window that has opened by so much is recorded at once: a record alone in its datagram, and the answer, are less than
 /// a hundredth of what it lets through.
 pub const OPENED_BYTES: u32 = 48 << 10;
+
+/// A window of what is passed on that has opened by so much is told by a segment of its own, however large the buffer is: whoever has
+/// filled a small one waits for that.
+pub const WINDOW_STEP_BYTES: u32 = 128 << 10;
 
 /// Segments that a sender is offered when the other side of a proxied connection opens its window by less than one: one that is
 /// cut to what fits there, and one to go on with.

@@ -236,8 +236,8 @@ pub struct Interface {
     pub mode: XdpMode,
     /// `copy`: whether frames are copied between NIC and process. Default "auto".
     pub copy: CopyMode,
-    /// `segmentation`: whether several segments of a flow may leave as one superframe, which the interface or the kernel cuts. Default "auto";
-    /// of the client side only.
+    /// `segmentation`: whether several segments of a flow may leave as one superframe, which the interface or the kernel cuts.
+    /// Default "auto"; of the client side only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segmentation: Option<Segmentation>,
     /// `next_hops`: routers or hosts on the client side that are asked for a sign of life; a node that hears fewer of
@@ -364,7 +364,7 @@ pub struct Limits {
     /// `uploads`: connections of these whose request body is being read; the next one waits until its client sends
     /// again. Default 65536.
     pub uploads: u32,
-    /// `chunks`: pieces of 2048 bytes for payload that cannot be had again, or is passed on. Default 32768.
+    /// `chunks`: pieces of 2048 bytes for payload that cannot be had again, or is passed on. Default 65536.
     pub chunks: u32,
     /// `pieces`: parts of output, queued or unacknowledged. Default 131072.
     pub pieces: u32,
@@ -541,7 +541,7 @@ impl Default for Limits {
             flows: 65536,
             active_flows: 65536,
             uploads: 65536,
-            chunks: 32768,
+            chunks: 65536,
             pieces: 131072,
             segments: 262144,
             frames: 4096,

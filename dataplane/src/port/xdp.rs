@@ -100,7 +100,7 @@ pub struct XdpConfig {
     /// Whether frames may lie in several buffers where the MTU asks for it: the XDP program must be
     /// one that takes them. Without, the port's MTU is bounded ([`XdpPort::mtu`]).
     pub multi_buffer: bool,
-    /// Whether superframes are sent where the interface cuts them at once.
+    /// Whether superframes are sent where they leave at once.
     pub superframes: bool,
 }
 
@@ -190,7 +190,7 @@ impl XdpPort {
             left: 0,
             counters: PortCounters::default(),
         };
-        if config.superframes && !port.is_zero_copy() && superframes::are_cut(name) {
+        if config.superframes && !port.is_zero_copy() && superframes::leave_at_once(name) {
             // Without, every segment leaves as a frame of its own.
             port.superframes = Superframes::open(name).ok();
         }

@@ -118,7 +118,7 @@ impl CuttingSocket {
         Ok(CuttingSocket(File::from(socket)))
     }
 
-    /// Sends a frame; does not wait. An error: it was not sent.
+    /// Sends a frame; does not wait. An error: it was not sent, or of a superframe that the kernel has cut not all of it.
     pub fn send(&self, cuts: Cuts, frame: &[u8]) -> io::Result<()> {
         (&self.0).write_vectored(&[IoSlice::new(&cuts.0), IoSlice::new(frame)]).map(drop)
     }

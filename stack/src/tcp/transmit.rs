@@ -8,7 +8,7 @@
 //! How long an acknowledgement may rest: `delayed_ack.rs`.
 
 use crate::flow::{Env, Flow, Local, Owed};
-use crate::limits::SEND_AGAIN;
+use crate::limits::{SEND_AGAIN, WINDOW_STEP_BYTES};
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
 use crate::tcp::sender::Resend;
@@ -382,15 +382,16 @@ impl Flow {
         self.emit(now, ts_now, env, source_mac, plan, buffer)
     }
 
-    /// Whether the window that goes with `ack` is worth a segment of its own. RFC 9293 MUST-39: half of the buffer is, and
-    /// a full segment to a client that has not got room for two.
+    /// Whether the window that goes with `ack` is worth a segment of its own. RFC 9293 MUST-39: half of the buffer is (of what is passed
+    /// on [`WINDOW_STEP_BYTES`] at most), and a full segment to a client that has not got room for two.
     fn opens_window(&self, env: &Env, ack: Seq) -> bool {
         let (_, edge) = self.window_value(ack, self.contract.options.rcv_scale);
         let buffer_bytes = env.services[self.group as usize].receive_buffer;
         let offered = self.local.adv_edge.since(self.local.rcv_acked);
         let segment = self.local.rcv_mss.max(self.contract.options.mss) as u32;
-        let step =
-            if offered < 2 * segment { segment.min(buffer_bytes / 2) } else { buffer_bytes / 2 };
+        let most = if self.passes_ahead() { WINDOW_STEP_BYTES } else { u32::MAX };
+        let half = (buffer_bytes / 2).min(most);
+        let step = if offered < 2 * segment { segment.min(half) } else { half };
         edge.distance(self.local.adv_edge) >= step as i32
             || (edge.after(self.local.adv_edge) && (offered == 0 || self.may_lack_room(env)))
     }

@@ -28,8 +28,8 @@ pub const SUPERFRAMES_BYTES: usize = SUPERFRAMES_MAX * SUPERFRAME_BYTES_MAX;
 /// Bytes that may be on their way through the kernel (it counts each frame with its overhead): a few bursts.
 const SEND_BUFFER_BYTES: i32 = 4 << 20;
 
-/// Whether superframes are cut within the call that sends them.
-pub fn are_cut(interface: &str) -> bool {
+/// Whether what is handed over for this interface, superframes cut or whole, has left it when the call returns.
+pub fn leave_at_once(interface: &str) -> bool {
     sys::interface_driver(interface).is_ok_and(|driver| driver == "veth")
 }
 
@@ -56,7 +56,7 @@ pub enum Fate {
     Staged,
     /// It has left.
     Sent,
-    /// The kernel had no room for it: as if the network had lost it.
+    /// The kernel had no room for it, or for all segments that it has cut it into: as if the network had lost it.
     Refused,
 }
 
@@ -172,6 +172,6 @@ mod tests {
     /// The loopback interface is none.
     #[test]
     fn only_a_virtual_cable_is_trusted_to_send_at_once() {
-        assert!(!are_cut("lo") && !are_cut("no-such"));
+        assert!(!leave_at_once("lo") && !leave_at_once("no-such"));
     }
 }
