@@ -69,7 +69,7 @@ pub struct NodeSetup {
     pub active: u32,
     /// What protects the cluster link.
     pub seal: Seal,
-    /// Pieces of payload that cannot be had again, of 2048 bytes.
+    /// Pieces of payload that cannot be had again or is passed on, of 2048 bytes.
     pub chunks: u32,
     /// A silent connection is ended after so many seconds.
     pub idle_secs: u32,

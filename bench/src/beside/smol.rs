@@ -5,7 +5,7 @@
 //! ```
 //!
 //! One thread, which never sleeps, as a busy poll core does not. A frame is copied once on its way in: smoltcp answers while it
-//! reads. Its buffers are as large as a node's. Ends when it is killed.
+//! reads. It knows no superframes, so its frames leave one by one. Ends when it is killed.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -38,8 +38,11 @@ pub const ADDRESS: &str = POOL_ADDRESS;
 /// Connections of each service at once.
 const SOCKETS: usize = 4;
 
-/// Bytes of a socket in each direction, as a node's `receive_buffer`.
-const BUFFER_BYTES: usize = 512 << 10;
+/// Bytes that a socket offers to receive, as a node's `receive_buffer`.
+const RECEIVE_BYTES: usize = 512 << 10;
+
+/// Bytes that a socket keeps until they are acknowledged: as much as a kernel's client ever offers to take.
+const SEND_BYTES: usize = 6 << 20;
 
 /// Chunks of the port's memory, as a node has by itself.
 const FRAMES: u32 = 4096;
@@ -238,8 +241,9 @@ pub fn serve() -> anyhow::Result<()> {
     let mut serving: BTreeMap<SocketHandle, (u16, &str, Asked)> = BTreeMap::new();
     for (_, _, port, application) in SERVICES {
         for _ in 0..SOCKETS {
-            let buffer = || SocketBuffer::new(vec![0; BUFFER_BYTES]);
-            let mut socket = Socket::new(buffer(), buffer());
+            let [receive, send] =
+                [RECEIVE_BYTES, SEND_BYTES].map(|bytes| SocketBuffer::new(vec![0; bytes]));
+            let mut socket = Socket::new(receive, send);
             socket.set_nagle_enabled(false);
             let handle = sockets.add(socket);
             serving.insert(handle, (port, application, Asked::of(application)?));

@@ -32,14 +32,17 @@ macro_rules! names {
     };
 }
 
-const FEW: (u32, Names) = (100, names!("100"));
-const MANY: (u32, Names) = (100_000, names!("100 000"));
+const FEW: Turn = (100, names!("100"));
+const MANY: Turn = (100_000, names!("100 000"));
 
-/// Each run has these turns: connections in all, and the names.
-const COMPARED_TURNS: [(u32, Names); 2] = [FEW, MANY];
+/// A turn: connections in all, and the names.
+pub type Turn = (u32, Names);
 
-/// Beside them, in the first run: to open a million takes half a minute.
-const FURTHER_TURNS: [(u32, Names); 3] =
+/// Each run has these.
+pub const COMPARED_TURNS: [Turn; 2] = [FEW, MANY];
+
+/// And the first one these: to open a million takes half a minute.
+pub const FURTHER_TURNS: [Turn; 3] =
     [(1_000, names!("1 000")), (10_000, names!("10 000")), (1_000_000, names!("1 000 000"))];
 
 /// Seconds that the deaths of a run take.
@@ -51,12 +54,11 @@ pub fn run_seconds(run: u32) -> f64 {
 pub const COMPARED: [(&str, [&str; 2]); 2] =
     [("p50", [MANY.1[0], FEW.1[0]]), ("p99", [MANY.1[1], FEW.1[1]])];
 
-/// One death with few connections, and one with many; in the first run with other numbers, too.
-pub fn take(common: &Common, run: u32) -> anyhow::Result<Vec<Sample>> {
+/// A death in each of these turns.
+pub fn take(common: &Common, turns: &[Turn]) -> anyhow::Result<Vec<Sample>> {
     let stage = Stage::new(common, "growth", Layout::default())?;
-    let further = if run == 1 { FURTHER_TURNS.as_slice() } else { &[] };
     let mut samples = Vec::new();
-    for (flows, names) in COMPARED_TURNS.iter().chain(further) {
+    for (flows, names) in turns {
         let mut setup = stage.setup();
         setup.flows = (*flows).max(MANY.0) + 1_000;
         setup.idle_secs = 86_400;

@@ -99,7 +99,8 @@ pub struct Run {
     pub uploads_ns: Vec<u64>,
     /// And each dialogue of small messages.
     pub echoes_ns: Vec<u64>,
-    /// How long each newcomer of the first second after the death waited for its SYN-ACK, or for none.
+    /// How long each newcomer of the first second after the death waited for its SYN-ACK; [`WINDOW_NS`] if it was refused or never
+    /// had one.
     pub newcomers_ns: Vec<u64>,
     /// From the death to the first SYN-ACK for a newcomer that began after it.
     pub first_ns: Option<u64>,
@@ -184,7 +185,8 @@ impl Run {
         let before = paced().map(|one| one.gap_within_ns(at_ns.saturating_sub(last_ns), at_ns));
         let late = || all.iter().filter(|one| one.kind == Kind::Fresh && one.start_ns >= at_ns);
         let newcomers = late().filter(|one| one.start_ns - at_ns < NEWCOMERS.as_nanos() as u64);
-        let waited = |one: &ConnectionReport| one.open_ns.unwrap_or(one.end_ns) - one.start_ns;
+        let waited =
+            |one: &ConnectionReport| one.open_ns.map_or(WINDOW_NS, |open| open - one.start_ns);
         Run {
             who,
             death,
@@ -333,8 +335,8 @@ mod tests {
         let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
         assert_eq!(of("crash: download gap p50"), 2.1);
         assert_eq!(of("crash: echo gap longest"), 2.1);
-        assert_eq!(run.newcomers_ns, [4_999_500, 500_000, 3_900_000], "of the first second");
-        assert_eq!(of("crash: newcomer's wait p50"), 3.9);
+        assert_eq!(run.newcomers_ns, [4_999_500, 500_000, WINDOW_NS], "of the first second");
+        assert_eq!(of("crash: newcomer's wait p50"), 4.9995);
         assert_eq!(of("crash: first SYN-ACK"), 4.5);
         assert_eq!(samples.len(), run.death.metrics().len());
         let kinds = ["download,2100000", "upload,2100000", "echo,2100000", "newcomer,4999500"];
