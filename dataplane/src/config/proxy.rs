@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use cluster::limits::CAPTURE_BYTES_MAX;
 use stack::time::Duration;
 use stack::upstream::{SERVERS_MAX, WEIGHT_MAX};
 
@@ -34,14 +33,9 @@ const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(300);
 /// Servers that are asked for one client, as HAProxy's `retries 3` has it.
 const ATTEMPTS: u64 = 3;
 
-/// Receive buffer with `ack = "held"`, at most and where the configuration names none: both directions of a connection, unread by
-/// either side, must fit into one capture of the flow.
-pub const HELD_BUFFER_BYTES: u64 = 256 << 10;
-
-const _: () = assert!(
-    2 * HELD_BUFFER_BYTES < CAPTURE_BYTES_MAX as u64,
-    "both directions fit into one capture"
-);
+/// Receive buffer where the configuration names none; with `ack = "held"` the most, because both directions of a connection,
+/// unread by either side, must fit into one capture of the flow.
+pub const RECEIVE_BUFFER_BYTES: u64 = 256 << 10;
 
 /// What the table says; `addresses` and `idle_timeout` are the service's own.
 pub fn proxy(

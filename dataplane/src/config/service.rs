@@ -18,8 +18,7 @@ use super::value::{self, PortRange, duration_text};
 /// Receive buffer where the configuration names none: a burst of 64 frames and its successor, so that a
 /// client need not stop for the acknowledgement of a burst; one connection's window still fits into the
 /// log of a mirroring session. One upload at MTU 1500 between two namespaces, medians of 7 interleaved
-/// rounds on a busy two-core machine: 0.89 Gbit/s with 256 KiB, 1.12 with 512 KiB, 1.15 with 1 MiB. What is passed on
-/// end to end is recorded twice for each window: with 256 KiB a stream at MTU 9000 waits for its records.
+/// rounds on a busy two-core machine: 0.89 Gbit/s with 256 KiB, 1.12 with 512 KiB, 1.15 with 1 MiB.
 const RECEIVE_BUFFER_BYTES: u64 = 512 << 10;
 
 /// How long a client may say nothing.
@@ -105,12 +104,12 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
     let keep_alive = keep_alive(reader, table);
     let application = application(reader, table, directory, &addresses, idle_timeout);
     let is_proxy = matches!(application, Application::Proxy(_));
+    let default = if is_proxy { proxy::RECEIVE_BUFFER_BYTES } else { RECEIVE_BUFFER_BYTES };
+    let receive_buffer = receive_buffer.unwrap_or(default);
     let idle_default = if is_proxy { proxy::IDLE_TIMEOUT } else { IDLE_TIMEOUT };
     let is_held = matches!(&application, Application::Proxy(proxy) if proxy.ack == Ack::Held);
-    let default = if is_held { proxy::HELD_BUFFER_BYTES } else { RECEIVE_BUFFER_BYTES };
-    let receive_buffer = receive_buffer.unwrap_or(default);
-    if is_held && receive_buffer > proxy::HELD_BUFFER_BYTES {
-        let most = proxy::HELD_BUFFER_BYTES;
+    if is_held && receive_buffer > proxy::RECEIVE_BUFFER_BYTES {
+        let most = proxy::RECEIVE_BUFFER_BYTES;
         let message = format!("with `ack = \"held\"` a connection buffers {most} bytes at most");
         let help = "with more, both directions would not fit into one capture for the peer";
         reader.reject_with_help(&table.path("receive_buffer"), Kind::OutOfRange, message, help);
