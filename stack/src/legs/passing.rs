@@ -53,7 +53,8 @@ use crate::time::Instant;
 ///
 /// In whatever steps that side makes: it avoids silly windows itself (RFC 9293 3.8.6.2.2), and where it has little memory a step
 /// of ours that is left out leaves a sender with less than a segment, who waits for more. Where the side has just
-/// `opened` its window to less than a segment (0: it has not), the sender is offered [`STOCK_SEGMENTS`] of them.
+/// `opened` its window to less than a segment (0: it has not), the sender is offered [`STOCK_SEGMENTS`] of them. Where it takes a
+/// segment, and what the scale leaves of that is less than one, the sender is offered the next larger window that can be said.
 pub(crate) fn wider_edge(
     contract: &Contract,
     leg: &Proxy,
@@ -69,6 +70,8 @@ pub(crate) fn wider_edge(
     let segment = u64::from(contract.options.payload_max());
     if offered < segment && is_opening(opened, offered) {
         offered = STOCK_SEGMENTS * segment;
+    } else if offered >= segment && contract.options.sayable(offered) < segment {
+        offered = offered.next_multiple_of(contract.options.window_unit());
     }
     let received = contract.rcv_nxt - bytes;
     let edge = received + room.min(offered) as u32;
@@ -297,12 +300,13 @@ impl Flow {
         }
     }
 
-    /// Whoever has filled what he was offered may be probing it: what the other side offers by now may have got lost.
+    /// Whoever has filled what he was offered may be probing it: what the other side offers by now may have got lost, or it says
+    /// nothing of its own accord (Linux, when it has read the last segment while a few bytes of its window were left).
     pub(crate) fn ask_across(&self, env: &mut Env) {
         if let Some(across) = &mut env.across
             && across.leg.is_joined()
             && self.passes_ahead()
-            && self.contract.window() == 0
+            && self.contract.seems_closed()
             && !self.local.is_withheld
         {
             across.is_asked = true;
@@ -333,7 +337,7 @@ impl Flow {
         let Some(across) = env.across.as_ref().filter(|_| self.passes_ahead()) else {
             return false;
         };
-        let is_awaited = across.contract.window() == 0 || self.behind().bytes == 0;
+        let is_awaited = across.contract.seems_closed() || self.behind().bytes == 0;
         let least = if is_awaited { 1 } else { across.contract.options.mss };
         self.unrecorded_window() >= i32::from(least)
     }
@@ -439,6 +443,31 @@ mod tests {
         let other = Some((&receiver, &Output::new()));
         let edge = wider_edge(&sender, &leg, other, 256 << 10, snd_wnd);
         assert_eq!(edge, Some(Seq(1000 + 1448)), "so is one beside timestamps");
+    }
+
+    /// Of a window of 1448 bytes a scale of 5 leaves 1440: a sender would wait for his persist timer with each segment.
+    #[test]
+    fn a_window_of_a_segment_is_one_whatever_the_scale() {
+        let Flow { app: App::Proxy(leg), contract, .. } = leg(0, 0) else { unreachable!() };
+        let edge = |rcv_scale, snd_wnd, buffer| {
+            let options = Options { timestamps: true, rcv_scale, ..contract.options };
+            let (rcv_nxt, rcv_edge) = (Seq(1000), Seq(1000));
+            let sender = Contract { options, rcv_nxt, rcv_edge, ..contract.clone() };
+            let receiver = Contract { snd_wnd, ..Contract::default() };
+            let other = Some((&receiver, &Output::new()));
+            wider_edge(&sender, &leg, other, buffer, 0).map(|edge| edge.since(Seq(1000)))
+        };
+        assert_eq!(edge(3, 1448, 256 << 10), Some(1448));
+        assert_eq!(edge(5, 1448, 256 << 10), Some(1472));
+        assert_eq!(edge(5, 1471, 256 << 10), Some(1472));
+        assert_eq!(edge(5, 1472, 256 << 10), Some(1472));
+        assert_eq!(edge(5, 1480, 256 << 10), Some(1480), "a segment can be said");
+        assert_eq!(
+            edge(5, 1447, 256 << 10),
+            Some(1447),
+            "less than a segment is no more than it is"
+        );
+        assert_eq!(edge(5, 1448, 1450), Some(1450), "no more than we have room for");
     }
 
     #[test]

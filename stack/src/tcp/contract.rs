@@ -109,6 +109,12 @@ impl Contract {
         self.rcv_edge.distance(self.rcv_nxt).max(0) as u32
     }
 
+    /// Whether the other side sees a closed window: what is left of it is less than can be said.
+    #[inline]
+    pub fn seems_closed(&self) -> bool {
+        self.options.sayable(self.window().into()) == 0
+    }
+
     /// The right edge of what the other side has offered, as far as the log knows.
     #[inline]
     pub fn snd_edge(&self) -> Seq {
@@ -146,6 +152,18 @@ impl Options {
     #[inline]
     pub fn payload_max(&self) -> u16 {
         self.mss - if self.timestamps { 12 } else { 0 }
+    }
+
+    /// Steps of our windows (RFC 7323 2.3).
+    #[inline]
+    pub fn window_unit(&self) -> u64 {
+        1 << self.rcv_scale
+    }
+
+    /// What is said of so large a window: its whole units.
+    #[inline]
+    pub fn sayable(&self, window: u64) -> u64 {
+        window - window % self.window_unit()
     }
 
     /// Writes the options.

@@ -1,11 +1,13 @@
 //! Acknowledgements end to end: nobody's bytes are acknowledged before the other side has them, nobody's FIN before the
 //! other side has that, and no payload crosses the cluster link.
 
-use crate::{assert_both_unnoticed, held, pattern, up_and_down};
+use crate::{PROXY, assert_both_unnoticed, held, pattern, up_and_down};
 use cluster::id::Epoch;
 use cluster::seal::OVERHEAD_BYTES;
 use stack::flow::Flow;
+use stack::seq::Seq;
 use stack::time::Duration;
+use stack::wire::{Flags, SegmentOptions};
 use tests::kit::client::Client;
 use tests::kit::dialogue::Step;
 use tests::kit::kill::{Case, assert_unnoticed};
@@ -68,6 +70,65 @@ fn a_window_is_that_of_the_other_side() {
     assert!(world.nodes[0].flows().all(is_through));
     assert!(world.run_until(Duration::from_secs(60), is_done));
     assert_eq!(world.clients[0].received, pattern(1, MUCH));
+}
+
+/// A client sends what it is offered, in whole units of that, until it sees a closed window.
+fn fill_window(world: &mut World, raw: usize, scale: u8) {
+    let is_open = (0..1000).any(|_| {
+        let client = &world.raws[raw];
+        let heard = client.heard.back().expect("it was answered");
+        let edge = heard.ack + (u32::from(heard.window) << scale);
+        let bytes = edge.distance(client.snd_nxt).clamp(0, 992) as usize;
+        world.say_raw(raw, Flags::ACK, &vec![7; bytes]);
+        world.run_for(Duration::from_millis(30));
+        world.raws[raw].heard.back().is_some_and(|heard| heard.window == 0)
+    });
+    assert!(is_open, "it is offered more and more");
+}
+
+/// What is left of a window is less than its scale can say, the server's word that it has read gets lost, and the client probes as
+/// Linux does, by an acknowledgement before its edge.
+#[test]
+fn who_sees_a_closed_window_is_told_when_it_is_open() {
+    const SCALE: u8 = 5;
+    const READ: usize = 40_000;
+    let pause = Step::Pause(Duration::from_secs(60));
+    let steps = vec![Step::Receive(READ), pause, Step::Receive(2 * READ)];
+    let mut case = up_and_down("a probed window", vec![], steps);
+    case.dialogues.clear();
+    case.settings.ports[0].receive_buffer = 0xffff << SCALE;
+    case.servers[0].0.receive_buffer = 3008 + 8;
+    let mut world = case.start();
+    let raw = world.raw(PROXY);
+    world.raws[raw].options =
+        SegmentOptions { mss: Some(1460), window_scale: Some(0), ..SegmentOptions::default() };
+    world.say_raw(raw, Flags::SYN, &[]);
+    world.raws[raw].options = SegmentOptions::default();
+    world.run_for(Duration::from_millis(5));
+    fill_window(&mut world, raw, SCALE);
+    let heard = world.raws[raw].heard.back().cloned().expect("an answer");
+    assert_eq!(heard.ack, world.raws[raw].snd_nxt, "everything has come through");
+    let is_rest = |flow: &Flow| (1..1 << SCALE).contains(&flow.contract.window());
+    assert!(world.nodes[0].flows().any(is_rest), "a few bytes are left");
+    let link = world.settings.client_link;
+    world.settings.client_link.loss_permille = 1000;
+    let sent = heard.ack.since(Seq(7_000 + 1)) as usize;
+    let is_read = |world: &World| world.clients[0].received.len() == sent;
+    assert!(!is_read(&world), "it rests");
+    assert!(world.run_until(Duration::from_secs(100), is_read));
+    world.run_for(Duration::from_millis(10));
+    world.settings.client_link = link;
+    world.raws[raw].heard.clear();
+    let client = &mut world.raws[raw];
+    client.send_exactly(client.snd_nxt - 1, client.rcv_nxt, Flags::ACK, &[]);
+    world.send_raw(raw);
+    world.run_for(Duration::from_millis(200));
+    let windows = world.raws[raw].heard.iter().map(|heard| heard.window);
+    assert_eq!(
+        windows.collect::<Vec<_>>(),
+        [0, (3008 + 8) >> SCALE],
+        "closed, as far as is known, and then not"
+    );
 }
 
 /// The server's TCP has the last byte, and the FIN has reached it; that is the last to be acknowledged.
