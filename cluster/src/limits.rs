@@ -92,8 +92,8 @@ pub const SHELF_FRAMES_MAX: usize = 256;
 pub const SHELF_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// Overheard frames that a core keeps: what clients can have said while the log is on its way, or their owner is
-/// silent and they wait for an answer. Three quarters are for segments: those of two full windows at an MTU of 1500.
-pub const HEARD_FRAMES_MAX: usize = 1024;
+/// silent and they wait for an answer. Three quarters are for segments: those of two full windows of a proxy at an MTU of 1500.
+pub const HEARD_FRAMES_MAX: usize = 2048;
 
 /// Requests for connections among them.
 pub const HEARD_SYNS_MAX: usize = HEARD_FRAMES_MAX / 4;

@@ -98,8 +98,9 @@ pub const HOLD_BACK: Duration = Duration::from_millis(2);
 /// How long `snd_una` may go unrecorded (DESIGN 5).
 pub const UNA_FLUSH: Duration = Duration::from_millis(10);
 
-/// By how many bytes the recorded `snd_una` may lag (DESIGN 5).
-pub const UNA_FLUSH_BYTES: u32 = 256 << 10;
+/// By how many bytes the recorded `snd_una` may lag (DESIGN 5): half of the window that a proxy offers where its configuration names
+/// none, so that an acknowledgement that waits for the peer leaves the sender the other half.
+pub const UNA_FLUSH_BYTES: u32 = 512 << 10;
 
 /// What either side of a proxied connection may send before the other one's window is known: hosts begin with more.
 pub const FIRST_WINDOW_BYTES: u32 = 32 << 10;

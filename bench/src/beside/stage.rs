@@ -109,7 +109,7 @@ impl<'a> Stage<'a> {
             pins,
             flows: 65536,
             active: 65536,
-            chunks: 16384,
+            chunks: 65536,
             idle_secs: 60,
             seal: self.common.seal,
             serves: Serves::Itself,

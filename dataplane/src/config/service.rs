@@ -17,7 +17,7 @@ use super::value::{self, PortRange, duration_text};
 
 /// Receive buffer where the configuration names none: a burst of 64 frames and its successor, so that a
 /// client need not stop for the acknowledgement of a burst; one connection's window still fits into the
-/// log of a mirroring session. One upload at MTU 1500 between two namespaces, medians of 7 interleaved
+/// log of a mirroring session (what is passed on end to end does not go there: [`proxy`]). One upload at MTU 1500 between two namespaces, medians of 7 interleaved
 /// rounds on a busy two-core machine: 0.89 Gbit/s with 256 KiB, 1.12 with 512 KiB, 1.15 with 1 MiB.
 const RECEIVE_BUFFER_BYTES: u64 = 512 << 10;
 
@@ -104,12 +104,16 @@ fn service_values(reader: &mut Reader, table: &mut Table<'_>, directory: &Path) 
     let keep_alive = keep_alive(reader, table);
     let application = application(reader, table, directory, &addresses, idle_timeout);
     let is_proxy = matches!(application, Application::Proxy(_));
-    let default = if is_proxy { proxy::RECEIVE_BUFFER_BYTES } else { RECEIVE_BUFFER_BYTES };
-    let receive_buffer = receive_buffer.unwrap_or(default);
     let idle_default = if is_proxy { proxy::IDLE_TIMEOUT } else { IDLE_TIMEOUT };
     let is_held = matches!(&application, Application::Proxy(proxy) if proxy.ack == Ack::Held);
-    if is_held && receive_buffer > proxy::RECEIVE_BUFFER_BYTES {
-        let most = proxy::RECEIVE_BUFFER_BYTES;
+    let default = match (is_proxy, is_held) {
+        (false, _) => RECEIVE_BUFFER_BYTES,
+        (true, false) => proxy::RECEIVE_BUFFER_BYTES,
+        (true, true) => proxy::HELD_BUFFER_BYTES,
+    };
+    let receive_buffer = receive_buffer.unwrap_or(default);
+    if is_held && receive_buffer > proxy::HELD_BUFFER_BYTES {
+        let most = proxy::HELD_BUFFER_BYTES;
         let message = format!("with `ack = \"held\"` a connection buffers {most} bytes at most");
         let help = "with more, both directions would not fit into one capture for the peer";
         reader.reject_with_help(&table.path("receive_buffer"), Kind::OutOfRange, message, help);

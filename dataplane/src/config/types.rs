@@ -364,7 +364,7 @@ pub struct Limits {
     /// `uploads`: connections of these whose request body is being read; the next one waits until its client sends
     /// again. Default 65536.
     pub uploads: u32,
-    /// `chunks`: pieces of 2048 bytes for payload that cannot be had again, or is passed on. Default 16384.
+    /// `chunks`: pieces of 2048 bytes for payload that cannot be had again, or is passed on. Default 65536.
     pub chunks: u32,
     /// `pieces`: parts of output, queued or unacknowledged. Default 131072.
     pub pieces: u32,
@@ -541,7 +541,7 @@ impl Default for Limits {
             flows: 65536,
             active_flows: 65536,
             uploads: 65536,
-            chunks: 16384,
+            chunks: 65536,
             pieces: 131072,
             segments: 262144,
             frames: 4096,

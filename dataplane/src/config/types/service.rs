@@ -50,7 +50,8 @@ pub struct Service {
     pub mac: Option<Mac>,
     /// `snoop`: whether who holds the copies listens to what clients say to the owner. Default "off".
     pub snoop: Snoop,
-    /// `receive_buffer`: bytes offered to a client at most. Default 524288.
+    /// `receive_buffer`: bytes offered to a client at most. Default 524288; of a proxy 1048576, with `ack = "held"`
+    /// 262144, and no more.
     pub receive_buffer: u32,
     /// `nodelay`: small segments go at once; `false` switches Nagle's algorithm on. Default true.
     pub nodelay: bool,
