@@ -441,6 +441,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             groups: self.engine.status().collect(),
             stack: self.engine.stack().counters().clone(),
             places_refused: self.engine.stack().env.senders.refused,
+            given_up_for_memory: self.engine.stack().env.memory.given_up,
             link: self.engine.link_counters(),
             forward: self.engine.forward_counters(),
             hearing: self.engine.hearing_counters(),

@@ -171,6 +171,8 @@ pub struct CoreSnapshot {
     pub stack: Counters,
     /// How often something new had to wait for a place among the active flows.
     pub places_refused: u64,
+    /// Connections given up early because memory for payload was scarce.
+    pub given_up_for_memory: u64,
     /// The cluster link.
     pub link: LinkCounters,
     /// Frames that reached a node which does not serve them.

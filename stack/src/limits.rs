@@ -237,6 +237,23 @@ pub const SEND_AGAIN: Duration = Duration::from_millis(100);
 /// One part in this many of the chunks is not for out-of-order payload: a hole can always be filled.
 pub const CHUNKS_IN_ORDER: usize = 4;
 
+/// One flow holds at most one part in this many of all chunks, when all are free; when half are, a quarter of that. With the
+/// defaults that is a full window of a proxy until five sixths of them are in use.
+pub const SHARE_PARTS: usize = 4;
+
+/// What any flow may hold, however little is free: two segments.
+pub const SHARE_BYTES_LEAST: usize = 2 * CHUNK_BYTES;
+
+/// And however much is: more than any window that TCP can offer.
+pub const SHARE_BYTES_MOST: usize = 1 << 30;
+
+/// Chunks are scarce when less than one part in this many of them is free.
+pub const SCARCE_PARTS: usize = 8;
+
+/// Retransmission time-outs in a row after which a flow is given up where chunks are scarce, some six seconds: whoever has vanished
+/// would hold what it was sent for three minutes.
+pub const SCARCE_TIMEOUTS_MAX: u8 = 5;
+
 /// Timers that one poll moves or fires at most: half a millisecond's work. The rest is due in the next.
 pub const TIMER_STEPS_MAX: u32 = 1024;
 

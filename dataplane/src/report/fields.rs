@@ -95,6 +95,7 @@ pub(super) fn events(core: &CoreSnapshot) -> BTreeMap<String, u64> {
         ("cookies_accepted", stack.cookies_accepted),
         ("address_conflicts", stack.address_conflicts),
         ("active_refused", core.places_refused),
+        ("given_up_for_memory", core.given_up_for_memory),
     ];
     events.into_iter().chain(astray).map(|(name, count)| (name.to_string(), count)).collect()
 }

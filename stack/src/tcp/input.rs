@@ -249,6 +249,18 @@ impl Flow {
         env.memory.hashes.available() > 0 || !self.would_upload(env, fact)
     }
 
+    /// Whether what its side has said, and nobody has taken yet, may become so much more, so that those whose other side takes
+    /// nothing leave room for others. A refusal is as if the network had lost the segment.
+    #[inline]
+    pub(super) fn has_share(&self, env: &Env, bytes: usize) -> bool {
+        let output = match &env.across {
+            Some(across) => &across.output,
+            None => &self.output,
+        };
+        let held = output.stored() as usize + self.backlog.len();
+        held + bytes <= env.memory.share()
+    }
+
     /// Whether a fact may begin an upload, now that there is no hash left for it: what is offered to the
     /// application is read twice then.
     #[cold]

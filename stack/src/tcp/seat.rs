@@ -105,6 +105,11 @@ impl Seat {
         self.active(senders).is_some_and(Sender::is_repairing)
     }
 
+    /// See [`Sender::timeouts`].
+    pub fn timeouts(&self, senders: &Senders) -> u8 {
+        self.active(senders).map_or(0, Sender::timeouts)
+    }
+
     /// See [`Sender::is_probe_due`].
     pub fn is_probe_due(&self, senders: &Senders) -> bool {
         self.active(senders).is_some_and(Sender::is_probe_due)

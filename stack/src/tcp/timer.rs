@@ -8,7 +8,10 @@
 use crate::app::proxy::Side;
 use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
-use crate::limits::{FIN_WAIT_2, PERSIST_COUNT_LEAST, PERSIST_FIRST, PERSIST_MAX, TICK_AGAIN};
+use crate::limits::{
+    FIN_WAIT_2, PERSIST_COUNT_LEAST, PERSIST_FIRST, PERSIST_MAX, SCARCE_TIMEOUTS_MAX,
+    SHARE_BYTES_LEAST, TICK_AGAIN,
+};
 use crate::recorder::Recorder;
 use crate::service::Service;
 use crate::tcp::deadline::{Change, Heard, SILENCE_MAX, Wait};
@@ -106,7 +109,7 @@ impl Flow {
         }
         if self.sender.poll_timeout(&env.senders).is_some_and(|at| at <= now) {
             let outcome = self.sender.handle_timeout(now, &mut env.senders);
-            if outcome == TimeoutOutcome::GiveUp {
+            if outcome == TimeoutOutcome::GiveUp || self.is_in_the_way(env, outcome) {
                 self.tick(now, slot, env, recorder, Tick::Abort);
                 return;
             }
@@ -135,6 +138,17 @@ impl Flow {
     fn is_given_up(&self, now: Instant, env: &Env) -> bool {
         let patience = env.services[self.group as usize].sender.give_up_after;
         self.local.persist_count >= PERSIST_COUNT_LEAST && self.local.heard.silence(now) >= patience
+    }
+
+    /// Whether its side has acknowledged nothing for some time-outs (so that it may have vanished), and what it was sent is needed
+    /// for others. That is sooner than R2 allows (RFC 9293 MUST-20 asks for 100 s at least), for want of memory alone.
+    fn is_in_the_way(&self, env: &mut Env, outcome: TimeoutOutcome) -> bool {
+        let is_it = outcome == TimeoutOutcome::Retransmit
+            && self.sender.timeouts(&env.senders) >= SCARCE_TIMEOUTS_MAX
+            && self.output.stored() > SHARE_BYTES_LEAST as u64
+            && env.memory.is_scarce();
+        env.memory.given_up += u64::from(is_it);
+        is_it
     }
 
     /// Nothing was heard for too long: the application decides, where it may.

@@ -80,9 +80,11 @@ impl Flow {
         ack.max(self.local.rcv_acked)
     }
 
-    /// SEG.WND for `ack`: up to the right edge that the peer knows, rounded so that it does not move left.
-    fn window_value(&self, ack: Seq, scale: u8) -> (u16, Seq) {
-        let edge = self.local.committed.rcv_edge;
+    /// SEG.WND for `ack`: up to the right edge that the peer knows, or as far as there is memory for, rounded so that it does not
+    /// move left.
+    fn window_value(&self, env: &Env, ack: Seq, scale: u8) -> (u16, Seq) {
+        let afforded = (ack + env.memory.share() as u32).max(self.local.adv_edge);
+        let edge = self.local.committed.rcv_edge.min(afforded);
         let available = edge.distance(ack).max(0) as u32;
         let mut window = available >> scale;
         if (ack + (window << scale)).before(self.local.adv_edge) && available > window << scale {
@@ -176,6 +178,8 @@ impl Flow {
         let options = self.contract.options;
         let answers = self.contract.state == State::SynReceived;
         let ack = if answers { self.contract.irs + 1 } else { Seq(0) };
+        // Of what a SYN of ours offered a server, `note_syn` knows nothing else.
+        let afforded = if answers { env.memory.share() as u32 } else { u32::MAX };
         // RFC 7323 2.2: the window of a SYN is never scaled; RFC 6691: the MSS does not count options.
         let header = Header {
             source_port: self.key.local_port,
@@ -183,7 +187,7 @@ impl Flow {
             seq: iss,
             ack,
             flags: if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
-            window: service.first_window().min(0xffff) as u16,
+            window: service.first_window().min(afforded).min(0xffff) as u16,
             options: SegmentOptions {
                 mss: Some(service.mss_for(&self.key.local)),
                 window_scale: options.scaling.then_some(options.rcv_scale),
@@ -385,7 +389,7 @@ impl Flow {
     /// Whether the window that goes with `ack` is worth a segment of its own. RFC 9293 MUST-39: half of the buffer is (of what is passed
     /// on [`WINDOW_STEP_BYTES`] at most), and a full segment to a client that has not got room for two.
     fn opens_window(&self, env: &Env, ack: Seq) -> bool {
-        let (_, edge) = self.window_value(ack, self.contract.options.rcv_scale);
+        let (_, edge) = self.window_value(env, ack, self.contract.options.rcv_scale);
         let buffer_bytes = env.services[self.group as usize].receive_buffer;
         let offered = self.local.adv_edge.since(self.local.rcv_acked);
         let segment = self.local.rcv_mss.max(self.contract.options.mss) as u32;
@@ -459,7 +463,7 @@ impl Flow {
             let read = self.output.read_at(&env.memory, content, cursor, offset, room);
             assert_eq!(read, plan.payload_bytes, "what is in flight is held");
         }
-        let (window, edge) = self.window_value(ack, self.contract.options.rcv_scale);
+        let (window, edge) = self.window_value(env, ack, self.contract.options.rcv_scale);
         let header = Header {
             source_port: self.key.local_port,
             destination_port: self.key.remote_port,

@@ -224,7 +224,7 @@ impl Desk {
             active_max: 16,
             uploads_max: 16,
             segments_max: setup.segments_max,
-            chunks_max: 256,
+            chunks_max: 8192,
             pieces_max: 512,
             reassemblies_max: 8,
             link_mbits: 10_000,

@@ -2,6 +2,7 @@
 
 use cluster::id::Epoch;
 use stack::drop::Drop;
+use stack::output::Memory;
 use stack::tcp::state::State;
 use stack::time::Duration;
 use stack::wire::Flags;
@@ -36,8 +37,12 @@ fn fill_with_holes(world: &mut World) -> usize {
     raw
 }
 
+fn memory(world: &World) -> &Memory {
+    &world.nodes[0].stack().env.memory
+}
+
 fn chunks_used(world: &World) -> usize {
-    world.nodes[0].stack().env.memory.chunks.used()
+    memory(world).chunks.used()
 }
 
 #[test]
@@ -90,6 +95,43 @@ fn time_wait_ends_while_memory_is_short() {
     assert_eq!(waits(&world), 0);
     let counters = world.nodes[0].stack().counters();
     assert!(counters.drops.of(Drop::PoolExhausted) > 0, "memory was short");
+}
+
+/// Clients that acknowledge nothing of what they are sent, who would be held twice what there is: whoever comes then is served
+/// as well, and the memory is had back long before patience with them is at its end.
+#[test]
+fn who_acknowledges_nothing_leaves_room_for_who_comes() {
+    const DEAF: usize = 80;
+    const CHUNKS: usize = 1024;
+    let mut settings = Settings { chunks_max: CHUNKS, flows_max: 200, ..Settings::default() };
+    settings.ports.iter_mut().for_each(|port| port.receive_buffer = 64 << 10);
+    let mut world = World::serving(settings);
+    for _ in 0..DEAF {
+        let raw = world.open_raw(ECHO);
+        let una = world.raws[raw].rcv_nxt;
+        for _ in 0..40 {
+            let seq = world.raws[raw].snd_nxt;
+            world.raws[raw].send_exactly(seq, una, Flags::ACK, &[7; 1400]);
+            world.raws[raw].snd_nxt = seq + 1400;
+            world.send_raw(raw);
+            world.run_for(Duration::from_micros(300));
+        }
+    }
+    let held: Vec<u64> = world.nodes[0].flows().map(|flow| flow.output.stored()).collect();
+    assert!(held.iter().all(|&held| held >= 2 * 1400), "everybody has a share: {held:?}");
+    assert!(exhausted(&world, 0) > 0, "more was said than there is room for");
+    world.connect(ClientSettings::default(), echo(20_000));
+    let before = exhausted(&world, 0);
+    assert!(world.run_until(Duration::from_millis(100), all_done), "whoever comes is served");
+    assert_eq!(exhausted(&world, 0), before, "and is offered no more than there is room for");
+    let (used, given_up) = (chunks_used(&world), |world: &World| memory(world).given_up);
+    assert!(used > 7 * CHUNKS / 8 && given_up(&world) == 0, "{used} chunks are held");
+    world.run_for(Duration::from_secs(20));
+    assert!(chunks_used(&world) < 7 * CHUNKS / 8, "{} chunks are held", chunks_used(&world));
+    let (flows, given_up) = (world.nodes[0].flows().count(), given_up(&world));
+    assert!((1..DEAF as u64).contains(&given_up), "{given_up} given up, no more than it takes");
+    assert_eq!(flows + given_up as usize, DEAF);
+    assert_eq!(world.resets, given_up);
 }
 
 fn put(len: usize) -> Vec<u8> {

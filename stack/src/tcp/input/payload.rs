@@ -92,7 +92,8 @@ impl Flow {
         mut payload: &[u8],
     ) -> Result<(), Drop> {
         while !payload.is_empty() {
-            if !self.memory_allows(env, &Fact::Data(payload)) {
+            let may_hold = self.has_share(env, payload.len());
+            if !may_hold || !self.memory_allows(env, &Fact::Data(payload)) {
                 return Err(Drop::PoolExhausted);
             }
             if self.passes_ahead() {
