@@ -11,6 +11,7 @@ use crate::log;
 use crate::sealing::Sealing;
 use crate::shared::{AgentSnapshot, Ordered, Shared, ToAgent, ToCore};
 use crate::sys;
+use crate::sys::event::Event;
 use crate::xdp_program::XdpError;
 use cluster::agent::handover::Begun;
 use cluster::agent::pass::Outcome;
@@ -31,8 +32,8 @@ use std::{io, thread};
 /// Priority among the real-time threads: above everything that is not a kernel thread of its own.
 const PRIORITY: i32 = 50;
 
-/// Longest time between two looks at the reports and the progress of the core.
-const LOOK: Duration = Duration::from_millis(1);
+/// Longest time between two looks at the progress of the cores and whether they live.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Datagrams taken in one round.
 const DATAGRAMS_PER_ROUND: usize = 64;
@@ -82,6 +83,8 @@ pub struct AgentThread {
     pub reports: Receiver<Report>,
     /// Questions and orders of the operator.
     pub questions: Receiver<ToAgent>,
+    /// Raised by whoever reports or asks.
+    pub wake: Arc<Event>,
     /// Orders that other nodes carry out, by their numbers, and who waits for the answer.
     pub passed_on: Vec<(u64, Sender<Ordered>)>,
     /// What the XDP program lets through, if this node listens.
@@ -142,6 +145,7 @@ impl AgentThread {
                 self.receive(from, &mut buffer[..len], &mut refused);
             }
             self.sealing.handle_timeout(now);
+            self.wake.lower();
             while let Ok(report) = self.reports.try_recv() {
                 alarm(now, &mut alarmed_at, &report);
                 self.agent.handle_report(clock::now(), report);
@@ -227,11 +231,11 @@ impl AgentThread {
         }
     }
 
-    /// Sleeps until a datagram comes, a heartbeat is due or it is time to look.
+    /// Sleeps until a datagram, a report or a question comes, a heartbeat is due or it is time to look.
     fn rest(&self) {
         let now = clock::now();
         let until = self.agent.poll_timeout().min(now + LOOK);
-        let _ = sys::wait_readable(&[self.socket.as_raw_fd()], until.since(now).0);
+        let _ = sys::wait_readable(&[self.socket.as_raw_fd(), self.wake.fd()], until.since(now).0);
     }
 
     /// Publishes every lease: it can end at once.

@@ -14,12 +14,14 @@
 //!
 //! Path: all steps. Bounds: at most [`BURST`] frames a burst, one burst of each port a round.
 
+use crate::clock;
 use crate::crossing::{Crossing, Side};
 use crate::port::{BURST, Port, PortCounters, RxFrame};
 use crate::shared::{CoreSnapshot, Shared, ToCore, Upstreams};
+use crate::waking::WakingSender;
 use cluster::engine::Engine;
 use cluster::role::{Command, Report};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use stack::time::{Duration, Instant};
 use stack::wire::Address;
 use std::os::fd::RawFd;
@@ -54,13 +56,19 @@ pub struct Core<P: Port, C: Clock> {
     core: usize,
     shared: Arc<Shared>,
     commands: Receiver<ToCore>,
-    reports: Sender<Report>,
+    reports: WakingSender<Report>,
     burst: Vec<RxFrame>,
     rounds: u64,
     /// When the round under way, or the last one, began.
     began: Instant,
     /// Whether the last round moved a frame.
     has_moved: bool,
+    /// When the first round began.
+    started: Option<Instant>,
+    /// When the last round ended, if it was told to pause then.
+    paused_at: Option<Instant>,
+    /// How long it has paused in all.
+    paused_ns: u64,
     /// What rounds that moved a frame have taken.
     busy_ns: u64,
     /// Those rounds.
@@ -90,7 +98,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         (client, cluster): (Vec<P>, Vec<P>),
         crossing: Crossing,
         shared: Arc<Shared>,
-        (commands, reports): (Receiver<ToCore>, Sender<Report>),
+        (commands, reports): (Receiver<ToCore>, WakingSender<Report>),
     ) -> Core<P, C> {
         assert!(!client.is_empty() && !cluster.is_empty(), "a core has ports");
         Core {
@@ -107,6 +115,9 @@ impl<P: Port, C: Clock> Core<P, C> {
             rounds: 0,
             began: Instant::ZERO,
             has_moved: false,
+            started: None,
+            paused_at: None,
+            paused_ns: 0,
             busy_ns: 0,
             busy_rounds: 0,
             count_at: Instant::ZERO,
@@ -148,6 +159,10 @@ impl<P: Port, C: Clock> Core<P, C> {
     fn begin_round(&mut self) -> Instant {
         let now = self.clock.now();
         self.note_busy(now);
+        self.started.get_or_insert(now);
+        if let Some(at) = self.paused_at.take() {
+            self.paused_ns += now.since(at).0;
+        }
         self.began = now;
         now
     }
@@ -391,8 +406,9 @@ impl<P: Port, C: Clock> Core<P, C> {
 
     /// The last round is over, and the next one does not follow at once. When it began.
     pub fn pause(&mut self) -> Instant {
-        self.note_busy(self.clock.now());
-        self.has_moved = false;
+        let now = self.clock.now();
+        self.note_busy(now);
+        (self.has_moved, self.paused_at) = (false, Some(now));
         self.began
     }
 
@@ -451,6 +467,8 @@ impl<P: Port, C: Clock> Core<P, C> {
             rounds: self.rounds,
             busy_ns: self.busy_ns,
             busy_rounds: self.busy_rounds,
+            awake_ns: self.started.map_or(0, |at| self.began.since(at).0 - self.paused_ns),
+            cpu_ns: clock::thread_cpu_ns(),
             late_bursts: self.late_bursts,
             kick_errors: self.kick_errors,
         }

@@ -29,6 +29,7 @@ pub mod shared;
 pub mod solicited;
 mod steering;
 pub mod sys;
+pub mod waking;
 pub mod watch;
 pub mod witness;
 pub mod xdp_program;

@@ -39,6 +39,8 @@ use crate::sealing::Sealing;
 use crate::shared::Shared;
 use crate::steering::Steering;
 use crate::sys;
+use crate::sys::event::Event;
+use crate::waking::waking;
 use crate::watch::Watch;
 use crate::xdp_program::XdpProgram;
 use cluster::agent::Agent;
@@ -140,8 +142,9 @@ impl Node {
         let link_mtu = effective_mtu(&config.interfaces.cluster.name, &cluster)?;
         let services = build_services(config, mtu)?;
         let (orders, commands): (Vec<_>, Vec<_>) = (0..cores).map(|_| bounded(ORDERS_MAX)).unzip();
-        let (report, reports) = bounded(REPORTS_MAX);
-        let (question, questions) = bounded(16);
+        let wake = Arc::new(Event::new().map_err(failed("make an event"))?);
+        let (report, reports) = waking(REPORTS_MAX, &wake);
+        let (question, questions) = waking(16, &wake);
         let stopping = Arc::new(AtomicBool::new(false));
         let guard = Guard::new(Charge::new(config, me)).map_err(failed("share a page"))?;
         let others = config.others().map(|node| node.id);
@@ -161,6 +164,7 @@ impl Node {
             commands: orders.clone(),
             reports,
             questions,
+            wake,
             passed_on: Vec::new(),
             ears: None,
             stopping: stopping.clone(),

@@ -15,6 +15,7 @@ use crate::reload::Origin;
 use crate::sealing::SealingSnapshot;
 use crate::shared::{AgentSnapshot, CoreSnapshot, Shared, ToAgent, ToCore};
 use crate::steering::{Steering, verdicts};
+use crate::waking::WakingSender;
 use crate::watch::Phases;
 use cluster::agent::declare::{Claim, Fitness};
 use cluster::agent::status::{GroupStatus, NodeStatus, Status};
@@ -59,7 +60,7 @@ pub struct Reporter {
     pub(crate) shared: Arc<Shared>,
     guard: Arc<Guard>,
     pub(crate) orders: Vec<Sender<ToCore>>,
-    pub(crate) questions: Sender<ToAgent>,
+    pub(crate) questions: WakingSender<ToAgent>,
     /// What the checks of servers have found.
     pub(crate) board: Arc<Board>,
     pub(crate) steering: Steering,
@@ -76,7 +77,7 @@ impl Reporter {
         me: Member,
         shared: Arc<Shared>,
         guard: Arc<Guard>,
-        (orders, questions): (Vec<Sender<ToCore>>, Sender<ToAgent>),
+        (orders, questions): (Vec<Sender<ToCore>>, WakingSender<ToAgent>),
         (board, steering): (Arc<Board>, Steering),
     ) -> Reporter {
         let (phases, logged) = (Mutex::default(), Mutex::default());
@@ -455,6 +456,8 @@ impl Reporter {
             core: self.config().cores.pin[number],
             progress: core.rounds,
             busy_us: core.busy_ns / 1_000,
+            awake_us: core.awake_ns / 1_000,
+            cpu_us: core.cpu_ns / 1_000,
             busy_rounds: core.busy_rounds,
             segments_in: core.stack.rx_frames,
             segments_out: core.stack.tx_frames,

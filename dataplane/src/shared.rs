@@ -189,6 +189,10 @@ pub struct CoreSnapshot {
     pub rounds: u64,
     /// What those that moved a frame have taken, system calls included.
     pub busy_ns: u64,
+    /// What all rounds have taken, without the pauses between them.
+    pub awake_ns: u64,
+    /// How long the scheduler let the core's thread run. Less than `awake_ns` where others took its processor.
+    pub cpu_ns: u64,
     /// Those rounds.
     pub busy_rounds: u64,
     /// Bursts thrown away because a lease had run out.

@@ -503,6 +503,10 @@ pub struct CoreStatus {
     pub progress: u64,
     /// What rounds that moved a frame have taken since the start, system calls included.
     pub busy_us: u64,
+    /// What all rounds have taken, without the pauses between them.
+    pub awake_us: u64,
+    /// How long the scheduler let the core run. Where it is less than `awake_us`, others have taken its processor that long.
+    pub cpu_us: u64,
     /// Those rounds.
     pub busy_rounds: u64,
     /// Segments received.

@@ -123,6 +123,7 @@ pub(super) fn start(
                 patience.note_frames();
                 continue;
             }
+            core.pause();
             if patience.suffices() {
                 thread::yield_now();
             } else {

@@ -20,6 +20,8 @@ use dataplane::core::{Core, Round};
 use dataplane::crossing::Crossing;
 use dataplane::sealing::Sealing;
 use dataplane::shared::{Shared, ToCore};
+use dataplane::sys::event::Event;
+use dataplane::waking::waking;
 use stack::flow::Flow;
 use stack::key::FlowKey;
 use stack::shard::Place;
@@ -140,7 +142,8 @@ impl Life {
             Member { node: NodeId(index as u8 + 1), incarnation: Incarnation(incarnation) };
         let groups = settings.groups();
         let shared = Arc::new(Shared::new(&groups, cores.into()));
-        let (report, reports) = bounded(CHANNEL_MAX);
+        let wake = Arc::new(Event::new().expect("events are to be had"));
+        let (report, reports) = waking(CHANNEL_MAX, &wake);
         let crossings = Crossing::among(cores.into(), MTU + 18).expect("events are to be had");
         let mut orders = Vec::new();
         let core = |(n, crossing): (usize, Crossing)| {
