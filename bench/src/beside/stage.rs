@@ -176,9 +176,11 @@ impl<'a> Stage<'a> {
         Ok(server)
     }
 
+    /// Each on a processor of its own, as other balancers: its agent takes no time of the other one's.
     fn spawn_node(&self, id: u8, file: &Path) -> anyhow::Result<Process> {
-        let args = ["run".as_ref(), file.as_os_str()];
-        self.bed.spawn(Place::Node(id), &format!("node{id}"), &self.program(), &args)
+        let cpu = if id == 1 { self.common.server_cpu } else { self.common.peer_cpu() };
+        let file = file.display().to_string();
+        self.spawn(Place::Node(id), &format!("node{id}"), cpu, &["run", &file])
     }
 
     fn spawn(&self, place: Place, name: &str, cpu: u16, args: &[&str]) -> anyhow::Result<Process> {

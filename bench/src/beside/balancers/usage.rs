@@ -1,8 +1,8 @@
 //! What was spent: time of the balancer and of the processors, bytes between the nodes.
 //!
 //! Three times stand beside each other, because each tells less than it seems. *Balancer* is the time of the balancing
-//! itself: of a node's rounds that moved a frame, system calls included; of another balancer's process, as the scheduler
-//! counts it. *Process* is all that the scheduler gave to the processes of the balancing machine, for a node also its rounds
+//! itself: of a node's rounds that moved a frame, system calls included, less what others took of the processor meanwhile; of
+//! another balancer's process, as the scheduler counts it. *Process* is all that the scheduler gave to the processes of the balancing machine, for a node also its rounds
 //! that moved nothing, its agent and its guardian. *Core* and *machine* are what the balancer's processor, and all
 //! processors of this run, did not idle: with the kernel's work for frames, of which a virtual cable does the receiver's part on
 //! the sender's processor.
@@ -27,8 +27,12 @@ const INTERFACES: [&str; 2] = ["eth0", "eth1"];
 /// What a node has counted of itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Time of rounds that moved a frame.
+    /// Time of rounds that moved a frame, by the clock.
     pub busy_ns: u64,
+    /// Time of all rounds, by the clock.
+    pub awake_ns: u64,
+    /// How long the scheduler let the poll cores run.
+    pub cpu_ns: u64,
     /// Those rounds.
     pub rounds: u64,
     /// Frames of clients and servers.
@@ -47,8 +51,6 @@ pub struct Counts {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     at_ns: u64,
-    /// See the module.
-    balancer_ns: u64,
     process_ns: u64,
     /// Of the peer's machine.
     peer_ns: u64,
@@ -96,6 +98,8 @@ impl Counts {
         });
         Counts {
             busy_ns: status.cores.iter().map(|core| core.busy_us * 1_000).sum(),
+            awake_ns: status.cores.iter().map(|core| core.awake_us * 1_000).sum(),
+            cpu_ns: status.cores.iter().map(|core| core.cpu_us * 1_000).sum(),
             rounds: status.cores.iter().map(|core| core.busy_rounds).sum(),
             frames_in: clients("rx_frames"),
             frames_out: clients("tx_frames"),
@@ -108,6 +112,8 @@ impl Counts {
     fn since(&self, earlier: &Counts) -> Counts {
         Counts {
             busy_ns: self.busy_ns.saturating_sub(earlier.busy_ns),
+            awake_ns: self.awake_ns.saturating_sub(earlier.awake_ns),
+            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
             rounds: self.rounds.saturating_sub(earlier.rounds),
             frames_in: self.frames_in.saturating_sub(earlier.frames_in),
             frames_out: self.frames_out.saturating_sub(earlier.frames_out),
@@ -118,24 +124,25 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// Time of rounds that moved a frame, of which as much is left out as others took the processor from all rounds: agents, whose
+    /// threads go first, take it at any moment. (A pause tells its own length, and the little that it costs counts as if it were a
+    /// round's.)
+    fn balancer_ns(&self) -> u64 {
+        let ran = self.cpu_ns.min(self.awake_ns) as f64;
+        (self.busy_ns as f64 * ran / self.awake_ns.max(1) as f64) as u64
+    }
+}
+
 impl Usage {
     /// Looks.
     pub fn of(look: &Look) -> anyhow::Result<Usage> {
         let [process_ns, peer_ns] =
             [0, 1].map(|n| look.pids[n].iter().map(|pid| ran_ns(*pid)).sum());
-        let balancer_ns = look.node.map_or(process_ns, |node| node.busy_ns);
         let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
         let [core_idle_ns, load_idle_ns] = look.processors.map(|cpu| idle_ns(&stat, cpu));
         let at_ns = monotonic_ns();
-        Ok(Usage {
-            at_ns,
-            balancer_ns,
-            process_ns,
-            peer_ns,
-            core_idle_ns,
-            load_idle_ns,
-            node: look.node,
-        })
+        Ok(Usage { at_ns, process_ns, peer_ns, core_idle_ns, load_idle_ns, node: look.node })
     }
 
     /// Since an earlier look.
@@ -143,16 +150,15 @@ impl Usage {
         let wall_ns = self.at_ns - earlier.at_ns;
         let busy = |now: u64, then: u64| wall_ns.saturating_sub(now.saturating_sub(then));
         let process_ns = self.process_ns.saturating_sub(earlier.process_ns);
-        // Rounds are timed by the clock: what took the processor from them is none of theirs.
-        let balancer_ns = self.balancer_ns.saturating_sub(earlier.balancer_ns).min(process_ns);
+        let node = self.node.zip(earlier.node).map(|(now, then)| now.since(&then));
         Spent {
             wall_ns,
-            balancer_ns,
+            balancer_ns: node.map_or(process_ns, |node| node.balancer_ns()),
             process_ns,
             peer_ns: self.peer_ns.saturating_sub(earlier.peer_ns),
             core_ns: busy(self.core_idle_ns, earlier.core_idle_ns),
             load_ns: busy(self.load_idle_ns, earlier.load_idle_ns),
-            node: self.node.zip(earlier.node).map(|(now, then)| now.since(&then)),
+            node,
         }
     }
 }
@@ -224,15 +230,24 @@ mod tests {
 
     #[test]
     fn what_did_not_idle_was_busy() {
-        let then = Usage { at_ns: 1_000, balancer_ns: 10, core_idle_ns: 100, ..Usage::default() };
-        let (process_ns, core_idle_ns) = (80, 600);
-        let now =
-            Usage { at_ns: 3_000, balancer_ns: 60, process_ns, core_idle_ns, ..Usage::default() };
+        let then = Usage { at_ns: 1_000, process_ns: 10, core_idle_ns: 100, ..Usage::default() };
+        let now = Usage { at_ns: 3_000, process_ns: 60, core_idle_ns: 600, ..Usage::default() };
         let spent = now.since(&then);
         assert_eq!((spent.wall_ns, spent.balancer_ns, spent.core_ns), (2_000, 50, 1_500));
         assert_eq!(spent.machine_ns(), 3_500);
         assert_eq!(spent.load_percent(), 100.0);
-        let preempted = Usage { process_ns: 30, ..now };
-        assert_eq!(preempted.since(&then).balancer_ns, 30);
+    }
+
+    /// Of 800 ns of rounds the scheduler gave 600; of 400 ns that were busy, 300 then.
+    #[test]
+    fn what_others_took_of_the_processor_is_not_the_balancers() {
+        let counts = |busy_ns, awake_ns, cpu_ns| {
+            Some(Counts { busy_ns, awake_ns, cpu_ns, ..Counts::default() })
+        };
+        let then = Usage { node: counts(100, 200, 200), ..Usage::default() };
+        let spent = |now| Usage { node: now, ..Usage::default() }.since(&then).balancer_ns;
+        assert_eq!(spent(counts(500, 1_000, 800)), 300);
+        assert_eq!(spent(counts(500, 1_000, 1_100)), 400, "pauses cost something, too");
+        assert_eq!(spent(then.node), 0);
     }
 }
