@@ -69,6 +69,10 @@ pub struct Core<P: Port, C: Clock> {
     paused_at: Option<Instant>,
     /// How long it has paused in all.
     paused_ns: u64,
+    /// For how long the scheduler had let the thread run when it paused.
+    paused_cpu_at: u64,
+    /// For how long it did in all pauses.
+    paused_cpu_ns: u64,
     /// What rounds that moved a frame have taken.
     busy_ns: u64,
     /// Those rounds.
@@ -118,6 +122,8 @@ impl<P: Port, C: Clock> Core<P, C> {
             started: None,
             paused_at: None,
             paused_ns: 0,
+            paused_cpu_at: 0,
+            paused_cpu_ns: 0,
             busy_ns: 0,
             busy_rounds: 0,
             count_at: Instant::ZERO,
@@ -162,6 +168,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         self.started.get_or_insert(now);
         if let Some(at) = self.paused_at.take() {
             self.paused_ns += now.since(at).0;
+            self.paused_cpu_ns += clock::thread_cpu_ns() - self.paused_cpu_at;
         }
         self.began = now;
         now
@@ -409,6 +416,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         let now = self.clock.now();
         self.note_busy(now);
         (self.has_moved, self.paused_at) = (false, Some(now));
+        self.paused_cpu_at = clock::thread_cpu_ns();
         self.began
     }
 
@@ -468,7 +476,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             busy_ns: self.busy_ns,
             busy_rounds: self.busy_rounds,
             awake_ns: self.started.map_or(0, |at| self.began.since(at).0 - self.paused_ns),
-            cpu_ns: clock::thread_cpu_ns(),
+            cpu_ns: clock::thread_cpu_ns() - self.paused_cpu_ns,
             late_bursts: self.late_bursts,
             kick_errors: self.kick_errors,
         }

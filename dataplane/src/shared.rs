@@ -191,7 +191,7 @@ pub struct CoreSnapshot {
     pub busy_ns: u64,
     /// What all rounds have taken, without the pauses between them.
     pub awake_ns: u64,
-    /// How long the scheduler let the core's thread run. Less than `awake_ns` where others took its processor.
+    /// For how long of that the scheduler let the core's thread run: less where others took its processor.
     pub cpu_ns: u64,
     /// Those rounds.
     pub busy_rounds: u64,

@@ -505,7 +505,7 @@ pub struct CoreStatus {
     pub busy_us: u64,
     /// What all rounds have taken, without the pauses between them.
     pub awake_us: u64,
-    /// How long the scheduler let the core run. Where it is less than `awake_us`, others have taken its processor that long.
+    /// For how long of that the scheduler let the core run: others have taken its processor for the rest.
     pub cpu_us: u64,
     /// Those rounds.
     pub busy_rounds: u64,

@@ -375,8 +375,7 @@ fn cores(families: &mut Families, cores: &[CoreStatus]) {
     let awake = cores.iter().map(|core| (place(core), seconds(core.awake_us)));
     families.counter("core_awake_seconds_total", "Time of all rounds, without pauses.", awake);
     let cpu = cores.iter().map(|core| (place(core), seconds(core.cpu_us)));
-    let help =
-        "How long the scheduler let the core run; less than awake where others took its processor.";
+    let help = "For how long of that the scheduler let the core run; others took its processor for the rest.";
     families.counter("core_cpu_seconds_total", help, cpu);
     let busy_rounds = each(|core| core.busy_rounds);
     families.counter("core_busy_rounds_total", "Rounds that moved a frame.", busy_rounds);

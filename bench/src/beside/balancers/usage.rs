@@ -31,7 +31,7 @@ pub struct Counts {
     pub busy_ns: u64,
     /// Time of all rounds, by the clock.
     pub awake_ns: u64,
-    /// How long the scheduler let the poll cores run.
+    /// For how long of that the scheduler let the poll cores run.
     pub cpu_ns: u64,
     /// Those rounds.
     pub rounds: u64,
@@ -125,9 +125,8 @@ impl Counts {
 }
 
 impl Counts {
-    /// Time of rounds that moved a frame, of which as much is left out as others took the processor from all rounds: agents, whose
-    /// threads go first, take it at any moment. (A pause tells its own length, and the little that it costs counts as if it were a
-    /// round's.)
+    /// Time of rounds that moved a frame, of which as much is left out as others took the processor from all rounds: agents, whose threads go
+    /// first, take it at any moment.
     fn balancer_ns(&self) -> u64 {
         let ran = self.cpu_ns.min(self.awake_ns) as f64;
         (self.busy_ns as f64 * ran / self.awake_ns.max(1) as f64) as u64
@@ -153,7 +152,7 @@ impl Usage {
         let node = self.node.zip(earlier.node).map(|(now, then)| now.since(&then));
         Spent {
             wall_ns,
-            balancer_ns: node.map_or(process_ns, |node| node.balancer_ns()),
+            balancer_ns: node.map_or(process_ns, |node| node.balancer_ns().min(process_ns)),
             process_ns,
             peer_ns: self.peer_ns.saturating_sub(earlier.peer_ns),
             core_ns: busy(self.core_idle_ns, earlier.core_idle_ns),
@@ -245,9 +244,10 @@ mod tests {
             Some(Counts { busy_ns, awake_ns, cpu_ns, ..Counts::default() })
         };
         let then = Usage { node: counts(100, 200, 200), ..Usage::default() };
-        let spent = |now| Usage { node: now, ..Usage::default() }.since(&then).balancer_ns;
+        let spent =
+            |node| Usage { node, process_ns: 900, ..Usage::default() }.since(&then).balancer_ns;
         assert_eq!(spent(counts(500, 1_000, 800)), 300);
-        assert_eq!(spent(counts(500, 1_000, 1_100)), 400, "pauses cost something, too");
+        assert_eq!(spent(counts(500, 1_000, 1_100)), 400, "clocks differ a little");
         assert_eq!(spent(then.node), 0);
     }
 }
