@@ -259,6 +259,11 @@ impl Life {
         std::mem::take(&mut self.has_voice) || self.orders.iter().any(|orders| !orders.is_empty())
     }
 
+    /// Whether cores have told the agent something.
+    pub fn has_reports(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
     /// Groups that there are.
     pub fn leases(&self) -> usize {
         self.shared.groups().count()

@@ -27,8 +27,10 @@ const ROUND: u64 = 700;
 const PER_FRAME: u64 = 250;
 /// A core that has something to do whenever it is asked is asked again after so long.
 const AGAIN: u64 = 20_000;
-/// An agent sleeps at most so long: it looks for reports.
-const AGENT_SLEEP: u64 = MS;
+/// An agent sleeps at most so long: it looks whether cores make progress.
+const AGENT_SLEEP: u64 = 5 * MS;
+/// A report wakes an agent within so long.
+const AGENT_WAKES: u64 = 20_000;
 /// A core sleeps at most so long: it is to be seen to make progress.
 const CORE_SLEEP: u64 = 4 * MS;
 /// Datagrams that a paused agent's socket holds.
@@ -223,6 +225,11 @@ impl World {
         if let Some(life) = self.life(node, incarnation) {
             let state = &mut life.cores[core];
             (state.due, state.busy_until) = (0, end);
+            let wakes_at = end + AGENT_WAKES;
+            if life.has_reports() && life.agent_due > wakes_at {
+                life.agent_due = wakes_at;
+                self.push(wakes_at, Event::Agent { node, life: incarnation });
+            }
         }
         self.wake_core(node, core, next);
     }
