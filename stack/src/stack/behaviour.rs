@@ -7,4 +7,4 @@
 //! (`scenario::behaviour`); a change of that is a new revision.
 
 /// To be raised with every change of what a fact does to a contract or to an application's bytes.
-pub const BEHAVIOUR: u16 = 1;
+pub const BEHAVIOUR: u16 = 2;
