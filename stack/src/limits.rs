@@ -231,20 +231,23 @@ pub const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 /// When a time-out that found the log full is tried again.
 pub const TICK_AGAIN: Duration = Duration::from_millis(1);
 
-/// When what found no room among what is in flight is tried again.
+/// When what found no room among what is in flight, or more than its share of the chunks, is tried again.
 pub const SEND_AGAIN: Duration = Duration::from_millis(100);
 
 /// One part in this many of the chunks is not for out-of-order payload: a hole can always be filled.
 pub const CHUNKS_IN_ORDER: usize = 4;
 
-/// One flow holds at most one part in this many of all chunks, when all are free; when half are, a quarter of that. With the
-/// defaults that is a full window of a proxy until five sixths of them are in use.
+/// When less than half of a core's chunks are free, one flow holds at most one part in this many of all of them, times the square of
+/// the part that is free: at first a sixteenth. With the defaults of one core that is a full window of a proxy until five sixths are in
+/// use.
 pub const SHARE_PARTS: usize = 4;
 
-/// What any flow may hold, however little is free: two segments.
-pub const SHARE_BYTES_LEAST: usize = 2 * CHUNK_BYTES;
+/// What any flow may hold, however little is free: a request's head, or a few segments.
+pub const SHARE_BYTES_LEAST: usize = 8 * CHUNK_BYTES;
 
-/// And however much is: more than any window that TCP can offer.
+const _: () = assert!(SHARE_BYTES_LEAST >= HTTP_HEAD_BYTES_MAX + 4 * 1460);
+
+/// While half is free: more than any window that TCP can offer.
 pub const SHARE_BYTES_MOST: usize = 1 << 30;
 
 /// Chunks are scarce when less than one part in this many of them is free.

@@ -228,7 +228,7 @@ impl Reply {
             seq: open.iss,
             ack: segment.seq + 1,
             flags: Flags::SYN.with(Flags::ACK),
-            window: service.receive_buffer.min(0xffff) as u16,
+            window: service.first_window().min(0xffff) as u16,
             options: SegmentOptions {
                 mss: Some(service.mss_for(&open.key.local)),
                 window_scale: (stamped && options.scaling).then_some(options.rcv_scale),

@@ -364,8 +364,8 @@ pub struct Limits {
     /// `uploads`: connections of these whose request body is being read; the next one waits until its client sends
     /// again. Default 65536.
     pub uploads: u32,
-    /// `chunks`: pieces of 2048 bytes for payload that cannot be had again, or is passed on; one connection is offered and holds a
-    /// quarter of them at most, and the less the fewer are free. Default 65536.
+    /// `chunks`: pieces of 2048 bytes for payload that cannot be had again, or is passed on, shared out among the
+    /// cores; when less than half are free a connection is offered and holds a part of these at most. Default 65536.
     pub chunks: u32,
     /// `pieces`: parts of output, queued or unacknowledged. Default 131072.
     pub pieces: u32,

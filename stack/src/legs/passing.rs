@@ -227,7 +227,8 @@ impl Flow {
     /// Whether this fact, which changes the other leg, may wait for other records.
     pub(crate) fn may_linger(&self, env: &Env, fact: &Fact) -> bool {
         let (Fact::Acked(acked), Some(across)) = (fact, &env.across) else { return false };
-        may_linger(&acked.passed, self.contract.options.mss, across.contract.window())
+        let offered = across.contract.window().min(env.memory.share() as u32);
+        may_linger(&acked.passed, self.contract.options.mss, offered)
     }
 
     /// What passes is recorded; much of it at once lets another record be early.

@@ -46,12 +46,15 @@ impl Memory {
         self.chunks.available() >= chunks && self.pieces.available() >= OUTPUT_PIECES_MAX
     }
 
-    /// What one flow may hold in chunks, and is offered at most: a part of what is free, the smaller the less that is, for what
-    /// others hold is not given back because there is less (dynamic thresholds as of Choudhury and Hahne, IEEE/ACM Transactions on
+    /// What one flow may hold in chunks beside what has arrived out of order, and is offered at most: anything while half is free,
+    /// then a part of that, the smaller the less it is, for what others hold is not given back because there is less (dynamic thresholds as of Choudhury and Hahne, IEEE/ACM Transactions on
     /// Networking 6(2), 1998, have one and the same part, and count on queues that drain).
     #[inline]
     pub fn share(&self) -> usize {
         let (free, all) = (self.chunks.available(), self.chunks.capacity());
+        if 2 * free >= all {
+            return SHARE_BYTES_MOST;
+        }
         let chunks = free * free / all.max(1) / SHARE_PARTS;
         (chunks * CHUNK_BYTES).clamp(SHARE_BYTES_LEAST, SHARE_BYTES_MOST)
     }
@@ -64,5 +67,26 @@ impl Memory {
     /// Whether no flow holds anything: what must be true when all flows are gone.
     pub fn is_unused(&self) -> bool {
         self.chunks.used() + self.pieces.used() + self.hashes.used() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Anything while half is free, then less and less, and never too little for a request's head.
+    #[test]
+    fn a_share_shrinks_with_what_is_free() {
+        let share = |used: usize, all: usize| {
+            let mut memory = Memory::new(0, 0, all);
+            let mut queue = crate::bytes::ByteQueue::default();
+            assert!(queue.append(&mut memory.chunks, &alloc::vec![0; used * CHUNK_BYTES]));
+            memory.share()
+        };
+        assert_eq!((share(0, 4096), share(2048, 4096)), (SHARE_BYTES_MOST, SHARE_BYTES_MOST));
+        assert_eq!(share(2049, 4096), 255 * CHUNK_BYTES);
+        assert_eq!(share(3072, 4096), 64 * CHUNK_BYTES);
+        assert_eq!(share(4000, 4096), SHARE_BYTES_LEAST);
+        assert_eq!(share(4096, 4096), SHARE_BYTES_LEAST);
     }
 }

@@ -242,6 +242,8 @@ impl Stack {
         flow.local.snd_nxt = iss + 1;
         flow.local.owed.syn_ack = false;
         flow.local.rcv_acked = segment.seq;
+        let offered = self.env.services[group as usize].first_window().min(0xffff);
+        flow.local.adv_edge = segment.seq + offered;
         let ts_now = (clock.millis() as u32).wrapping_add(offset);
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
         if flow.contract.state == State::SynReceived {

@@ -258,7 +258,8 @@ impl Flow {
             None => &self.output,
         };
         let held = output.stored() as usize + self.backlog.len();
-        held + bytes <= env.memory.share()
+        // A segment of any size gets through, if one at a time.
+        held == 0 || held + bytes <= env.memory.share()
     }
 
     /// Whether a fact may begin an upload, now that there is no hash left for it: what is offered to the

@@ -141,7 +141,7 @@ impl Flow {
     }
 
     /// Whether its side has acknowledged nothing for some time-outs (so that it may have vanished), and what it was sent is needed
-    /// for others. That is sooner than R2 allows (RFC 9293 MUST-20 asks for 100 s at least), for want of memory alone.
+    /// for others. That is sooner than RFC 9293 SHLD-11 asks for (100 s at least), for want of memory alone.
     fn is_in_the_way(&self, env: &mut Env, outcome: TimeoutOutcome) -> bool {
         let is_it = outcome == TimeoutOutcome::Retransmit
             && self.sender.timeouts(&env.senders) >= SCARCE_TIMEOUTS_MAX

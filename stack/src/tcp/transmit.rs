@@ -8,7 +8,7 @@
 //! How long an acknowledgement may rest: `delayed_ack.rs`.
 
 use crate::flow::{Env, Flow, Local, Owed};
-use crate::limits::{SEND_AGAIN, WINDOW_STEP_BYTES};
+use crate::limits::{SEND_AGAIN, SHARE_BYTES_MOST, WINDOW_STEP_BYTES};
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
 use crate::tcp::sender::Resend;
@@ -83,8 +83,7 @@ impl Flow {
     /// SEG.WND for `ack`: up to the right edge that the peer knows, or as far as there is memory for, rounded so that it does not
     /// move left.
     fn window_value(&self, env: &Env, ack: Seq, scale: u8) -> (u16, Seq) {
-        let afforded = (ack + env.memory.share() as u32).max(self.local.adv_edge);
-        let edge = self.local.committed.rcv_edge.min(afforded);
+        let edge = self.local.committed.rcv_edge.min(self.afforded_edge(env, ack));
         let available = edge.distance(ack).max(0) as u32;
         let mut window = available >> scale;
         if (ack + (window << scale)).before(self.local.adv_edge) && available > window << scale {
@@ -92,6 +91,21 @@ impl Flow {
         }
         let window = window.min(0xffff);
         (window as u16, ack + (window << scale))
+    }
+
+    /// As far as there is memory for, beside what is held and acknowledged already, and not before what was offered. What a former
+    /// owner has offered nobody here knows: as much as the log allows.
+    fn afforded_edge(&self, env: &Env, ack: Seq) -> Seq {
+        let share = env.memory.share();
+        if share >= SHARE_BYTES_MOST || self.local.is_resumed {
+            return ack + SHARE_BYTES_MOST as u32;
+        }
+        let buffer = env.services[self.group as usize].receive_buffer;
+        let held = match self.passes_ahead() {
+            true => 0,
+            false => buffer.saturating_sub(self.contract.window()),
+        };
+        (ack + (share as u32).saturating_sub(held)).max(self.local.adv_edge)
     }
 
     /// A promoted flow whose client has not answered yet: only what was kicked is sent again.
@@ -178,8 +192,6 @@ impl Flow {
         let options = self.contract.options;
         let answers = self.contract.state == State::SynReceived;
         let ack = if answers { self.contract.irs + 1 } else { Seq(0) };
-        // Of what a SYN of ours offered a server, `note_syn` knows nothing else.
-        let afforded = if answers { env.memory.share() as u32 } else { u32::MAX };
         // RFC 7323 2.2: the window of a SYN is never scaled; RFC 6691: the MSS does not count options.
         let header = Header {
             source_port: self.key.local_port,
@@ -187,7 +199,7 @@ impl Flow {
             seq: iss,
             ack,
             flags: if answers { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
-            window: service.first_window().min(afforded).min(0xffff) as u16,
+            window: service.first_window().min(0xffff) as u16,
             options: SegmentOptions {
                 mss: Some(service.mss_for(&self.key.local)),
                 window_scale: options.scaling.then_some(options.rcv_scale),

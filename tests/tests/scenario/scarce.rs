@@ -9,6 +9,7 @@ use stack::wire::Flags;
 use tests::kit::client::ClientSettings;
 use tests::kit::dialogue::{Dialogue, Step};
 use tests::kit::random::Random;
+use tests::kit::raw::Heard;
 use tests::kit::settings::{DISCARD, ECHO, GENERATE, HTTP, Settings};
 use tests::kit::world::World;
 
@@ -102,23 +103,16 @@ fn time_wait_ends_while_memory_is_short() {
 #[test]
 fn who_acknowledges_nothing_leaves_room_for_who_comes() {
     const DEAF: usize = 80;
-    const CHUNKS: usize = 1024;
+    const CHUNKS: usize = 4096;
     let mut settings = Settings { chunks_max: CHUNKS, flows_max: 200, ..Settings::default() };
-    settings.ports.iter_mut().for_each(|port| port.receive_buffer = 64 << 10);
+    settings.ports.iter_mut().for_each(|port| port.receive_buffer = 256 << 10);
     let mut world = World::serving(settings);
     for _ in 0..DEAF {
         let raw = world.open_raw(ECHO);
-        let una = world.raws[raw].rcv_nxt;
-        for _ in 0..40 {
-            let seq = world.raws[raw].snd_nxt;
-            world.raws[raw].send_exactly(seq, una, Flags::ACK, &[7; 1400]);
-            world.raws[raw].snd_nxt = seq + 1400;
-            world.send_raw(raw);
-            world.run_for(Duration::from_micros(300));
-        }
+        say_deaf(&mut world, raw, 160);
     }
     let held: Vec<u64> = world.nodes[0].flows().map(|flow| flow.output.stored()).collect();
-    assert!(held.iter().all(|&held| held >= 2 * 1400), "everybody has a share: {held:?}");
+    assert!(held.iter().all(|&held| held >= 8 * 1400), "everybody has a share: {held:?}");
     assert!(exhausted(&world, 0) > 0, "more was said than there is room for");
     world.connect(ClientSettings::default(), echo(20_000));
     let before = exhausted(&world, 0);
@@ -132,6 +126,45 @@ fn who_acknowledges_nothing_leaves_room_for_who_comes() {
     assert!((1..DEAF as u64).contains(&given_up), "{given_up} given up, no more than it takes");
     assert_eq!(flows + given_up as usize, DEAF);
     assert_eq!(world.resets, given_up);
+}
+
+/// Says so much without acknowledging what comes back.
+fn say_deaf(world: &mut World, raw: usize, segments: usize) {
+    let una = world.raws[raw].rcv_nxt;
+    for _ in 0..segments {
+        let seq = world.raws[raw].snd_nxt;
+        world.raws[raw].send_exactly(seq, una, Flags::ACK, &[7; 1400]);
+        world.raws[raw].snd_nxt = seq + 1400;
+        world.send_raw(raw);
+        world.run_for(Duration::from_micros(300));
+    }
+}
+
+/// RFC 9293 SHLD-14: what an owner has offered is not taken back by a peer that has less memory.
+#[test]
+fn a_takeover_moves_no_right_edge_to_the_left() {
+    let mut settings = Settings { peer_chunks_max: Some(96), ..Settings::default() };
+    settings.ports.iter_mut().for_each(|port| port.receive_buffer = 64 << 10);
+    let mut world = World::mirrored(settings);
+    let raw = world.open_raw(ECHO);
+    world.raws[raw].acknowledges = true;
+    world.say_raw(raw, Flags::ACK, b"x");
+    world.run_for(Duration::from_millis(100));
+    let edge = |heard: &Heard| heard.ack + u32::from(heard.window);
+    let before = world.raws[raw].heard.iter().map(edge).next_back().expect("an echo");
+    for _ in 0..8 {
+        let deaf = world.open_raw(ECHO);
+        say_deaf(&mut world, deaf, 10);
+    }
+    let share = world.nodes[1].stack().env.memory.share();
+    assert!(share < before.distance(world.raws[raw].snd_nxt) as usize, "{share} bytes");
+    world.kill(0);
+    world.raws[raw].heard.clear();
+    world.promote(1, Epoch(3));
+    world.run_for(Duration::from_millis(300));
+    let edges: Vec<_> = world.raws[raw].heard.iter().map(edge).collect();
+    assert!(!edges.is_empty(), "it is woken");
+    assert!(edges.iter().all(|edge| edge.after_eq(before)), "{edges:?}, and before {before:?}");
 }
 
 fn put(len: usize) -> Vec<u8> {

@@ -148,7 +148,8 @@ impl Flow {
         let is_due = is_first
             || acked_all
             || if self.passes_ahead() {
-                self.is_passing_due(source, is_resting, is_answer)
+                let offered = source.min(env.memory.share() as u32);
+                self.is_passing_due(offered, is_resting, is_answer)
             } else {
                 !self.backlog.is_empty() || behind >= UNA_FLUSH_BYTES || window < receive_buffer / 2
             };

@@ -9,7 +9,7 @@
 use crate::drop::Drop;
 use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
-use crate::limits::{CHUNK_BYTES, CHUNKS_IN_ORDER, TICK_AGAIN, TIME_WAIT};
+use crate::limits::{CHUNK_BYTES, CHUNKS_IN_ORDER, SEND_AGAIN, TICK_AGAIN, TIME_WAIT};
 use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::seq::Seq;
@@ -155,7 +155,9 @@ impl Flow {
             let n = front.len();
             copy[..n].copy_from_slice(front);
             if self.take_in_order(slot, env, recorder, &copy[..n]).is_err() {
-                self.local.deadlines.set(Wait::Room, now + TICK_AGAIN);
+                // Until the other side takes something, if it holds all that it may.
+                let pause = if self.has_share(env, n) { TICK_AGAIN } else { SEND_AGAIN };
+                self.local.deadlines.set(Wait::Room, now + pause);
                 return;
             }
         }
