@@ -24,8 +24,9 @@ const PACE_MS: u64 = 5;
 /// Between two looks at a load.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A pause belongs to what was done if it touches this time behind it.
-pub const WINDOW_NS: u64 = 3_000_000_000;
+/// A pause belongs to what was done if it touches this time behind it: whoever waits for his timer has begun to by then. Later a
+/// shared machine stands still by itself, and the longest of many waits is its.
+pub const WINDOW_NS: u64 = 1_000_000_000;
 
 /// Paced connections, half of them downloads.
 #[derive(Clone, Copy, Debug)]

@@ -37,6 +37,9 @@ const CALM: Duration = Duration::from_millis(40);
 /// Newcomers are counted that begin within this time after the death.
 const NEWCOMERS: Duration = Duration::from_secs(1);
 
+/// A newcomer that nobody answers has waited so long.
+const UNANSWERED_NS: u64 = 3_000_000_000;
+
 /// The switch's end of the cable between the first node and its clients and servers.
 const CLIENTS_CABLE: &str = "node1-eth0";
 
@@ -99,7 +102,7 @@ pub struct Run {
     pub uploads_ns: Vec<u64>,
     /// And each dialogue of small messages.
     pub echoes_ns: Vec<u64>,
-    /// How long each newcomer of the first second after the death waited for its SYN-ACK; [`WINDOW_NS`] if it was refused or never
+    /// How long each newcomer of the first second after the death waited for its SYN-ACK; [`UNANSWERED_NS`] if it was refused or never
     /// had one.
     pub newcomers_ns: Vec<u64>,
     /// From the death to the first SYN-ACK for a newcomer that began after it.
@@ -186,7 +189,7 @@ impl Run {
         let late = || all.iter().filter(|one| one.kind == Kind::Fresh && one.start_ns >= at_ns);
         let newcomers = late().filter(|one| one.start_ns - at_ns < NEWCOMERS.as_nanos() as u64);
         let waited =
-            |one: &ConnectionReport| one.open_ns.map_or(WINDOW_NS, |open| open - one.start_ns);
+            |one: &ConnectionReport| one.open_ns.map_or(UNANSWERED_NS, |open| open - one.start_ns);
         Run {
             who,
             death,
@@ -335,7 +338,7 @@ mod tests {
         let of = |metric| samples.iter().find(|one| one.metric == metric).unwrap().value;
         assert_eq!(of("crash: download gap p50"), 2.1);
         assert_eq!(of("crash: echo gap longest"), 2.1);
-        assert_eq!(run.newcomers_ns, [4_999_500, 500_000, WINDOW_NS], "of the first second");
+        assert_eq!(run.newcomers_ns, [4_999_500, 500_000, UNANSWERED_NS], "of the first second");
         assert_eq!(of("crash: newcomer's wait p50"), 4.9995);
         assert_eq!(of("crash: first SYN-ACK"), 4.5);
         assert_eq!(samples.len(), run.death.metrics().len());
