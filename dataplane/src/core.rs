@@ -8,7 +8,7 @@
 //!
 //! The lease is read after the last descriptor is written and before the kernel is told of any (DESIGN 6):
 //! so at most one burst that was already checked leaves after another node began to speak, and the gate
-//! let it through. Nothing here allocates, locks or logs once it runs.
+//! let it through. Nothing here allocates, locks or logs once it runs; a report, which is seldom made, wakes the agent by a system call.
 //!
 //! Generic over the port and the clock: the simulator runs this very loop.
 //!

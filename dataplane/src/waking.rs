@@ -33,3 +33,26 @@ impl<T> WakingSender<T> {
         self.sender.send_timeout(message, limit).inspect(|()| self.event.raise())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::wait_readable;
+
+    /// Whoever lowers the event before it looks misses nothing; what found no room wakes nobody.
+    #[test]
+    fn what_is_sent_wakes_its_receiver() {
+        let event = Arc::new(Event::new().unwrap());
+        let is_woken = || wait_readable(&[event.fd()], 1_000).unwrap();
+        let (sender, receiver) = waking(1, &event);
+        assert!(!is_woken());
+        sender.try_send(1).unwrap();
+        assert!(is_woken());
+        event.lower();
+        assert_eq!(receiver.try_recv(), Ok(1));
+        sender.send_timeout(2, Duration::from_secs(10)).unwrap();
+        assert!(is_woken());
+        event.lower();
+        assert!(sender.try_send(3).is_err() && !is_woken());
+    }
+}

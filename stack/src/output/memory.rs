@@ -47,8 +47,9 @@ impl Memory {
     }
 
     /// What one flow may hold in chunks beside what has arrived out of order, and is offered at most: anything while half is free,
-    /// then a part of that, the smaller the less it is, for what others hold is not given back because there is less (dynamic thresholds as of Choudhury and Hahne, IEEE/ACM Transactions on
-    /// Networking 6(2), 1998, have one and the same part, and count on queues that drain).
+    /// then a part of that, the smaller the less it is, for what others hold is not given back because there is less (dynamic
+    /// thresholds as of Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998, have one and the same part, and count
+    /// on queues that drain).
     #[inline]
     pub fn share(&self) -> usize {
         let (free, all) = (self.chunks.available(), self.chunks.capacity());
