@@ -298,3 +298,44 @@ fn ends_that_cross_survive_every_death() {
     // Half way: what either side has said of the other's end arrives at the same time, and neither is acknowledged.
     assert_both_unnoticed(&cases[cases.len() / 2]);
 }
+
+/// A step of an upload, a full segment and a small one, is on the wire when its owner dies, or has just reached the server: the
+/// promoted peer has heard it, and passes it on at once.
+#[test]
+fn what_was_heard_of_an_upload_is_passed_on_at_once() {
+    for us_before in [0, 110, 210, 310, 410] {
+        let mut case = up_and_down("an upload", vec![], vec![Step::Receive(MUCH)]);
+        case.dialogues.clear();
+        case.settings.overheard = 1000;
+        case.servers[0].0.receive_buffer = 64 << 10;
+        let mut world = case.start();
+        let raw = world.open_raw(PROXY);
+        world.raws[raw].acknowledges = true;
+        let mut said = 0;
+        for _ in 0..5 {
+            world.say_raw(raw, Flags::ACK, &[7; 1448]);
+            world.say_raw(raw, Flags::ACK.with(Flags::PSH), &[7; 12]);
+            said += 1460;
+            world.run_for(Duration::from_millis(50));
+            assert_eq!(world.clients[0].received.len(), said);
+        }
+        if us_before == 0 {
+            world.kill(0);
+        }
+        world.say_raw(raw, Flags::ACK, &[7; 1448]);
+        world.say_raw(raw, Flags::ACK.with(Flags::PSH), &[7; 12]);
+        world.run_for(Duration::from_micros(us_before));
+        if us_before > 0 {
+            world.kill(0);
+        }
+        world.run_for(Duration::from_millis(3));
+        world.raws[raw].heard.clear();
+        world.promote(1, Epoch(3));
+        world.run_for(Duration::from_millis(3));
+        assert_eq!(world.clients[0].received.len(), said + 1460, "{us_before} us");
+        // The small one's acknowledgement may be delayed.
+        let acked = world.raws[raw].heard.iter().map(|heard| heard.ack).next_back();
+        let least = world.raws[raw].snd_nxt - 12;
+        assert!(acked.is_some_and(|acked| acked.after_eq(least)), "{us_before} us: {acked:?}");
+    }
+}
