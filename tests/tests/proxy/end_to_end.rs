@@ -5,6 +5,7 @@ use crate::{PROXY, assert_both_unnoticed, held, pattern, up_and_down};
 use cluster::id::Epoch;
 use cluster::seal::OVERHEAD_BYTES;
 use stack::flow::Flow;
+use stack::limits::UNA_FLUSH;
 use stack::seq::Seq;
 use stack::time::Duration;
 use stack::wire::{Flags, SegmentOptions};
@@ -338,4 +339,36 @@ fn what_was_heard_of_an_upload_is_passed_on_at_once() {
         let least = world.raws[raw].snd_nxt - 12;
         assert!(acked.is_some_and(|acked| acked.after_eq(least)), "{us_before} us: {acked:?}");
     }
+}
+
+/// The server has a step of an upload, a full segment and a small one, of which the peer has heard the first alone.
+#[test]
+fn what_the_server_has_beyond_what_was_heard_is_passed_too() {
+    let mut case = up_and_down("an upload", vec![], vec![Step::Receive(MUCH)]);
+    case.dialogues.clear();
+    case.settings.overheard = 1000;
+    case.servers[0].0.receive_buffer = 64 << 10;
+    let mut world = case.start();
+    let raw = world.open_raw(PROXY);
+    world.raws[raw].acknowledges = true;
+    world.say_raw(raw, Flags::ACK.with(Flags::PSH), &[7; 100]);
+    world.run_for(Duration::from_millis(100));
+    world.say_raw(raw, Flags::ACK, &[7; 1448]);
+    world.settings.overheard = 0;
+    world.say_raw(raw, Flags::ACK.with(Flags::PSH), &[7; 12]);
+    // To the node and on to the server, and no further.
+    world.run_for(Duration::from_micros(290));
+    world.kill(0);
+    world.run_for(Duration::from_millis(3));
+    assert_eq!(world.clients[0].received.len(), 100 + 1448 + 12);
+    world.raws[raw].heard.clear();
+    world.promote(1, Epoch(3));
+    world.run_for(Duration::from_millis(5));
+    let acked = |world: &World| world.raws[raw].heard.iter().map(|heard| heard.ack).next_back();
+    let end = world.raws[raw].snd_nxt;
+    assert_eq!(acked(&world), Some(end - 12), "what was heard");
+    world.raws[raw].send_at(end - 12, Flags::ACK.with(Flags::PSH), &[7; 12]);
+    world.send_raw(raw);
+    world.run_for(UNA_FLUSH);
+    assert_eq!(acked(&world), Some(end), "and the rest, when it is said again");
 }
