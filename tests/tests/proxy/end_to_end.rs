@@ -300,18 +300,24 @@ fn ends_that_cross_survive_every_death() {
     assert_both_unnoticed(&cases[cases.len() / 2]);
 }
 
+/// A client made by hand, whose connection to a server the peer hears.
+fn heard_upload() -> (World, usize) {
+    let mut case = up_and_down("an upload", vec![], vec![Step::Receive(MUCH)]);
+    case.dialogues.clear();
+    case.settings.overheard = 1000;
+    case.servers[0].0.receive_buffer = 64 << 10;
+    let mut world = case.start();
+    let raw = world.open_raw(PROXY);
+    world.raws[raw].acknowledges = true;
+    (world, raw)
+}
+
 /// A step of an upload, a full segment and a small one, is on the wire when its owner dies, or has just reached the server: the
 /// promoted peer has heard it, and passes it on at once.
 #[test]
 fn what_was_heard_of_an_upload_is_passed_on_at_once() {
     for us_before in [0, 110, 210, 310, 410] {
-        let mut case = up_and_down("an upload", vec![], vec![Step::Receive(MUCH)]);
-        case.dialogues.clear();
-        case.settings.overheard = 1000;
-        case.servers[0].0.receive_buffer = 64 << 10;
-        let mut world = case.start();
-        let raw = world.open_raw(PROXY);
-        world.raws[raw].acknowledges = true;
+        let (mut world, raw) = heard_upload();
         let mut said = 0;
         for _ in 0..5 {
             world.say_raw(raw, Flags::ACK, &[7; 1448]);
@@ -344,13 +350,7 @@ fn what_was_heard_of_an_upload_is_passed_on_at_once() {
 /// The server has a step of an upload, a full segment and a small one, of which the peer has heard the first alone.
 #[test]
 fn what_the_server_has_beyond_what_was_heard_is_passed_too() {
-    let mut case = up_and_down("an upload", vec![], vec![Step::Receive(MUCH)]);
-    case.dialogues.clear();
-    case.settings.overheard = 1000;
-    case.servers[0].0.receive_buffer = 64 << 10;
-    let mut world = case.start();
-    let raw = world.open_raw(PROXY);
-    world.raws[raw].acknowledges = true;
+    let (mut world, raw) = heard_upload();
     world.say_raw(raw, Flags::ACK.with(Flags::PSH), &[7; 100]);
     world.run_for(Duration::from_millis(100));
     world.say_raw(raw, Flags::ACK, &[7; 1448]);
