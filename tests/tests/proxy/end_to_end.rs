@@ -75,7 +75,7 @@ fn a_window_is_that_of_the_other_side() {
 
 /// A client sends what it is offered, in whole units of that, until it sees a closed window.
 fn fill_window(world: &mut World, raw: usize, scale: u8) {
-    let is_open = (0..1000).any(|_| {
+    let is_closed = (0..1000).any(|_| {
         let client = &world.raws[raw];
         let heard = client.heard.back().expect("it was answered");
         let edge = heard.ack + (u32::from(heard.window) << scale);
@@ -84,7 +84,7 @@ fn fill_window(world: &mut World, raw: usize, scale: u8) {
         world.run_for(Duration::from_millis(30));
         world.raws[raw].heard.back().is_some_and(|heard| heard.window == 0)
     });
-    assert!(is_open, "it is offered more and more");
+    assert!(is_closed, "it is offered more and more");
 }
 
 /// What is left of a window is less than its scale can say, the server's word that it has read gets lost, and the client probes as

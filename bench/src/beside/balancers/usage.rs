@@ -2,9 +2,9 @@
 //!
 //! Three times stand beside each other, because each tells less than it seems. *Balancer* is the time of the balancing
 //! itself: of a node's rounds that moved a frame, system calls included, less what others took of the processor meanwhile; of
-//! another balancer's process, as the scheduler counts it. *Process* is all that the scheduler gave to the processes of the balancing machine, for a node also its rounds
-//! that moved nothing, its agent and its guardian. *Core* and *machine* are what the balancer's processor, and all
-//! processors of this run, did not idle: with the kernel's work for frames, of which a virtual cable does the receiver's part on
+//! another balancer's process, as the scheduler counts it. *Process* is all that the scheduler gave to the processes of the
+//! balancing machine, for a node also its rounds that moved nothing, its agent and its guardian. *Core* and *machine* are what
+//! the balancer's processor, and all processors of this run, did not idle: with the kernel's work for frames, of which a virtual cable does the receiver's part on
 //! the sender's processor.
 //!
 //! Of a node there are counts beside the times: frames, datagrams, system calls, rounds. They do not depend on what else the
@@ -122,11 +122,9 @@ impl Counts {
             calls: self.calls.saturating_sub(earlier.calls),
         }
     }
-}
 
-impl Counts {
-    /// Time of rounds that moved a frame, of which as much is left out as others took the processor from all rounds: agents, whose threads go
-    /// first, take it at any moment.
+    /// Time of rounds that moved a frame, of which as much is left out as others took the processor from all rounds: agents,
+    /// whose threads go first, take it at any moment.
     fn balancer_ns(&self) -> u64 {
         let ran = self.cpu_ns.min(self.awake_ns) as f64;
         (self.busy_ns as f64 * ran / self.awake_ns.max(1) as f64) as u64
