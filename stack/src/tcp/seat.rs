@@ -99,6 +99,11 @@ impl Seat {
         self.active(senders).is_none_or(Sender::is_idle)
     }
 
+    /// See [`Sender::segments`].
+    pub fn segments(&self, senders: &Senders) -> u16 {
+        self.active(senders).map_or(0, Sender::segments)
+    }
+
     /// See [`Sender::is_repairing`].
     #[inline]
     pub fn is_repairing(&self, senders: &Senders) -> bool {

@@ -258,6 +258,11 @@ impl Sender {
         self.flight.is_empty()
     }
 
+    /// Pieces that are unacknowledged, as they were sent.
+    pub fn segments(&self) -> u16 {
+        self.flight.items()
+    }
+
     /// Whether something is to go out that asks for an answer, a tail loss probe or the test of a time-out: then new
     /// data, however little, is better than a repetition.
     pub fn is_probe_due(&self) -> bool {

@@ -8,7 +8,7 @@
 //! How long an acknowledgement may rest: `delayed_ack.rs`.
 
 use crate::flow::{Env, Flow, Local, Owed};
-use crate::limits::{SEND_AGAIN, SHARE_BYTES_MOST, WINDOW_STEP_BYTES};
+use crate::limits::{KICK_SEGMENTS, SEND_AGAIN, SHARE_BYTES_MOST, WINDOW_STEP_BYTES};
 use crate::seq::Seq;
 use crate::tcp::deadline::Wait;
 use crate::tcp::sender::Resend;
@@ -42,7 +42,7 @@ impl Flow {
         if matches!(self.contract.state, State::SynSent | State::SynReceived) {
             return self.transmit_opening(now, ts_now, env, source_mac, buffer);
         }
-        if self.local.owed.kick_unanswered && !self.local.owed.kick {
+        if self.is_kick_out(env) {
             return self.transmit_resend_or_ack(now, ts_now, env, source_mac, buffer);
         }
         if self.local.owed.probe {
@@ -106,6 +106,14 @@ impl Flow {
             false => buffer.saturating_sub(self.contract.window()),
         };
         (ack + (share as u32).saturating_sub(held)).max(self.local.adv_edge)
+    }
+
+    /// Whether data was kicked, as much of it as may be, and the client has not answered yet: the oldest segment, and of what the
+    /// log has not known, which may be new to its receiver, [`KICK_SEGMENTS`].
+    fn is_kick_out(&self, env: &Env) -> bool {
+        let most = if self.passes_ahead() { KICK_SEGMENTS } else { 1 };
+        let owed = &self.local.owed;
+        owed.kick_unanswered && !owed.kick && self.sender.segments(&env.senders) >= most
     }
 
     /// A promoted flow whose client has not answered yet: only what was kicked is sent again.
@@ -275,15 +283,16 @@ impl Flow {
         let full = self.payload_room(now, env);
         let mut bytes = unsent.min(window).min(congestion).min(full);
         if self.local.owed.kick {
-            // The one segment of a kick goes out whatever congestion control says of a flow that it has
+            // The first segment of a kick goes out whatever congestion control says of a flow that it has
             // just met; a closed window is probed with one byte.
             bytes = unsent.min(window.max(1)).min(full);
         }
         let carries_fin = self.closes() && bytes == unsent && self.may_finish();
         // RFC 9293 3.7.4, Nagle's algorithm: while anything is unacknowledged, only full segments go, and what
         // nothing can follow.
-        let is_alone =
-            env.services[self.group as usize].nodelay || self.sender.is_idle(&env.senders);
+        let is_alone = env.services[self.group as usize].nodelay
+            || self.sender.is_idle(&env.senders)
+            || self.local.owed.kick_unanswered;
         let goes_small = is_alone || carries_fin;
         // RFC 9293 3.8.6.2.1: a full segment, all there is, half of the largest window ever seen, or
         // whatever goes after waiting for that in vain or asks for an answer (RFC 8985 7.3).

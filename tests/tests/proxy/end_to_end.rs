@@ -338,13 +338,33 @@ fn what_was_heard_of_an_upload_is_passed_on_at_once() {
         world.run_for(Duration::from_millis(3));
         world.raws[raw].heard.clear();
         world.promote(1, Epoch(3));
-        world.run_for(Duration::from_millis(3));
+        // Both before the server answers: it may delay the acknowledgement of one.
+        world.run_for(Duration::from_micros(150));
         assert_eq!(world.clients[0].received.len(), said + 1460, "{us_before} us");
+        world.run_for(Duration::from_millis(3));
         // The small one's acknowledgement may be delayed.
         let acked = world.raws[raw].heard.iter().map(|heard| heard.ack).next_back();
         let least = world.raws[raw].snd_nxt - 12;
         assert!(acked.is_some_and(|acked| acked.after_eq(least)), "{us_before} us: {acked:?}");
     }
+}
+
+/// However much was heard, what may be with the server already is said again by two segments until it has answered.
+#[test]
+fn of_much_that_was_heard_two_segments_are_said_at_first() {
+    let (mut world, raw) = heard_upload();
+    world.say_raw(raw, Flags::ACK.with(Flags::PSH), &[7; 100]);
+    world.run_for(Duration::from_millis(100));
+    world.kill(0);
+    for _ in 0..6 {
+        world.say_raw(raw, Flags::ACK, &[7; 1448]);
+    }
+    world.run_for(Duration::from_millis(3));
+    world.promote(1, Epoch(3));
+    world.run_for(Duration::from_micros(150));
+    assert_eq!(world.clients[0].received.len(), 100 + 2 * 1448);
+    world.run_for(Duration::from_micros(250));
+    assert_eq!(world.clients[0].received.len(), 100 + 6 * 1448, "the rest once it has");
 }
 
 /// The server has a step of an upload, a full segment and a small one, of which the peer has heard the first alone.
