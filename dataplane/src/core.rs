@@ -14,7 +14,9 @@
 //!
 //! Path: all steps. Bounds: at most [`BURST`] frames a burst, one burst of each port a round.
 
-use crate::clock;
+mod sample;
+
+use self::sample::Sampled;
 use crate::crossing::{Crossing, Side};
 use crate::port::{BURST, Port, PortCounters, RxFrame};
 use crate::shared::{CoreSnapshot, Shared, ToCore, Upstreams};
@@ -63,16 +65,7 @@ pub struct Core<P: Port, C: Clock> {
     began: Instant,
     /// Whether the last round moved a frame.
     has_moved: bool,
-    /// When the first round began.
-    started: Option<Instant>,
-    /// When the last round ended, if it was told to pause then.
-    paused_at: Option<Instant>,
-    /// How long it has paused in all.
-    paused_ns: u64,
-    /// For how long the scheduler had let the thread run when it paused.
-    paused_cpu_at: u64,
-    /// For how long it did in all pauses.
-    paused_cpu_ns: u64,
+    sampled: Sampled,
     /// What rounds that moved a frame have taken.
     busy_ns: u64,
     /// Those rounds.
@@ -119,11 +112,7 @@ impl<P: Port, C: Clock> Core<P, C> {
             rounds: 0,
             began: Instant::ZERO,
             has_moved: false,
-            started: None,
-            paused_at: None,
-            paused_ns: 0,
-            paused_cpu_at: 0,
-            paused_cpu_ns: 0,
+            sampled: Sampled::default(),
             busy_ns: 0,
             busy_rounds: 0,
             count_at: Instant::ZERO,
@@ -165,11 +154,7 @@ impl<P: Port, C: Clock> Core<P, C> {
     fn begin_round(&mut self) -> Instant {
         let now = self.clock.now();
         self.note_busy(now);
-        self.started.get_or_insert(now);
-        if let Some(at) = self.paused_at.take() {
-            self.paused_ns += now.since(at).0;
-            self.paused_cpu_ns += clock::thread_cpu_ns() - self.paused_cpu_at;
-        }
+        self.sampled.begin(self.rounds, now);
         self.began = now;
         now
     }
@@ -415,8 +400,8 @@ impl<P: Port, C: Clock> Core<P, C> {
     pub fn pause(&mut self) -> Instant {
         let now = self.clock.now();
         self.note_busy(now);
-        (self.has_moved, self.paused_at) = (false, Some(now));
-        self.paused_cpu_at = clock::thread_cpu_ns();
+        self.has_moved = false;
+        self.sampled.end(now);
         self.began
     }
 
@@ -475,8 +460,8 @@ impl<P: Port, C: Clock> Core<P, C> {
             rounds: self.rounds,
             busy_ns: self.busy_ns,
             busy_rounds: self.busy_rounds,
-            awake_ns: self.started.map_or(0, |at| self.began.since(at).0 - self.paused_ns),
-            cpu_ns: clock::thread_cpu_ns() - self.paused_cpu_ns,
+            sampled_ns: self.sampled.ns,
+            sampled_cpu_ns: self.sampled.cpu_ns,
             late_bursts: self.late_bursts,
             kick_errors: self.kick_errors,
         }

@@ -189,12 +189,12 @@ pub struct CoreSnapshot {
     pub rounds: u64,
     /// What those that moved a frame have taken, system calls included.
     pub busy_ns: u64,
-    /// What all rounds have taken, without the pauses between them.
-    pub awake_ns: u64,
-    /// For how long of that the scheduler let the core's thread run: less where others took its processor.
-    pub cpu_ns: u64,
     /// Those rounds.
     pub busy_rounds: u64,
+    /// What every eighth round has taken.
+    pub sampled_ns: u64,
+    /// For how long of that the scheduler let the core's thread run: less where others took its processor.
+    pub sampled_cpu_ns: u64,
     /// Bursts thrown away because a lease had run out.
     pub late_bursts: u64,
     /// Kicks that the kernel refused.

@@ -503,12 +503,12 @@ pub struct CoreStatus {
     pub progress: u64,
     /// What rounds that moved a frame have taken since the start, system calls included.
     pub busy_us: u64,
-    /// What all rounds have taken, without the pauses between them.
-    pub awake_us: u64,
-    /// For how long of that the scheduler let the core run: others have taken its processor for the rest.
-    pub cpu_us: u64,
     /// Those rounds.
     pub busy_rounds: u64,
+    /// What every eighth round has taken.
+    pub sampled_us: u64,
+    /// For how long of that the scheduler let the core run: others have taken its processor for the rest.
+    pub sampled_cpu_us: u64,
     /// Segments received.
     pub segments_in: u64,
     /// Segments sent.

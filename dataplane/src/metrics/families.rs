@@ -372,11 +372,11 @@ fn cores(families: &mut Families, cores: &[CoreStatus]) {
     let busy = cores.iter().map(|core| (place(core), seconds(core.busy_us)));
     let help = "Time of the rounds that moved a frame, system calls included.";
     families.counter("core_busy_seconds_total", help, busy);
-    let awake = cores.iter().map(|core| (place(core), seconds(core.awake_us)));
-    families.counter("core_awake_seconds_total", "Time of all rounds, without pauses.", awake);
-    let cpu = cores.iter().map(|core| (place(core), seconds(core.cpu_us)));
+    let sampled = cores.iter().map(|core| (place(core), seconds(core.sampled_us)));
+    families.counter("core_sampled_seconds_total", "Time of every eighth round.", sampled);
+    let cpu = cores.iter().map(|core| (place(core), seconds(core.sampled_cpu_us)));
     let help = "For how long of that the scheduler let the core run; others took its processor for the rest.";
-    families.counter("core_cpu_seconds_total", help, cpu);
+    families.counter("core_sampled_cpu_seconds_total", help, cpu);
     let busy_rounds = each(|core| core.busy_rounds);
     families.counter("core_busy_rounds_total", "Rounds that moved a frame.", busy_rounds);
     let received = each(|core| core.segments_in);

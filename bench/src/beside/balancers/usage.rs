@@ -29,12 +29,12 @@ const INTERFACES: [&str; 2] = ["eth0", "eth1"];
 pub struct Counts {
     /// Time of rounds that moved a frame, by the clock.
     pub busy_ns: u64,
-    /// Time of all rounds, by the clock.
-    pub awake_ns: u64,
-    /// For how long of that the scheduler let the poll cores run.
-    pub cpu_ns: u64,
     /// Those rounds.
     pub rounds: u64,
+    /// Time of every eighth round, by the clock.
+    pub sampled_ns: u64,
+    /// For how long of that the scheduler let the poll cores run.
+    pub sampled_cpu_ns: u64,
     /// Frames of clients and servers.
     pub frames_in: u64,
     /// Frames to them.
@@ -98,8 +98,8 @@ impl Counts {
         });
         Counts {
             busy_ns: status.cores.iter().map(|core| core.busy_us * 1_000).sum(),
-            awake_ns: status.cores.iter().map(|core| core.awake_us * 1_000).sum(),
-            cpu_ns: status.cores.iter().map(|core| core.cpu_us * 1_000).sum(),
+            sampled_ns: status.cores.iter().map(|core| core.sampled_us * 1_000).sum(),
+            sampled_cpu_ns: status.cores.iter().map(|core| core.sampled_cpu_us * 1_000).sum(),
             rounds: status.cores.iter().map(|core| core.busy_rounds).sum(),
             frames_in: clients("rx_frames"),
             frames_out: clients("tx_frames"),
@@ -112,8 +112,8 @@ impl Counts {
     fn since(&self, earlier: &Counts) -> Counts {
         Counts {
             busy_ns: self.busy_ns.saturating_sub(earlier.busy_ns),
-            awake_ns: self.awake_ns.saturating_sub(earlier.awake_ns),
-            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            sampled_ns: self.sampled_ns.saturating_sub(earlier.sampled_ns),
+            sampled_cpu_ns: self.sampled_cpu_ns.saturating_sub(earlier.sampled_cpu_ns),
             rounds: self.rounds.saturating_sub(earlier.rounds),
             frames_in: self.frames_in.saturating_sub(earlier.frames_in),
             frames_out: self.frames_out.saturating_sub(earlier.frames_out),
@@ -126,8 +126,8 @@ impl Counts {
     /// Time of rounds that moved a frame, of which as much is left out as others took the processor from all rounds: agents,
     /// whose threads go first, take it at any moment.
     fn balancer_ns(&self) -> u64 {
-        let ran = self.cpu_ns.min(self.awake_ns) as f64;
-        (self.busy_ns as f64 * ran / self.awake_ns.max(1) as f64) as u64
+        let ran = self.sampled_cpu_ns.min(self.sampled_ns) as f64;
+        (self.busy_ns as f64 * ran / self.sampled_ns.max(1) as f64) as u64
     }
 }
 
@@ -238,8 +238,8 @@ mod tests {
     /// Of 800 ns of rounds the scheduler gave 600; of 400 ns that were busy, 300 then.
     #[test]
     fn what_others_took_of_the_processor_is_not_the_balancers() {
-        let counts = |busy_ns, awake_ns, cpu_ns| {
-            Some(Counts { busy_ns, awake_ns, cpu_ns, ..Counts::default() })
+        let counts = |busy_ns, sampled_ns, sampled_cpu_ns| {
+            Some(Counts { busy_ns, sampled_ns, sampled_cpu_ns, ..Counts::default() })
         };
         let then = Usage { node: counts(100, 200, 200), ..Usage::default() };
         let spent =
