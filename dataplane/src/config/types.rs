@@ -291,7 +291,8 @@ pub struct Cores {
     /// `idle`: what a loop does when there is nothing to do. Default "adaptive".
     pub idle: Idle,
     /// `gather`: while many connections are busy, a loop looks for frames this often, and not at once again after a few: they share a
-    /// round, a system call and an interrupt, as with a network card that spares interrupts. "0s": at once. Default "50us".
+    /// round, a system call and an interrupt, as with a network card that spares interrupts; half as often where frames come thick.
+    /// "0s": at once. Default "50us".
     #[serde(serialize_with = "duration")]
     pub gather: Duration,
 }

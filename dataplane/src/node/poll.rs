@@ -27,6 +27,9 @@ const SELDOM_NS: u64 = 150_000;
 /// A round that has received more frames than this is no small one: more may lie in the rings.
 const SMALL_ROUND: usize = BURST / 2;
 
+/// Frames come thick where a round after a moment finds so many.
+const THICK: usize = 3;
+
 /// For so long after a takeover the core does nothing but wake clients, who stand still; where more of them wait, the rest shares it
 /// with others again.
 const WAKING: Duration = Duration::from_millis(30);
@@ -117,7 +120,7 @@ pub(super) fn start(
                 continue;
             }
             if is_small(round) && core.is_crowded() {
-                let_gather(&mut core, span);
+                let_gather(&mut core, Duration(span.0 * moments(round)));
             }
             if round.received + round.sent > 0 || !is_adaptive {
                 patience.note_frames();
@@ -145,6 +148,12 @@ pub(super) fn start(
 /// Whether frames come, and the rings hold no more of them: the next round may wait for company.
 fn is_small(round: Round) -> bool {
     round.received + round.sent > 0 && round.received <= SMALL_ROUND
+}
+
+/// How many moments the next round waits: frames that come thick have company in any case, and those who said them wait longer for
+/// each other than for another moment.
+fn moments(round: Round) -> u64 {
+    if round.received >= THICK { 2 } else { 1 }
 }
 
 /// Lets frames gather until `span` after the last round began: what comes by then shares a round, a system call and an interrupt of
@@ -216,6 +225,13 @@ mod tests {
         assert!(!is_small(round(SMALL_ROUND + 1)) && !is_small(round(BURST)));
         let nothing = Round { received: 0, sent: 0 };
         assert!(!is_small(nothing), "nor one to whom nothing comes");
+    }
+
+    /// One or two frames wait a moment for company, three that came within one another.
+    #[test]
+    fn where_frames_come_thick_they_wait_twice_as_long() {
+        let received = |received| moments(Round { received, sent: BURST });
+        assert_eq!([0, 1, 2, 3, SMALL_ROUND].map(received), [1, 1, 1, 2, 2]);
     }
 
     /// Who has slept in vain sleeps on: an order of the agent or a timer is no reason to stay awake.
