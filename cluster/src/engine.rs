@@ -34,7 +34,7 @@ use crate::backup::Backup;
 use crate::id::{Epoch, GroupId, Member, NodeId};
 use crate::limits::{
     CAPTURE_BYTES_MAX, CORES_MAX, LOG_DATAGRAMS_MAX, LOG_RECORDS_MAX, SNAPSHOT_BYTES_MAX,
-    STASH_DATAGRAMS_MAX,
+    STASH_DATAGRAMS_MAX, TEND_EVERY,
 };
 use crate::link::{Endpoint, LINK_HEADER_BYTES};
 use crate::role::Report;
@@ -146,6 +146,8 @@ pub struct Engine {
     shelf: Shelf,
     hearing: Hearing,
     counters: LinkCounters,
+    /// When the groups are looked after next; in every round while they have something to do.
+    tend_at: Instant,
 }
 
 impl Engine {
@@ -174,6 +176,7 @@ impl Engine {
             shelf: Shelf::new(frame_bytes),
             hearing: Hearing::new(is_heard, frame_bytes),
             counters: LinkCounters::default(),
+            tend_at: Instant::ZERO,
         }
     }
 
@@ -267,6 +270,13 @@ impl Engine {
     pub fn handle_timeouts(&mut self, now: Instant) {
         self.stack.handle_timeouts(now, &mut self.logs);
         self.shelf.expire(now);
+        if now >= self.tend_at {
+            self.tend_groups(now);
+        }
+    }
+
+    /// Looks after the groups: what a change of role has them do, and what is seldom.
+    fn tend_groups(&mut self, now: Instant) {
         self.forget_heard(now);
         for index in 0..self.groups.len() {
             self.note_stalled(now, index);
@@ -279,6 +289,10 @@ impl Engine {
                 self.digest_one(now, index);
             }
         }
+        let is_busy = |index: usize| {
+            self.groups[index].freeze.is_some() || self.is_telling(index) || self.is_filling(index)
+        };
+        self.tend_at = if (0..self.groups.len()).any(is_busy) { now } else { now + TEND_EVERY };
     }
 
     /// A peer that lives and acknowledges nothing cannot read or carry out what it is sent: the agent decides.
@@ -312,8 +326,10 @@ impl Engine {
         let filling = filling.map(|fill| fill.next_at);
         let fills = self.groups.iter().filter_map(|group| group.fill.as_ref());
         let again = fills.map(|fill| fill.again_at).filter(|at| *at != Instant::MAX);
+        let tended = digests.chain(freezing).chain(filling).chain(again).min();
+        let tended = tended.map(|at| at.max(self.tend_at));
         let own = self.stack.poll_timeout().into_iter().chain(self.shelf.poll_timeout());
-        logs.chain(digests).chain(own).chain(freezing).chain(filling).chain(again).min()
+        logs.chain(own).chain(tended).min()
     }
 
     /// Writes the next frame for the clients into `buffer`: its length and the index of its group, under

@@ -98,6 +98,9 @@ pub const HEARD_FRAMES_MAX: usize = 2048;
 /// Requests for connections among them.
 pub const HEARD_SYNS_MAX: usize = HEARD_FRAMES_MAX / 4;
 
+/// How often groups that have nothing to do are looked after: several rounds of a busy core.
+pub const TEND_EVERY: Duration = Duration::from_micros(100);
+
 /// Of those looked at in one poll for being of no use any more.
 pub const FORGOTTEN_PER_POLL: usize = 8;
 

@@ -41,7 +41,9 @@ pub struct Replies {
     queue: VecDeque<Reply>,
     /// What each kind may still cost: [`Reply::budget`].
     budgets: [Budget; 5],
-    /// Answers that left since the last refill.
+    /// When the round began.
+    now: Instant,
+    /// Answers that left since then.
     said: u8,
 }
 
@@ -58,14 +60,14 @@ impl Replies {
         Replies {
             queue: VecDeque::with_capacity(REPLIES_MAX),
             budgets: rates.map(Budget::new),
+            now: Instant::ZERO,
             said: 0,
         }
     }
 
-    /// A round begins: time has given every kind some more.
-    pub fn refill(&mut self, now: Instant) {
-        self.budgets.iter_mut().for_each(|budget| budget.refill(now));
-        self.said = 0;
+    /// A round begins.
+    pub fn begin_round(&mut self, now: Instant) {
+        (self.now, self.said) = (now, 0);
     }
 
     /// Queues an answer. One that is `urgent` may use what is kept from the others.
@@ -79,7 +81,10 @@ impl Replies {
         if self.queue.len() >= places {
             return Err(Drop::ReplyQueueFull);
         }
-        if !self.budgets[reply.budget()].take(urgent) {
+        let budget = &mut self.budgets[reply.budget()];
+        // Time has given every kind some more.
+        budget.refill(self.now);
+        if !budget.take(urgent) {
             return Err(Drop::ReplyRate);
         }
         self.queue.push_back(reply);
@@ -319,7 +324,7 @@ mod tests {
         let mut replies = Replies::new();
         let mut sent = 0;
         for ms in 0..1000 {
-            replies.refill(Instant(1_000_000_000 + ms * 1_000_000));
+            replies.begin_round(Instant(1_000_000_000 + ms * 1_000_000));
             while replies.push(answer(), false).is_ok() {
                 sent += 1;
                 replies.pop();
@@ -340,7 +345,7 @@ mod tests {
             Reply::query(source, target, 0)
         };
         for ms in 0..10 {
-            replies.refill(Instant(1_000_000_000 + ms * 1_000_000));
+            replies.begin_round(Instant(1_000_000_000 + ms * 1_000_000));
             while replies.push(question(), true).is_ok() {}
             for _ in 0..REPLIES_MAX / 4 {
                 assert_eq!(replies.push(announcement(), true), Ok(()), "{ms} ms");
@@ -357,7 +362,7 @@ mod tests {
         }
         assert_eq!(core::iter::from_fn(|| replies.pop_first()).count(), REPLIES_FIRST as usize);
         assert!(replies.pop().is_some() && replies.pop_first().is_none());
-        replies.refill(Instant(1));
+        replies.begin_round(Instant(1));
         assert_eq!(core::iter::from_fn(|| replies.pop_first()).count(), 3);
     }
 }

@@ -327,7 +327,7 @@ impl Stack {
         self.serve_queues(now, recorder);
         self.ask_neighbors(now);
         self.probe_promoted(now);
-        self.replies.refill(now);
+        self.replies.begin_round(now);
     }
 
     /// When something comes due next.

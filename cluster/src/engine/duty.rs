@@ -17,6 +17,7 @@ use stack::time::{Duration, Instant};
 impl Engine {
     /// Carries out an order of the agent.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        self.tend_at = Instant::ZERO;
         match command {
             Command::Serve { group, epoch } => self.serve(now, group, epoch),
             Command::Promote { group, epoch, clock_jump } => {

@@ -1,11 +1,11 @@
-//! What others take of a poll core's processor: of every eighth round, how long it took and for how long of that the scheduler let the
+//! What others take of a poll core's processor: of every sixteenth round, how long it took and for how long of that the scheduler let the
 //! core run. (To ask the scheduler takes a microsecond where system calls are dear, as long as a small round; so not of each.)
 
 use crate::clock;
 use stack::time::Instant;
 
 /// One round of so many is looked at.
-const SAMPLE_EVERY: u64 = 8;
+const SAMPLE_EVERY: u64 = 16;
 
 /// What the sampled rounds have taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,16 +49,16 @@ mod tests {
     #[test]
     fn what_the_scheduler_gave_to_others_is_not_the_cores() {
         let mut sampled = Sampled::default();
-        for number in [0, 1, 7, 8] {
+        for number in [0, 1, 15, 16] {
             sampled.begin(number, clock::now());
             thread::sleep(Duration::from_millis(5));
             sampled.end(clock::now());
-            let rounds = if number < 8 { 1 } else { 2 };
+            let rounds = if number < 16 { 1 } else { 2 };
             assert!(sampled.ns >= rounds * 5_000_000, "it slept");
             assert!(2 * sampled.cpu_ns < sampled.ns, "{sampled:?}");
         }
         let before = sampled;
-        sampled.begin(9, clock::now());
+        sampled.begin(17, clock::now());
         sampled.end(clock::now());
         assert_eq!(sampled, before);
     }

@@ -52,6 +52,9 @@ const OUTAGE: Duration = Duration::from_millis(35);
 /// The clients must be done by so long after the promotion.
 const PATIENCE: Duration = Duration::from_secs(200);
 
+/// Most are done by then, and no time-out of ours has run out.
+const SETTLED: Duration = Duration::from_secs(40);
+
 /// After so long every flow has left the table, TIME-WAIT and FIN-WAIT-2 included.
 const FORGOTTEN: Duration = Duration::from_secs(200);
 
@@ -419,10 +422,11 @@ fn conclude(
     world: &mut World,
     node: usize,
 ) -> Result<(), String> {
-    let done = world.run_until(PATIENCE, all_done);
+    let is_settled = world.run_until(SETTLED, all_done);
     let now = world.now;
-    // Nobody hears the end of a client that never says it again.
+    // Nobody hears the end of a client that never says it again: it waits for that until a time-out of ours resets it.
     let is_endless = world.clients.iter_mut().any(|client| client.has_lost_its_timer(now));
+    let done = is_settled || (!is_endless && world.run_until(PATIENCE, all_done));
     for (client, expected) in world.clients.iter_mut().zip(&reference.received) {
         let is_reset = client.ending == Ending::Reset;
         if is_reset && !case.may_reset {
