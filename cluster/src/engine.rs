@@ -270,6 +270,7 @@ impl Engine {
     pub fn handle_timeouts(&mut self, now: Instant) {
         self.stack.handle_timeouts(now, &mut self.logs);
         self.shelf.expire(now);
+        (0..self.groups.len()).for_each(|index| self.note_empty(now, index));
         if now >= self.tend_at {
             self.tend_groups(now);
         }
@@ -280,7 +281,6 @@ impl Engine {
         self.forget_heard(now);
         for index in 0..self.groups.len() {
             self.note_stalled(now, index);
-            self.note_empty(now, index);
             self.tell_servers(index);
             if self.groups[index].freeze.is_some() {
                 self.freeze_some(now, index);
@@ -290,7 +290,9 @@ impl Engine {
             }
         }
         let is_busy = |index: usize| {
-            self.groups[index].freeze.is_some() || self.is_telling(index) || self.is_filling(index)
+            let Group { freeze, fill, .. } = &self.groups[index];
+            let fills = fill.as_ref().is_some_and(|fill| !fill.is_reported());
+            freeze.is_some() || fills || self.is_telling(index) || self.is_filling(index)
         };
         self.tend_at = if (0..self.groups.len()).any(is_busy) { now } else { now + TEND_EVERY };
     }

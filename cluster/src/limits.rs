@@ -69,6 +69,11 @@ pub const SNAPSHOT_BYTES_MAX: usize = 4 << 20;
 /// Time between two contract digests.
 pub const DIGEST_INTERVAL: Duration = Duration::from_millis(1);
 
+/// How often groups that have nothing to do are looked after: several rounds of a busy core.
+pub const TEND_EVERY: Duration = Duration::from_micros(100);
+
+const _: () = assert!(TEND_EVERY.0 <= DIGEST_INTERVAL.0);
+
 /// No digest is sent while more records than this wait for the peer: it would only take room from them.
 pub const DIGEST_LAG_MAX: u64 = 64;
 
@@ -98,10 +103,7 @@ pub const HEARD_FRAMES_MAX: usize = 2048;
 /// Requests for connections among them.
 pub const HEARD_SYNS_MAX: usize = HEARD_FRAMES_MAX / 4;
 
-/// How often groups that have nothing to do are looked after: several rounds of a busy core.
-pub const TEND_EVERY: Duration = Duration::from_micros(100);
-
-/// Of those looked at in one poll for being of no use any more.
+/// Of those looked at for being of no use any more, each time that groups are looked after.
 pub const FORGOTTEN_PER_POLL: usize = 8;
 
 /// No overheard frame is used later: no client's TCP waits longer before it says it again (RFC 6298).

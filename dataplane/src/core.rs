@@ -17,6 +17,7 @@
 mod sample;
 
 use self::sample::Sampled;
+use crate::clock;
 use crate::crossing::{Crossing, Side};
 use crate::port::{BURST, Port, PortCounters, RxFrame};
 use crate::shared::{CoreSnapshot, Shared, ToCore, Upstreams};
@@ -154,7 +155,7 @@ impl<P: Port, C: Clock> Core<P, C> {
     fn begin_round(&mut self) -> Instant {
         let now = self.clock.now();
         self.note_busy(now);
-        self.sampled.begin(self.rounds, now);
+        self.sampled.begin(self.rounds, now, clock::thread_cpu_ns);
         self.began = now;
         now
     }
@@ -401,7 +402,7 @@ impl<P: Port, C: Clock> Core<P, C> {
         let now = self.clock.now();
         self.note_busy(now);
         self.has_moved = false;
-        self.sampled.end(now);
+        self.sampled.end(now, clock::thread_cpu_ns);
         self.began
     }
 

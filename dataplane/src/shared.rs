@@ -191,7 +191,7 @@ pub struct CoreSnapshot {
     pub busy_ns: u64,
     /// Those rounds.
     pub busy_rounds: u64,
-    /// What every sixteenth round has taken.
+    /// What every seventeenth round has taken.
     pub sampled_ns: u64,
     /// For how long of that the scheduler let the core's thread run: less where others took its processor.
     pub sampled_cpu_ns: u64,

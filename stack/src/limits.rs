@@ -292,8 +292,8 @@ pub const QUEUE_STEPS_MAX: u32 = 64;
 /// Flows that were heard within this time are kicked after a takeover (DESIGN 9).
 pub const KICK_RECENT: Duration = Duration::from_secs(2);
 
-/// Segments of data that a kick has at most: a receiver may delay the acknowledgement of one, for 40 ms (Linux) or half a second
-/// (RFC 9293 MUST-40), but not of two.
+/// Segments of data that are kicked at most on a leg that passes ahead; elsewhere one is, which is most often there already. A receiver
+/// may delay the acknowledgement of one, for 40 ms (Linux) or half a second (RFC 9293 MUST-40), and should not that of more (SHLD-19).
 pub const KICK_SEGMENTS: u16 = 2;
 
 /// Copies that are put into order at a takeover, busiest first: more do not notice who came first.

@@ -41,7 +41,7 @@ pub struct Replies {
     queue: VecDeque<Reply>,
     /// What each kind may still cost: [`Reply::budget`].
     budgets: [Budget; 5],
-    /// When the round began.
+    /// As of when time has given every kind more.
     now: Instant,
     /// Answers that left since then.
     said: u8,
@@ -65,7 +65,7 @@ impl Replies {
         }
     }
 
-    /// A round begins.
+    /// Once a round: time goes on.
     pub fn begin_round(&mut self, now: Instant) {
         (self.now, self.said) = (now, 0);
     }

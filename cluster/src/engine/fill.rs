@@ -37,6 +37,11 @@ pub(super) struct Fill {
 }
 
 impl Fill {
+    /// Whether the agent was told that it is through.
+    pub fn is_reported(&self) -> bool {
+        self.reported
+    }
+
     pub fn new(epoch: Epoch, peer: Member) -> Fill {
         Fill {
             epoch,

@@ -505,7 +505,7 @@ pub struct CoreStatus {
     pub busy_us: u64,
     /// Those rounds.
     pub busy_rounds: u64,
-    /// What every sixteenth round has taken.
+    /// What every seventeenth round has taken.
     pub sampled_us: u64,
     /// For how long of that the scheduler let the core run: others have taken its processor for the rest.
     pub sampled_cpu_us: u64,

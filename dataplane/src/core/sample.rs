@@ -1,11 +1,10 @@
-//! What others take of a poll core's processor: of every sixteenth round, how long it took and for how long of that the scheduler let the
+//! What others take of a poll core's processor: of every seventeenth round, how long it took and for how long of that the scheduler let the
 //! core run. (To ask the scheduler takes a microsecond where system calls are dear, as long as a small round; so not of each.)
 
-use crate::clock;
 use stack::time::Instant;
 
-/// One round of so many is looked at.
-const SAMPLE_EVERY: u64 = 16;
+/// One round of so many is looked at; a prime, as busy rounds and idle ones may alternate.
+const SAMPLE_EVERY: u64 = 17;
 
 /// What the sampled rounds have taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,22 +18,22 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    /// Round `number` begins at `now`.
+    /// Round `number` begins at `now`; `ran` tells for how long the core has run.
     #[inline]
-    pub fn begin(&mut self, number: u64, now: Instant) {
-        self.end(now);
+    pub fn begin(&mut self, number: u64, now: Instant, ran: impl Fn() -> u64) {
+        self.end(now, &ran);
         if number.is_multiple_of(SAMPLE_EVERY) {
-            self.open = Some((now, clock::thread_cpu_ns()));
+            self.open = Some((now, ran()));
         }
     }
 
     /// A round has ended at `now`. As at its beginning, the clock was read before the scheduler is asked: so what asking takes is
     /// in both times.
     #[inline]
-    pub fn end(&mut self, now: Instant) {
-        if let Some((began, cpu_ns)) = self.open.take() {
+    pub fn end(&mut self, now: Instant, ran: impl Fn() -> u64) {
+        if let Some((began, ran_before)) = self.open.take() {
             self.ns += now.since(began).0;
-            self.cpu_ns += clock::thread_cpu_ns() - cpu_ns;
+            self.cpu_ns += ran() - ran_before;
         }
     }
 }
@@ -42,35 +41,25 @@ impl Sampled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
-    use std::time::Duration;
 
-    /// Of a round in which the thread sleeps the scheduler gives it little, and rounds that are not sampled change nothing.
+    /// Of rounds that take 10 ns, for 7 of which the core runs, the first and the eighteenth are looked at.
     #[test]
-    fn what_the_scheduler_gave_to_others_is_not_the_cores() {
+    fn of_every_seventeenth_round_it_is_seen_for_how_long_the_core_ran() {
         let mut sampled = Sampled::default();
-        for number in [0, 1, 15, 16] {
-            sampled.begin(number, clock::now());
-            thread::sleep(Duration::from_millis(5));
-            sampled.end(clock::now());
-            let rounds = if number < 16 { 1 } else { 2 };
-            assert!(sampled.ns >= rounds * 5_000_000, "it slept");
-            assert!(2 * sampled.cpu_ns < sampled.ns, "{sampled:?}");
+        for number in 0..20 {
+            sampled.begin(number, Instant(100 * number), || 1_000 * number);
+            sampled.end(Instant(100 * number + 10), || 1_000 * number + 7);
         }
-        let before = sampled;
-        sampled.begin(17, clock::now());
-        sampled.end(clock::now());
-        assert_eq!(sampled, before);
+        assert_eq!((sampled.ns, sampled.cpu_ns), (20, 14));
     }
 
     /// One after which the next follows at once ends where that begins.
     #[test]
     fn a_round_without_a_pause_ends_with_the_next() {
         let mut sampled = Sampled::default();
-        let began = clock::now();
-        sampled.begin(0, began);
-        sampled.begin(1, began + stack::time::Duration(700));
-        sampled.begin(2, began + stack::time::Duration(900));
-        assert_eq!(sampled.ns, 700);
+        for (number, at) in [(0, 100), (1, 800), (2, 900)] {
+            sampled.begin(number, Instant(at), || at / 2);
+        }
+        assert_eq!((sampled.ns, sampled.cpu_ns), (700, 350));
     }
 }

@@ -373,7 +373,7 @@ fn cores(families: &mut Families, cores: &[CoreStatus]) {
     let help = "Time of the rounds that moved a frame, system calls included.";
     families.counter("core_busy_seconds_total", help, busy);
     let sampled = cores.iter().map(|core| (place(core), seconds(core.sampled_us)));
-    families.counter("core_sampled_seconds_total", "Time of every sixteenth round.", sampled);
+    families.counter("core_sampled_seconds_total", "Time of every seventeenth round.", sampled);
     let cpu = cores.iter().map(|core| (place(core), seconds(core.sampled_cpu_us)));
     let help = "For how long of that the scheduler let the core run; others took its processor for the rest.";
     families.counter("core_sampled_cpu_seconds_total", help, cpu);

@@ -27,8 +27,11 @@ const SELDOM_NS: u64 = 150_000;
 /// A round that has received more frames than this is no small one: more may lie in the rings.
 const SMALL_ROUND: usize = BURST / 2;
 
-/// Frames come thick where a round after a moment finds so many.
-const THICK: usize = 3;
+/// Frames of whomever, received in a round, from which on they come thick.
+const THICK_FRAMES: usize = 3;
+
+/// Frames wait no longer for each other, as long as `gather` may be, in nanoseconds.
+const GATHER_MAX_NS: u64 = 1_000_000;
 
 /// For so long after a takeover the core does nothing but wake clients, who stand still; where more of them wait, the rest shares it
 /// with others again.
@@ -120,7 +123,7 @@ pub(super) fn start(
                 continue;
             }
             if is_small(round) && core.is_crowded() {
-                let_gather(&mut core, Duration(span.0 * moments(round)));
+                let_gather(&mut core, Duration((span.0 * moments(round)).min(GATHER_MAX_NS)));
             }
             if round.received + round.sent > 0 || !is_adaptive {
                 patience.note_frames();
@@ -150,10 +153,10 @@ fn is_small(round: Round) -> bool {
     round.received + round.sent > 0 && round.received <= SMALL_ROUND
 }
 
-/// How many moments the next round waits: frames that come thick have company in any case, and those who said them wait longer for
-/// each other than for another moment.
+/// How many moments the next round waits: where frames come thick, two. They have company then in any case, and whoever said them waits
+/// longer for the others' turns; with 64 connections a request takes 0.55 calls, and 0.95 where it is one moment.
 fn moments(round: Round) -> u64 {
-    if round.received >= THICK { 2 } else { 1 }
+    if round.received >= THICK_FRAMES { 2 } else { 1 }
 }
 
 /// Lets frames gather until `span` after the last round began: what comes by then shares a round, a system call and an interrupt of

@@ -109,9 +109,9 @@ pub struct Owed {
     pub partial: bool,
     /// A probe below `snd_una`, answered by every TCP with its present state.
     pub probe: bool,
-    /// The one segment with which a promoted flow wakes its client.
+    /// The segment with which a promoted flow wakes its client.
     pub kick: bool,
-    /// The client has not answered the data of the kick yet: only that may be sent again.
+    /// Data was kicked and is not answered yet: until then no more than that is said.
     pub kick_unanswered: bool,
 }
 

@@ -3,7 +3,7 @@
 //! A peer notes beside its copies how much each has moved lately (*heat*: bytes, halved every 134 ms). At a takeover these
 //! notes are read twice: once to count how many copies there are of each power of two, once to put the busiest of them
 //! into a list in that order. Then one after another is woken, at most a quarter of the link's rate, and a quarter of a
-//! burst in one poll.
+//! burst in one poll. (A second segment, of what was heard, is no part of that: a flow that was heard of is up before.)
 //!
 //! Source: DESIGN 9. Bounds: [`KICK_SLOTS_MAX`] notes read and [`KICKS_PER_POLL`] woken in one poll; [`KICKS_MAX`] are put
 //! into order, the rest is woken as the sweep finds it, at the same rate.

@@ -108,12 +108,15 @@ impl Flow {
         (ack + (share as u32).saturating_sub(held)).max(self.local.adv_edge)
     }
 
-    /// Whether data was kicked, as much of it as may be, and the client has not answered yet: the oldest segment, and of what the
-    /// log has not known, which may be new to its receiver, [`KICK_SEGMENTS`].
+    /// Whether data was kicked, as much of it as may be, and the other side has not answered yet: the oldest segment, or on a leg that
+    /// passes ahead, where it may be new to its receiver, [`KICK_SEGMENTS`].
     fn is_kick_out(&self, env: &Env) -> bool {
-        let most = if self.passes_ahead() { KICK_SEGMENTS } else { 1 };
         let owed = &self.local.owed;
-        owed.kick_unanswered && !owed.kick && self.sender.segments(&env.senders) >= most
+        if !owed.kick_unanswered || owed.kick {
+            return false;
+        }
+        let most = if self.passes_ahead() { KICK_SEGMENTS } else { 1 };
+        self.sender.segments(&env.senders) >= most
     }
 
     /// A promoted flow whose client has not answered yet: only what was kicked is sent again.
@@ -288,8 +291,8 @@ impl Flow {
             bytes = unsent.min(window.max(1)).min(full);
         }
         let carries_fin = self.closes() && bytes == unsent && self.may_finish();
-        // RFC 9293 3.7.4, Nagle's algorithm: while anything is unacknowledged, only full segments go, and what
-        // nothing can follow.
+        // RFC 9293 3.7.4, Nagle's algorithm: while anything is unacknowledged, only full segments go, what
+        // nothing can follow, and the second segment of a kick.
         let is_alone = env.services[self.group as usize].nodelay
             || self.sender.is_idle(&env.senders)
             || self.local.owed.kick_unanswered;

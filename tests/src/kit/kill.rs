@@ -13,7 +13,7 @@ mod handover;
 
 pub use handover::{Mishap, assert_handed_over, handed_over};
 
-use crate::kit::client::{ClientSettings, Ending, Opener};
+use crate::kit::client::{Client, ClientSettings, Ending, Opener};
 use crate::kit::dialogue::Dialogue;
 use crate::kit::random::Random;
 use crate::kit::settings::{Link, Settings};
@@ -423,10 +423,12 @@ fn conclude(
     node: usize,
 ) -> Result<(), String> {
     let is_settled = world.run_until(SETTLED, all_done);
-    let now = world.now;
     // Nobody hears the end of a client that never says it again: it waits for that until a time-out of ours resets it.
+    let is_in_vain = !is_settled && nothing_follows(world);
+    let rest = Duration(PATIENCE.0 - SETTLED.0);
+    let done = is_settled || (!is_in_vain && world.run_until(rest, all_done));
+    let now = world.now;
     let is_endless = world.clients.iter_mut().any(|client| client.has_lost_its_timer(now));
-    let done = is_settled || (!is_endless && world.run_until(PATIENCE, all_done));
     for (client, expected) in world.clients.iter_mut().zip(&reference.received) {
         let is_reset = client.ending == Ending::Reset;
         if is_reset && !case.may_reset {
@@ -455,6 +457,17 @@ fn conclude(
     }
     world.run_for(FORGOTTEN);
     check_forgotten(world, node)
+}
+
+/// Whether a client never says its end again, and the others are done or wait for an end.
+fn nothing_follows(world: &mut World) -> bool {
+    let now = world.now;
+    let clients = &mut world.clients;
+    let is_endless = clients.iter_mut().any(|client| client.has_lost_its_timer(now));
+    let rests = |client: &mut Client| {
+        client.is_done() || client.has_lost_its_timer(now) || client.waits_for_the_end()
+    };
+    is_endless && clients.iter_mut().all(rests)
 }
 
 fn all_done(world: &World) -> bool {

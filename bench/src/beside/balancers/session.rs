@@ -10,7 +10,7 @@ use super::measure::{Measure, Turn};
 use super::progress::Progress;
 use super::rival::Rival;
 use super::takeover::{self, Death, Run};
-use super::vigil::Vigil;
+use super::vigil::{self, Vigil};
 use super::{
     BalancersArgs, ECHOES, HGRM_DIR, IDLE_ROUNDS, IDLE_SECONDS, MEASURE_SECONDS, MTUS,
     START_SECONDS,
@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
         let (_, arena) = &arenas[at];
         let (name, rounds) = (rival.name(), common.rounds);
         progress.begin(&format!("round {round} of {rounds}, {name}"));
-        let standing = arena.start(rival)?;
+        let mut standing = arena.start(rival)?;
         progress.end(START_SECONDS);
         for &measure in turns {
             let what = measure.name();
@@ -118,7 +118,18 @@ impl<'a> Session<'a> {
             let hgrm = distribution::file(&common.out.join(HGRM_DIR), measure, rival, round);
             let turn = Turn { arena, standing: &standing, ms: args.ms, hgrm: &hgrm };
             let vigil = standing.pair_says()?.map(|nodes| Vigil::begin(&nodes));
-            match measure.take(&turn) {
+            let mut taken = measure.take(&turn);
+            // Whatever became of the turn: a takeover may be why it failed.
+            let watched = vigil.zip(standing.pair_says()?).map(|(vigil, nodes)| vigil.end(&nodes));
+            if let Some(watched) = &watched {
+                figures.add(measure, rival, round, watched);
+            }
+            let has_changed = watched.is_some_and(|samples| vigil::has_changes(&samples));
+            if has_changed {
+                let why = "registers changed: some of it is another owner's, or was not mirrored";
+                taken = taken.and_then(|_| Err(anyhow::anyhow!(why)));
+            }
+            match taken {
                 Ok(samples) => figures.add(measure, rival, round, &samples),
                 Err(error) => {
                     let problem = format!("round {round}, {name}, {what}: {error:#}");
@@ -126,9 +137,9 @@ impl<'a> Session<'a> {
                     problems.push(problem);
                 }
             }
-            // Whatever became of the turn: a takeover may be why it failed.
-            if let Some((vigil, nodes)) = vigil.zip(standing.pair_says()?) {
-                figures.add(measure, rival, round, &vigil.end(&nodes));
+            if has_changed {
+                drop(standing);
+                standing = arena.start(rival)?;
             }
             progress.end(args.ms as f64 / 1e3 + MEASURE_SECONDS);
         }

@@ -31,7 +31,7 @@ pub struct Counts {
     pub busy_ns: u64,
     /// Those rounds.
     pub rounds: u64,
-    /// Time of every sixteenth round, by the clock.
+    /// Time of every seventeenth round, by the clock.
     pub sampled_ns: u64,
     /// For how long of that the scheduler let the poll cores run.
     pub sampled_cpu_ns: u64,

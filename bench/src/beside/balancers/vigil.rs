@@ -68,6 +68,11 @@ impl Vigil {
     }
 }
 
+/// Whether a turn changed a register: what it cost is not, or not all, what the owner of before has spent.
+pub fn has_changes(samples: &[Sample]) -> bool {
+    samples.iter().any(|sample| sample.metric == CHANGES && sample.value > 0.0)
+}
+
 fn epochs(nodes: &[Status]) -> Epochs {
     let mut newest = Epochs::new();
     for group in nodes.iter().flat_map(|node| &node.groups) {
@@ -125,6 +130,8 @@ mod tests {
         let changes = |nodes: &[Status]| {
             vigil.end_after(Duration::from_secs(1_800), nodes).map(|sample| sample.value)
         };
+        assert!(!has_changes(&vigil.end_after(Duration::ZERO, &[node([3, 7])])));
+        assert!(has_changes(&vigil.end_after(Duration::ZERO, &[node([4, 7])])));
         assert_eq!(changes(&[node([3, 7]), node([3, 7])]), [0.5, 0.0]);
         assert_eq!(changes(&[node([3, 7]), node([5, 7])]), [0.5, 2.0]);
         assert_eq!(changes(&[node([4, 8]), node([4, 8])]), [0.5, 2.0]);
