@@ -6,11 +6,13 @@
 //! fewest flows and nothing else. Exit code 1: not flat, or a step has grown. Exit code 2: it could not be measured. Instructions of
 //! another compiler are not compared, which is said.
 
-use bench::bed::{Bed, Link};
+use bench::bed::Bed;
 use bench::callgrind::{self, Profile, end_of_phase};
 use bench::kept::{Compared, Kept};
 use bench::memory;
-use bench::report::{Report, Row};
+use bench::pair::{BURST_SEGMENTS, Link};
+use bench::proxied::{self, FULL_BYTES, Proxied};
+use bench::report::{Load, Report, Row};
 use bench::step::PerStep;
 use dataplane::memory::{self as node_memory, BigPages};
 use std::process::ExitCode;
@@ -43,14 +45,26 @@ struct Options {
     counts: bool,
     link: Link,
     /// Set in the child under callgrind.
-    count: Option<usize>,
+    count: Option<Counted>,
+}
+
+/// What a child counts.
+#[derive(Clone, Copy)]
+enum Counted {
+    /// Echoes, with so many flows in memory.
+    Echoes(usize),
+    /// What is passed on.
+    Proxied,
 }
 
 fn main() -> ExitCode {
     node_memory::take_at_once();
     let result = options(std::env::args().skip(1)).and_then(|options| match options.count {
-        Some(flows) => {
-            count(flows, options.link);
+        Some(counted) => {
+            match counted {
+                Counted::Echoes(flows) => count(flows, options.link),
+                Counted::Proxied => count_proxied(options.link),
+            }
             Ok(true)
         }
         None => measure(&options),
@@ -93,7 +107,8 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
                     other => return Err(format!("--seal {other}: noise or none")),
                 }
             }
-            "--count" => options.count = Some(number(value()?)?),
+            "--count" => options.count = Some(Counted::Echoes(number(value()?)?)),
+            "--count-proxied" => options.count = Some(Counted::Proxied),
             _ => {
                 return Err(format!(
                     "{argument}: known are --quick, --counts, --json, --keep, --link-mtu, --seal, --heard"
@@ -118,15 +133,64 @@ fn count(flows: usize, link: Link) {
     }
 }
 
+/// The child: one phase that is thrown away, then one for words and one for a stream.
+fn count_proxied(link: Link) {
+    let mut proxied = Proxied::new(link);
+    proxied.run_words(1, PAYLOADS[0], &mut PerStep::default());
+    proxied.begin_stream();
+    end_of_phase();
+    proxied.run_words(COUNTED_BURSTS, PAYLOADS[0], &mut PerStep::default());
+    end_of_phase();
+    proxied.run_stream(COUNTED_BURSTS, &mut PerStep::default());
+    end_of_phase();
+}
+
 /// Instructions of each payload, and where they went.
 fn instructions(flows: usize, link: Link) -> Result<Vec<Profile>, String> {
+    phases(&["--count", &flows.to_string()], link, PAYLOADS.len())
+}
+
+/// What a child counts that is started with these options, but for its first phase.
+fn phases(options: &[&str], link: Link, count: usize) -> Result<Vec<Profile>, String> {
     let seal = if link.is_sealed { "noise" } else { "none" };
-    let (flows, mtu) = (flows.to_string(), link.mtu.to_string());
-    let arguments = ["--count", &flows, "--link-mtu", &mtu, "--seal", seal];
+    let mtu = link.mtu.to_string();
+    let of_link = ["--link-mtu", &mtu, "--seal", seal];
     let heard = link.is_heard.then_some("--heard");
-    let arguments: Vec<_> = arguments.into_iter().chain(heard).map(String::from).collect();
-    let profiles = callgrind::profile(&arguments, 1 + PAYLOADS.len());
+    let options = options.iter().copied().chain(of_link).chain(heard);
+    let profiles = callgrind::profile(&options.map(String::from).collect::<Vec<_>>(), 1 + count);
     Ok(profiles.map_err(|error| error.to_string())?.split_off(1))
+}
+
+/// What is passed on: words, then a stream.
+fn proxied_rows(link: Link, nanoseconds: [PerStep; 2]) -> Result<[Row; 2], String> {
+    let profiles = phases(&["--count-proxied"], link, 2)?;
+    let row = |at: usize, load, payload, segments_each: usize| Row {
+        load,
+        flows: 2 * proxied::CONNECTIONS,
+        payload,
+        instructions: profiles[at].steps().per(COUNTED_BURSTS * segments_each),
+        nanoseconds: nanoseconds[at],
+    };
+    Ok([
+        row(0, Load::Word, PAYLOADS[0], 2 * proxied::CONNECTIONS),
+        row(1, Load::Stream, FULL_BYTES, proxied::STREAM_SEGMENTS),
+    ])
+}
+
+/// Nanoseconds of what is passed on.
+fn time_proxied(link: Link) -> [PerStep; 2] {
+    let mut proxied = Proxied::new(link);
+    let mut runs = [Vec::new(), Vec::new()];
+    for _ in 0..TIMED_RUNS {
+        let mut spent = PerStep::default();
+        let segments = proxied.run_words(TIMED_BURSTS, PAYLOADS[0], &mut spent);
+        runs[0].push(spent.per(segments));
+        proxied.begin_stream();
+        let mut spent = PerStep::default();
+        let segments = proxied.run_stream(TIMED_BURSTS, &mut spent);
+        runs[1].push(spent.per(segments));
+    }
+    runs.map(|runs| PerStep::medians(&runs))
 }
 
 /// Measures everything; answers whether it is flat.
@@ -155,32 +219,39 @@ fn measure(options: &Options) -> Result<bool, String> {
         eprintln!("{flows} flows: counting instructions");
         let profiles = instructions(flows, options.link)?;
         for (at, (&payload, profile)) in PAYLOADS.iter().zip(&profiles).enumerate() {
-            let segments = COUNTED_BURSTS * bench::bed::BURST_SEGMENTS;
+            let segments = COUNTED_BURSTS * BURST_SEGMENTS;
             let instructions = profile.steps().per(segments);
             let nanoseconds = nanoseconds[size][at];
-            report.add(Row { flows, payload, instructions, nanoseconds });
+            report.add(Row { load: Load::Echo, flows, payload, instructions, nanoseconds });
             if flows == PROFILED_FLOWS && at == 0 {
                 report.add_functions(flows, payload, profile.top(TOP_FUNCTIONS), segments);
             }
         }
     }
+    eprintln!("what is passed on");
+    for row in proxied_rows(options.link, time_proxied(options.link))? {
+        report.add(row);
+    }
     print!("{report}");
     if let Some(path) = &options.json {
         std::fs::write(path, report.json()).map_err(|error| format!("{path}: {error}"))?;
     }
-    let is_kept = options.link != USUAL_LINK || compare(report.rows(), options.keep)?;
+    let is_kept = options.link != USUAL_LINK || compare(&report.all_rows(), options.keep)?;
     Ok(report.is_flat() && is_kept)
 }
 
 /// What a change should be told at once: the instructions with the fewest flows; whether none has grown.
 fn count_and_compare(keep: bool) -> Result<bool, String> {
-    let segments = COUNTED_BURSTS * bench::bed::BURST_SEGMENTS;
+    let segments = COUNTED_BURSTS * BURST_SEGMENTS;
     let profiles = instructions(FLOWS[0], USUAL_LINK)?;
     let row = |(&payload, profile): (&usize, &Profile)| {
         let instructions = profile.steps().per(segments);
-        Row { flows: FLOWS[0], payload, instructions, nanoseconds: PerStep::default() }
+        let nanoseconds = PerStep::default();
+        Row { load: Load::Echo, flows: FLOWS[0], payload, instructions, nanoseconds }
     };
-    compare(&PAYLOADS.iter().zip(&profiles).map(row).collect::<Vec<_>>(), keep)
+    let proxied = proxied_rows(USUAL_LINK, [PerStep::default(); 2])?;
+    let rows: Vec<Row> = PAYLOADS.iter().zip(&profiles).map(row).chain(proxied).collect();
+    compare(&rows, keep)
 }
 
 /// Whether nothing has grown since the instructions were kept; with `keep` these are kept from now on.

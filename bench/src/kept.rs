@@ -9,7 +9,7 @@
 //! A step that grows by more than [`MARGIN`] and [`FLOOR`] is named; whoever means it keeps the new counts (`--keep`) and
 //! writes the reason into the commit.
 
-use crate::report::Row;
+use crate::report::{Load, Row};
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,8 +59,9 @@ impl Kept {
 
     /// Of a run of this program.
     pub fn of(rows: &[Row]) -> Kept {
-        let name = |row: &Row, step: &str| {
-            format!("{:>7} flows, {:>4} bytes, {step}", row.flows, row.payload)
+        let name = |row: &Row, step: &str| match row.load {
+            Load::Echo => format!("{:>7} flows, {:>4} bytes, {step}", row.flows, row.payload),
+            load => format!("{}, {:>4} bytes, {step}", load.name(), row.payload),
         };
         let mut instructions = BTreeMap::new();
         for row in rows {
@@ -143,7 +144,7 @@ mod tests {
     fn kept(instructions: [f64; Step::ALL.len()]) -> Kept {
         let nanoseconds = PerStep::default();
         let instructions = PerStep(instructions);
-        Kept::of(&[Row { flows: 100, payload: 64, instructions, nanoseconds }])
+        Kept::of(&[Row { load: Load::Echo, flows: 100, payload: 64, instructions, nanoseconds }])
     }
 
     fn grown(now: Kept, before: &Kept) -> Vec<String> {

@@ -8,5 +8,7 @@ pub mod callgrind;
 pub mod client;
 pub mod kept;
 pub mod memory;
+pub mod pair;
+pub mod proxied;
 pub mod report;
 pub mod step;

@@ -1,7 +1,8 @@
 //! The figures as a table for people and as JSON for machines.
 
-use crate::bed::{self, Link};
+use crate::bed;
 use crate::memory;
+use crate::pair::Link;
 use crate::step::{PerStep, Step};
 use serde_json::{Map, Value, json};
 use std::fmt;
@@ -9,9 +10,33 @@ use std::fmt;
 /// How much more a segment may cost with most flows than with fewest.
 pub const RATIO_MAX: f64 = 1.5;
 
+/// What the segments are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Load {
+    /// A word of a client's and its echo.
+    Echo,
+    /// A word that is passed on to a server, or the one with which it answers.
+    Word,
+    /// One of a stream that is passed on from a server.
+    Stream,
+}
+
+impl Load {
+    /// Its name where a table has several.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Load::Echo => "echo",
+            Load::Word => "proxied word",
+            Load::Stream => "proxied stream",
+        }
+    }
+}
+
 /// What one segment costs.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
+    /// What it is.
+    pub load: Load,
     /// Flows in memory.
     pub flows: usize,
     /// Bytes of payload.
@@ -26,6 +51,7 @@ pub struct Row {
 pub struct Report {
     link: Link,
     rows: Vec<Row>,
+    proxied: Vec<Row>,
     memory: Vec<(usize, u64)>,
     functions: Option<Functions>,
 }
@@ -41,12 +67,15 @@ struct Functions {
 impl Report {
     /// No figures yet.
     pub fn new(link: Link) -> Report {
-        Report { link, rows: Vec::new(), memory: Vec::new(), functions: None }
+        Report { link, rows: Vec::new(), proxied: Vec::new(), memory: Vec::new(), functions: None }
     }
 
-    /// Adds a row; rows come in ascending order of flows.
+    /// Adds a row; those of echoes come in ascending order of flows.
     pub fn add(&mut self, row: Row) {
-        self.rows.push(row);
+        match row.load {
+            Load::Echo => self.rows.push(row),
+            Load::Word | Load::Stream => self.proxied.push(row),
+        }
     }
 
     /// Adds by how many bytes the process has grown for owner and peer with `flows` flows.
@@ -68,8 +97,8 @@ impl Report {
     }
 
     /// Every row.
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
+    pub fn all_rows(&self) -> Vec<Row> {
+        self.rows.iter().chain(&self.proxied).copied().collect()
     }
 
     /// The row with fewest flows and the same payload.
@@ -105,6 +134,14 @@ impl Report {
             })
         };
         let memory = |&(flows, bytes): &(usize, u64)| json!({ "flows": flows, "owner_and_peer_bytes": bytes });
+        let proxied = |row: &Row| {
+            json!({
+                "load": row.load.name(),
+                "payload_bytes": row.payload,
+                "instructions": steps(&row.instructions),
+                "nanoseconds": steps(&row.nanoseconds),
+            })
+        };
         let functions = self.functions.as_ref().map(|functions| {
             let top = functions.top.iter().map(|(name, cost)| json!([name, cost]));
             json!({
@@ -119,6 +156,7 @@ impl Report {
             "ratio_max": RATIO_MAX,
             "is_flat": self.is_flat(),
             "rows": self.rows.iter().map(row).collect::<Vec<_>>(),
+            "proxied": self.proxied.iter().map(proxied).collect::<Vec<_>>(),
             "flow_bytes": memory::parts().iter().map(|&(name, bytes)| json!([name, bytes]))
                 .collect::<Vec<_>>(),
             "idle_flow_bytes": self.bytes_per_flow(),
@@ -173,6 +211,30 @@ impl Report {
         Ok(())
     }
 
+    fn fmt_proxied(
+        &self,
+        f: &mut fmt::Formatter,
+        unit: &str,
+        figures: fn(&Row) -> &PerStep,
+    ) -> fmt::Result {
+        if self.proxied.is_empty() {
+            return Ok(());
+        }
+        write!(f, "\nA segment that is passed on, by step, {unit}\n{:>15} {:>8}", "", "payload")?;
+        for name in names(&Step::ALL) {
+            write!(f, " {name:>8}")?;
+        }
+        writeln!(f, " {:>8}", "owner")?;
+        for row in &self.proxied {
+            write!(f, "{:>15} {:>8}", row.load.name(), row.payload)?;
+            for step in Step::ALL {
+                write!(f, " {:>8.0}", figures(row).of(step))?;
+            }
+            writeln!(f, " {:>8.0}", figures(row).owner())?;
+        }
+        Ok(())
+    }
+
     fn fmt_memory(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "\nBytes of a flow:")?;
         for (name, bytes) in memory::parts() {
@@ -206,6 +268,8 @@ impl fmt::Display for Report {
         self.fmt_segments(f)?;
         self.fmt_steps(f, "instructions", |row| &row.instructions)?;
         self.fmt_steps(f, "nanoseconds", |row| &row.nanoseconds)?;
+        self.fmt_proxied(f, "instructions", |row| &row.instructions)?;
+        self.fmt_proxied(f, "nanoseconds", |row| &row.nanoseconds)?;
         self.fmt_memory(f)?;
         if let Some(Functions { flows, payload, top }) = &self.functions {
             writeln!(

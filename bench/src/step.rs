@@ -94,6 +94,12 @@ impl PerStep {
         Step::SEGMENT.iter().map(|&step| self.of(step)).sum()
     }
 
+    /// The sum over all that the owner does.
+    pub fn owner(&self) -> f64 {
+        let is_owners = |step: &Step| !matches!(step, Step::Peer | Step::Hear);
+        Step::ALL.into_iter().filter(is_owners).map(|step| self.of(step)).sum()
+    }
+
     /// The median of each step over several runs. Panics without any.
     pub fn medians(runs: &[PerStep]) -> PerStep {
         PerStep(Step::ALL.map(|step| {
