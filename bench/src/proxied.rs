@@ -315,6 +315,8 @@ mod tests {
         let mut spent = PerStep::default();
         assert_eq!(proxied.run_words(3, 64, &mut spent), 6 * CONNECTIONS);
         assert_eq!(proxied.run_stream(10, &mut spent), 10 * STREAM_SEGMENTS);
+        let continued = proxied.pair.owner.stack().counters().rx_continued;
+        assert_eq!(continued, 10 * (STREAM_SEGMENTS as u64 - 1), "of each burst all but the first");
         let steps = Step::ALL.iter().filter(|&&step| step != Step::Hear);
         assert!(steps.into_iter().all(|&step| spent.of(step) > 0.0), "{spent:?}");
     }

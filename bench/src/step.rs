@@ -10,6 +10,7 @@
 //! ```
 
 use crate::burst::Burst;
+use crate::pair::BURST_SEGMENTS;
 use cluster::engine::Engine;
 use stack::time::Instant;
 
@@ -115,13 +116,24 @@ impl PerStep {
     }
 }
 
+/// A burst, as a core hands it over.
+#[inline(always)]
+fn take(engine: &mut Engine, now: Instant, frames: &Burst) {
+    let mut burst: [&[u8]; BURST_SEGMENTS] = [&[]; BURST_SEGMENTS];
+    for (place, frame) in burst.iter_mut().zip(frames.iter()) {
+        *place = frame;
+    }
+    let mut rest = &burst[..frames.len()];
+    engine.look_ahead(rest.iter().copied());
+    while !rest.is_empty() {
+        rest = &rest[engine.handle_frames(now, rest)..];
+    }
+}
+
 /// Client frames in.
 #[inline(never)]
 pub fn step_input(owner: &mut Engine, now: Instant, frames: &Burst) {
-    owner.look_ahead(frames.iter());
-    for frame in frames.iter() {
-        owner.handle_frame(now, frame);
-    }
+    take(owner, now, frames);
 }
 
 /// Datagrams out.
@@ -165,10 +177,7 @@ pub fn step_peer(peer: &mut Engine, now: Instant, datagrams: &mut Burst, acks: &
 pub fn step_hear(peer: &mut Engine, now: Instant, frames: &Burst) {
     // Else the compiler makes one function of this and [`step_input`], and callgrind counts that under one of the names.
     std::hint::black_box(Step::Hear);
-    peer.look_ahead(frames.iter());
-    for frame in frames.iter() {
-        peer.handle_frame(now, frame);
-    }
+    take(peer, now, frames);
 }
 
 /// Clients' acknowledgements in, and whatever follows.

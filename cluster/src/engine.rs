@@ -235,12 +235,21 @@ impl Engine {
     /// Takes a frame of the client-side interface.
     #[inline]
     pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) {
-        if let Some(heard) = self.stack.hear(now, frame) {
-            return self.note_heard(now, heard, frame);
+        self.handle_frames(now, &[frame]);
+    }
+
+    /// Takes the first of these frames, and those behind it that continue what it says; answers how many. See
+    /// [`Stack::handle_frames`].
+    pub fn handle_frames(&mut self, now: Instant, frames: &[&[u8]]) -> usize {
+        if let Some(heard) = self.stack.hear(now, frames[0]) {
+            self.note_heard(now, heard, frames[0]);
+            return 1;
         }
-        if let Some(stray) = self.stack.handle_frame(now, frame, &mut self.logs) {
-            self.handle_stray(now, stray, None, frame);
+        let (taken, stray) = self.stack.handle_frames(now, frames, &mut self.logs);
+        if let Some(stray) = stray {
+            self.handle_stray(now, stray, None, frames[0]);
         }
+        taken
     }
 
     /// Whether the last frame was an answer that tells where a server is: hand it to the engines of all other cores.

@@ -244,21 +244,25 @@ impl<P: Port, C: Clock> Core<P, C> {
         let mut received = 0;
         for port in client {
             port.receive(burst);
-            engine.look_ahead(burst.iter().map(|frame| port.frame(frame)));
-            for frame in &*burst {
-                let bytes = port.frame(frame);
-                match engine.pass_over() {
+            let mut frames: [&[u8]; BURST] = [&[]; BURST];
+            for (bytes, frame) in frames.iter_mut().zip(&*burst) {
+                *bytes = port.frame(frame);
+            }
+            let mut rest = &frames[..burst.len()];
+            engine.look_ahead(rest.iter().copied());
+            while let [first, ..] = rest {
+                let taken = match engine.pass_over() {
                     Some(elsewhere) => {
-                        crossing.send(elsewhere.core, Side::Client(elsewhere.hash), bytes);
+                        crossing.send(elsewhere.core, Side::Client(elsewhere.hash), first);
+                        1
                     }
-                    None => {
-                        engine.handle_frame(now, bytes);
-                        if engine.take_learnt() {
-                            // It tells where a neighbour is. Its flow's hash is no one's.
-                            crossing.send_to_all(Side::Client(0), bytes);
-                        }
-                    }
+                    None => engine.handle_frames(now, rest),
+                };
+                if engine.take_learnt() {
+                    // It tells where a neighbour is. Its flow's hash is no one's.
+                    crossing.send_to_all(Side::Client(0), first);
                 }
+                rest = &rest[taken..];
             }
             received += burst.len();
             port.recycle(burst);

@@ -6,7 +6,7 @@
 //! poll_transmit <- ready queue <- flow.poll_transmit, replies, announcements
 //! ```
 //!
-//! Poll in this order: `look_ahead` for a burst, `handle_frame` for each frame of it, `handle_timeouts`, then `poll_transmit`
+//! Poll in this order: `look_ahead` for a burst, `handle_frames` until all of it is taken, `handle_timeouts`, then `poll_transmit`
 //! until it answers `None`; sleep until `poll_timeout`.
 //!
 //! A flow that is closed stays in the table until the peer holds the fact that closed it: so a segment
@@ -71,7 +71,7 @@ use crate::tcp::state::State;
 use crate::time::Instant;
 use crate::upstream::Roster;
 use crate::wheel::Wheel;
-use crate::wire::{Address, Frame, Mac, Segment, parse};
+use crate::wire::{Address, Followers, Frame, Mac, Segment, parse};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use hashbrown::HashTable;
@@ -186,21 +186,39 @@ impl Stack {
         frame: &[u8],
         recorder: &mut R,
     ) -> Option<Stray> {
-        let guess = self.ahead.take();
-        self.take_frame(now, guess, frame, recorder)
+        self.handle_frames(now, &[frame], recorder).1
     }
 
-    fn take_frame<R: Recorder>(
+    /// Takes the first of these frames, and those behind it that continue what it says ([`Followers`]); answers how many.
+    #[inline(always)]
+    pub fn handle_frames<R: Recorder>(
+        &mut self,
+        now: Instant,
+        frames: &[&[u8]],
+        recorder: &mut R,
+    ) -> (usize, Option<Stray>) {
+        let guess = self.ahead.take();
+        let mut followers = Followers::of(frames);
+        let stray = self.take_frame(now, guess, frames[0], &mut followers, recorder);
+        self.ahead.skip(followers.taken());
+        (1 + followers.taken(), stray)
+    }
+
+    #[inline(always)]
+    fn take_frame<'a, R: Recorder>(
         &mut self,
         now: Instant,
         guess: u32,
-        frame: &[u8],
+        frame: &'a [u8],
+        followers: &mut Followers<'a>,
         recorder: &mut R,
     ) -> Option<Stray> {
         self.counters.rx_frames += 1;
         let parsed = parse(frame, &self.mac, &self.service_macs);
         let outcome = match &parsed {
-            Ok(Frame::Tcp(segment)) => self.handle_segment(now, guess, segment, recorder),
+            Ok(Frame::Tcp(segment)) => {
+                self.handle_segment(now, guess, segment, followers, recorder)
+            }
             Ok(Frame::Error(error)) => self.handle_error(now, error),
             Ok(frame) => self.handle_query(now, frame),
             Err(reason) => Err(*reason),
@@ -218,11 +236,13 @@ impl Stack {
         None
     }
 
-    fn handle_segment<R: Recorder>(
+    #[inline(always)]
+    fn handle_segment<'a, R: Recorder>(
         &mut self,
         now: Instant,
         guess: u32,
-        segment: &Segment,
+        segment: &Segment<'a>,
+        followers: &mut Followers<'a>,
         recorder: &mut R,
     ) -> Result<(), Drop> {
         let key = FlowKey::of(segment);
@@ -257,6 +277,10 @@ impl Stack {
         let flow = &mut self.flows[slot];
         let received = flow.contract.received;
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
+        if outcome.is_ok() && followers.may_continue(segment) {
+            self.follow(now, slot, segment, followers, recorder);
+        }
+        let flow = &mut self.flows[slot];
         let said = flow.contract.received - received;
         if was_opening && flow.contract.state == State::Closed {
             // RFC 9293 MUST-11 and 3.10.7.3: connection refused.
@@ -278,6 +302,32 @@ impl Stack {
         }
         self.settle(now, slot);
         was_reset.and(outcome)
+    }
+
+    /// The flow in `slot` has taken `segment`; now it takes what continues it.
+    #[inline(never)]
+    fn follow<'a, R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        segment: &Segment<'a>,
+        followers: &mut Followers<'a>,
+        recorder: &mut R,
+    ) {
+        let Stack { flows, env, counters, .. } = self;
+        let flow = &mut flows[slot];
+        let mut seq = segment.seq + segment.payload.len() as u32;
+        while flow.is_streaming(seq)
+            && let Some(next) = followers.next(segment, seq)
+        {
+            seq += next.payload.len() as u32;
+            counters.rx_frames += 1;
+            counters.rx_continued += 1;
+            match flow.handle_continued(now, slot, env, recorder, &next) {
+                Ok(()) => counters.rx_used += 1,
+                Err(reason) => counters.drops.count(reason),
+            }
+        }
     }
 
     /// The peer holds everything up to `op` of the flow `id`, which is or was in `slot`.

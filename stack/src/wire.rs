@@ -16,6 +16,7 @@ mod checksum;
 mod emit;
 mod error;
 mod parse;
+mod run;
 
 pub use emit::{
     emit_address, emit_echo_reply, emit_query, emit_superframe, emit_tcp, emit_whole,
@@ -23,6 +24,7 @@ pub use emit::{
 };
 pub use error::{ErrorKind, IcmpError, Quoted, guess_quoted};
 pub use parse::{parse, parse_heard};
+pub use run::Followers;
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];

@@ -21,6 +21,7 @@ mod conformance {
     mod option;
     mod receive;
     mod resend;
+    mod run;
     mod selective;
     mod sequence;
     mod states;

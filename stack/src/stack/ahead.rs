@@ -23,8 +23,13 @@ impl Stack {
     /// Reads ahead what [`Stack::handle_frame`] will need for `frames`.
     pub fn look_ahead<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         let mut count = 0;
+        let (mut last_key, mut last_hash) = (None, None);
         for (hash, frame) in self.ahead.hashes.iter_mut().zip(frames) {
-            *hash = guess_key(frame).map(|key| self.keys.flow_hash(&key));
+            let key = guess_key(frame);
+            if key != last_key {
+                (last_key, last_hash) = (key, key.map(|key| self.keys.flow_hash(&key)));
+            }
+            *hash = last_hash;
             count += 1;
         }
         self.guess(count);
@@ -114,6 +119,12 @@ impl Guesses {
         }
         self.next += 1;
         self.slots[self.next - 1]
+    }
+
+    /// So many frames more were taken with the last one.
+    #[inline]
+    pub(super) fn skip(&mut self, frames: usize) {
+        self.next = (self.next + frames).min(self.count);
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Counters {
     pub rx_frames: u64,
     /// Frames that did something.
     pub rx_used: u64,
+    /// Of all frames, those judged as the continuation of the one before ([`crate::wire::Followers`]).
+    pub rx_continued: u64,
     /// Frames of clients whose group is not served here: handed back, for whoever serves it.
     pub rx_strays: u64,
     /// Frames of clients to the owner of a group that is listened to: handed back, for whoever keeps them.

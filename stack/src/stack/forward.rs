@@ -14,7 +14,7 @@ use crate::pool::NONE;
 use crate::recorder::Recorder;
 use crate::reply::Reply;
 use crate::time::Instant;
-use crate::wire::{Frame, Segment};
+use crate::wire::{Followers, Frame, Segment};
 
 /// What a client said to a group that is not served here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +62,7 @@ impl Stack {
         recorder: &mut R,
     ) -> Option<Stray> {
         self.origin = origin;
-        let stray = self.take_frame(now, NONE, frame, recorder);
+        let stray = self.take_frame(now, NONE, frame, &mut Followers::default(), recorder);
         self.origin = Origin::Direct;
         stray
     }

@@ -18,7 +18,7 @@ use crate::recorder::Recorder;
 use crate::seq::Seq;
 use crate::tcp::state::State;
 use crate::time::Instant;
-use crate::wire::{Flags, Frame, Segment, parse_heard};
+use crate::wire::{Flags, Followers, Frame, Segment, parse_heard};
 
 /// A client's segment to another node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,7 +139,10 @@ impl Stack {
         self.counters.rx_frames += 1;
         let parsed = parse_heard(frame);
         let outcome = match &parsed {
-            Ok(Frame::Tcp(segment)) => self.handle_segment(now, NONE, segment, recorder),
+            Ok(Frame::Tcp(segment)) => {
+                let nothing = &mut Followers::default();
+                self.handle_segment(now, NONE, segment, nothing, recorder)
+            }
             Ok(_) => Err(Drop::Unasked),
             Err(reason) => Err(*reason),
         };

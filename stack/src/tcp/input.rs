@@ -20,6 +20,7 @@ use crate::fact::{Fact, Tick};
 use crate::flow::{Env, Flow, Standing};
 use crate::limits::{CHALLENGE_INTERVAL, TIME_WAIT, TS_RECENT_VALID};
 use crate::recorder::Recorder;
+use crate::seq::Seq;
 use crate::tcp::deadline::{self, Wait};
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -92,6 +93,29 @@ impl Flow {
         self.handle_fin(now, slot, env, recorder, segment);
         self.note_next_hop(slot, env, recorder, segment.source_mac);
         payload
+    }
+
+    /// Whether all before `seq` was taken and more can be: a segment there that continues the last one is judged by what it says alone.
+    #[inline]
+    pub(crate) fn is_streaming(&self, seq: Seq) -> bool {
+        self.contract.state.can_receive() && seq == self.rcv_taken()
+    }
+
+    /// Takes a segment that continues the last one, was received with it, and differs from that in what it says alone: nothing but that
+    /// is judged again.
+    #[inline]
+    pub(crate) fn handle_continued<R: Recorder>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        env: &mut Env,
+        recorder: &mut R,
+        segment: &Segment,
+    ) -> Result<(), Drop> {
+        self.check_log(recorder)?;
+        self.note_timestamp(segment);
+        self.local.snd_wl1 = self.local.snd_wl1.max(segment.seq);
+        self.handle_payload(now, slot, env, recorder, segment, false)
     }
 
     /// The client's segments come by another router than before. The peer learns it too, or the flow keeps to the

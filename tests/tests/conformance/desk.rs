@@ -357,6 +357,17 @@ impl Desk {
         self.stack.handle_frame(self.now, frame, &mut Unmirrored);
     }
 
+    /// Hands in frames as a burst.
+    pub fn put_burst(&mut self, frames: &[Vec<u8>]) {
+        let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame[..]).collect();
+        self.stack.look_ahead(frames.iter().copied());
+        let mut rest = &frames[..];
+        while !rest.is_empty() {
+            let (taken, _) = self.stack.handle_frames(self.now, rest, &mut Unmirrored);
+            rest = &rest[taken..];
+        }
+    }
+
     /// What the stack has to say now.
     pub fn poll(&mut self) -> Vec<Heard> {
         let mut heard = Vec::new();
