@@ -4,13 +4,16 @@
 
 use super::checksum::Checksum;
 use super::{Address, BROADCAST, ETHERNET_BYTES, Header, Mac, Path, SegmentOptions, Superframe};
+use core::ops::Range;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Address, Ipv4Packet,
-    Ipv6Address, Ipv6Packet, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress, TcpOption,
-    TcpPacket, TcpSeqNumber,
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Address, Ipv6Address,
+    NdiscNeighborFlags, NdiscRepr, RawHardwareAddress, TcpOption,
 };
+
+/// Where the checksum lies in a TCP header.
+const TCP_CHECKSUM: Range<usize> = 16..18;
 
 impl SegmentOptions {
     /// Bytes that these options take in a header, padded to four.
@@ -27,10 +30,15 @@ impl SegmentOptions {
 
     fn emit(&self, mut buffer: &mut [u8]) {
         if let Some((tsval, tsecr)) = self.timestamps {
+            let (room, rest) = buffer.split_first_chunk_mut::<12>().expect("room for all of them");
             // Two NOPs first: receivers have a fast path for exactly this layout (RFC 7323 appendix A).
-            buffer = TcpOption::NoOperation.emit(buffer);
-            buffer = TcpOption::NoOperation.emit(buffer);
-            buffer = TcpOption::TimeStamp { tsval, tsecr }.emit(buffer);
+            room[..4].copy_from_slice(&[1, 1, 8, 10]);
+            room[4..8].copy_from_slice(&tsval.to_be_bytes());
+            room[8..].copy_from_slice(&tsecr.to_be_bytes());
+            if rest.is_empty() {
+                return;
+            }
+            buffer = rest;
         }
         if let Some(mss) = self.mss {
             buffer = TcpOption::MaxSegmentSize(mss).emit(buffer);
@@ -65,11 +73,12 @@ pub fn payload_offset(destination: &Address, options: &SegmentOptions) -> usize 
 /// Writes every header of a segment around `payload_bytes` that already lie in place; returns the
 /// length of the frame.
 pub fn emit_tcp(buffer: &mut [u8], path: &Path, header: &Header, payload_bytes: usize) -> usize {
-    let (start, sum) = emit_headers(buffer, path, header, payload_bytes);
-    let bytes = &mut buffer[start..start + 20 + header.options.header_bytes() + payload_bytes];
-    let sum = sum.add(bytes);
-    TcpPacket::new_unchecked(&mut *bytes).set_checksum(sum.field());
-    start + bytes.len()
+    let (start, payload_at, sum) = emit_headers(buffer, path, header, payload_bytes);
+    let end = payload_at + payload_bytes;
+    let segment = &mut buffer[start..end];
+    let sum = sum.add(segment);
+    segment[TCP_CHECKSUM].copy_from_slice(&sum.field().to_be_bytes());
+    end
 }
 
 /// The same for a superframe whose payload is to be cut into segments of `segment_bytes`. Its checksum covers the
@@ -81,9 +90,8 @@ pub fn emit_superframe(
     payload_bytes: usize,
     segment_bytes: u16,
 ) -> Superframe {
-    let (start, sum) = emit_headers(buffer, path, header, payload_bytes);
-    TcpPacket::new_unchecked(&mut buffer[start..]).set_checksum(!sum.field());
-    let payload_at = start + 20 + header.options.header_bytes();
+    let (start, payload_at, sum) = emit_headers(buffer, path, header, payload_bytes);
+    buffer[start..][TCP_CHECKSUM].copy_from_slice(&(!sum.field()).to_be_bytes());
     Superframe {
         bytes: payload_at + payload_bytes,
         tcp_at: start as u16,
@@ -105,71 +113,67 @@ pub fn emit_whole(
     Superframe { bytes, tcp_at, payload_at, segment_bytes: 0 }
 }
 
-/// Writes the headers of a segment; returns where that of TCP begins, whose checksum is zero, and the sum of the
-/// pseudo-header.
+/// Writes the headers of a segment; returns where that of TCP begins, whose checksum is zero, where the payload does, and the sum of
+/// the pseudo-header.
+#[inline]
 fn emit_headers(
     buffer: &mut [u8],
     path: &Path,
     header: &Header,
     payload_bytes: usize,
-) -> (usize, Checksum) {
-    let tcp_bytes = 20 + header.options.header_bytes() + payload_bytes;
+) -> (usize, usize, Checksum) {
+    let header_bytes = 20 + header.options.header_bytes();
+    let tcp_bytes = header_bytes + payload_bytes;
     let start = emit_ip(buffer, path, IpProtocol::Tcp, tcp_bytes);
-    let bytes = &mut buffer[start..start + tcp_bytes];
-    let mut packet = TcpPacket::new_unchecked(&mut *bytes);
-    packet.set_src_port(header.source_port);
-    packet.set_dst_port(header.destination_port);
-    packet.set_seq_number(TcpSeqNumber(header.seq.0 as i32));
-    packet.set_ack_number(TcpSeqNumber(header.ack.0 as i32));
-    packet.clear_flags();
-    packet.set_header_len((20 + header.options.header_bytes()) as u8);
-    packet.set_window_len(header.window);
-    packet.set_urgent_at(0);
-    packet.set_checksum(0);
-    header.options.emit(packet.options_mut());
-    bytes[13] = header.flags.0;
-    (start, Checksum::of_pseudo_header(&path.source, &path.destination, tcp_bytes))
+    let (fixed, options) = buffer[start..start + header_bytes]
+        .split_first_chunk_mut::<20>()
+        .expect("a header has twenty bytes at least");
+    let Header { source_port, destination_port, seq, ack, flags, window, options: given } = header;
+    fixed[..2].copy_from_slice(&source_port.to_be_bytes());
+    fixed[2..4].copy_from_slice(&destination_port.to_be_bytes());
+    fixed[4..8].copy_from_slice(&seq.0.to_be_bytes());
+    fixed[8..12].copy_from_slice(&ack.0.to_be_bytes());
+    fixed[12..14].copy_from_slice(&[(header_bytes as u8) << 2, flags.0]);
+    fixed[14..16].copy_from_slice(&window.to_be_bytes());
+    // Checksum and urgent pointer.
+    fixed[16..].fill(0);
+    given.emit(options);
+    let sum = Checksum::of_pseudo_header(&path.source, &path.destination, tcp_bytes);
+    (start, start + header_bytes, sum)
 }
 
 /// Writes Ethernet and IP headers for `payload_bytes`; returns where the IP payload begins.
+#[inline]
 fn emit_ip(buffer: &mut [u8], path: &Path, protocol: IpProtocol, payload_bytes: usize) -> usize {
-    let mut ethernet = EthernetFrame::new_unchecked(&mut *buffer);
-    ethernet.set_src_addr(EthernetAddress(path.source_mac));
-    ethernet.set_dst_addr(EthernetAddress(path.destination_mac));
+    let (ethernet, rest) =
+        buffer.split_first_chunk_mut::<ETHERNET_BYTES>().expect("room for a frame");
+    ethernet[..6].copy_from_slice(&path.destination_mac);
+    ethernet[6..12].copy_from_slice(&path.source_mac);
     match (path.source.as_v4(), path.destination.as_v4()) {
         (Some(source), Some(destination)) => {
-            ethernet.set_ethertype(EthernetProtocol::Ipv4);
-            let mut ip = Ipv4Packet::new_unchecked(&mut buffer[ETHERNET_BYTES..]);
-            ip.set_version(4);
-            ip.set_header_len(20);
-            ip.set_dscp(0);
-            ip.set_ecn(0);
-            ip.set_total_len((20 + payload_bytes) as u16);
-            ip.set_ident(0);
-            ip.clear_flags();
-            ip.set_dont_frag(true);
-            ip.set_frag_offset(0);
-            ip.set_hop_limit(path.hop_limit);
-            ip.set_next_header(protocol);
-            ip.set_src_addr(Ipv4Address::from(source));
-            ip.set_dst_addr(Ipv4Address::from(destination));
-            ip.set_checksum(0);
-            let header = &buffer[ETHERNET_BYTES..ETHERNET_BYTES + 20];
-            let sum = Checksum::default().add(header);
-            Ipv4Packet::new_unchecked(&mut buffer[ETHERNET_BYTES..]).set_checksum(sum.field());
+            ethernet[12..].copy_from_slice(&u16::from(EthernetProtocol::Ipv4).to_be_bytes());
+            let ip = rest.first_chunk_mut::<20>().expect("room for a frame");
+            // Version 4, a header of five words, no class.
+            ip[..2].copy_from_slice(&[0x45, 0]);
+            ip[2..4].copy_from_slice(&((20 + payload_bytes) as u16).to_be_bytes());
+            // No identification; "don't fragment".
+            ip[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
+            ip[8..12].copy_from_slice(&[path.hop_limit, protocol.into(), 0, 0]);
+            ip[12..16].copy_from_slice(&source);
+            ip[16..].copy_from_slice(&destination);
+            let sum = Checksum::default().add(ip);
+            ip[10..12].copy_from_slice(&sum.field().to_be_bytes());
             ETHERNET_BYTES + 20
         }
         _ => {
-            ethernet.set_ethertype(EthernetProtocol::Ipv6);
-            let mut ip = Ipv6Packet::new_unchecked(&mut buffer[ETHERNET_BYTES..]);
-            ip.set_version(6);
-            ip.set_traffic_class(0);
-            ip.set_flow_label(0);
-            ip.set_payload_len(payload_bytes as u16);
-            ip.set_next_header(protocol);
-            ip.set_hop_limit(path.hop_limit);
-            ip.set_src_addr(Ipv6Address::from(path.source.0));
-            ip.set_dst_addr(Ipv6Address::from(path.destination.0));
+            ethernet[12..].copy_from_slice(&u16::from(EthernetProtocol::Ipv6).to_be_bytes());
+            let ip = rest.first_chunk_mut::<40>().expect("room for a frame");
+            // Version 6, no class, no label.
+            ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+            ip[4..6].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
+            ip[6..8].copy_from_slice(&[protocol.into(), path.hop_limit]);
+            ip[8..24].copy_from_slice(&path.source.0);
+            ip[24..].copy_from_slice(&path.destination.0);
             ETHERNET_BYTES + 40
         }
     }

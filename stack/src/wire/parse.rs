@@ -3,48 +3,37 @@
 //! Path: step 1. Bounds: nothing is copied; options are walked once.
 
 use super::checksum::Checksum;
-use super::{Address, Flags, Frame, Mac, Segment, SegmentOptions, error};
+use super::{Address, ETHERNET_BYTES, Flags, Frame, Mac, Segment, SegmentOptions, error};
 use crate::drop::Drop;
 use crate::seq::Seq;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr,
-    Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv6Address, Ipv6Packet, NdiscRepr,
-    TcpOption, TcpPacket,
+    ArpOperation, ArpPacket, ArpRepr, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet,
+    Icmpv6Repr, IpProtocol, Ipv6Address, Ipv6Packet, NdiscRepr, TcpOption,
 };
 
 /// Parses a frame that was sent to `own_mac`, to one of `extra_macs` or to everybody.
 pub fn parse<'a>(frame: &'a [u8], own_mac: &Mac, extra_macs: &[Mac]) -> Result<Frame<'a>, Drop> {
-    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Drop::Truncated)?;
-    let to = ethernet.dst_addr().0;
-    let source_mac = ethernet.src_addr().0;
-    if to == *own_mac || extra_macs.contains(&to) {
-        return parse_body(frame, ethernet.ethertype(), source_mac);
+    if frame.starts_with(own_mac) || extra_macs.iter().any(|mac| frame.starts_with(mac)) {
+        return parse_heard(frame);
     }
-    if to[0] & 1 == 0 {
+    if frame.len() >= ETHERNET_BYTES && frame[0] & 1 == 0 {
         return Err(Drop::AlienMac);
     }
     // RFC 1122 3.3.6: only questions about an address are put to everybody.
-    match parse_body(frame, ethernet.ethertype(), source_mac)? {
+    match parse_heard(frame)? {
         query @ Frame::AddressQuery { .. } => Ok(query),
         _ => Err(Drop::AlienMac),
     }
 }
 
 /// Parses a frame whoever it was sent to: one that was overheard.
-pub fn parse_heard(frame: &[u8]) -> Result<Frame<'_>, Drop> {
-    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Drop::Truncated)?;
-    parse_body(frame, ethernet.ethertype(), ethernet.src_addr().0)
-}
-
 #[inline]
-fn parse_body<'a>(
-    frame: &'a [u8],
-    protocol: EthernetProtocol,
-    source_mac: Mac,
-) -> Result<Frame<'a>, Drop> {
-    let body = EthernetFrame::new_unchecked(frame).payload();
-    match protocol {
+pub fn parse_heard(frame: &[u8]) -> Result<Frame<'_>, Drop> {
+    let (ethernet, body) = frame.split_first_chunk::<ETHERNET_BYTES>().ok_or(Drop::Truncated)?;
+    let [.., a, b, c, d, e, f, high, low] = *ethernet;
+    let source_mac = [a, b, c, d, e, f];
+    match EthernetProtocol::from(u16::from_be_bytes([high, low])) {
         EthernetProtocol::Ipv4 => parse_ipv4(body, source_mac),
         EthernetProtocol::Ipv6 => parse_ipv6(body, source_mac),
         EthernetProtocol::Arp => parse_arp(body),
@@ -71,22 +60,32 @@ fn parse_arp<'a>(body: &'a [u8]) -> Result<Frame<'a>, Drop> {
     Ok(Frame::AddressQuery { sender_mac: source_hardware_addr.0, sender, target, is_claim })
 }
 
+#[inline]
 fn parse_ipv4<'a>(body: &'a [u8], source_mac: Mac) -> Result<Frame<'a>, Drop> {
-    let packet = Ipv4Packet::new_checked(body).map_err(|_| Drop::Truncated)?;
-    let header_bytes = packet.header_len() as usize;
-    if packet.version() != 4 || !Checksum::default().add(&body[..header_bytes]).is_right() {
+    let header: &[u8; 20] = body.first_chunk().ok_or(Drop::Truncated)?;
+    let header_bytes = usize::from(header[0] & 0xf) * 4;
+    let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if header_bytes > total_bytes || total_bytes > body.len() {
+        return Err(Drop::Truncated);
+    }
+    let is_right = match header_bytes {
+        20 => Checksum::default().add(header).is_right(),
+        _ => Checksum::default().add(&body[..header_bytes]).is_right(),
+    };
+    if header[0] >> 4 != 4 || !is_right {
         return Err(Drop::BadIp);
     }
     if header_bytes != 20 {
         return Err(Drop::IpOptions);
     }
-    if packet.more_frags() || packet.frag_offset() != 0 {
+    // "More fragments", or an offset.
+    if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
         return Err(Drop::Fragment);
     }
-    let source = Address::v4(packet.src_addr().octets());
-    let destination = Address::v4(packet.dst_addr().octets());
-    let protocol = packet.next_header();
-    let payload = &body[20..packet.total_len() as usize];
+    let [.., a, b, c, d, e, f, g, h] = *header;
+    let (source, destination) = (Address::v4([a, b, c, d]), Address::v4([e, f, g, h]));
+    let protocol = IpProtocol::from(header[9]);
+    let payload = &body[20..total_bytes];
     match protocol {
         IpProtocol::Tcp => parse_tcp(payload, source_mac, source, destination),
         IpProtocol::Icmp => {
@@ -186,32 +185,40 @@ fn parse_tcp<'a>(
     source: Address,
     destination: Address,
 ) -> Result<Frame<'a>, Drop> {
-    let packet = TcpPacket::new_checked(bytes).map_err(|_| Drop::BadTcp)?;
+    let header: &[u8; 20] = bytes.first_chunk().ok_or(Drop::BadTcp)?;
+    let header_bytes = usize::from(header[12] >> 4) * 4;
+    if header_bytes < 20 || header_bytes > bytes.len() {
+        return Err(Drop::BadTcp);
+    }
     let sum = Checksum::of_pseudo_header(&source, &destination, bytes.len());
     if !sum.add(bytes).is_right() {
         return Err(Drop::BadTcpChecksum);
     }
+    let short = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let seq = |at: usize| {
+        Seq(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
+    };
+    let (source_port, destination_port) = (short(0), short(2));
     // RFC 9293 MUST-63 and 3.9.2.3: nobody may speak for a group of hosts; LAND.
     if !source.is_unicast()
-        || packet.src_port() == 0
-        || (source == destination && packet.src_port() == packet.dst_port())
+        || source_port == 0
+        || (source == destination && source_port == destination_port)
     {
         return Err(Drop::Martian);
     }
-    let header_bytes = packet.header_len() as usize;
-    let options = parse_options(&bytes[20..header_bytes])?;
+    let (options, payload) = bytes[20..].split_at(header_bytes - 20);
     Ok(Frame::Tcp(Segment {
         source_mac,
         source,
         destination,
-        source_port: packet.src_port(),
-        destination_port: packet.dst_port(),
-        seq: Seq(packet.seq_number().0 as u32),
-        ack: Seq(packet.ack_number().0 as u32),
-        flags: Flags(bytes[13] & 0x3f),
-        window: packet.window_len(),
-        options,
-        payload: &bytes[header_bytes..],
+        source_port,
+        destination_port,
+        seq: seq(4),
+        ack: seq(8),
+        flags: Flags(header[13] & 0x3f),
+        window: short(14),
+        options: parse_options(options)?,
+        payload,
     }))
 }
 
