@@ -35,6 +35,9 @@ pub const BROADCAST: Mac = [0xff; 6];
 /// Bytes of an Ethernet header.
 pub const ETHERNET_BYTES: usize = 14;
 
+/// Where an IPv4 address is mapped to.
+const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
 /// An IP address of either family; IPv4 is kept as `::ffff:a.b.c.d`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Address(pub [u8; 16]);
@@ -48,8 +51,9 @@ impl Address {
     /// The four bytes, if this is an IPv4 address.
     #[inline]
     pub fn as_v4(&self) -> Option<[u8; 4]> {
-        let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = self.0 else { return None };
-        Some([a, b, c, d])
+        // Compared as words: this is asked several times a segment.
+        let (prefix, address) = self.0.split_first_chunk::<12>()?;
+        if *prefix == V4_PREFIX { address.try_into().ok() } else { None }
     }
 
     /// Neither unspecified, multicast, broadcast nor loopback.
