@@ -183,9 +183,7 @@ pub fn step_hear(peer: &mut Engine, now: Instant, frames: &Burst) {
 /// Clients' acknowledgements in, and whatever follows.
 #[inline(never)]
 pub fn step_ack(owner: &mut Engine, now: Instant, frames: &Burst, out: &mut Burst) {
-    for frame in frames.iter() {
-        owner.handle_frame(now, frame);
-    }
+    take(owner, now, frames);
     while let Some((len, _)) = owner.poll_frame(now, out.room()) {
         out.push(len);
     }

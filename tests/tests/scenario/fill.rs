@@ -1,7 +1,7 @@
 //! A peer joins while flows are active.
 
 use cluster::id::Epoch;
-use cluster::limits::{FILL_FLOWS_PER_POLL, FILL_PACE};
+use cluster::limits::{DIGEST_INTERVAL, FILL_FLOWS_PER_POLL, FILL_PACE, TEND_EVERY};
 use cluster::mirror::{Body, Kind, RecordKind, decode, put_header, put_record};
 use cluster::role::Report;
 use stack::codec::Put;
@@ -252,6 +252,28 @@ fn a_copy_that_differs_is_told_and_captured_again() {
     world.run_for(Duration::from_secs(2));
     let copied = world.nodes[0].flows().filter(|flow| flow.standing == Standing::Copied);
     assert_eq!((copied.count(), world.nodes[1].flows().count()), (1, 1), "and is here again");
+}
+
+/// However often a core goes round, its groups are looked after every [`TEND_EVERY`], so digests leave when they are due.
+#[test]
+fn a_group_with_nothing_to_do_is_looked_after_in_time() {
+    let mut world = World::mirrored(settings());
+    let steps =
+        vec![Step::Send(vec![7; 100]), Step::Receive(100), Step::Idle(Duration::from_secs(9))];
+    world.connect(ClientSettings::default(), Dialogue::new("echo", ECHO, steps));
+    world.run_for(Duration::from_millis(50));
+    const ROUND: Duration = Duration::from_micros(5);
+    const ROUNDS: u64 = 4_000;
+    let (before, mut now) = (world.records(0), world.now);
+    let engine = &mut world.nodes[0].engines[0];
+    for _ in 0..ROUNDS {
+        now += ROUND;
+        engine.handle_timeouts(now);
+    }
+    let time = ROUND.0 * ROUNDS;
+    let digests = world.records(0) - before;
+    let least = time / (DIGEST_INTERVAL.0 + TEND_EVERY.0 + ROUND.0);
+    assert!((least..=time / DIGEST_INTERVAL.0 + 1).contains(&digests), "{digests} of one flow");
 }
 
 /// One client; the peer joins right after the owner's `output`th frame or datagram, so that the flow is captured as

@@ -10,7 +10,7 @@ use super::measure::{Measure, Turn};
 use super::progress::Progress;
 use super::rival::Rival;
 use super::takeover::{self, Death, Run};
-use super::vigil::{self, Vigil};
+use super::vigil::Vigil;
 use super::{
     BalancersArgs, ECHOES, HGRM_DIR, IDLE_ROUNDS, IDLE_SECONDS, MEASURE_SECONDS, MTUS,
     START_SECONDS,
@@ -112,7 +112,7 @@ impl<'a> Session<'a> {
         progress.begin(&format!("round {round} of {rounds}, {name}"));
         let mut standing = arena.start(rival)?;
         progress.end(START_SECONDS);
-        for &measure in turns {
+        for (left, &measure) in (0..turns.len()).rev().zip(turns) {
             let what = measure.name();
             progress.begin(&format!("round {round} of {rounds}, {name}, {what}"));
             let hgrm = distribution::file(&common.out.join(HGRM_DIR), measure, rival, round);
@@ -122,9 +122,9 @@ impl<'a> Session<'a> {
             // Whatever became of the turn: a takeover may be why it failed.
             let watched = vigil.zip(standing.pair_says()?).map(|(vigil, nodes)| vigil.end(&nodes));
             if let Some(watched) = &watched {
-                figures.add(measure, rival, round, watched);
+                figures.add(measure, rival, round, &watched.samples);
             }
-            let has_changed = watched.is_some_and(|samples| vigil::has_changes(&samples));
+            let has_changed = watched.is_some_and(|watched| watched.changes > 0);
             if has_changed {
                 let why = "registers changed: some of it is another owner's, or was not mirrored";
                 taken = taken.and_then(|_| Err(anyhow::anyhow!(why)));
@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
                     problems.push(problem);
                 }
             }
-            if has_changed {
+            if has_changed && left > 0 {
                 drop(standing);
                 standing = arena.start(rival)?;
             }

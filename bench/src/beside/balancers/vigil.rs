@@ -34,6 +34,15 @@ pub struct Vigil {
     epochs: Epochs,
 }
 
+/// What was seen of a turn.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Changes of registers. If there are any, what the turn cost is not, or not all, what the owner of before has spent.
+    pub changes: u64,
+    /// Both metrics.
+    pub samples: [Sample; 2],
+}
+
 /// What the turns of a pair came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Watched {
@@ -52,25 +61,21 @@ impl Vigil {
     }
 
     /// Ends with what they say now.
-    pub fn end(self, nodes: &[Status]) -> [Sample; 2] {
+    pub fn end(self, nodes: &[Status]) -> Seen {
         self.end_after(self.begun.elapsed(), nodes)
     }
 
-    fn end_after(&self, lasted: Duration, nodes: &[Status]) -> [Sample; 2] {
+    fn end_after(&self, lasted: Duration, nodes: &[Status]) -> Seen {
         let changes: u64 = epochs(nodes)
             .into_iter()
             .map(|(group, now)| now.saturating_sub(*self.epochs.get(&group).unwrap_or(&0)))
             .sum();
-        [
+        let samples = [
             Sample { metric: HOURS, unit: "h", value: lasted.as_secs_f64() / 3_600.0 },
             Sample { metric: CHANGES, unit: "", value: changes as f64 },
-        ]
+        ];
+        Seen { changes, samples }
     }
-}
-
-/// Whether a turn changed a register: what it cost is not, or not all, what the owner of before has spent.
-pub fn has_changes(samples: &[Sample]) -> bool {
-    samples.iter().any(|sample| sample.metric == CHANGES && sample.value > 0.0)
 }
 
 fn epochs(nodes: &[Status]) -> Epochs {
@@ -128,10 +133,10 @@ mod tests {
     fn a_change_counts_once_whichever_node_knows_of_it() {
         let vigil = Vigil::begin(&[node([3, 7]), node([3, 6])]);
         let changes = |nodes: &[Status]| {
-            vigil.end_after(Duration::from_secs(1_800), nodes).map(|sample| sample.value)
+            vigil.end_after(Duration::from_secs(1_800), nodes).samples.map(|sample| sample.value)
         };
-        assert!(!has_changes(&vigil.end_after(Duration::ZERO, &[node([3, 7])])));
-        assert!(has_changes(&vigil.end_after(Duration::ZERO, &[node([4, 7])])));
+        assert_eq!(vigil.end_after(Duration::ZERO, &[node([3, 7])]).changes, 0);
+        assert_eq!(vigil.end_after(Duration::ZERO, &[node([4, 7])]).changes, 1);
         assert_eq!(changes(&[node([3, 7]), node([3, 7])]), [0.5, 0.0]);
         assert_eq!(changes(&[node([3, 7]), node([5, 7])]), [0.5, 2.0]);
         assert_eq!(changes(&[node([4, 8]), node([4, 8])]), [0.5, 2.0]);
@@ -148,7 +153,7 @@ mod tests {
         ] {
             let vigil = Vigil::begin(&[node([3, 7])]);
             let samples = vigil.end_after(Duration::from_secs(900), &[node([3, epoch])]);
-            figures.add(measure, pair, round, &samples);
+            figures.add(measure, pair, round, &samples.samples);
         }
         let of_one = Watched { hours: 0.5, turns: 2, changes: 1.0 };
         assert_eq!(Watched::of(&figures, Rival::Mirrored), Some(of_one));
