@@ -18,7 +18,7 @@ mod sample;
 
 use self::sample::Sampled;
 use crate::clock;
-use crate::crossing::{Crossing, Side};
+use crate::crossing::{Crossing, Parcel, Side};
 use crate::port::{BURST, Port, PortCounters, RxFrame};
 use crate::shared::{CoreSnapshot, Shared, ToCore, Upstreams};
 use crate::waking::WakingSender;
@@ -77,6 +77,20 @@ pub struct Core<P: Port, C: Clock> {
     late_bursts: u64,
     /// Kicks that the kernel refused.
     kick_errors: u64,
+}
+
+/// Takes frames that have crossed over, at most a burst.
+fn take_crossed(engine: &mut Engine, now: Instant, parcels: &[Box<Parcel>]) {
+    let mut frames: [&[u8]; BURST] = [&[]; BURST];
+    for (bytes, parcel) in frames.iter_mut().zip(parcels) {
+        *bytes = parcel.frame();
+    }
+    let mut rest = &frames[..parcels.len()];
+    while !rest.is_empty() {
+        rest = &rest[engine.handle_frames(now, rest)..];
+        // Whoever received it has handed it to everybody.
+        engine.take_learnt();
+    }
 }
 
 /// What one round did.
@@ -282,20 +296,17 @@ impl<P: Port, C: Clock> Core<P, C> {
                 Side::Client(hash) => Some(hash),
                 Side::Cluster | Side::Stick { .. } | Side::Decided { .. } => None,
             }));
-            for parcel in parcels {
-                match parcel.side() {
-                    Side::Client(_) => {
-                        engine.handle_frame(now, parcel.frame());
-                        // Whoever received it has handed it to everybody.
-                        engine.take_learnt();
-                    }
-                    Side::Cluster => engine.handle_datagram(now, parcel.frame_mut()),
+            let is_frame = |side| matches!(side, Side::Client(_));
+            for parcels in parcels.chunk_by_mut(|a, b| is_frame(a.side()) && is_frame(b.side())) {
+                match parcels[0].side() {
+                    Side::Client(_) => take_crossed(engine, now, parcels),
+                    Side::Cluster => engine.handle_datagram(now, parcels[0].frame_mut()),
                     Side::Stick { service, server } => {
-                        let client = Address(parcel.frame().try_into().expect("an address"));
+                        let client = Address(parcels[0].frame().try_into().expect("an address"));
                         engine.hear_stick(now, service, client, server);
                     }
                     Side::Decided { group, owned_from } => {
-                        engine.hear_decided(now, group, owned_from, parcel.frame());
+                        engine.hear_decided(now, group, owned_from, parcels[0].frame());
                     }
                 }
             }

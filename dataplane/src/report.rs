@@ -460,6 +460,7 @@ impl Reporter {
             sampled_cpu_us: core.sampled_cpu_ns / 1_000,
             busy_rounds: core.busy_rounds,
             segments_in: core.stack.rx_frames,
+            segments_continued: core.stack.rx_continued,
             segments_out: core.stack.tx_frames,
             crossed_in: core.crossing.received,
             crossed_out: core.crossing.sent,

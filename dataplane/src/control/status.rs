@@ -511,6 +511,9 @@ pub struct CoreStatus {
     pub sampled_cpu_us: u64,
     /// Segments received.
     pub segments_in: u64,
+    /// Of these, those that continued the one before in a burst: little was to be done for them.
+    #[serde(default)]
+    pub segments_continued: u64,
     /// Segments sent.
     pub segments_out: u64,
     /// Frames that other cores had received for this one.

@@ -381,6 +381,8 @@ fn cores(families: &mut Families, cores: &[CoreStatus]) {
     families.counter("core_busy_rounds_total", "Rounds that moved a frame.", busy_rounds);
     let received = each(|core| core.segments_in);
     families.counter("core_frames_received_total", "Frames of the client side taken.", received);
+    let help = "Of these, segments that continued the one before in a burst.";
+    families.counter("core_frames_continued_total", help, each(|core| core.segments_continued));
     let sent = each(|core| core.segments_out);
     families.counter("core_frames_sent_total", "Frames of the client side made.", sent);
     let help = "Frames handed over to another core.";
