@@ -7,7 +7,7 @@
 //! agent         -> commands: serve, promote, mirror, alone, follow, stop
 //! ```
 //!
-//! Poll in this order: commands, `handle_datagram` and `handle_frame` for each frame of the bursts,
+//! Poll in this order: commands, `handle_datagram` for each datagram, `handle_frames` until a burst is taken,
 //! `handle_timeouts`, then `poll_datagram` until `None` (what the gate waits for leaves first), then
 //! `poll_frame` until `None`, then `poll_report`.
 
@@ -212,7 +212,7 @@ impl Engine {
         self.stack.set_voice(group, has_voice);
     }
 
-    /// Reads ahead what `handle_frame` will need for a burst, so that the waits for memory overlap. It changes
+    /// Reads ahead what `handle_frames` will need for a burst, so that the waits for memory overlap. It changes
     /// nothing; call it once the burst is there, before its first frame is handled.
     #[inline]
     pub fn look_ahead<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
@@ -226,7 +226,7 @@ impl Engine {
     }
 
     /// If the next frame of the burst belongs to another core: to whom. It is passed over: hand it to that core instead
-    /// of calling [`Engine::handle_frame`].
+    /// of calling [`Engine::handle_frames`].
     #[inline]
     pub fn pass_over(&mut self) -> Option<Elsewhere> {
         self.stack.pass_over()
@@ -238,8 +238,8 @@ impl Engine {
         self.handle_frames(now, &[frame]);
     }
 
-    /// Takes the first of these frames, and those behind it that continue what it says; answers how many. See
-    /// [`Stack::handle_frames`].
+    /// Takes the first of these frames, of which there is one at least, and those behind it that continue what it says; answers how
+    /// many. See [`Stack::handle_frames`].
     pub fn handle_frames(&mut self, now: Instant, frames: &[&[u8]]) -> usize {
         if let Some(heard) = self.stack.hear(now, frames[0]) {
             self.note_heard(now, heard, frames[0]);

@@ -1,7 +1,7 @@
 //! The stack of one core: flow table, timers, and everything between a frame and its flow.
 //!
 //! ```text
-//! handle_frame -> parse -> demux -> flow.handle_segment -> facts -> recorder
+//! handle_frames -> parse -> demux -> flow.handle_segment -> facts -> recorder
 //! handle_committed, handle_timeouts, apply                     -> ready queue
 //! poll_transmit <- ready queue <- flow.poll_transmit, replies, announcements
 //! ```
@@ -189,7 +189,8 @@ impl Stack {
         self.handle_frames(now, &[frame], recorder).1
     }
 
-    /// Takes the first of these frames, and those behind it that continue what it says ([`Followers`]); answers how many.
+    /// Takes the first of these frames, of which there is one at least, and those behind it that continue what it says ([`Followers`]);
+    /// answers how many.
     #[inline(always)]
     pub fn handle_frames<R: Recorder>(
         &mut self,
@@ -278,7 +279,7 @@ impl Stack {
         let received = flow.contract.received;
         let outcome = flow.handle_segment(now, ts_now, slot, &mut self.env, recorder, segment);
         if outcome.is_ok() && followers.may_continue(segment) {
-            self.follow(now, slot, segment, followers, recorder);
+            self.follow((now, ts_now), slot, segment, followers, recorder);
         }
         let flow = &mut self.flows[slot];
         let said = flow.contract.received - received;
@@ -308,7 +309,7 @@ impl Stack {
     #[inline(never)]
     fn follow<'a, R: Recorder>(
         &mut self,
-        now: Instant,
+        (now, ts_now): (Instant, u32),
         slot: u32,
         segment: &Segment<'a>,
         followers: &mut Followers<'a>,
@@ -323,7 +324,7 @@ impl Stack {
             seq += next.payload.len() as u32;
             counters.rx_frames += 1;
             counters.rx_continued += 1;
-            match flow.handle_continued(now, slot, env, recorder, &next) {
+            match flow.handle_continued(now, ts_now, slot, env, recorder, &next) {
                 Ok(()) => counters.rx_used += 1,
                 Err(reason) => counters.drops.count(reason),
             }

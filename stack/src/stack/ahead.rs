@@ -20,7 +20,7 @@ use crate::wire::{Address, guess_quoted};
 pub const AHEAD_FLOWS_MAX: usize = 64;
 
 impl Stack {
-    /// Reads ahead what [`Stack::handle_frame`] will need for `frames`.
+    /// Reads ahead what [`Stack::handle_frames`] will need for `frames`.
     pub fn look_ahead<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         let mut count = 0;
         let (mut last_key, mut last_hash) = (None, None);
@@ -46,7 +46,7 @@ impl Stack {
     }
 
     /// If the next frame of the burst belongs to another core: to whom. It is passed over and must not be handed
-    /// to [`Stack::handle_frame`].
+    /// to [`Stack::handle_frames`].
     #[inline]
     pub fn pass_over(&mut self) -> Option<Elsewhere> {
         if self.place.cores == 1 || self.ahead.next == self.ahead.count {
@@ -140,7 +140,7 @@ impl Flow {
     }
 }
 
-/// The key of whatever `handle_frame` may find to be a TCP segment, or an ICMP error about one, unchecked.
+/// The key of whatever `handle_frames` may find to be a TCP segment, or an ICMP error about one, unchecked.
 #[inline]
 fn guess_key(frame: &[u8]) -> Option<FlowKey> {
     let header: &[u8; 38] = frame.first_chunk()?;

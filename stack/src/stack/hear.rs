@@ -52,7 +52,7 @@ pub enum Worth {
 }
 
 impl Stack {
-    /// Whether a frame was overheard, and what. `None`: hand it to [`Stack::handle_frame`].
+    /// Whether a frame was overheard, and what. `None`: hand it to [`Stack::handle_frames`].
     #[inline]
     pub fn hear(&mut self, now: Instant, frame: &[u8]) -> Option<Overheard> {
         if self.listening == 0 || self.is_sent_here(frame) {

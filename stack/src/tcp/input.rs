@@ -101,12 +101,12 @@ impl Flow {
         self.contract.state.can_receive() && seq == self.rcv_taken()
     }
 
-    /// Takes a segment that continues the last one, was received with it, and differs from that in what it says alone: nothing but that
-    /// is judged again.
+    /// Takes a segment that continues the last one and was received with it: nothing is judged again that the two have in common.
     #[inline]
     pub(crate) fn handle_continued<R: Recorder>(
         &mut self,
         now: Instant,
+        ts_now: u32,
         slot: u32,
         env: &mut Env,
         recorder: &mut R,
@@ -114,7 +114,12 @@ impl Flow {
     ) -> Result<(), Drop> {
         self.check_log(recorder)?;
         self.note_timestamp(segment);
-        self.local.snd_wl1 = self.local.snd_wl1.max(segment.seq);
+        if self.repeats_acknowledgement(env, segment) {
+            // It is the newest, and that is all that there is to note.
+            self.handle_window(segment);
+        } else {
+            self.handle_acknowledgement(now, ts_now, slot, env, recorder, segment)?;
+        }
         self.handle_payload(now, slot, env, recorder, segment, false)
     }
 

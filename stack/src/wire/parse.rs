@@ -65,7 +65,7 @@ fn parse_ipv4<'a>(body: &'a [u8], source_mac: Mac) -> Result<Frame<'a>, Drop> {
     let header: &[u8; 20] = body.first_chunk().ok_or(Drop::Truncated)?;
     let header_bytes = usize::from(header[0] & 0xf) * 4;
     let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    if header_bytes > total_bytes || total_bytes > body.len() {
+    if header_bytes < 20 || header_bytes > total_bytes || total_bytes > body.len() {
         return Err(Drop::Truncated);
     }
     let is_right = match header_bytes {

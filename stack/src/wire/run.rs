@@ -1,8 +1,8 @@
 //! Runs: frames of a burst that follow one another as segments of a stream do, told by a look at their headers.
 //!
-//! A frame continues the one before it if it says the same to the same, and its payload begins where that one's ended: lengths,
-//! identification, SEG.SEQ, checksums and PSH may differ, nothing else. So all that was found out about the first of a run holds for the rest,
-//! but for the checksums, and nothing more is parsed (what a NIC calls large receive offload, without joining anything).
+//! A frame continues a run if its headers are those of the first one, and its payload begins where that of the last one ended: lengths,
+//! identification, SEG.SEQ, checksums and PSH may differ, nothing else. So all that was found out about the headers of the first holds
+//! for the rest, but for the checksums, and nothing more is parsed (what a NIC calls large receive offload, without joining anything).
 //!
 //! Path: step 1. Spec: RFC 791, 8200, 9293 3.1.
 
@@ -34,11 +34,11 @@ const V6: Shape = Shape {
     length_at: 18,
     ip_bytes: 40,
     counts_header: false,
-    // Ethernet, version, class and label; next header, hop limit, addresses and ports.
-    same: [0..18, 20..58, 20..58],
+    // Ethernet, version, class and label; next header and hop limit; addresses and ports.
+    same: [0..18, 20..22, 22..58],
 };
 
-/// The first byte of Ethernet's word for IPv4.
+/// The first byte of Ethernet's word for IPv4, and not of that for IPv6: both frames are known to be, or are compared with, one of the two.
 const IPV4_FIRST: u8 = 8;
 
 impl Shape {
@@ -245,6 +245,51 @@ mod tests {
             assert_eq!(follows(&Path { source_mac: [2; 6], ..path }, next, 700), 0);
             let stranger = Path { source: path.destination, ..path };
             assert_eq!(follows(&stranger, next, 700), 0);
+        }
+    }
+
+    /// Puts right what sums a frame has, whatever its headers say.
+    fn mend(frame: &mut [u8], is_v6: bool, path: &Path) {
+        let tcp_at = if is_v6 { 54 } else { 34 };
+        if !is_v6 {
+            frame[24..26].fill(0);
+            let sum = Checksum::default().add(&frame[14..34]).field();
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        let said = if is_v6 { 18 } else { 16 };
+        let said = usize::from(u16::from_be_bytes([frame[said], frame[said + 1]]));
+        let bytes = if is_v6 { said } else { said.saturating_sub(20) };
+        let Some(tcp) = frame.get_mut(tcp_at..tcp_at + bytes).filter(|tcp| tcp.len() >= 20) else {
+            return;
+        };
+        tcp[16..18].fill(0);
+        let sum = Checksum::of_pseudo_header(&path.source, &path.destination, tcp.len());
+        let sum = sum.add(tcp).field();
+        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// With every value of every byte of its headers, and sums that are right: nothing panics, and what continues is what parsing finds.
+    #[test]
+    fn a_forged_header_is_read_as_parsing_reads_it() {
+        for is_v6 in [false, true] {
+            let path = path(is_v6);
+            let first = frame(&path, &header(1000), 100);
+            let good = frame(&path, &header(1100), 100);
+            let mut taken = Vec::new();
+            for at in 0..good.len() - 100 {
+                for value in 0..=255 {
+                    let mut forged = good.clone();
+                    forged[at] = value;
+                    mend(&mut forged, is_v6, &path);
+                    if run(&first, &[forged.clone()]) > 0 && forged != good {
+                        taken.push(at);
+                    }
+                }
+            }
+            taken.dedup();
+            // The low byte of the length; in IPv4 identification; PSH.
+            let may_differ = if is_v6 { &[19, 67][..] } else { &[17, 18, 19, 47][..] };
+            assert_eq!(taken, may_differ);
         }
     }
 

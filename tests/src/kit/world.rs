@@ -20,6 +20,7 @@ use cluster::limits::CAPTURE_BYTES_MAX;
 use cluster::role::{Command, Report};
 use stack::flow::Flow;
 use stack::key::FlowKey;
+use stack::stack::AHEAD_FLOWS_MAX;
 use stack::time::{Duration, Instant};
 use stack::wire::{Flags, Mac};
 use std::collections::BTreeMap;
@@ -450,8 +451,10 @@ impl World {
         }
         match event {
             Event::Request { node, frame } => {
+                let frames = self.burst_from(node, frame);
                 if self.nodes[node].is_alive {
-                    self.nodes[node].handle_frame(self.now, &frame);
+                    let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame[..]).collect();
+                    self.nodes[node].handle_frames(self.now, &frames);
                     self.drive(node);
                 }
             }
@@ -470,6 +473,25 @@ impl World {
                 }
             }
         }
+    }
+
+    /// What reaches a node at the same time is a burst: this frame and the others.
+    fn burst_from(&mut self, node: usize, first: Vec<u8>) -> Vec<Vec<u8>> {
+        let mut burst = vec![first];
+        let due = self.events.range(..=(self.now, u64::MAX));
+        let is_its =
+            |event: &Event| matches!(event, Event::Request { node: to, .. } if *to == node);
+        let keys = due.filter(|(_, event)| is_its(event)).map(|(key, _)| *key);
+        for key in keys.take(AHEAD_FLOWS_MAX - 1).collect::<Vec<_>>() {
+            let event = self.events.remove(&key).expect("just seen");
+            if self.settings.trace {
+                self.print(&event);
+            }
+            if let Event::Request { frame, .. } = event {
+                burst.push(frame);
+            }
+        }
+        burst
     }
 
     /// So much later the checks of both nodes find a server up or down.

@@ -1,7 +1,8 @@
 //! A stream's segments that come in one burst are judged as one by one, though little of the later ones is looked at.
 
-use super::desk::{BOTH, Desk, Offer, Say, Setup, frame, generate, http};
+use super::desk::{BOTH, Desk, Offer, Say, Setup, frame, generate, http, sack};
 use stack::app::AppConfig;
+use stack::pool::NONE;
 use stack::wire::Flags;
 use tests::kit::random::Random;
 
@@ -28,7 +29,12 @@ impl Twins {
 
     /// Nothing that is known of the flow differs, nor what was counted.
     fn compare(&self) {
-        let state = |desk: &Desk| format!("{:?}", desk.flow());
+        let state = |desk: &Desk| {
+            let env = &desk.stack.env;
+            let place = desk.flow().map(|flow| flow.sender.place()).filter(|&place| place != NONE);
+            let sender = place.map(|place| &env.senders.active[place].sender);
+            format!("{:?} {sender:?} {}", desk.flow(), env.memory.chunks.available())
+        };
         assert_eq!(state(&self.apart), state(&self.together));
         let counted = |desk: &Desk| {
             let counters = desk.stack.counters();
@@ -75,9 +81,17 @@ fn tell(seed: u64) -> u64 {
     twins.together.stack.counters().rx_continued
 }
 
-/// Some segments that go on from one another, and what the way makes of them.
+/// Some segments that go on from one another, and what the way makes of them. They may all be older than what was said before, offer
+/// another window, or report what has arrived.
 fn burst(random: &mut Random, desk: &mut Desk) -> Vec<Say> {
     let mut burst = Vec::new();
+    if random.permille(200) {
+        desk.window = random.below(0x1_0000) as u16;
+    }
+    let una = desk.flow().map_or(desk.rcv_nxt, |flow| flow.local.snd_una);
+    let sacked = (random.permille(200) && desk.rcv_nxt.after(una + 1))
+        .then(|| sack(&[(una + 1, desk.rcv_nxt)]));
+    let older = if random.permille(200) { random.below(3_000) as u32 } else { 0 };
     for _ in 0..1 + random.below(12) {
         let len = if random.permille(800) { 400 } else { 1 + random.below(700) };
         let payload = random.bytes(len as usize);
@@ -89,6 +103,8 @@ fn burst(random: &mut Random, desk: &mut Desk) -> Vec<Say> {
         };
         let mut say = desk.segment(Flags::ACK.with(flag), &payload);
         desk.snd_nxt += len as u32 + u32::from(flag == Flags::FIN);
+        say.ack = say.ack - older;
+        say.options.extend(sacked.iter().flatten());
         match random.below(40) {
             0 => say.window = random.below(0x1_0000) as u16,
             1 => say.ack = say.ack - random.below(500) as u32,

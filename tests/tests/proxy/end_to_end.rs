@@ -349,6 +349,24 @@ fn what_was_heard_of_an_upload_is_passed_on_at_once() {
     }
 }
 
+/// Of segments that come together all but the first are judged by what they say alone, and all go through.
+#[test]
+fn a_burst_of_an_upload_is_passed_on_in_one_run() {
+    let (mut world, raw) = heard_upload();
+    world.say_raw(raw, Flags::ACK.with(Flags::PSH), &[7; 100]);
+    world.run_for(Duration::from_millis(100));
+    let continued = |world: &World| world.nodes[0].stack().counters().rx_continued;
+    let before = continued(&world);
+    for _ in 0..6 {
+        world.say_raw(raw, Flags::ACK, &[7; 1448]);
+    }
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(continued(&world) - before, 5);
+    assert_eq!(world.clients[0].received, [7; 100 + 6 * 1448]);
+    let acked = world.raws[raw].heard.iter().map(|heard| heard.ack).next_back();
+    assert_eq!(acked, Some(world.raws[raw].snd_nxt));
+}
+
 /// However much was heard, what may be with the server already is said again by two segments until it has answered.
 #[test]
 fn of_much_that_was_heard_two_segments_are_said_at_first() {

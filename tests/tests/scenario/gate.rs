@@ -29,6 +29,30 @@ fn download(len: usize) -> Dialogue {
     Dialogue::new("download", HTTP, vec![Step::Send(get), Step::Responses(1)])
 }
 
+/// A burst of runs of several connections, of which some belong to another core than received them.
+#[test]
+fn runs_of_one_burst_come_to_the_cores_that_they_are_for() {
+    let mut world = World::mirrored(Settings { cores: [2, 2], ..Settings::default() });
+    let raws: Vec<usize> = (0..6).map(|_| world.open_raw(DISCARD)).collect();
+    for _ in 0..2 {
+        for &raw in &raws {
+            for _ in 0..3 {
+                world.say_raw(raw, Flags::ACK, &[7; 1000]);
+            }
+        }
+    }
+    world.run_for(Duration::from_millis(100));
+    for &raw in &raws {
+        let acked = world.raws[raw].heard.iter().map(|heard| heard.ack).next_back();
+        assert_eq!(acked, Some(world.raws[raw].snd_nxt));
+    }
+    let counters = || world.nodes[0].engines.iter().map(|engine| engine.stack().counters());
+    assert!(counters().all(|counters| counters.drops.total() == 0 && counters.rx_strays == 0));
+    // Frames that cross over are handed over one by one here.
+    let continued: u64 = counters().map(|counters| counters.rx_continued).sum();
+    assert!(world.nodes[0].crossed > 0 && continued > 0, "{continued}");
+}
+
 /// Whoever asks to be alone says nothing until that is written: what ends meanwhile waits for a peer that is none any more.
 #[test]
 fn a_connection_that_ends_while_its_owner_asks_to_be_alone_is_forgotten_once() {

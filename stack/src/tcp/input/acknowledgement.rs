@@ -83,10 +83,19 @@ impl Flow {
         Ok(())
     }
 
+    /// Whether a segment acknowledges and offers what is known, and nothing is in flight that it could tell more of.
+    #[inline]
+    pub(super) fn repeats_acknowledgement(&self, env: &Env, segment: &Segment) -> bool {
+        let window = (segment.window as u32) << self.contract.options.snd_scale;
+        let is_known = segment.ack == self.local.snd_una && window == self.local.snd_wnd;
+        let reports = segment.options.sack.iter().any(Option::is_some);
+        is_known && !reports && self.sender.is_idle(&env.senders)
+    }
+
     /// RFC 9293 3.10.7.4: SND.WND follows the newest segment. What acknowledges more is newer whatever its number (the
     /// RFC would leave the window as it was): else SND.UNA + SND.WND moved beyond what was ever offered. Answers
     /// whether it changed.
-    fn handle_window(&mut self, segment: &Segment) -> bool {
+    pub(super) fn handle_window(&mut self, segment: &Segment) -> bool {
         let local = &mut self.local;
         let is_newer = local.snd_una.before(segment.ack)
             || local.snd_wl1.before(segment.seq)

@@ -200,17 +200,30 @@ impl Node {
         self.engines.iter_mut().for_each(|engine| engine.handle_command(now, command));
     }
 
-    /// A frame of the client side comes in at the next core.
-    pub(super) fn handle_frame(&mut self, now: Instant, frame: &[u8]) {
-        let mut core = self.receiver();
-        self.engines[core].look_ahead(once(frame));
-        if let Some(elsewhere) = self.engines[core].pass_over() {
-            core = elsewhere.core.into();
+    /// A burst of the client side comes in at the next core.
+    pub(super) fn handle_frames(&mut self, now: Instant, frames: &[&[u8]]) {
+        let core = self.receiver();
+        self.engines[core].look_ahead(frames.iter().copied());
+        let mut rest = frames;
+        while let [first, ..] = rest {
+            let Some(elsewhere) = self.engines[core].pass_over() else {
+                let taken = self.engines[core].handle_frames(now, rest);
+                self.spread(now, core, first);
+                rest = &rest[taken..];
+                continue;
+            };
+            let other = usize::from(elsewhere.core);
             self.crossed += 1;
-            self.engines[core].look_ahead_hashed(once(elsewhere.hash));
-            assert_eq!(self.engines[core].pass_over(), None, "nothing crosses over twice");
+            self.engines[other].look_ahead_hashed(once(elsewhere.hash));
+            assert_eq!(self.engines[other].pass_over(), None, "nothing crosses over twice");
+            self.engines[other].handle_frame(now, first);
+            self.spread(now, other, first);
+            rest = &rest[1..];
         }
-        self.engines[core].handle_frame(now, frame);
+    }
+
+    /// If the frame that a core has taken tells where a server is, every other core hears it.
+    fn spread(&mut self, now: Instant, core: usize, frame: &[u8]) {
         if self.engines[core].take_learnt() {
             for other in (0..self.engines.len()).filter(|&other| other != core) {
                 self.engines[other].handle_frame(now, frame);
