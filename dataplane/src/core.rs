@@ -87,7 +87,7 @@ fn take_crossed(engine: &mut Engine, now: Instant, parcels: &[Box<Parcel>]) {
     }
     let mut rest = &frames[..parcels.len()];
     while !rest.is_empty() {
-        rest = &rest[engine.handle_frames(now, rest)..];
+        rest = &rest[engine.handle_frames(now, &rest[..1])..];
         // Whoever received it has handed it to everybody.
         engine.take_learnt();
     }
@@ -270,7 +270,8 @@ impl<P: Port, C: Clock> Core<P, C> {
                         crossing.send(elsewhere.core, Side::Client(elsewhere.hash), first);
                         1
                     }
-                    None => engine.handle_frames(now, rest),
+                    // One at a time: with whole runs a demo in six did not end, and why is not understood.
+                    None => engine.handle_frames(now, &rest[..1]),
                 };
                 if engine.take_learnt() {
                     // It tells where a neighbour is. Its flow's hash is no one's.
