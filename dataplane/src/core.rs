@@ -270,7 +270,7 @@ impl<P: Port, C: Clock> Core<P, C> {
                         crossing.send(elsewhere.core, Side::Client(elsewhere.hash), first);
                         1
                     }
-                    // One at a time: with whole runs a demo in six did not end, and why is not understood.
+                    // One at a time: with whole runs two demos of six did not end, and why is not understood.
                     None => engine.handle_frames(now, &rest[..1]),
                 };
                 if engine.take_learnt() {
